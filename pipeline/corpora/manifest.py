@@ -1,0 +1,174 @@
+"""The manifest: one row per utterance in dialogue order, checked when it is written and when it is read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import files
+from pipeline.corpora.dialogue import REGIONS, SPLITS, Dialogue
+from pipeline.corpora.labels import LabelSet
+from pipeline.errors import BadTable
+
+SCHEMA = pa.schema(
+    [
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("dialogue_id", pa.string(), nullable=False),
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),  # dense, from 0
+        pa.field("source_utterance_id", pa.string(), nullable=False),
+        pa.field("scenario", pa.string(), nullable=False),
+        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("speaker_index", pa.int16(), nullable=False),  # by first appearance in the dialogue
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("emotion", pa.string(), nullable=False),
+        pa.field("emotion_index", pa.int16(), nullable=False),  # -1: not in the label set
+        pa.field("sentiment", pa.string(), nullable=False),
+        pa.field("valence", pa.float32()),
+        pa.field("arousal", pa.float32()),
+        pa.field("dominance", pa.float32()),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("video_path", pa.string(), nullable=False),  # relative to raw/, empty if there is none
+        pa.field("audio_path", pa.string(), nullable=False),
+        pa.field("video_region", pa.string(), nullable=False),
+        # The span inside the file, half-open seconds; null: from its beginning, to its end.
+        pa.field("video_start_seconds", pa.float64()),
+        pa.field("video_end_seconds", pa.float64()),
+        pa.field("audio_start_seconds", pa.float64()),
+        pa.field("audio_end_seconds", pa.float64()),
+    ]
+)
+
+_FROM_UTTERANCE = (
+    "source_utterance_id speaker text emotion sentiment valence arousal dominance start_seconds end_seconds video_path audio_path video_region "
+    "video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds"
+).split()
+
+
+def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_unlabelled: bool = False) -> pa.Table:
+    """Turns dialogues into the manifest table.
+
+    Args:
+        corpus: the dataset's name.
+        dialogues: in the order of the table.
+        labels: gives ``emotion_index``; ``classes`` go into the schema's metadata.
+        drop_unlabelled: leave out utterances whose emotion is outside the label set, and dialogues that become empty.
+
+    Raises:
+        BadTable: if ids repeat, or anything else that :func:`check` finds.
+    """
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
+    for dialogue in dialogues:
+        kept = [utterance for utterance in dialogue.utterances if not drop_unlabelled or labels.index(utterance.emotion) >= 0]
+        speakers: dict[str, int] = {}
+        for position, utterance in enumerate(kept):
+            columns["corpus"].append(corpus)
+            columns["split"].append(dialogue.split)
+            columns["dialogue_id"].append(dialogue.dialogue_id)
+            columns["utterance_id"].append(dialogue.utterance_id(utterance))
+            columns["position"].append(position)
+            columns["scenario"].append(dialogue.scenario)
+            columns["speaker_index"].append(speakers.setdefault(utterance.speaker, len(speakers)))
+            columns["emotion_index"].append(labels.index(utterance.emotion))
+            for name in _FROM_UTTERANCE:
+                columns[name].append(getattr(utterance, name))
+    schema = SCHEMA.with_metadata({"label_set": labels.name, "classes": ",".join(labels.classes)})
+    table = pa.table({name: pa.array(columns[name], type=SCHEMA.field(name).type) for name in SCHEMA.names}, schema=schema)
+    check(table, corpus)
+    return table
+
+
+def check(table: pa.Table, where: str) -> None:
+    """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions and times.
+
+    Raises:
+        BadTable: naming ``where``, the first utterance at fault, and what is wrong with it.
+    """
+    if not table.schema.equals(SCHEMA, check_metadata=False):
+        raise BadTable(f"{where}: not a manifest: columns {table.schema.names} instead of {SCHEMA.names}, or other types")
+    for field in SCHEMA:
+        if not field.nullable and table[field.name].null_count:
+            raise BadTable(f"{where}: {table[field.name].null_count} empty cells in column {field.name}")
+    if table.num_rows == 0:
+        raise BadTable(f"{where}: the manifest holds no utterance")
+    ids = table["utterance_id"].to_pylist()
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        double = next(one for one in ids if one in seen or seen.add(one))  # type: ignore[func-returns-value]
+        raise BadTable(f"{where}: utterance id {double!r} occurs {ids.count(double)} times")
+    for column, valid in (("split", SPLITS), ("video_region", REGIONS)):
+        strange = set(pc.unique(table[column]).to_pylist()) - set(valid)
+        if strange:
+            raise BadTable(f"{where}: {column} {sorted(strange)} instead of one of {list(valid)}")
+    dialogues = np.array(table["dialogue_id"].to_pylist(), dtype=object)
+    positions = table["position"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, dialogues[1:] != dialogues[:-1]])
+    if len(starts) != len(set(dialogues[starts])):
+        raise BadTable(f"{where}: the utterances of a dialogue are not together")
+    dense = np.arange(len(ids)) - np.repeat(starts, np.diff(np.r_[starts, len(ids)]))
+    if (positions != dense).any():
+        at = int(np.flatnonzero(positions != dense)[0])
+        raise BadTable(f"{where}: {ids[at]} has position {positions[at]} instead of {dense[at]}")
+    begin, end = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
+    wrong = np.flatnonzero(~(np.isfinite(begin) & np.isfinite(end) & (begin >= 0) & (end >= begin)))
+    if len(wrong):
+        at = int(wrong[0])
+        raise BadTable(f"{where}: {ids[at]} lasts from {begin[at]} to {end[at]} s")
+
+
+def write(path: Path, table: pa.Table) -> None:
+    """Checks the table and writes it, whole or not at all."""
+    check(table, str(path))
+    with files.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+
+
+def read(path: Path) -> pa.Table:
+    """Reads and checks a manifest.
+
+    Raises:
+        BadTable: if it is no Parquet file or :func:`check` finds a fault.
+        FileNotFoundError: if it is not there.
+    """
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise BadTable(f"{path}: not a Parquet file: {error}") from error
+    check(table, str(path))
+    return table
+
+
+def classes(table: pa.Table) -> tuple[str, ...]:
+    """The label set's classes, from the metadata of a manifest."""
+    return tuple(table.schema.metadata[b"classes"].decode().split(","))
+
+
+def dialogue_bounds(table: pa.Table) -> list[tuple[int, int]]:
+    """Rows of each dialogue: half-open ``(start, stop)``, in order; every dialogue is contiguous (see :func:`check`)."""
+    positions = table["position"].to_numpy()
+    starts = np.flatnonzero(positions == 0)
+    stops = np.r_[starts[1:], len(positions)]
+    return [(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
+
+
+def cut_into_parts(table: pa.Table, utterances_per_part: int) -> list[tuple[int, int]]:
+    """Cuts the manifest at dialogue boundaries into parts of at least ``utterances_per_part`` rows (the last may have fewer).
+
+    Returns:
+        Half-open row spans, in order. They depend on nothing but the table and the number, so that a resumed run
+        finds the same parts whatever its number of workers.
+    """
+    parts: list[tuple[int, int]] = []
+    begin = 0
+    for _, stop in dialogue_bounds(table):
+        if stop - begin >= utterances_per_part:
+            parts.append((begin, stop))
+            begin = stop
+    if begin < table.num_rows:
+        parts.append((begin, table.num_rows))
+    return parts

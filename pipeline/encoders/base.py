@@ -1,0 +1,128 @@
+"""What an encoder must offer: utterances in, one vector each out.
+
+A new encoder is one file in ``text/``, ``audio/`` or ``visual/``, its test, and a block under ``encoders.<modality>`` in
+params.yaml whose ``family`` names the file. Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head:
+``--dry-run`` imports these files and must not wait for torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.params import Settings
+
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtteranceInput:
+    """What an encoder may look at; the runner fills what its modality needs.
+
+    Attributes:
+        utterance_id: for messages.
+        text: the transcript.
+        speaker: the speaker's name.
+        history: earlier turns of the dialogue as (speaker, text), oldest first; as many as :attr:`Encoder.history_turns`.
+        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no sound.
+        faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
+        face_seconds: (frames,) float32, from the utterance's begin.
+        face_scores: (frames,) float32, the detector's confidence, 0 to 1.
+    """
+
+    utterance_id: str
+    text: str = ""
+    speaker: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+    waveform: NDArray[np.float32] | None = None
+    faces: NDArray[np.uint8] | None = None
+    face_seconds: NDArray[np.float32] | None = None
+    face_scores: NDArray[np.float32] | None = None
+
+
+@dataclass
+class Encoded:
+    """Vectors of a batch, in the order of its utterances.
+
+    Attributes:
+        embeddings: (utterances, dim) float32; zeros where ``present`` is False.
+        present: (utterances,) bool.
+        remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
+            :data:`pipeline.corpora.failures.REASONS`. Every absent vector has one.
+    """
+
+    embeddings: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    remarks: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+class EncoderConfig(Settings):
+    """Settings of every encoder; a family's own ``Config`` extends it.
+
+    Attributes:
+        family: the file that implements it.
+    """
+
+    family: str
+
+
+class Encoder(ABC):
+    """A frozen model, or a fixed rule, that turns an utterance into a vector.
+
+    An utterance's vector is the same alone and in any batch (cosine at least 0.9999 in float32).
+
+    Args:
+        config: an instance of the family's ``Config``.
+        offline: never ask a model hub.
+    """
+
+    Config: ClassVar[type[EncoderConfig]] = EncoderConfig
+    MODALITY: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
+    ACCELERATED: ClassVar[bool] = False
+    """True: batches on one device in the main process. False: parts are spread over worker processes."""
+
+    history_turns: int = 0
+
+    def __init__(self, config: EncoderConfig, *, offline: bool = False) -> None:
+        self.config = config
+        self.offline = offline
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine path.
+
+        Called before :meth:`load` and without importing torch.
+
+        Raises:
+            ModelUnavailable: if a checkpoint is not here and must not or cannot be fetched.
+        """
+        return {**self.config.model_dump(mode="json"), "version": self.VERSION}
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """For the shards' metadata: ``encoder, revision, layer, pooling, sample_rate_hz, licence, training_data_overlap``, and more where useful."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Length of the vectors; known after :meth:`load`."""
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Gets ready to encode.
+
+        Args:
+            device: ``cpu``, ``cuda:0``, …; already resolved, never ``auto``.
+
+        Raises:
+            ModelUnavailable: see :meth:`identity`.
+            BadSettings: if the checkpoint lacks the layer or pooling asked for.
+        """
+
+    @abstractmethod
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        """Encodes utterances; any number, in any order. Batches are made inside, by length."""

@@ -1,0 +1,44 @@
+"""The errors a user can do something about, each with the exit code the commands end with.
+
+Everything else is a fault of the program and ends with exit code 1 and a traceback.
+"""
+
+
+class PipelineError(Exception):
+    """Base of all errors that are explained in one message; the commands print it without a traceback."""
+
+    exit_code = 1
+
+
+class BadSettings(PipelineError):
+    """A setting is unknown, missing or impossible (exit code 2); the message names its key."""
+
+    exit_code = 2
+
+
+class TooManyFailures(PipelineError):
+    """More utterances are broken than ``--max-failed`` allows (exit code 3)."""
+
+    exit_code = 3
+
+
+class RawDataMissing(PipelineError):
+    """Raw data are missing, half unpacked or of another shape (exit code 4)."""
+
+    exit_code = 4
+
+
+class SettingsDiffer(PipelineError):
+    """The work already there was made with other settings (exit code 5); the message names the keys."""
+
+    exit_code = 5
+
+
+class ModelUnavailable(PipelineError):
+    """A model is neither here nor to be fetched (exit code 6)."""
+
+    exit_code = 6
+
+
+class BadTable(PipelineError):
+    """A table that the pipeline wrote, or was handed, does not have the agreed columns or content."""

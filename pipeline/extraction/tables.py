@@ -1,0 +1,28 @@
+"""The feature tables: one vector per utterance. ``part-NNNNN.parquet``, rows in manifest order."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def schema(dim: int) -> pa.Schema:
+    """Columns of a feature table with vectors of length ``dim``."""
+    return pa.schema(
+        [
+            pa.field("utterance_id", pa.string(), nullable=False),
+            pa.field("embedding", vectors_type(dim), nullable=False),  # zeros where absent, never null
+            pa.field("present", pa.bool_(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),  # "ok", or why it is absent
+        ]
+    )
+
+
+def vectors_type(dim: int) -> pa.DataType:
+    """Fixed-size list of float32 without nulls: the one vector type that every reader opens (pyarrow, pandas, polars, DuckDB, datasets, Ray)."""
+    return pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
+
+
+def vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """(n, dim) float32 as an Arrow column."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=vectors_type(values.shape[1]))

@@ -1,0 +1,51 @@
+"""Where the files of one corpus lie: raw/ in, features/<dataset>/ out. The only place that builds these paths."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODALITIES = ("text", "audio", "visual")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one dataset.
+
+    Attributes:
+        raw: the folder of the corpora; paths in the manifest are relative to it.
+        out: the folder of all features.
+        dataset: name of a block under ``corpora`` in params.yaml.
+    """
+
+    raw: Path
+    out: Path
+    dataset: str
+
+    @property
+    def corpus_root(self) -> Path:
+        """``raw/<dataset>`` where that exists, else ``raw`` itself (so that ``--raw`` may name the corpus's own folder)."""
+        below = self.raw / self.dataset
+        return below if below.exists() or not self.raw.exists() else self.raw
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.dataset
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.parquet"
+
+    @property
+    def media(self) -> Path:
+        return self.folder / "media"
+
+    @property
+    def shards(self) -> Path:
+        return self.folder / "shards"
+
+    @property
+    def scratch(self) -> Path:
+        """Unfinished work; outside every output, since DVC deletes a stage's outputs before each run."""
+        return self.folder / ".scratch"
+
+    def features(self, modality: str, encoder: str) -> Path:
+        return self.folder / modality / encoder

@@ -1,0 +1,33 @@
+"""The media tables: what decoding one utterance gave. Written once, read by every encoder.
+
+One folder, ``part-NNNNN.parquet`` cut at dialogue boundaries, rows in manifest order.
+"""
+
+import pyarrow as pa
+
+SAMPLE_RATE_HZ = 16_000
+
+SCHEMA = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("dialogue_id", pa.string(), nullable=False),
+        # Sound: 16 kHz mono FLAC; no bytes where there is none.
+        pa.field("audio", pa.large_binary(), nullable=False),
+        pa.field("audio_status", pa.string(), nullable=False),  # "ok", or why there is none (a key of failures.REASONS)
+        pa.field("audio_channels", pa.int16(), nullable=False),  # of the source; 0 if none
+        pa.field("audio_channel_used", pa.string(), nullable=False),  # channel names with their weights, "FC*1+FL*0.7071+…"
+        pa.field("sample_rate_source", pa.int32(), nullable=False),  # Hz; 0 if none
+        pa.field("duration_seconds", pa.float64(), nullable=False),  # of the decoded sound, else of the pictures
+        pa.field("truncated", pa.bool_(), nullable=False),  # longer than the cap, the rest was cut
+        # Faces: square crops of one person, aligned where the eyes are known.
+        pa.field("faces", pa.list_(pa.field("element", pa.binary(), nullable=False)), nullable=False),  # JPEG, in time order
+        pa.field("face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # from the utterance's begin
+        pa.field("face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # detector's confidence, 0 to 1
+        pa.field("visual_status", pa.string(), nullable=False),
+        pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
+        pa.field("faces_seen", pa.int32(), nullable=False),  # detections over all of them
+        pa.field("face_tracks", pa.int32(), nullable=False),  # persons they were linked to
+        pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by size times persistence; -1 if none
+        pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
+    ]
+)

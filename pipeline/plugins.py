@@ -1,0 +1,46 @@
+"""A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from typing import TypeVar
+
+from pipeline.errors import BadSettings
+
+_Base = TypeVar("_Base")
+_NOT_PLUGINS = {"base", "stage", "common"}
+
+
+def names(package: str) -> list[str]:
+    """The modules directly in ``package`` (dotted name), sorted, without ``base``, ``stage`` and private ones."""
+    folder = importlib.import_module(package)
+    found = (module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg)
+    return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
+
+
+def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
+    """The one subclass of ``base`` that is defined in the module ``name`` of ``package``.
+
+    Raises:
+        BadSettings: if there is no such module, or it does not define exactly one such class; the nearest name is given.
+    """
+    valid = names(package)
+    if name not in valid:
+        raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, valid)}")
+    module = importlib.import_module(f"{package}.{name}")
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+    ]
+    if len(classes) != 1:
+        raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
+    return classes[0]
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """Words for an error message: the likely cure and all valid names."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

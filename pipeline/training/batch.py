@@ -1,0 +1,60 @@
+"""DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of modality m."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogueBatch:
+    """Padded dialogues, batch first, bool masks.
+
+    Attributes:
+        features: modality → float32 [B, T, D_m]; zeros where absent or padding.
+        modality_mask: modality → bool [B, T]; True where that modality of that utterance is present.
+        utterance_mask: bool [B, T]; True = a real utterance (the papers' umask).
+        speakers: long [B, T]; index of the speaker in the dialogue, by first appearance; 0 at padding.
+        labels: long [B, T]; -1 = unlabelled or padding.
+        lengths: long [B], at least 1.
+        dialogue_ids: B ids.
+        scenario_ids: B scenarios (IEMOCAP), or None.
+    """
+
+    features: dict[str, Tensor]
+    modality_mask: dict[str, Tensor]
+    utterance_mask: Tensor
+    speakers: Tensor
+    labels: Tensor
+    lengths: Tensor
+    dialogue_ids: tuple[str, ...]
+    scenario_ids: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.utterance_mask.shape)
+        for name, tensor in {"speakers": self.speakers, "labels": self.labels, **self.modality_mask}.items():
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, the utterance mask {shape}")
+        for name, tensor in self.features.items():
+            if tensor.ndim != 3 or tuple(tensor.shape[:2]) != shape or name not in self.modality_mask:
+                raise ValueError(f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for {sorted(self.modality_mask)}")
+        if self.lengths.shape != shape[:1] or len(self.dialogue_ids) != shape[0]:
+            raise ValueError(f"{tuple(self.lengths.shape)} lengths and {len(self.dialogue_ids)} ids for a utterance mask of {shape}")
+
+    @property
+    def labelled(self) -> Tensor:
+        """bool [B, T]: real utterances with a label; only these enter losses and metrics."""
+        return self.utterance_mask & (self.labels != UNLABELLED)
+
+    def to(self, device: torch.device | str) -> "DialogueBatch":
+        """The batch with all its tensors on ``device``."""
+        moved: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device, non_blocking=True)
+            elif isinstance(value, dict):
+                moved[field.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
+        return replace(self, **moved)  # type: ignore[arg-type]

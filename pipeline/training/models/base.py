@@ -1,0 +1,62 @@
+"""What a model must offer. A new model is one file here, its test, and a block under ``models`` in params.yaml named after the file."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from pipeline.params import Settings
+from pipeline.training.batch import DialogueBatch
+
+
+@dataclass(kw_only=True)
+class MERCOutput:
+    """What a model gives for a batch. Legend: B dialogues, T utterances, C classes.
+
+    Attributes:
+        logits: [B, T, C]; values at padding mean nothing.
+        hidden: [B, T, d], what the classifier sees.
+        unimodal: modality → [B, T, d_m], output of the modality's extractor.
+        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads.
+        context: [B, T, d] that depends on earlier utterances alone, or None.
+        pooled: modality → [B, D], one vector per dialogue.
+        aux: name → scalar, terms a loss may add.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    unimodal: dict[str, Tensor] = field(default_factory=dict)
+    unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
+    context: Tensor | None = None
+    pooled: dict[str, Tensor] = field(default_factory=dict)
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MERCModel(nn.Module):
+    """A fusion model over dialogues.
+
+    The prediction for a dialogue does not depend on its batch mates, their order or the padding; eval needs no labels.
+
+    Args:
+        config: an instance of the model's ``Config``.
+        dims: modality → length of its vectors; the modalities the model is to use, a subset of text, audio, visual.
+        classes: number of emotion classes C.
+    """
+
+    Config: ClassVar[type[Settings]]
+    causal: ClassVar[bool]
+    """True if the logits of an utterance depend on nothing that comes after it."""
+
+    def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        if not dims or classes < 2:
+            raise ValueError(f"a model needs at least one modality and two classes, not {dict(dims)} and {classes}")
+        self.config = config
+        self.modalities = tuple(dims)
+        self.classes = classes
+
+    @abstractmethod
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        """Scores every utterance of every dialogue."""
