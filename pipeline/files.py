@@ -73,12 +73,15 @@ def confined(root: Path, relative: str) -> Path:
         relative: a POSIX path from a corpus or table, thus not to be trusted.
 
     Raises:
-        ValueError: if the path is absolute, has a ``..`` part or a NUL, or leads out of ``root`` through a link.
+        ValueError: if the path is absolute, has a ``..`` part or a NUL, or a link leads out of ``root`` or round in a circle.
     """
     parts = PurePosixPath(relative)
     if not relative or parts.is_absolute() or ".." in parts.parts or "\0" in relative or "\\" in relative:
         raise ValueError(f"{relative!r} is not a plain path below {root}")
-    resolved, base = (root / parts).resolve(), root.resolve()
+    try:
+        resolved, base = (root / parts).resolve(), root.resolve()
+    except RuntimeError as error:  # how Python before 3.13 reports a circle of links
+        raise ValueError(f"{relative!r} leads nowhere: {error}") from error
     if not resolved.is_relative_to(base):
         raise ValueError(f"{relative!r} leads out of {root}, to {resolved}")
     return resolved

@@ -1,7 +1,7 @@
 """The only reader of params.yaml. Each class keeps its ``Config`` beside itself; here it is filled and checked."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,7 +49,7 @@ class Params:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadSettings(f"cannot read the settings: {error}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise BadSettings(f"{path}: not YAML: {error}") from error
         params = cls(tree)
         for override in overrides:
@@ -59,7 +59,10 @@ class Params:
             parent, _, last = key.rpartition(".")
             block = params.get(parent) if parent else params.tree
             params.get(key)
-            block[last] = yaml.safe_load(value)
+            try:
+                block[last] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise BadSettings(f"--set {override!r}: the value is not YAML: {error}") from error
         return params
 
     def get(self, key: str) -> Any:
@@ -102,11 +105,25 @@ def fill(block: dict[str, Any], config: type[_Config], where: str) -> _Config:
         for problem in error.errors():
             key = ".".join(str(part) for part in (where, *problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                valid = [name for name in config.model_fields if name not in block]
-                problems.append(f"unknown key {key}; {nearest(str(problem['loc'][-1]), valid)}")
+                problems.append(f"unknown key {key}; {nearest(str(problem['loc'][-1]), _keys_at(config, problem['loc'][:-1]))}")
             else:
                 problems.append(f"{key}: {problem['msg']} (given: {problem.get('input')!r})")
         raise BadSettings("settings: " + "; ".join(problems)) from error
+
+
+def _keys_at(config: type[Settings], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the settings that lie nested in ``config`` at ``loc``."""
+    for part in loc:
+        nested = _settings_in(config.model_fields[part].annotation) if part in config.model_fields else None
+        config = nested or config  # an index into a list of settings leads nowhere further
+    return list(config.model_fields)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The first subclass of Settings in a type such as ``tuple[Term, ...]`` or ``Optimizer | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _settings_in(argument))), None)
 
 
 def _default_file() -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.errors import SettingsDiffer
+from pipeline.errors import BadTable, SettingsDiffer
 from pipeline.log import logger
 
 INFO = "info.json"
@@ -140,6 +140,8 @@ class StageWork:
         for folder in self._others():
             shutil.rmtree(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
+            half_written.unlink()
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,11 +184,13 @@ class StageWork:
 
 
 def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
-    """The record of the work in ``folder``; None where there is none."""
+    """The record of the work in ``folder``; None where there is none. Raises ``BadTable`` if the file is something else."""
     path = folder / record_name
     if not path.is_file():
         return None
-    record: dict[str, Any] = files.read_json(path)
+    record = files.read_json(path)
+    if not isinstance(record, dict) or "fingerprint" not in record or not isinstance(record.get("settings"), dict):
+        raise BadTable(f"{path}: not the record of a stage's work; remove {folder} to have it made again")
     return record
 
 

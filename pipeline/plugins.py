@@ -12,11 +12,27 @@ _Base = TypeVar("_Base")
 _NOT_PLUGINS = {"base", "stage", "common"}
 
 
-def names(package: str) -> list[str]:
-    """The modules directly in ``package`` (dotted name), sorted, without ``base``, ``stage`` and private ones."""
+def names(package: str, base: type | None = None) -> list[str]:
+    """The modules directly in ``package`` (dotted name), sorted, without ``base``, ``stage`` and private ones.
+
+    Args:
+        package: dotted name.
+        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports all of them.
+    """
     folder = importlib.import_module(package)
     found = (module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg)
-    return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
+    modules = sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
+    return modules if base is None else [name for name in modules if len(_classes(package, name, base)) == 1]
+
+
+def _classes(package: str, name: str, base: type[_Base]) -> list[type[_Base]]:
+    """The subclasses of ``base`` that are defined in a module, not those it imports."""
+    module = importlib.import_module(f"{package}.{name}")
+    return [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+    ]
 
 
 def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
@@ -25,16 +41,10 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
     Raises:
         BadSettings: if there is no such module, or it does not define exactly one such class; the nearest name is given.
     """
-    valid = names(package)
-    if name not in valid:
-        raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, valid)}")
-    module = importlib.import_module(f"{package}.{name}")
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value)
-    ]
-    if len(classes) != 1:
+    classes = _classes(package, name, base) if name in names(package) else []
+    if not classes:
+        raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, names(package, base))}")
+    if len(classes) > 1:
         raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
     return classes[0]
 

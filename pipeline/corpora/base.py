@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pipeline.corpora.dialogue import Dialogue
 from pipeline.corpora.failures import Failure
@@ -23,7 +23,7 @@ class CorpusConfig(Settings):
 
     reader: str
     label_set: str
-    unlabelled: str = "keep"
+    unlabelled: Literal["keep", "drop"] = "keep"
     check_counts: bool = True
     made_by: str = ""
 

@@ -1,5 +1,6 @@
 """The failure table: one row for everything that could not be used or was cut. Nothing is dropped silently."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "no_text": ("absent", "the transcript is empty"),
     "silence": ("absent", "the sound is digital silence"),
     "not_finite": ("broken", "the encoder gave a value that is not finite"),
+    "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
     "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
     "truncated": ("altered", "longer than the cap; the rest was cut"),
     "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),
@@ -119,6 +121,6 @@ def limit_of(max_failed: str, utterances: int) -> float:
     """
     text = max_failed.strip()
     value = float(text.removesuffix("%"))
-    if value < 0:
-        raise ValueError(f"max_failed is negative: {max_failed!r}")
+    if not 0 <= value < math.inf:  # also refuses nan, which no count would ever exceed
+        raise ValueError(f"max_failed is neither a number from 0 nor a share: {max_failed!r}")
     return value / 100 * utterances if text.endswith("%") else value

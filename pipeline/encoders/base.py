@@ -111,6 +111,10 @@ class Encoder(ABC):
     def dim(self) -> int:
         """Length of the vectors; known after :meth:`load`."""
 
+    def planned_dim(self) -> int | None:
+        """:attr:`dim` where it is known before :meth:`load` (for dry runs), else None."""
+        return None
+
     @abstractmethod
     def load(self, device: str) -> None:
         """Gets ready to encode.

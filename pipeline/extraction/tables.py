@@ -1,8 +1,19 @@
 """The feature tables: one vector per utterance. ``part-NNNNN.parquet``, rows in manifest order."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.errors import PipelineError
+
+OK = "ok"
+FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
 
 
 def schema(dim: int) -> pa.Schema:
@@ -26,3 +37,50 @@ def vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
     """(n, dim) float32 as an Arrow column."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, type=vectors_type(values.shape[1]))
+
+
+def write(path: Path, table: pa.Table, row_group_rows: int | None = None) -> None:
+    """Writes a table that holds vectors as one Parquet file, whole or not at all.
+
+    A table without rows becomes a file without row groups: Hugging Face ``datasets`` fails on a row group without rows.
+
+    Args:
+        path: the file.
+        table: its content.
+        row_group_rows: rows per row group; by default all rows are one.
+
+    Raises:
+        PipelineError: if it cannot be written (a full disk); what was at ``path`` before is still there.
+    """
+    try:
+        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **parquet_options(table.schema)) as writer:
+            if table.num_rows:
+                writer.write_table(table, row_group_size=row_group_rows)
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Keyword arguments of ``pyarrow.parquet.ParquetWriter`` for such tables.
+
+    Byte-stream split is for the float leaves and a dictionary for the strings alone: on vectors a dictionary costs time
+    and saves nothing, and DuckDB cannot read byte-stream split on anything but floats.
+    """
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    strings = [path for path, kind in leaves if pa.types.is_string(kind)]
+    floats = [path for path, kind in leaves if pa.types.is_floating(kind)]
+    return {
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": strings or False,
+        "use_byte_stream_split": floats or False,
+        "write_page_index": True,
+    }
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet paths of a column's leaves with their types: ``text.list.element.list.element``, float."""
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind

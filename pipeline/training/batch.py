@@ -19,6 +19,8 @@ class DialogueBatch:
         speakers: long [B, T]; index of the speaker in the dialogue, by first appearance; 0 at padding.
         labels: long [B, T]; -1 = unlabelled or padding.
         lengths: long [B], at least 1.
+        dialogue_index: long [B]; the dialogue's place in its split, from 0. Neighbour tables are addressed with it.
+        utterance_index: long [B, T]; the utterance's place in its split, -1 at padding. Banks of representations are addressed with it.
         dialogue_ids: B ids.
         scenario_ids: B scenarios (IEMOCAP), or None.
     """
@@ -29,19 +31,25 @@ class DialogueBatch:
     speakers: Tensor
     labels: Tensor
     lengths: Tensor
+    dialogue_index: Tensor
+    utterance_index: Tensor
     dialogue_ids: tuple[str, ...]
     scenario_ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.utterance_mask.shape)
-        for name, tensor in {"speakers": self.speakers, "labels": self.labels, **self.modality_mask}.items():
+        flat = {"speakers": self.speakers, "labels": self.labels, "utterance_index": self.utterance_index, **self.modality_mask}
+        for name, tensor in flat.items():
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, the utterance mask {shape}")
         for name, tensor in self.features.items():
             if tensor.ndim != 3 or tuple(tensor.shape[:2]) != shape or name not in self.modality_mask:
                 raise ValueError(f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for {sorted(self.modality_mask)}")
-        if self.lengths.shape != shape[:1] or len(self.dialogue_ids) != shape[0]:
-            raise ValueError(f"{tuple(self.lengths.shape)} lengths and {len(self.dialogue_ids)} ids for a utterance mask of {shape}")
+        if self.lengths.shape != shape[:1] or self.dialogue_index.shape != shape[:1] or len(self.dialogue_ids) != shape[0]:
+            raise ValueError(
+                f"lengths are {tuple(self.lengths.shape)}, dialogue indices {tuple(self.dialogue_index.shape)} "
+                f"and there are {len(self.dialogue_ids)} ids; the utterance mask is {shape}"
+            )
 
     @property
     def labelled(self) -> Tensor:

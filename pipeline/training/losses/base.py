@@ -1,6 +1,8 @@
 """What a loss must offer. A new loss is one file here, its test, and a block under ``losses`` in params.yaml named after the file."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -10,24 +12,45 @@ from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCOutput
 
 
-class MERCLoss(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What a loss may know before the first batch.
+
+    Attributes:
+        class_counts: [C] float32, labelled utterances per class in the train split.
+        hidden_dim: width of :attr:`MERCOutput.hidden`.
+        unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
+    """
+
+    class_counts: Tensor
+    hidden_dim: int
+    unimodal_dims: Mapping[str, int]
+
+
+class MERCLoss(nn.Module, ABC):
     """A term of the training objective, computed in float32.
 
     A batch in which the term has nothing to act on (no labelled utterance, no valid pair) gives exactly zero,
-    and backward still runs.
+    and backward still runs. Its parameters, if it has any, are trained with the model's and not saved.
 
     Args:
         config: an instance of the loss's ``Config``.
-        class_counts: [C] float32, utterances per class in the train split.
+        facts: about the train split and the model.
     """
 
     Config: ClassVar[type[Settings]]
 
-    def __init__(self, config: Settings, class_counts: Tensor) -> None:
+    def __init__(self, config: Settings, facts: TrainingFacts) -> None:
         super().__init__()
         self.config = config
-        self.classes = len(class_counts)
+        self.classes = len(facts.class_counts)
 
     @abstractmethod
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        """A scalar, differentiable."""
+        """The term's value for a batch: a scalar, differentiable.
+
+        Args:
+            output: what the model gave for ``batch``.
+            batch: the dialogues with their labels.
+            state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU for terms that sample.
+        """

@@ -1,6 +1,6 @@
 """What a model must offer. A new model is one file here, its test, and a block under ``models`` in params.yaml named after the file."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -34,7 +34,7 @@ class MERCOutput:
     aux: dict[str, Tensor] = field(default_factory=dict)
 
 
-class MERCModel(nn.Module):
+class MERCModel(nn.Module, ABC):
     """A fusion model over dialogues.
 
     The prediction for a dialogue does not depend on its batch mates, their order or the padding; eval needs no labels.
@@ -46,8 +46,12 @@ class MERCModel(nn.Module):
     """
 
     Config: ClassVar[type[Settings]]
-    causal: ClassVar[bool]
-    """True if the logits of an utterance depend on nothing that comes after it."""
+    causal: bool
+    """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor where a setting decides."""
+    hidden_dim: int
+    """Width d of :attr:`MERCOutput.hidden`; set in the constructor, so that losses with weights of their own and wrapping models can be built."""
+    unimodal_dims: dict[str, int]
+    """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()

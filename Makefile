@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test check format setup system clean
+
+run: setup  ## make the demonstration corpus and everything up to the report
+	dvc repro
+	@merc-report --where
+
+test: setup  ## run the tests; MERC_REAL_DATA=<folder> adds those on real data
+	pytest -n 2 --dist loadscope
+
+check: setup  ## lint, types, import order
+	ruff format --check pipeline tests benchmarks
+	ruff check pipeline tests benchmarks
+	codespell pipeline tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md params.yaml dvc.yaml
+	mypy
+	lint-imports
+
+format: setup  ## let ruff rewrite the sources
+	ruff format pipeline tests benchmarks
+	ruff check --fix pipeline tests benchmarks
+
+setup: $(STAMP)  ## virtual environment with the versions that were tested together
+
+# Once a machine: the shared libraries that opencv-python's wheel does not carry, and venv, which Debian packages apart.
+system:
+	@$(PYTHON) -c 'import ensurepip, ctypes; [ctypes.CDLL(name) for name in ("libGL.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0")]' 2>/dev/null || { \
+	  packages="python3-venv libgl1 libglib2.0-0"; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages; \
+	  else echo "Missing system libraries. Once, as root:  apt-get install $$packages  (or their like)" >&2; exit 1; fi; }
+
+$(STAMP): pyproject.toml constraints.txt | system
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:  ## remove what `make run` made; raw corpora of your own are kept
+	rm -rf raw/demo-meld raw/demo-iemocap features/demo-meld features/demo-iemocap runs reports

@@ -1,0 +1,103 @@
+"""A small corpus made by code, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of them.
+
+    raw/demo-meld/      three CSV files, three folders of clips             see demo_meld.py
+    raw/demo-iemocap/   IEMOCAP_full_release/Session1 … Session5            see demo_iemocap.py
+
+Conversations follow a handful of emotional trajectories (demo_dialogues.py). Words (demo_words.py), voice (demo_voices.py) and
+face (demo_faces.py) show the emotion, each with errors of its own, so that each modality alone says something and all three
+together say more. Nothing in it comes from a real corpus. The bytes depend on the block ``demo`` of params.yaml and the libraries
+alone, not on the number of worker processes.
+"""
+
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import click
+import cv2
+
+from pipeline import files, log
+from pipeline.command_line import exiting
+from pipeline.corpora import demo_iemocap, demo_meld
+from pipeline.corpora.demo_dialogues import Config
+from pipeline.params import Params
+
+_WORKERS = 2
+_Job = tuple[Callable[..., None], Path, int, demo_meld.Clip | demo_iemocap.Recording]
+
+
+def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
+    """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
+
+    Both are made in folders beside them and renamed when they are whole, so that a killed run leaves no half corpus.
+
+    Args:
+        raw: the folder of the corpora.
+        params: the block ``demo``.
+        workers: processes; any number gives the same bytes.
+
+    Raises:
+        BadSettings: if the block ``demo`` is not as it should be.
+    """
+    config = params.fill("demo", Config)
+    unfinished = {name: raw / f".{name}.unfinished" for name in (demo_meld.NAME, demo_iemocap.NAME)}
+    for folder in unfinished.values():
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    try:
+        _work(_plan(config, unfinished[demo_meld.NAME], unfinished[demo_iemocap.NAME]), workers)
+        for name, folder in unfinished.items():
+            files.move_folder(folder, raw / name)
+    finally:
+        for folder in unfinished.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plan(config: Config, meld_root: Path, iemocap_root: Path) -> list[_Job]:
+    """Writes the annotations, and lists the recordings that are to be made, the longest first."""
+    by_split, clips = demo_meld.listing(config)
+    demo_meld.write_annotations(meld_root, by_split)
+    recordings = demo_iemocap.script(config)
+    demo_iemocap.write_annotations(iemocap_root, recordings)
+    return [
+        *((demo_iemocap.write_recording, iemocap_root, config.seed, recording) for recording in recordings),
+        *((demo_meld.write_clip, meld_root, config.seed, clip) for clip in clips),
+    ]
+
+
+def _work(jobs: list[_Job], workers: int) -> None:
+    with log.progress(len(jobs), "demonstration corpus", "recordings") as bar:
+        if workers <= 1:
+            for job in jobs:
+                _run(job)
+                bar.update()
+            return
+        # Fresh processes instead of forks: OpenCV and FFmpeg have threads, which a fork would not survive.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            for _ in pool.map(_run, jobs):
+                bar.update()
+
+
+def _run(job: _Job) -> None:
+    function, *arguments = job
+    function(*arguments)
+
+
+@click.command()
+@click.option("--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder of the corpora.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+def main(raw: Path, params_file: Path | None) -> None:
+    """Makes the demonstration corpus in the raw layouts of MELD and IEMOCAP."""
+    log.set_up()
+    with exiting():
+        make(raw, Params.load(params_file))
+        log.logger.info("the demonstration corpus is in %s and %s", raw / demo_meld.NAME, raw / demo_iemocap.NAME)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

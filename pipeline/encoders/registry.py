@@ -1,0 +1,39 @@
+"""From a name on the command line to an encoder: its block in params.yaml, the family the block names, the file of that family."""
+
+from typing import Any
+
+from pipeline import plugins
+from pipeline.encoders.base import Encoder
+from pipeline.errors import BadSettings
+from pipeline.layout import MODALITIES
+from pipeline.params import Params
+
+
+def build(params: Params, modality: str, name: str, *, offline: bool = False) -> Encoder:
+    """The encoder with the settings of ``encoders.<modality>.<name>``; nothing is loaded yet.
+
+    Args:
+        params: all settings.
+        modality: ``text``, ``audio`` or ``visual``.
+        name: of the block.
+        offline: never ask a model hub.
+
+    Raises:
+        BadSettings: if there is no such modality, block or family, naming the nearest, or the block's keys are wrong.
+    """
+    if modality not in MODALITIES:
+        raise BadSettings(f"no modality {modality!r}; {plugins.nearest(modality, list(MODALITIES))}")
+    blocks: dict[str, Any] = params.get(f"encoders.{modality}") or {}
+    if name not in blocks:
+        raise BadSettings(f"no {modality} encoder {name!r} under encoders.{modality} in params.yaml; {plugins.nearest(name, list(blocks))}")
+    package = f"pipeline.encoders.{modality}"
+    block = blocks[name]
+    if not isinstance(block, dict) or not isinstance(block.get("family"), str):
+        raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(plugins.names(package))}")
+    encoder = plugins.load(package, block["family"], Encoder)  # type: ignore[type-abstract]
+    return encoder(params.fill(f"encoders.{modality}.{name}", encoder.Config), offline=offline)
+
+
+def names(params: Params, modality: str) -> list[str]:
+    """The encoders of a modality in params.yaml, sorted. Raises ``BadSettings`` if it has no block."""
+    return sorted(params.get(f"encoders.{modality}") or {})

@@ -1,0 +1,241 @@
+"""The loop: read a part, encode it, write it, mark it as done.
+
+    ACCELERATED = False               ACCELERATED = True
+    worker 1: part 0, part 2, …       thread:       read 0 │ read 1   │ read 2   │ …
+    worker 2: part 1, part 3, …       main process:        │ encode 0 │ encode 1 │ …
+
+Each part depends on nothing but its own utterances, so the bytes are the same whatever the number of workers and
+however often the run was interrupted.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.corpora.failures import REASONS, Failure
+from pipeline.encoders.base import Encoded, Encoder
+from pipeline.errors import BadTable, PipelineError
+from pipeline.extraction import tables
+from pipeline.extraction.inputs import PartInput, Source
+from pipeline.parts import StageWork
+
+# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
+# same cores, and sums over another number of threads differ in their last bits.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to do a part by itself.
+
+    Attributes:
+        make_encoder: gives the encoder, not yet loaded; can be pickled.
+        source: where the parts come from.
+        work: where they go.
+        modality: for the failure rows.
+    """
+
+    make_encoder: Callable[[], Encoder]
+    source: Source
+    work: StageWork
+    modality: str
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What is known of an encoder once it is loaded: the length of its vectors, and its provenance."""
+
+    dim: int
+    provenance: dict[str, Any]
+
+
+def encode_part(encoder: Encoder, part: PartInput, modality: str) -> tuple[pa.Table, list[Failure]]:
+    """Encodes a part.
+
+    Args:
+        encoder: loaded.
+        part: its utterances; those without input get an absent row that keeps their status.
+        modality: for the failure rows.
+
+    Returns:
+        The feature table (:func:`pipeline.extraction.tables.schema`) with one row per utterance of the part, and the
+        failure rows of this stage in row order. A vector that is not finite, or that is all zeros, becomes absent.
+
+    Raises:
+        BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown reason).
+    """
+    rows = np.flatnonzero(np.array(part.status, dtype=object) == tables.OK)
+    if len(rows) != len(part.utterances):
+        raise ValueError(f"{len(part.utterances)} inputs for {len(rows)} utterances with status ok")
+    name = type(encoder).__name__
+    encoded = encoder.encode(part.utterances)
+    encoded = replace(encoded, embeddings=np.asarray(encoded.embeddings, dtype=np.float32))  # before looking for zeros and infinities
+    _check_shapes(encoded, len(rows), encoder.dim, name)
+    remarks = sorted(_with_own_findings(encoded), key=lambda remark: remark[0])
+    why_absent: dict[int, str] = {}
+    for index, reason, _ in remarks:
+        if not 0 <= index < len(rows) or reason not in REASONS:
+            raise BadTable(f"{name}: remark {reason!r} on utterance {index} of {len(rows)}; reasons are {', '.join(REASONS)}")
+        if REASONS[reason][0] != "altered":
+            why_absent.setdefault(index, reason)
+    usable = encoded.present & np.isfinite(encoded.embeddings).all(axis=1) & encoded.embeddings.any(axis=1)
+    unexplained = [int(index) for index in np.flatnonzero(~usable) if int(index) not in why_absent]
+    if unexplained:
+        raise BadTable(f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why")
+
+    values = np.zeros((len(part.utterance_ids), encoder.dim), dtype=np.float32)
+    present = np.zeros(len(part.utterance_ids), dtype=bool)
+    values[rows[usable]] = encoded.embeddings[usable]
+    present[rows[usable]] = True
+    status = list(part.status)
+    for index in np.flatnonzero(~usable).tolist():
+        status[rows[index]] = why_absent[index]
+    failures = [Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail) for index, reason, detail in remarks]
+    columns = [pa.array(part.utterance_ids, pa.string()), tables.vectors(values), pa.array(present), pa.array(status, pa.string())]
+    return pa.table(columns, schema=tables.schema(encoder.dim)), failures
+
+
+def _check_shapes(encoded: Encoded, utterances: int, dim: int, name: str) -> None:
+    if encoded.embeddings.shape != (utterances, dim) or encoded.present.shape != (utterances,):
+        raise BadTable(f"{name}: vectors {encoded.embeddings.shape}, present {encoded.present.shape} for {utterances} utterances of dimension {dim}")
+
+
+def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
+    """The encoder's remarks and what the runner finds itself: values that are not finite, vectors of zeros."""
+    remarks = list(encoded.remarks)
+    finite = np.isfinite(encoded.embeddings)
+    for index in np.flatnonzero(encoded.present & ~finite.all(axis=1)).tolist():
+        remarks.append((index, "not_finite", f"{int((~finite[index]).sum())} of {finite.shape[1]} values"))
+    for index in np.flatnonzero(encoded.present & ~encoded.embeddings.any(axis=1)).tolist():
+        remarks.append((index, "zero_vector", ""))
+    return remarks
+
+
+def save_part(job: Job, encoder: Encoder, index: int, part: PartInput) -> None:
+    """Encodes part ``index``, writes its table, then its marker."""
+    table, failures = encode_part(encoder, part, job.modality)
+    tables.write(job.work.part(index), table)
+    job.work.mark_done(index, [failure.row() for failure in failures])
+
+
+def run_here(job: Job, device: str, todo: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+    """Encodes in this process; while one part is encoded, a thread reads and decodes the next.
+
+    Args:
+        job: the work.
+        device: resolved, see :func:`pipeline.extraction.device.resolve`.
+        todo: parts that are not done.
+        advance: told the number of utterances after each part.
+    """
+    encoder = job.make_encoder()
+    encoder.load(device)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
+        ahead: Future[PartInput] | None = None
+        for position, index in enumerate(todo):
+            part = (ahead or reader.submit(job.source.read, index, encoder.history_turns)).result()
+            ahead = reader.submit(job.source.read, todo[position + 1], encoder.history_turns) if position + 1 < len(todo) else None
+            save_part(job, encoder, index, part)
+            advance(len(part.utterance_ids))
+    return EncoderFacts(encoder.dim, encoder.provenance())
+
+
+def run_in_processes(job: Job, workers: int, todo: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+    """Spreads the parts over processes, each with its own encoder on the CPU.
+
+    Also a single worker is a process of its own, so that one worker and many compute under the same conditions.
+
+    Args:
+        job: the work; is sent to the workers.
+        workers: how many, at least one.
+        todo: parts that are not done.
+        advance: told the number of utterances after each part.
+
+    Raises:
+        PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
+    """
+    processes = max(1, min(workers, len(todo)))
+    spawn = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    with _single_threaded_children(), ProcessPoolExecutor(processes, spawn, _start_worker, (job,)) as pool:
+        try:
+            facts = pool.submit(_facts)
+            pending = {pool.submit(_do_part, index): index for index in todo}
+            for future in as_completed(pending):
+                future.result()
+                advance(job.source.sizes[pending[future]])
+            return facts.result()
+        except BrokenProcessPool as error:
+            missing = [str(index) for index in todo if not job.work.is_done(index)]
+            raise PipelineError(
+                f"{job.work.name}: a worker process died (out of memory, or a crash in a library) while part {', '.join(missing[: 2 * processes])} "
+                "was to be done; finished parts are kept. Run again, perhaps with fewer --workers."
+            ) from error
+        except BaseException:  # Ctrl-C too: the pool alone would wait until the parts in the making are done, minutes perhaps
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            raise
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class _Worker:
+    """The state of a worker process: its job, and its encoder once it is loaded."""
+
+    job: Job
+    encoder: Encoder
+
+
+def _start_worker(job: Job) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone decides what it means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _Worker.job = job
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot tell its workers, which would wait for their next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _encoder() -> Encoder:
+    # Loaded with the first task and not in the initializer, where an error would only be seen as a broken pool.
+    if not hasattr(_Worker, "encoder"):
+        encoder = _Worker.job.make_encoder()
+        encoder.load("cpu")
+        _Worker.encoder = encoder
+    return _Worker.encoder
+
+
+def _facts() -> EncoderFacts:
+    encoder = _encoder()
+    return EncoderFacts(encoder.dim, encoder.provenance())
+
+
+def _do_part(index: int) -> None:
+    encoder = _encoder()
+    save_part(_Worker.job, encoder, index, _Worker.job.source.read(index, encoder.history_turns))

@@ -1,0 +1,169 @@
+"""Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import PositiveInt
+
+from pipeline import files, log, provenance
+from pipeline.command_line import stage_command
+from pipeline.corpora import failures, manifest
+from pipeline.encoders.base import Encoder
+from pipeline.encoders.registry import build
+from pipeline.errors import BadSettings, BadTable
+from pipeline.extraction import device, runner, tables
+from pipeline.extraction.inputs import Source, input_hashes, media_source, text_source
+from pipeline.layout import MODALITIES, Layout
+from pipeline.params import Params, Settings
+from pipeline.parts import Fingerprint, RunOptions, StageWork
+from pipeline.plugins import nearest
+
+
+class ExtractionConfig(Settings):
+    """Settings of the block ``extraction``.
+
+    Attributes:
+        utterances_per_part: rows of a part of text features; those of audio and visual are the media parts.
+    """
+
+    utterances_per_part: PositiveInt
+
+
+def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> Path:
+    """Extracts the features of one modality with one encoder.
+
+    Args:
+        params: settings.
+        layout: where the manifest and the media are, and where the features go.
+        run: workers, device, overwrite, limit of failures.
+        modality: ``text``, ``audio`` or ``visual``.
+        encoder: a block under ``encoders.<modality>`` in params.yaml.
+
+    Returns:
+        The folder with ``part-NNNNN.parquet`` (:mod:`pipeline.extraction.tables`), ``failures.parquet`` (this stage's rows)
+        and ``info.json``.
+
+    Raises:
+        BadSettings: for an unknown modality, encoder or setting.
+        BadTable: if there is no manifest, or no media that fit it.
+        ModelUnavailable: if the checkpoint is not to be had.
+        SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
+        TooManyFailures: see ``run.max_failed``; finished parts are kept.
+    """
+    prepared = _prepare(params, layout, run, modality, encoder)
+    work, source = prepared.work, prepared.source
+    if work.cached():
+        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+        return work.out
+    work.start()
+    todo = prepared.todo()
+    total = sum(source.sizes)
+    if len(todo) < len(source.sizes):
+        log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(todo), len(source.sizes), extra={"stage": work.name})
+    job = runner.Job(partial(build, params, modality, encoder, offline=run.offline), source, work, modality)
+    with log.progress(total, work.name, "utterance") as bar:
+        bar.update(total - sum(source.sizes[index] for index in todo))
+        if prepared.encoder.ACCELERATED:
+            facts = runner.run_here(job, device.resolve(run.device), todo, bar.update)
+        else:
+            facts = runner.run_in_processes(job, run.workers, todo, bar.update)
+    _finish(prepared, facts, run.max_failed)
+    log.logger.info("%s: %d utterances", work.name, total, extra={"stage": work.name, "utterances": total})
+    return work.out
+
+
+def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> dict[str, Any]:
+    """What :func:`extract` would do, for dry runs; imports no torch and changes nothing.
+
+    Returns:
+        ``cached`` (bool), ``utterances``, ``utterances_to_do``, ``parts``, ``parts_to_do``, and ``bytes``: of the vectors before
+        compression, None if the length of the encoder's vectors is only known once it is loaded.
+
+    Raises:
+        As :func:`extract`, as far as it can be told beforehand.
+    """
+    prepared = _prepare(params, layout, run, modality, encoder)
+    cached = prepared.work.cached()
+    todo = [] if cached else prepared.todo()
+    sizes = prepared.source.sizes
+    dim = files.read_json(prepared.work.out / prepared.work.record)["dim"] if cached else prepared.encoder.planned_dim()
+    return {
+        "cached": cached,
+        "utterances": sum(sizes),
+        "utterances_to_do": sum(sizes[index] for index in todo),
+        "parts": len(sizes),
+        "parts_to_do": len(todo),
+        "bytes": None if dim is None else 4 * dim * sum(sizes),
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    encoder: Encoder
+    source: Source
+    work: StageWork
+    modality: str
+    name: str
+
+    def todo(self) -> list[int]:
+        return [index for index in range(len(self.source.sizes)) if not self.work.is_done(index)]
+
+
+def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, name: str) -> _Prepared:
+    if modality not in MODALITIES:
+        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
+    config = params.fill("extraction", ExtractionConfig)
+    encoder = build(params, modality, name, offline=run.offline)
+    if not layout.manifest.is_file():
+        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+    table = manifest.read(layout.manifest)
+    settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
+    source: Source
+    if modality == "text":
+        settings["extraction"] = config.model_dump(mode="json")  # the parts of the other modalities are those of the media
+        source = text_source(layout.manifest, table, config.utterances_per_part)
+    else:
+        source = media_source(layout.media, table, modality)
+    fingerprint = Fingerprint(settings, input_hashes(layout.media, table, modality))
+    work = StageWork(f"{modality}/{name}", layout.features(modality, name), layout.scratch, fingerprint, run.overwrite)
+    return _Prepared(encoder, source, work, modality, name)
+
+
+def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) -> None:
+    work, count = prepared.work, len(prepared.source.sizes)
+    rows = work.failures(count)
+    failures.check_limit(rows, sum(prepared.source.sizes), max_failed, work.name)
+    tables.write(work.folder / tables.FAILURES, failures.table(rows))
+    work.finish(
+        {
+            "modality": prepared.modality,
+            "encoder": prepared.name,
+            **asdict(facts),
+            "counts": _counts([work.part(index) for index in range(count)]),
+            "versions": provenance.versions(),
+        }
+    )
+
+
+def _counts(part_paths: list[Path]) -> dict[str, Any]:
+    status = pa.concat_tables([pq.read_table(path, columns=["status"]) for path in part_paths])["status"]
+    by_status = {one["values"]: one["counts"] for one in pc.value_counts(status).to_pylist()}
+    return {"utterances": len(status), "present": by_status.pop(tables.OK, 0), "absent": by_status}
+
+
+@stage_command
+@click.option("--modality", required=True, type=click.Choice(MODALITIES))
+@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
+def main(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str) -> None:
+    """Manifest and media × encoder → one vector per utterance."""
+    extract(params, layout, run, modality=modality, encoder=encoder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Half-open spans of seconds, and the samples and instants in them. The only place that rounds.
+
+    seconds   start              end
+                |------ span ------|
+    samples  . . x x x x x x x x x . .      first = round(start · rate), stop = round(end · rate)
+
+Two spans that meet share no sample and lose none, because both round the same border in the same way.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Span:
+    """Half-open seconds inside a file, counted from the file's own beginning.
+
+    Attributes:
+        start: where it begins.
+        end: where it ends; infinite where it goes on to the end of the file.
+    """
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    def capped(self, max_seconds: float) -> "Span":
+        """The span, or its first ``max_seconds``."""
+        return Span(self.start, min(self.end, self.start + max_seconds))
+
+
+def span(start_seconds: float | None, end_seconds: float | None) -> Span:
+    """The span of a manifest row, where None stands for the file's beginning or end.
+
+    Raises:
+        ValueError: if it is not a number, begins before the file, or does not end after it begins.
+    """
+    start = 0.0 if start_seconds is None else start_seconds
+    end = math.inf if end_seconds is None else end_seconds
+    if not (math.isfinite(start) and 0 <= start < end):
+        raise ValueError(f"the span from {start_seconds} to {end_seconds} s holds nothing")
+    return Span(start, end)
+
+
+def sample(seconds: float, rate_hz: int) -> int:
+    """Index of the sample at (nearest to) an instant; as the end of a half-open span, the first sample outside.
+
+    >>> sample(0.25, 16_000), sample(0.1, 22_050)
+    (4000, 2205)
+    """
+    return math.floor(seconds * rate_hz + 0.5)
+
+
+def slice_centres(start: float, end: float, count: int) -> list[float]:
+    """Instants in the middle of ``count`` equal slices of a span, in order.
+
+    >>> slice_centres(1.0, 3.0, 4)
+    [1.25, 1.75, 2.25, 2.75]
+    """
+    width = (end - start) / count
+    return [start + (index + 0.5) * width for index in range(count)]

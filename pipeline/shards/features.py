@@ -1,0 +1,131 @@
+"""Feature tables as they were extracted, checked once against the manifest and read by row span."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline import files, parts
+from pipeline.errors import BadTable
+from pipeline.extraction import tables
+from pipeline.extraction.inputs import input_hashes
+from pipeline.layout import Layout
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of N utterances.
+
+    Attributes:
+        values: float32 [N, D]; zeros where absent.
+        present: bool [N].
+    """
+
+    values: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of one modality.
+
+    Attributes:
+        folder: where the parts lie.
+        modality: ``text``, ``audio`` or ``visual``.
+        info: the stage's ``info.json``.
+        paths: the parts, in order.
+        bounds: first row of each part, and the number of all rows at the end.
+    """
+
+    folder: Path
+    modality: str
+    info: dict[str, Any]
+    paths: tuple[Path, ...]
+    bounds: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        return int(self.info["dim"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.info["fingerprint"])
+
+    def read(self, start: int, stop: int) -> Vectors:
+        """Vectors of the manifest's rows ``start`` to ``stop`` (half-open); only the parts that hold them are read.
+
+        Raises:
+            BadTable: if a vector is null or not finite.
+        """
+        pieces = []
+        for path, first, end in zip(self.paths, self.bounds, self.bounds[1:], strict=False):
+            if first < stop and end > start:
+                rows = pq.read_table(path, columns=["embedding", "present"])
+                pieces.append(rows.slice(max(start - first, 0), min(stop, end) - max(start, first)))
+        rows = pa.concat_tables(pieces).combine_chunks()
+        embedding = rows["embedding"].chunk(0)
+        flat = embedding.flatten()  # honours the slice, leaves out null vectors
+        if embedding.null_count or flat.null_count or rows["present"].null_count:
+            raise BadTable(f"{self.folder}: null values among rows {start} to {stop}")
+        values_ND = flat.to_numpy(zero_copy_only=True).reshape(-1, self.dim)
+        if not np.isfinite(values_ND).all():
+            raise BadTable(f"{self.folder}: row {start + int(np.flatnonzero(~np.isfinite(values_ND).all(axis=1))[0])} is not finite")
+        return Vectors(values_ND, rows["present"].chunk(0).to_numpy(zero_copy_only=False))
+
+
+def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) -> Features:
+    """Finds the features of a modality and checks that they are those of this manifest, row by row.
+
+    Args:
+        layout: where they lie.
+        table: the manifest.
+        modality: ``text``, ``audio`` or ``visual``.
+        encoder: name of the encoder.
+
+    Raises:
+        BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are missing, too many or in another order.
+    """
+    folder = layout.features(modality, encoder)
+    if not (folder / parts.INFO).is_file():
+        raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
+    info = files.read_json(folder / parts.INFO)
+    if info["inputs"] != input_hashes(layout.media, table, modality):
+        raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
+    paths = tuple(sorted(folder.glob("part-*.parquet")))
+    expected = tables.schema(int(info["dim"]))
+    there: list[str] = []
+    bounds = [0]
+    for path in paths:
+        found = pq.read_schema(path)
+        if not found.equals(expected, check_metadata=False):
+            raise BadTable(f"{path}: columns {_brief(found)} instead of {_brief(expected)}")
+        there.extend(pq.read_table(path, columns=["utterance_id"])["utterance_id"].to_pylist())
+        bounds.append(len(there))
+    _check_order(folder, there, table["utterance_id"].to_pylist())
+    return Features(folder, modality, info, paths, tuple(bounds))
+
+
+def _brief(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+def _check_order(folder: Path, there: list[str], wanted: list[str]) -> None:
+    if there == wanted:
+        return
+    missing, strange = set(wanted) - set(there), set(there) - set(wanted)
+    if missing:
+        first = next(one for one in wanted if one in missing)
+        raise BadTable(f"{folder}: {len(missing)} of the manifest's {len(wanted)} utterances are missing, the first is {first!r}")
+    if strange:
+        first = next(one for one in there if one in strange)
+        raise BadTable(f"{folder}: {len(strange)} utterances that are not in the manifest, the first is {first!r}")
+    if len(there) != len(wanted):
+        double, times = Counter(there).most_common(1)[0]
+        raise BadTable(f"{folder}: {len(there)} rows for {len(wanted)} utterances; {double!r} is there {times} times")
+    row = next(row for row, (one, other) in enumerate(zip(there, wanted, strict=True)) if one != other)
+    raise BadTable(f"{folder}: in another order than the manifest: row {row} is {there[row]!r} instead of {wanted[row]!r}")

@@ -1,0 +1,108 @@
+"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to build it again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pipeline import files, plugins
+from pipeline.errors import BadTable
+from pipeline.params import Settings, fill
+from pipeline.training.dataset import Standardisation
+from pipeline.training.models.base import MERCModel
+from pipeline.training.recipe import MODELS
+
+# All in one entry, since safetensors writes several in an order that changes from run to run.
+_KEY = "merc"
+_MODEL = "model."
+_STANDARDISATION = "standardisation."
+
+
+class Header(Settings):
+    """What stands in the file's metadata, as JSON.
+
+    Attributes:
+        model: file in ``models/``.
+        model_settings: its settings, complete.
+        dims: modality → length of its vectors, in the model's order.
+        classes: of the label set, index = position.
+        label_set: its name.
+        dataset: what it was trained on.
+        recipe: name and settings of the recipe.
+        seed: which of its seeds.
+        encoders: modality → encoder of the vectors.
+        feature_limit_std: see :class:`pipeline.training.dataset.Standardisation`.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    dims: dict[str, int]
+    classes: tuple[str, ...]
+    label_set: str
+    dataset: str
+    recipe: dict[str, Any]
+    seed: int
+    encoders: dict[str, str]
+    feature_limit_std: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model read from its file, in eval mode on the CPU; give it splits that ``standardisation`` was applied to."""
+
+    model: MERCModel
+    standardisation: Standardisation
+    header: Header
+
+
+def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:
+    """Writes a model, whole or not at all; equal weights give equal bytes."""
+    tensors = {f"{_MODEL}{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    for name in standardisation.mean:
+        tensors[f"{_STANDARDISATION}{name}.mean"] = standardisation.mean[name].cpu().contiguous()
+        tensors[f"{_STANDARDISATION}{name}.std"] = standardisation.std[name].cpu().contiguous()
+    metadata = {_KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)}  # unsorted: the order of dims is the model's
+    with files.replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load(path: Path) -> Loaded:
+    """Reads a model that :func:`save` wrote.
+
+    Raises:
+        BadTable: if the file is no safetensors file, has no such header, or its tensors do not fit the model it names.
+        BadSettings: if it names a model that is not in ``models/``, or settings that the model does not have.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
+        header = Header(**json.loads(metadata[_KEY]))
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+        raise BadTable(f"{path}: not a trained model of this program: {error}") from error
+    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
+    model = kind(fill(header.model_settings, kind.Config, where=f"{path.name}: {header.model}"), header.dims, len(header.classes))
+    try:
+        model.load_state_dict(_below(tensors, _MODEL))
+        standardisation = _standardisation(_below(tensors, _STANDARDISATION), header)
+    except (RuntimeError, KeyError) as error:
+        raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
+    return Loaded(model.eval(), standardisation, header)
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _standardisation(tensors: Mapping[str, torch.Tensor], header: Header) -> Standardisation:
+    return Standardisation(
+        mean={name: tensors[f"{name}.mean"] for name in header.dims},
+        std={name: tensors[f"{name}.std"] for name in header.dims},
+        limit=header.feature_limit_std,
+    )

@@ -1,0 +1,76 @@
+"""Cross-entropy over labelled utterances, with class weights and label smoothing on request.
+
+``effective``: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, eq. 4: a class of n
+utterances weighs (1 - β) / (1 - β^n).
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.params import Settings
+from pipeline.training.batch import DialogueBatch
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.models.base import MERCOutput
+
+
+class CrossEntropyConfig(Settings):
+    """Settings of the cross-entropy.
+
+    Attributes:
+        class_weights: ``none``; ``inverse`` of the class's share of the train split; ``inverse_sqrt``, the root of that;
+            ``effective`` number of samples.
+        effective_beta: β of ``effective``.
+        label_smoothing: share of the target that is spread evenly over all classes.
+    """
+
+    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
+    effective_beta: float = Field(gt=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+
+
+class CrossEntropy(MERCLoss):
+    """Σ w(y) · CE over the batch's labelled utterances, divided by their number.
+
+    The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the number
+    and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
+    """
+
+    Config: ClassVar[type[Settings]] = CrossEntropyConfig
+    class_weights: Tensor
+
+    def __init__(self, config: CrossEntropyConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.label_smoothing = config.label_smoothing
+        self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        labelled_BT = batch.labelled
+        logits_NC = output.logits[labelled_BT].float()
+        if not len(logits_NC):
+            return logits_NC.sum()
+        summed = functional.cross_entropy(
+            logits_NC, batch.labels[labelled_BT], weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+        return summed / len(logits_NC)
+
+
+def weights_of(counts_C: Tensor, scheme: str, beta: float) -> Tensor:
+    """Weight of each class, [C] float32, with mean 1 over the utterances; 0 for a class that does not occur.
+
+    Example:
+        >>> weights_of(torch.tensor([3.0, 1.0]), "inverse", 0.999)
+        tensor([0.6667, 2.0000])
+    """
+    n_C = counts_C.double()
+    raw_C = {
+        "none": torch.ones_like(n_C),
+        "inverse": 1 / n_C,
+        "inverse_sqrt": n_C.rsqrt(),
+        "effective": (1 - beta) / (1 - beta**n_C),
+    }[scheme]
+    raw_C = raw_C.masked_fill(n_C == 0, 0.0)
+    return (raw_C * n_C.sum() / (raw_C * n_C).sum()).float()

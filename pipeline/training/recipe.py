@@ -1,0 +1,144 @@
+"""A recipe: which model, on which modalities, with which losses, and how it is trained. One block under ``recipes`` in params.yaml."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline import plugins
+from pipeline.errors import BadSettings
+from pipeline.layout import MODALITIES
+from pipeline.params import Params, Settings
+from pipeline.training.losses.base import MERCLoss
+from pipeline.training.models.base import MERCModel
+
+MODELS = "pipeline.training.models"
+LOSSES = "pipeline.training.losses"
+
+
+class Optimizer(Settings):
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it."""
+
+    name: Literal["adam", "adamw"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class LossTerm(Settings):
+    """One term of the objective: ``name`` and ``weight``; every further key overrides one of the block ``losses.<name>``."""
+
+    name: str
+    weight: float = Field(default=1.0, gt=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_overrides(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        own = {key: value for key, value in given.items() if key in ("name", "weight")}
+        return {**own, "settings": {key: value for key, value in given.items() if key not in own}}
+
+
+class Recipe(Settings):
+    """Settings of one training recipe.
+
+    Attributes:
+        model: file in ``models/``.
+        model_settings: override keys of the block ``models.<model>``.
+        modalities: what the model sees.
+        losses: terms of the objective, summed with their weights.
+        optimizer: and its learning rate and weight decay.
+        schedule: how the learning rate goes from its value towards 0 over ``epochs``.
+        epochs: at most so many.
+        patience_epochs: stop after so many epochs without a better dev weighted F1.
+        batch_dialogues: dialogues a step.
+        gradient_clip: longest norm of the gradient; null: unlimited.
+        feature_limit_std: features are cut at so many standard deviations.
+        seeds: one training each; decides initial weights, dropout and the order of dialogues.
+    """
+
+    model: str
+    model_settings: dict[str, Any] = Field(default_factory=dict)
+    modalities: tuple[str, ...] = Field(min_length=1)
+    losses: tuple[LossTerm, ...] = Field(min_length=1)
+    optimizer: Optimizer
+    schedule: Literal["constant", "linear", "cosine"]
+    epochs: int = Field(ge=1)
+    patience_epochs: int = Field(ge=1)
+    batch_dialogues: int = Field(ge=1)
+    gradient_clip: float | None = Field(gt=0)
+    feature_limit_std: float = Field(gt=0)
+    seeds: tuple[int, ...] = Field(min_length=1)
+
+    @field_validator("modalities")
+    @classmethod
+    def _known_modalities(cls, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """In the agreed order, whatever the order in the file, so that it changes no result."""
+        for name in modalities:
+            if name not in MODALITIES:
+                raise ValueError(f"no modality {name!r}; {plugins.nearest(name, list(MODALITIES))}")
+        return tuple(name for name in MODALITIES if name in modalities)
+
+    @field_validator("losses")
+    @classmethod
+    def _each_loss_once(cls, losses: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
+        names = [term.name for term in losses]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a loss is named twice: {names}")
+        return losses
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds, default=0) < 0:
+            raise ValueError("seeds must be different whole numbers from 0")
+        return seeds
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """A loss with its weight and its settings, overrides applied."""
+
+    name: str
+    weight: float
+    kind: type[MERCLoss]
+    config: Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with everything it names looked up."""
+
+    name: str
+    recipe: Recipe
+    model: type[MERCModel]
+    model_config: Settings
+    losses: tuple[LossPlan, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the result, JSON-able, under the keys it has in params.yaml."""
+        return {
+            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings"})},
+            "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
+            "losses": {term.name: term.config.model_dump(mode="json") for term in self.losses},
+        }
+
+
+def resolve(params: Params, name: str) -> Plan:
+    """Looks up a recipe with its model and losses.
+
+    Raises:
+        BadSettings: if a recipe, model, loss or key is unknown (the nearest valid one is named), or a value impossible.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise BadSettings(f"a recipe's name consists of letters, digits, _ and -, and {name!r} does not")
+    recipe = params.fill(f"recipes.{name}", Recipe)
+    model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
+    losses = []
+    for term in recipe.losses:
+        kind = plugins.load(LOSSES, term.name, MERCLoss)  # type: ignore[type-abstract]
+        losses.append(LossPlan(term.name, term.weight, kind, params.fill(f"losses.{term.name}", kind.Config, **term.settings)))
+    model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
+    return Plan(name, recipe, model, model_config, tuple(losses))

@@ -1,0 +1,155 @@
+"""How alike two trajectories are: four similarities in [0, 1], each 1 for a trajectory with itself and the same both ways.
+
+A similarity has two steps, so that a corpus of any size can be compared block by block: ``describe`` turns trajectories into
+descriptions, once; ``compare`` turns two sets of descriptions into a matrix. Where a description is an array it has one row
+per trajectory and holds whole numbers or ratios of them, so that no result depends on the order in which a matrix product
+sums, that is on the machine or the size of a block.
+
+Trajectories are labels without gaps (:func:`pipeline.trajectories.trajectory.labelled`), each of at least one utterance.
+Legend: N trajectories, Q queries, M candidates, C classes, R bins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+from sklearn.metrics.pairwise import manhattan_distances
+
+from pipeline.trajectories.trajectory import Labels
+
+NAMES = ("histogram", "transition", "edit", "path")
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """One way to compare trajectories.
+
+    Attributes:
+        describe: (trajectories, number of classes C) → descriptions: (N, d) float64, or an object array of N strings.
+        compare: (descriptions of Q, descriptions of M) → (Q, M) float64 in [0, 1].
+    """
+
+    describe: Callable[[Sequence[Labels], int], NDArray[Any]]
+    compare: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+
+    def matrix(self, trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+        """All pairs, (N, N); for few trajectories, since the memory grows with their square."""
+        described = self.describe(trajectories, classes)
+        return self.compare(described, described)
+
+
+def similarity(name: str, path_bins: int) -> Similarity:
+    """The similarity of that name.
+
+    Args:
+        name: one of :data:`NAMES`.
+        path_bins: R of ``path``; the others do not use it.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    known = {
+        "histogram": Similarity(label_counts, cosine),
+        "transition": Similarity(transition_counts, cosine),
+        "edit": Similarity(strings, edit),
+        "path": Similarity(partial(binned, bins=path_bins), overlap),
+    }
+    if name not in known:
+        raise ValueError(f"no similarity {name!r}; one of {', '.join(NAMES)}")
+    return known[name]
+
+
+def label_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+    """How often each label occurs, (N, C). With :func:`cosine`: ``histogram``, which sees neither order nor length."""
+    labels, owner, _, _ = _flat(trajectories)
+    return _count(owner * classes + labels, len(trajectories), classes)
+
+
+def transition_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+    """How often label i is followed by label j, (N, C·C + C). With :func:`cosine`: ``transition``.
+
+    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that it is like the other
+    trajectories of that one label (1), and unlike all else (0).
+    """
+    labels, owner, _, lengths = _flat(trajectories)
+    width = classes * classes + classes
+    same = owner[1:] == owner[:-1]
+    followed = (owner[:-1] * width + labels[:-1].astype(np.int64) * classes + labels[1:])[same]
+    alone = (owner * width + classes * classes + labels)[lengths[owner] == 1]
+    return _count(np.concatenate([followed, alone]), len(trajectories), width)
+
+
+def cosine(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of the angle between counts, (Q, M).
+
+    The products are sums of whole numbers, exact in float64, and the square root of a square is exact too: equal counts give 1.0.
+    """
+    products = queries @ candidates.T
+    squares = np.outer((queries * queries).sum(axis=1), (candidates * candidates).sum(axis=1))
+    shared: NDArray[np.float64] = products / np.sqrt(squares)
+    return shared
+
+
+def strings(trajectories: Sequence[Labels], classes: int) -> NDArray[Any]:
+    """One character per label, (N,) of str; what :func:`edit` compares."""
+    _check_none_empty(trajectories)
+    alphabet = np.array([chr(ord("A") + label) for label in range(classes)])
+    return np.array(["".join(alphabet[trajectory]) for trajectory in trajectories], dtype=object)
+
+
+def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]:
+    """1 - Levenshtein distance / length of the longer one, (Q, M); sees order and length."""
+    shared: NDArray[np.float64] = process.cdist(queries.tolist(), candidates.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    return shared
+
+
+def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
+    """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum to 1.
+
+        T = 3     |     0     |     1     |     1     |        utterance t covers [t/T, (t + 1)/T)
+        R = 2     |   0: 2/3, 1: 1/3|      1: 1       |        bin r covers [r/R, (r + 1)/R)
+
+    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the scaled bin's length.
+    """
+    labels, owner, position, lengths = _flat(trajectories)
+    length = lengths[owner][:, None]
+    bin_1R, position_N1 = np.arange(bins)[None, :], position[:, None]
+    covered = np.minimum((position_N1 + 1) * bins, (bin_1R + 1) * length) - np.maximum(position_N1 * bins, bin_1R * length)
+    cell = (owner[:, None] * bins + bin_1R) * classes + labels[:, None]
+    covers = covered > 0
+    return _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
+
+
+def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over bins of Σ_c min(p_c, q_c), (Q, M); sees the order, not the length. With :func:`binned`: ``path``.
+
+    Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled routine.
+    """
+    bins = queries[0].sum().round() if len(queries) else 1.0
+    shared: NDArray[np.float64] = 1.0 - manhattan_distances(queries, candidates) / (2.0 * bins)
+    return np.clip(shared, 0.0, 1.0)
+
+
+def _flat(trajectories: Sequence[Labels]) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """All labels one after the other, the trajectory each belongs to, its position in it; and the N lengths."""
+    _check_none_empty(trajectories)
+    lengths = np.array([len(trajectory) for trajectory in trajectories], dtype=np.int64)
+    labels = np.concatenate([np.empty(0, np.int16), *trajectories])
+    owner = np.repeat(np.arange(len(trajectories)), lengths)
+    position = np.arange(len(labels)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return labels, owner, position, lengths
+
+
+def _check_none_empty(trajectories: Sequence[Labels]) -> None:
+    empty = next((index for index, trajectory in enumerate(trajectories) if not len(trajectory)), None)
+    if empty is not None:
+        raise ValueError(f"trajectory {empty} of {len(trajectories)} is empty: there is nothing to compare")
+
+
+def _count(cells: NDArray[np.int64], rows: int, width: int, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    return np.bincount(cells, weights=weights, minlength=rows * width).reshape(rows, width).astype(np.float64)

@@ -1,0 +1,325 @@
+"""The stage on a small MELD-like corpus: files written, settings compared, limits, generators, exit codes."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import files
+from pipeline.corpora import manifest
+from pipeline.corpora.stage import build_manifest, main
+from pipeline.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+
+TEXT = ("text",)
+
+
+def _params(**changes: Any) -> Params:
+    block = {"reader": "meld", "label_set": "meld7", "unlabelled": "keep", "check_counts": False, **changes}
+    return Params({"corpora": {"meld": block}, "build": {}})
+
+
+def _layout(meld: Any) -> Layout:
+    return Layout(meld.raw, meld.raw.parent / "features", "meld")
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """The pipeline's log, whatever an earlier test has set up."""
+    logger = logging.getLogger("pipeline")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    caplog.set_level(logging.INFO, logger="pipeline")
+    return caplog
+
+
+def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
+    meld.small()
+    layout = _layout(meld)
+    table = build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    assert table["utterance_id"].to_pylist()[:3] == ["train/dia0_utt0", "train/dia0_utt1", "train/dia1_utt0"]
+    assert manifest.read(layout.manifest).equals(table)
+    assert sorted(file.name for file in layout.folder.iterdir()) == ["manifest.json", "manifest.parquet"]
+    assert files.read_json(layout.folder / "manifest.json") == {
+        "settings": {
+            "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep"}},
+            "run": {"splits": ["train", "dev", "test"], "limit": None},
+        },
+        "classes": ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"],
+        "counts": {
+            "train": {"utterances": 6, "dialogues": 3, "emotions": {"neutral": 3, "joy": 3}},
+            "dev": {"utterances": 2, "dialogues": 1, "emotions": {"neutral": 1, "joy": 1}},
+            "test": {"utterances": 4, "dialogues": 2, "emotions": {"neutral": 2, "joy": 2}},
+        },
+        "deviations": [],
+        "failures": [],
+    }
+
+
+def test_two_runs_give_the_same_bytes(meld: Any) -> None:
+    meld.small()
+    layout = _layout(meld)
+    made = []
+    for _ in range(2):
+        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+        made.append([(layout.folder / name).read_bytes() for name in ("manifest.json", "manifest.parquet")])
+    assert made[0] == made[1]
+
+
+def test_a_changed_corpus_gives_a_new_manifest_without_being_asked(meld: Any) -> None:
+    meld.small()
+    build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    meld.csv("dev", [meld.row(0, 0, Utterance="Something else.")])
+    table = build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    assert "Something else." in table["text"].to_pylist()
+
+
+def test_the_limit_keeps_the_first_dialogues_of_each_split(meld: Any) -> None:
+    meld.small()
+    table = build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT, limit=2)
+    assert list(dict.fromkeys(table["dialogue_id"].to_pylist())) == ["train/dia0", "train/dia1", "dev/dia0", "test/dia0", "test/dia1"]
+
+
+def test_splits_may_be_given_in_any_order(meld: Any) -> None:
+    meld.small()
+    layout = _layout(meld)
+    first = build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("test", "dev"))
+    assert build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("dev", "test")).equals(first)
+    assert list(dict.fromkeys(first["split"].to_pylist())) == ["dev", "test"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "key"),
+    [
+        ({"unlabelled": "drop"}, {}, "corpora.meld.unlabelled: keep there, drop wanted"),
+        ({}, {"limit": 1}, "run.limit: None there, 1 wanted"),
+        ({}, {"splits": ("train",)}, r"run.splits: \['train', 'dev', 'test'\] there, \['train'\] wanted"),
+    ],
+)
+def test_a_manifest_with_other_settings_is_refused_unless_told_to_overwrite(meld: Any, change: dict[str, Any], options: dict[str, Any], key: str) -> None:
+    meld.small()
+    layout = _layout(meld)
+    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    before = layout.manifest.read_bytes()
+    with pytest.raises(SettingsDiffer, match=key) as raised:
+        build_manifest(_params(**change), layout, RunOptions(), modalities=TEXT, **options)
+    assert raised.value.exit_code == 5
+    assert layout.manifest.read_bytes() == before
+    build_manifest(_params(**change), layout, RunOptions(overwrite=True), modalities=TEXT, **options)
+    build_manifest(_params(**change), layout, RunOptions(), modalities=TEXT, **options)
+
+
+def test_another_label_set_is_named_as_the_key_that_differs(meld: Any) -> None:
+    meld.small()
+    layout = _layout(meld)
+    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    record = files.read_json(layout.folder / "manifest.json")
+    record["settings"]["corpora"]["meld"]["label_set"] = "meld3"
+    files.write_json(layout.folder / "manifest.json", record)
+    with pytest.raises(SettingsDiffer, match=r"corpora\.meld\.label_set: meld3 there, meld7 wanted"):
+        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+
+
+def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compared(meld: Any) -> None:
+    meld.small()
+    layout = _layout(meld)
+    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
+        meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(dialogues) for u in range(2)])
+    build_manifest(_params(check_counts=True, made_by="demo"), layout, RunOptions(), modalities=("text", "audio", "visual"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"settings": 1}', "not json"])
+def test_a_record_that_is_none_is_refused_by_name(meld: Any, content: str) -> None:
+    meld.small()
+    layout = _layout(meld)
+    files.write_text(layout.folder / "manifest.json", content)
+    with pytest.raises(BadTable, match=r"manifest\.json: not "):
+        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    build_manifest(_params(), layout, RunOptions(overwrite=True), modalities=TEXT)
+
+
+def test_deviations_are_warnings_and_stand_in_the_record(meld: Any, log: pytest.LogCaptureFixture) -> None:
+    meld.small()
+    build_manifest(_params(check_counts=True), _layout(meld), RunOptions(), modalities=TEXT, limit=1)
+    line = "train: 6 utterances instead of 9989"  # the corpus is counted, not what the limit leaves of it
+    assert f"meld: {line}" in [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
+    assert line in files.read_json(_layout(meld).folder / "manifest.json")["deviations"]
+
+
+def test_repairs_stand_in_the_record_if_their_utterance_is_in_the_table(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0, EndTime="?"), meld.row(1, 0, EndTime="?")])
+    layout = _layout(meld)
+    build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("train",), limit=1)
+    assert files.read_json(layout.folder / "manifest.json")["failures"] == [
+        {
+            "utterance_id": "train/dia0_utt0",
+            "stage": "manifest",
+            "modality": "all",
+            "reason": "annotation_repaired",
+            "kind": "altered",
+            "detail": "EndTime '?' is not a time",
+        }
+    ]
+
+
+def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
+    meld.small()
+    build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    for modality in ("audio", "visual"):
+        with pytest.raises(RawDataMissing, match="train_splits is missing"):
+            build_manifest(_params(), _layout(meld), RunOptions(), modalities=("text", modality))
+
+
+def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest(meld: Any) -> None:
+    with pytest.raises(BadSettings, match=r"no dataset 'mled' under corpora in params\.yaml; did you mean 'meld'\? valid: meld"):
+        build_manifest(_params(), Layout(meld.raw, meld.raw, "mled"), RunOptions())
+
+
+def test_an_unknown_reader_is_answered_with_readers_alone(meld: Any) -> None:
+    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in pipeline\.corpora; valid: .*\bmeld$") as raised:
+        build_manifest(_params(reader="labels"), _layout(meld), RunOptions())
+    for other in ("dialogue", "manifest", "failures", "text_repair", "demo", "stage"):
+        assert other not in str(raised.value).partition("valid:")[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label_set": "iemocap6"}, r"corpora\.meld\.label_set: 'iemocap6' does not fit the reader meld; valid: meld7"),
+        ({"label_set": "meld8"}, r"corpora\.meld\.label_set: 'meld8' does not fit the reader meld; did you mean 'meld7'\?"),
+        ({"unlabelled": "hide"}, r"corpora\.meld\.unlabelled: .*'keep' or 'drop' \(given: 'hide'\)"),
+        ({"label_sett": "meld7"}, r"unknown key corpora\.meld\.label_sett; did you mean 'label_set'\?"),
+        ({"reader": None}, r"corpora\.meld\.reader is None; valid: "),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_full_key(meld: Any, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
+        build_manifest(_params(**change), _layout(meld), RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": ("text", "video")}, "no modality 'video'; .*valid: audio, text, visual"),
+        ({"modalities": ()}, "no modality is given; valid: text, audio, visual"),
+        ({"splits": ("valid",)}, "no split 'valid'; valid: dev, test, train"),
+        ({"splits": ()}, "no split is given"),
+        ({"limit": 0}, "the limit is 0 dialogues per split; at least 1"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_read(meld: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
+        build_manifest(_params(), _layout(meld), RunOptions(), **options)
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module ``pipeline.corpora.made_up`` to put a ``make`` into."""
+    module = ModuleType("pipeline.corpora.made_up")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def test_a_corpus_made_by_code_is_made_once(meld: Any, generator: ModuleType) -> None:
+    made = []
+
+    def make(raw: Path, params: Params) -> None:
+        made.append(params)
+        (raw / "meld").mkdir()
+        meld.small()
+
+    generator.make = make
+    meld.root.rmdir()
+    params = _params(made_by="made_up")
+    assert build_manifest(params, _layout(meld), RunOptions(), modalities=TEXT).num_rows == 12
+    build_manifest(params, _layout(meld), RunOptions(), modalities=TEXT)
+    assert made == [params]
+
+
+def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: ModuleType) -> None:
+    with pytest.raises(RawDataMissing):  # an empty folder is the user's to fill; a call of make would be an AttributeError
+        build_manifest(_params(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("nowhere", r"there is no pipeline\.corpora\.nowhere"), ("labels", r"pipeline\.corpora\.labels has no function make")]
+)
+def test_a_generator_that_is_none_is_refused(meld: Any, name: str, message: str) -> None:
+    meld.root.rmdir()
+    with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: " + message):
+        build_manifest(_params(made_by=name), _layout(meld), RunOptions(), modalities=TEXT)
+
+
+def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(meld: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def import_module(name: str) -> ModuleType:
+        if name == "pipeline.corpora.made_up":
+            raise ModuleNotFoundError("No module named 'some_library'", name="some_library")
+        return real(name)
+
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    meld.root.rmdir()
+    with pytest.raises(ModuleNotFoundError, match="some_library"):
+        build_manifest(_params(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
+
+
+def test_a_missing_corpus_without_a_generator_is_missing_raw_data(meld: Any) -> None:
+    meld.root.rmdir()
+    with pytest.raises(RawDataMissing, match=r"https://github\.com/declare-lab/MELD"):
+        build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+
+
+@pytest.fixture
+def run_command(meld: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the stage's command in the folder of a small corpus."""
+    logger = logging.getLogger("pipeline")
+    for name in ("handlers", "level", "propagate"):
+        monkeypatch.setattr(logger, name, getattr(logger, name))  # the command sets up its own log
+    monkeypatch.chdir(meld.raw.parent)
+    meld.small()
+
+    def run(build: str = "{}", *options: str) -> Any:
+        Path("params.yaml").write_text(f"corpora: {{meld: {{reader: meld, label_set: meld7, check_counts: false}}}}\nbuild: {build}\n")
+        return CliRunner().invoke(main, ["--dataset", "meld", *options])
+
+    return run
+
+
+def test_the_command_asks_for_the_modalities_that_are_built(run_command: Any) -> None:
+    result = run_command("{meld: {text: ngrams}}")
+    assert result.exit_code == 0, result.output
+    assert manifest.read(Path("features/meld/manifest.parquet")).num_rows == 12
+    assert run_command("{meld: {text: ngrams, audio: acoustic}}").exit_code == 4
+
+
+def test_the_command_takes_modalities_and_folders(run_command: Any) -> None:
+    result = run_command("{}", "--modalities", "text", "--raw", "raw", "--out", "elsewhere")
+    assert result.exit_code == 0, result.output
+    assert manifest.read(Path("elsewhere/meld/manifest.parquet")).num_rows == 12
+    assert run_command("{}").exit_code == 4
+    assert run_command("{}", "--modalities", "text,video").exit_code == 2
+
+
+def test_the_real_annotations_give_a_manifest_without_deviations(real_data: Path, tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "meld").symlink_to(real_data / "meld", target_is_directory=True)
+    table = build_manifest(_params(check_counts=True), Layout(raw, tmp_path / "features", "meld"), RunOptions(), modalities=TEXT)
+    assert table.num_rows == 13_708
+    record = files.read_json(tmp_path / "features" / "meld" / "manifest.json")
+    assert record["deviations"] == []
+    assert {split: (counts["dialogues"], counts["utterances"]) for split, counts in record["counts"].items()} == {
+        "train": (1038, 9989),
+        "dev": (114, 1109),
+        "test": (280, 2610),
+    }
+    assert [entry.getMessage() for entry in log.records] == ["meld: 13708 utterances in 1432 dialogues"]
+    assert set(table["audio_path"].to_pylist()[:2]) == {"meld/train_splits/dia0_utt0.mp4", "meld/train_splits/dia0_utt1.mp4"}

@@ -1,0 +1,67 @@
+"""Encoders of a few lines, importable by worker processes too."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, UtteranceInput
+from pipeline.params import Params
+
+
+class FakeConfig(EncoderConfig):
+    scale: float = 1.0
+
+
+class Fake(Encoder):
+    """Vector of three numbers that are easy to foretell; some texts make it misbehave."""
+
+    Config: ClassVar[type[EncoderConfig]] = FakeConfig
+    dim = 3
+    config: FakeConfig
+
+    def provenance(self) -> dict[str, Any]:
+        return {"encoder": "fake", "revision": "1", "licence": "none"}
+
+    def load(self, device: str) -> None:
+        self.device = device
+
+    def numbers(self, utterance: UtteranceInput) -> list[float]:
+        if utterance.waveform is not None:
+            return [len(utterance.waveform), float(np.abs(utterance.waveform).max()), 1.0]
+        if utterance.faces is not None and utterance.face_seconds is not None:
+            return [len(utterance.faces), float(utterance.faces[0, 0, 0, 0]), float(utterance.face_seconds[-1])]
+        if utterance.text == "nan":
+            return [1.0, float("nan"), float("inf")]
+        if utterance.text in ("zeros", ""):
+            return [0.0, 0.0, 0.0]
+        return [float(len(utterance.text)), float(len(utterance.history)), float(sum(len(turn[1]) for turn in utterance.history))]
+
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        time.sleep(float(os.environ.get("FAKE_ENCODER_SECONDS", "0")))
+        if os.environ.get("FAKE_ENCODER_DIES"):
+            os._exit(9)
+        values = np.array([self.numbers(one) for one in utterances], dtype=np.float32).reshape(len(utterances), 3) * np.float32(self.config.scale)
+        empty = np.array([one.text == "" and one.waveform is None and one.faces is None for one in utterances], dtype=bool)
+        remarks = [(int(index), "no_text", "") for index in np.flatnonzero(empty)]
+        remarks += [(index, "padded", "from 3 to 8 letters") for index, one in enumerate(utterances) if one.text == "pad"]
+        if any(one.text == "silent about why" for one in utterances):
+            return Encoded(np.zeros_like(values), np.zeros(len(values), dtype=bool), [])
+        return Encoded(values, ~empty, remarks)
+
+
+class FakeOnDevice(Fake):
+    ACCELERATED = True
+
+
+class FakeWithHistory(FakeOnDevice):
+    history_turns = 2
+
+
+def build(params: Params, modality: str, name: str, *, offline: bool) -> Encoder:
+    kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice}[name]
+    encoder = kind(params.fill(f"encoders.{modality}.{name}", FakeConfig), offline=offline)
+    encoder.MODALITY = modality
+    return encoder

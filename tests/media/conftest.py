@@ -1,0 +1,156 @@
+"""Media files and manifests made on the spot."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.corpora import manifest
+from pipeline.corpora.dialogue import Dialogue, Utterance
+from pipeline.corpora.labels import label_set
+from pipeline.layout import Layout
+from pipeline.media.config import MediaConfig
+from pipeline.media.tasks import STREAMS, Clip, DialogueTask
+from pipeline.params import Params
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture(scope="session")
+def config() -> MediaConfig:
+    """The shipped settings."""
+    return Params.load(PARAMS).fill("media", MediaConfig)
+
+
+@pytest.fixture(scope="session")
+def write_media() -> Callable[..., None]:
+    return _write_media
+
+
+def _write_media(
+    path: Path,
+    *,
+    seconds: float = 1.0,
+    fps: int = 10,
+    picture_times: Sequence[float] | None = None,
+    size: tuple[int, int] | None = (64, 48),
+    sound_CS: NDArray[np.float32] | None = None,
+    layout: str | None = "mono",
+    rate_hz: int = 16_000,
+    sound_begin: float = 0.0,
+    codec: str = "libx264",
+    sound_codec: str = "aac",
+    options: dict[str, str] | None = None,
+    seed: int = 0,
+) -> None:
+    """Writes a clip: pictures whose grey level is five times their number (from 50 on it repeats), and a tone (or the given sound).
+
+    Args:
+        path: the suffix names the container.
+        seconds: of both streams.
+        fps: of the pictures, unless ``picture_times`` says when each begins.
+        picture_times: in hundredths of a second, exactly.
+        size: width and height; None for no pictures.
+        sound_CS: (channels, samples) float32; by default a tone on all channels.
+        layout: FFmpeg's name; None for no sound.
+        rate_hz: of the sound.
+        sound_begin: time stamp of the first sample.
+        codec: of the pictures.
+        sound_codec: of the sound.
+        options: of the container.
+        seed: frequency of the tone.
+    """
+    times = [number / fps for number in range(max(1, round(seconds * fps)))] if picture_times is None else list(picture_times)
+    with av.open(str(path), "w", options=options or {}) as container:
+        pictures: Any = None
+        if size is not None:
+            pictures = container.add_stream(codec, rate=100 if picture_times is not None else fps)
+            pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
+            pictures.codec_context.time_base = Fraction(1, 100)
+        sound: Any = None
+        if layout is not None:
+            sound = container.add_stream(sound_codec, rate=rate_hz, layout=layout)
+            channels = len(sound.layout.channels)
+            if sound_CS is None:
+                tone = 0.3 * np.sin(2 * np.pi * (300 + 50 * seed) * np.arange(round(seconds * rate_hz)) / rate_hz)
+                sound_CS = np.repeat(tone[None], channels, axis=0).astype(np.float32)
+        if pictures is not None:
+            for number, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 5 * number % 250, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = round(time * 100), Fraction(1, 100)
+                if picture_times is None:
+                    frame.duration = round(100 / fps)
+                container.mux(pictures.encode(frame))
+            container.mux(pictures.encode(None))
+        if sound is not None and sound_CS is not None:
+            block = sound.codec_context.frame_size or 1024
+            for begin in range(0, sound_CS.shape[1], block):
+                values = sound_CS[:, begin : begin + block]
+                if sound.format.name == "fltp":
+                    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format="fltp", layout=layout)
+                else:
+                    frame = av.AudioFrame.from_ndarray(np.round(values.T * 32767).astype(np.int16).reshape(1, -1), format="s16", layout=layout)
+                frame.sample_rate, frame.pts, frame.time_base = rate_hz, begin + round(sound_begin * rate_hz), Fraction(1, rate_hz)
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., Clip]:
+    """A clip whose sound and pictures are one whole file; any field can be given."""
+
+    def make(path: str, **fields: Any) -> Clip:
+        whole = Clip("train/dia0_utt0", "train/dia0", path, path, "full", None, None, None, None)
+        return replace(whole, **fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def decode_one(config: MediaConfig, make_clip: Callable[..., Clip]) -> Callable[..., tuple[dict[str, Any], list[tuple[str, str]]]]:
+    """Decodes one file below a raw folder: its row, and its failures as (modality, reason)."""
+    from pipeline.media.clip import decode_dialogue
+
+    def decode(raw: Path, name: str, settings: MediaConfig = config, model: Path | None = None, **fields: Any) -> tuple[Any, Any]:
+        task = DialogueTask(raw, (make_clip(name, **fields),), frozenset(STREAMS), settings, model)
+        ((row, failures),) = decode_dialogue(task)
+        return row, [(failure["modality"], failure["reason"]) for failure in failures]
+
+    return decode
+
+
+@pytest.fixture
+def write_manifest(tmp_path: Path) -> Callable[..., Layout]:
+    """Writes a manifest of dialogues of clips in ``tmp_path/raw``: one list of relative paths per dialogue."""
+
+    def write(dialogues: Sequence[Sequence[str]], **fields: Any) -> Layout:
+        layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
+        built = [
+            Dialogue(
+                split="train",
+                source_dialogue_id=f"dia{number}",
+                utterances=tuple(
+                    Utterance(
+                        source_utterance_id=f"dia{number}_utt{position}",
+                        speaker="A",
+                        text="Oh.",
+                        emotion="neutral",
+                        start_seconds=0.0,
+                        end_seconds=1.0,
+                        **({"video_path": path, "audio_path": path} | fields),
+                    )
+                    for position, path in enumerate(paths)
+                ),
+            )
+            for number, paths in enumerate(dialogues)
+        ]
+        manifest.write(layout.manifest, manifest.build("tiny", built, label_set("meld7")))
+        return layout
+
+    return write

@@ -1,0 +1,160 @@
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.media import pack
+from pipeline.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights
+from pipeline.media.spans import Span
+
+
+def heard(row):
+    waveform, rate_hz = soundfile.read(io.BytesIO(row["audio"]), dtype="float32")
+    assert rate_hz == 16_000
+    assert waveform.ndim == 1
+    return waveform
+
+
+def loudness(waveform, edge=2000):
+    return float(np.sqrt(np.mean(waveform[edge:-edge] ** 2)))
+
+
+def tone(hertz, seconds, rate_hz, level=0.3):
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)).astype(np.float32)
+
+
+def frame_of(values_CS, layout, rate_hz):
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values_CS, dtype=np.float32), format="fltp", layout=layout)
+    frame.sample_rate = rate_hz
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("channels", "weights"),
+    [
+        ("FC", [1.0]),
+        ("FL FR", [0.5, 0.5]),
+        ("FL FR FC LFE BL BR", [0.7071, 0.7071, 1.0, 0.0, 0.5, 0.5]),
+        ("FL FR FC LFE SL SR", [0.7071, 0.7071, 1.0, 0.0, 0.5, 0.5]),
+        ("FC FL FR", [1.0, 0.7071, 0.7071]),
+        ("FL FR BL BR", [0.25, 0.25, 0.25, 0.25]),
+        ("FL FR LFE", [0.5, 0.5, 0.0]),
+        ("unnamed0 unnamed1 unnamed2 unnamed3", [0.25, 0.25, 0.25, 0.25]),
+    ],
+)
+def test_channels_are_mixed_by_their_names(config, channels, weights):
+    assert mix_weights(channels.split(), config) == weights
+
+
+def test_the_mix_is_described_loudest_first_and_without_what_is_left_out():
+    assert describe_mix("FL FR FC LFE BL BR".split(), [0.7071, 0.7071, 1.0, 0.0, 0.5, 0.5]) == "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5"
+
+
+def test_speech_in_the_front_centre_of_six_channels_keeps_its_loudness(tmp_path: Path, write_media, decode_one):
+    sound = np.zeros((6, 48_000), np.float32)
+    sound[2] = tone(440, 1.0, 48_000)  # FL FR FC LFE BL BR
+    write_media(tmp_path / "six.mp4", layout="5.1", rate_hz=48_000, sound_CS=sound)
+    row, failures = decode_one(tmp_path, "six.mp4")
+    assert failures == [("visual", "no_face")]
+    assert (row["audio_channels"], row["sample_rate_source"]) == (6, 48_000)
+    assert row["audio_channel_used"] == "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5"
+    # a sine of 0.3: AAC changes the level by well under 2 %
+    assert loudness(heard(row)) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_sound_of_22050_hz_keeps_its_pitch_and_length(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "odd.wav", size=None, sound_codec="pcm_s16le", rate_hz=22_050, sound_CS=tone(1000, 1.0, 22_050)[None])
+    row, failures = decode_one(tmp_path, "odd.wav")
+    waveform = heard(row)
+    assert (row["sample_rate_source"], row["audio_channels"], row["duration_seconds"]) == (22_050, 1, 1.0)
+    assert int(np.abs(np.fft.rfft(waveform)).argmax()) == 1000  # one second: the bins are Hertz
+    assert failures == [("visual", "no_video_stream")]
+
+
+def test_a_16_khz_wav_comes_through_unchanged(tmp_path: Path, decode_one):
+    values = np.random.default_rng(0).integers(-(2**15), 2**15, 8000, dtype=np.int16)
+    soundfile.write(tmp_path / "noise.wav", values, 16_000, subtype="PCM_16")
+    row, _ = decode_one(tmp_path, "noise.wav")
+    stored, _ = soundfile.read(io.BytesIO(row["audio"]), dtype="int16")
+    np.testing.assert_array_equal(stored, values)
+
+
+def test_a_span_of_a_longer_file_is_cut_to_the_sample(tmp_path: Path, decode_one):
+    values = np.arange(16_000, dtype=np.int16)
+    soundfile.write(tmp_path / "ramp.wav", values, 16_000, subtype="PCM_16")
+    row, _ = decode_one(tmp_path, "ramp.wav", audio_start_seconds=0.25, audio_end_seconds=0.5)
+    stored, _ = soundfile.read(io.BytesIO(row["audio"]), dtype="int16")
+    np.testing.assert_array_equal(stored, values[4000:8000])
+
+
+def test_sixty_milliseconds_of_sound_are_sound(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "short.wav", size=None, sound_codec="pcm_s16le", seconds=0.06)
+    row, _ = decode_one(tmp_path, "short.wav")
+    assert (row["audio_status"], row["duration_seconds"], len(heard(row))) == ("ok", 0.06, 960)
+
+
+def test_silence_is_sound_too(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "still.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.zeros((1, 16_000), np.float32))
+    row, _ = decode_one(tmp_path, "still.wav")
+    assert row["audio_status"] == "ok"
+    assert not heard(row).any()
+
+
+def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "late.mkv", seconds=1.0, sound_begin=0.5, sound_codec="pcm_s16le")
+    waveform = heard(decode_one(tmp_path, "late.mkv")[0])
+    assert len(waveform) == pytest.approx(24_000, abs=100)
+    assert not waveform[:7900].any()
+    assert loudness(waveform[8100:]) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_a_mix_beyond_full_scale_is_limited_and_recorded(tmp_path: Path, write_media, decode_one):
+    loud = np.repeat(tone(440, 1.0, 48_000, level=0.9)[None], 6, axis=0)
+    write_media(tmp_path / "loud.mkv", layout="5.1", rate_hz=48_000, sound_CS=loud, sound_codec="pcm_s16le")
+    row, failures = decode_one(tmp_path, "loud.mkv")
+    assert ("audio", "clipped") in failures
+    assert np.abs(heard(row)).max() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_limiting_counts_only_what_lies_beyond_full_scale():
+    data, share = pack.flac(np.array([0.0, 1.0, -1.0, 1.5, -2.0, 0.5, 0.25, 0.125], np.float32))
+    stored, _ = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert share == 0.25
+    assert stored.tolist() == [0, 32767, -32768, 32767, -32768, 16384, 8192, 4096]
+
+
+def test_a_stream_that_changes_layout_and_rate_midway_is_put_together(config):
+    span = SoundSpan(Span(0.0, 10.0), 60.0)
+    stream = SoundStream([span], config)
+    stream.feed(frame_of(np.full((2, 16_000), 0.25), "stereo", 16_000), 0.0)
+    stream.feed(frame_of(np.full((1, 48_000), 0.5), "mono", 48_000), 1.0)
+    waveform = span.waveform()
+    assert len(waveform) == 32_000
+    np.testing.assert_allclose(waveform[:16_000], 0.25)
+    np.testing.assert_allclose(waveform[17_000:31_000], 0.5, atol=1e-4)
+    assert stream.mixes == ["FL*0.5+FR*0.5", "FC*1"]
+    assert (stream.channels, stream.rate_hz) == (2, 16_000)
+
+
+def test_overlapping_spans_of_one_stream_each_get_their_samples(config):
+    values = np.arange(1000, dtype=np.float32)[None] / 1000
+    spans = [SoundSpan(Span(0.02, 0.05), 60.0), SoundSpan(Span(0.0, 0.03), 60.0), SoundSpan(Span(0.06, 0.0625), 60.0)]
+    stream = SoundStream(spans, config)
+    for begin in range(0, 1000, 160):
+        stream.feed(frame_of(values[:, begin : begin + 160], "mono", 16_000), begin / 16_000)
+    np.testing.assert_array_equal(spans[0].waveform(), values[0, 320:800])
+    np.testing.assert_array_equal(spans[1].waveform(), values[0, 0:480])
+    np.testing.assert_array_equal(spans[2].waveform(), values[0, 960:1000])
+
+
+def test_a_time_stamp_far_in_the_future_costs_no_memory(config):
+    span = SoundSpan(Span(0.0, float("inf")), 2.0)
+    stream = SoundStream([span], config)
+    stream.feed(frame_of(np.full((1, 160), 0.5), "mono", 16_000), 0.0)
+    stream.feed(frame_of(np.full((1, 160), 0.5), "mono", 16_000), 1e9)
+    assert stream.done
+    assert span.cut
+    assert len(span.waveform()) == 32_000

@@ -1,0 +1,161 @@
+"""The report as a whole: what it says, that it needs nothing else, that nothing in it is taken for markup, the same bytes twice."""
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.errors import BadSettings
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.reports.stage import main, write_report
+
+FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md"]
+EVIL = '<script>alert("x")</script>'
+WriteShards = Callable[..., Layout]
+WriteRun = Callable[..., Path]
+
+
+class _Page(HTMLParser):
+    """Tags, what they point to, and the words between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.targets: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(" ".join(data.split()))
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word in self.words if word)
+
+
+def _write(params: Params, tmp_path: Path, datasets: list[str] | None = None) -> _Page:
+    page = write_report(params, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
+    assert page == tmp_path / "reports" / "index.html"
+    return _Page(page.read_text(encoding="utf-8"))
+
+
+def test_the_page_says_what_was_there_and_what_came_of_it(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards(source="Doe et al. 2020, licence: none", deviations=["train: 11 dialogues instead of 12"])
+    write_run(scores=[(0.50, 0.40), (0.54, 0.46)])
+    text = _write(params, tmp_path).text
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == FILES
+    for words in (
+        "Doe et al. 2020, licence: none",
+        "train: 11 dialogues instead of 12",
+        "the sound is digital silence",
+        "52.00 ± 2.83",
+        "43.00 ± 4.24",
+        "Best recipe on dev: baseline",
+        "37.50 ± 17.68",  # recall of each class: 0.25 and 0.50
+        "Trajectories that move alike",
+        "Apache-2.0",
+        "similarities: - path - edit",
+        "46.50 (epoch 5)",
+    ):
+        assert words in text, words
+    assert "trained on it yet" not in text
+
+
+def test_without_runs_the_page_says_so(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    assert "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME" in _write(params, tmp_path).text
+    assert "Nothing has been trained on it yet." in (tmp_path / "reports" / "results.md").read_text()
+
+
+def test_without_shards_the_page_says_what_to_do(params: Params, tmp_path: Path) -> None:
+    assert "There are no shards yet: run merc-extract first." in _write(params, tmp_path).text
+    assert (tmp_path / "reports" / "coverage.json").read_text() == "{}\n"
+
+
+def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+    for name in ("tiny", "made-up"):
+        write_shards(name)
+    assert set(json.loads((_write(params, tmp_path), (tmp_path / "reports" / "coverage.json").read_text())[1])) == {"tiny", "made-up"}
+    page = _write(params, tmp_path, ["made-up"])
+    assert set(json.loads((tmp_path / "reports" / "coverage.json").read_text())) == {"made-up"}
+    assert "not compared with those of an official distribution" in page.text
+
+
+def test_a_dataset_without_shards_is_named(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    with pytest.raises(BadSettings, match=r"no shards of 'tiyn' in .*did you mean 'tiny'"):
+        _write(params, tmp_path, ["tiyn"])
+
+
+def test_the_page_needs_nothing_else(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run()
+    page = _write(params, tmp_path)
+    assert all(target.startswith("#") for target in page.targets)
+    assert not {"script", "link", "iframe", "img", "object", "form"} & set(page.tags)
+    text = (tmp_path / "reports" / "index.html").read_text()
+    assert text.count("url(") == text.count("url(#")
+    assert "@import" not in text
+
+
+def test_texts_of_corpora_and_runs_are_never_taken_for_markup(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    classes = [EVIL, "$\\alpha$", "{{ 7 * 7 }}"]
+    dialogues = {"train": [(f"train/{EVIL}{number}", [number % 3, 1, 2]) for number in range(4)]}
+    write_shards(dialogues=dialogues, classes=classes, source=EVIL, deviations=[EVIL])
+    write_run(classes=classes, recipe="<b>bold", replace={"model": EVIL, "selection": EVIL})
+    page = _write(params, tmp_path)
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert EVIL in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert "$\\alpha$" in page.text
+
+
+def test_no_transcript_is_in_the_report(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run()
+    _write(params, tmp_path)
+    assert all("secret transcript" not in path.read_text() for path in (tmp_path / "reports").iterdir())
+
+
+def test_the_same_inputs_give_the_same_bytes(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run()
+    _write(params, tmp_path)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()}
+    _write(params, tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()} == first
+
+
+def test_runs_on_shards_that_were_made_again_are_marked(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run(recipe="fresh")
+    assert "made again" not in _write(params, tmp_path).text
+    write_run(recipe="stale", shards="older")
+    assert "their scores belong to other data than the rest of this page: stale." in _write(params, tmp_path).text
+
+
+def test_a_wrong_setting_is_named(write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    with pytest.raises(BadSettings, match=r"report\.neighbours_drawn"):
+        _write(Params({"report": {"similarity": "path", "example_dialogues": 1, "neighbours_drawn": 0}}), tmp_path)
+
+
+def test_runs_as_a_command(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    settings = tmp_path / "params.yaml"
+    settings.write_text(yaml.safe_dump(params.tree))
+    folders = [f"--{name}={tmp_path / folder}" for name, folder in {"out": "features", "runs": "runs", "reports": "reports", "params": "params.yaml"}.items()]
+    assert CliRunner().invoke(main, folders).exit_code == 0
+    assert (tmp_path / "reports" / "index.html").is_file()
+    assert CliRunner().invoke(main, [*folders, "--dataset", "nowhere"]).exit_code == 2

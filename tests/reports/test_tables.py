@@ -1,0 +1,104 @@
+"""Counts from shards, and the files made of them, against literals."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.corpora import failures
+from pipeline.errors import BadTable
+from pipeline.extraction import tables as parquet
+from pipeline.layout import Layout
+from pipeline.reports import tables
+from pipeline.reports.results import read_recipes
+from pipeline.reports.tables import CoverageRow, LabelRow
+
+DIALOGUES = {"train": [("train/dia0", [0, 0, 1, -1, 0]), ("train/dia1", [1])], "test": [("test/dia0", [0, 1, 1, 1])]}
+CLASSES = ["neutral", "joy"]
+WriteShards = Callable[..., Layout]
+
+
+def test_splits_coverage_and_labels_of_small_shards(write_shards: WriteShards) -> None:
+    layout = write_shards(dialogues=DIALOGUES, classes=CLASSES)
+    contents = tables.read_contents("tiny", layout.shards, CLASSES)
+    assert [(row.split, row.dialogues, row.utterances, row.labelled, row.longest, row.most_speakers) for row in contents.splits] == [
+        ("train", 2, 6, 5, 5, 1),
+        ("test", 1, 4, 4, 4, 1),
+    ]
+    assert contents.coverage == [
+        CoverageRow("tiny", "train", "text", 6, 6),
+        CoverageRow("tiny", "train", "audio", 6, 5),
+        CoverageRow("tiny", "test", "text", 4, 4),
+        CoverageRow("tiny", "test", "audio", 4, 3),
+    ]
+    assert contents.labels == [
+        LabelRow("tiny", "train", "neutral", 3, 0.5),
+        LabelRow("tiny", "train", "joy", 2, 2 / 6),
+        LabelRow("tiny", "train", "(unlabelled)", 1, 1 / 6),
+        LabelRow("tiny", "test", "neutral", 1, 0.25),
+        LabelRow("tiny", "test", "joy", 3, 0.75),
+    ]
+
+
+def test_failures_by_reason_with_kind_and_meaning(write_shards: WriteShards) -> None:
+    layout = write_shards(dialogues=DIALOGUES, classes=CLASSES)
+    rows = tables.read_failures(layout.shards)
+    assert [(row.stage, row.modality, row.reason, row.kind, row.utterances) for row in rows] == [
+        ("media", "all", "truncated", "altered", 2),
+        ("media", "audio", "silence", "absent", 2),
+    ]
+    assert rows[1].meaning == "the sound is digital silence"
+
+
+def test_an_unknown_reason_is_refused(write_shards: WriteShards) -> None:
+    layout = write_shards(dialogues=DIALOGUES, classes=CLASSES)
+    row = {"utterance_id": "u", "stage": "media", "modality": "audio", "reason": "gremlins", "kind": "broken", "detail": ""}
+    parquet.write(layout.shards / "failures" / "dev-00000-of-00001.parquet", failures.table([row]))
+    with pytest.raises(BadTable, match="unknown reason 'gremlins'; one of media_missing"):
+        tables.read_failures(layout.shards)
+
+
+def test_files_for_dvc() -> None:
+    coverage = [CoverageRow("tiny", "train", "audio", 6, 5), CoverageRow("tiny", "test", "audio", 0, 0)]
+    assert tables.coverage_csv(coverage) == "dataset,split,modality,utterances,present,share\ntiny,train,audio,6,5,0.833333\ntiny,test,audio,0,0,0.000000\n"
+    assert tables.coverage_metrics(coverage) == {"tiny": {"train": {"audio": 0.833333}, "test": {"audio": 0.0}}}
+    assert tables.labels_csv([LabelRow("tiny", "train", 'joy, "great"', 2, 1 / 3)]) == (
+        'dataset,split,emotion,utterances,share\ntiny,train,"joy, ""great""",2,0.333333\n'
+    )
+
+
+def test_the_markdown_table_holds_majority_mean_and_spread(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    write_run(scores=[(0.50, 0.40), (0.54, 0.46)])
+    write_run(recipe="text_only", modalities=["text"], scores=[(0.48, 0.41)], replace={"parameters": 12, "causal": True})
+    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny"), "untrained": []})
+    assert text == (
+        "# Results\n"
+        "\n"
+        "## tiny\n"
+        "\n"
+        "Label set meld7; epochs selected by dev weighted F1; per cent, mean ± standard deviation over the seeds.\n"
+        "\n"
+        "| Recipe | Model | Features | Parameters | Causal | Seeds | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n"
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| majority class | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n"
+        "| baseline | recurrent | text ngrams, audio acoustic | 1,234,567 | no | 2 | 52.00 ± 2.83 | 43.00 ± 4.24 | 44.00 ± 4.24 | 33.00 ± 4.24 |\n"
+        "| text\\_only | recurrent | text ngrams | 12 | yes | 1 | 48.00 | 41.00 | 42.00 | 31.00 |\n"
+        "\n"
+        "## untrained\n"
+        "\n"
+        "Nothing has been trained on it yet.\n"
+    )
+
+
+def test_names_cannot_break_the_markdown_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    write_run(replace={"model": "a|b\n| c <img src=x>"})
+    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
+    assert "a\\|b \\| c \\<img src=x\\>" in text
+
+
+def test_recipes_of_different_label_sets_have_tables_of_their_own(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    write_run(recipe="four", replace={"label_set": "iemocap4"})
+    write_run(recipe="six", replace={"label_set": "iemocap6"})
+    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
+    assert text.count("| majority class |") == 2
+    assert text.index("iemocap4") < text.index("four") < text.index("iemocap6") < text.index("| six")

@@ -1,0 +1,122 @@
+"""A small dataset with all features extracted, written without any encoder, decoder or corpus."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.corpora import failures, manifest
+from pipeline.corpora.dialogue import Dialogue, Utterance
+from pipeline.corpora.failures import Failure
+from pipeline.corpora.labels import label_set
+from pipeline.extraction import tables
+from pipeline.extraction.inputs import input_hashes
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.parts import Fingerprint, RunOptions, StageWork
+from pipeline.shards.stage import build_shards
+
+EMOTIONS = ("neutral", "joy", "anger", "boredom")  # boredom is not in the label set
+DIMS = {"text": 4, "audio": 3, "visual": 2}
+
+
+@dataclass
+class Extracted:
+    """Manifest and features of a dataset, and what is needed to build its shards."""
+
+    layout: Layout
+    params: Params
+    table: pa.Table
+    vectors: dict[str, NDArray[np.float32]]
+    encoders: dict[str, str] = field(default_factory=dict)
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def build(self, **params: int) -> Path:
+        self.params.tree["shards"].update(params)
+        return build_shards(self.params, self.layout, self.run, encoders=self.encoders)
+
+    def write_features(self, modality: str, absent: Mapping[int, str], *, failed: bool = True, rows: list[int] | None = None) -> None:
+        """Writes the features of a modality in two parts; ``absent``: row → reason, with a failure row if ``failed``; ``rows``: which, in which order."""
+        values, dim = self.vectors[modality].copy(), self.vectors[modality].shape[1]
+        chosen = list(range(len(values))) if rows is None else rows
+        present = np.array([row not in absent for row in range(len(values))])
+        values[~present] = 0
+        ids = self.table["utterance_id"].to_pylist()
+        status = [absent.get(row, "ok") for row in range(len(values))]
+        fingerprint = Fingerprint({"encoders": {modality: {"fake": {"family": "fake", "scale": 1.0}}}}, input_hashes(self.layout.media, self.table, modality))
+        work = StageWork(f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True)
+        work.start()
+        for index, part in enumerate(np.array_split(np.array(chosen, dtype=int), 2)):
+            columns = [[ids[row] for row in part], tables.vectors(values[part]), present[part], [status[row] for row in part]]
+            tables.write(work.part(index), pa.table(columns, schema=tables.schema(dim)))
+        why = [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()] if failed else []
+        tables.write(work.folder / tables.FAILURES, failures.table(why))
+        provenance = {"encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none"}
+        counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
+        work.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
+        self.encoders[modality] = "fake"
+
+
+def _dialogue(split: str, number: int, utterances: int) -> Dialogue:
+    return Dialogue(
+        split=split,
+        source_dialogue_id=f"dia{number}",
+        scenario="impro01",
+        utterances=tuple(
+            Utterance(
+                source_utterance_id=f"dia{number}_utt{turn}",
+                speaker=("Ross", "Zoë")[turn % 2],
+                text=f"Line {turn} of {number}, “quoted”",
+                emotion=EMOTIONS[(number + turn) % 4],
+                valence=None if turn % 2 else 2.5,
+                start_seconds=turn,
+                end_seconds=turn + 0.5,
+            )
+            for turn in range(utterances)
+        ),
+    )
+
+
+@pytest.fixture
+def extracted(tmp_path: Path) -> Callable[..., Extracted]:
+    """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each without any missing."""
+
+    def make(
+        sizes: Mapping[str, tuple[int, ...]] | None = None, modalities: tuple[str, ...] = ("text", "audio", "visual"), folder: str = "features"
+    ) -> Extracted:
+        sizes = sizes or {"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}
+        layout = Layout(tmp_path / "raw", tmp_path / folder, "tiny")
+        dialogues = [_dialogue(split, number, count) for split, counts in sizes.items() for number, count in enumerate(counts)]
+        table = manifest.build("tiny", dialogues, label_set("meld7"))
+        manifest.write(layout.manifest, table)
+        altered = Failure("train/dia0_utt0", "manifest", "text", "text_repaired", "one character").row()
+        settings = {"corpora": {"tiny": {"reader": "meld", "label_set": "meld7"}}}
+        files.write_json(layout.folder / "manifest.json", {"settings": settings, "deviations": ["train has 6 utterances"], "failures": [altered]})
+        media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
+        media.start()
+        tables.write(media.folder / tables.FAILURES, failures.table([]))
+        media.finish({})
+        random = np.random.default_rng(7)
+        vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
+        made = Extracted(layout, Params({"shards": {"row_group_dialogues": 2, "max_file_bytes": 1_000_000}}), table, vectors)
+        for modality in modalities:
+            made.write_features(modality, {})
+        return made
+
+    return make
+
+
+@pytest.fixture
+def folder_digest() -> Callable[[Path], dict[str, Any]]:
+    """File → sha256, of everything in a folder."""
+
+    def digest(folder: Path) -> dict[str, Any]:
+        return {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    return digest

@@ -1,0 +1,118 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.command_line import exiting, stage_command
+from pipeline.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
+from pipeline.layout import Layout
+from pipeline.log import logger
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Other tests find the log as it was."""
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
+
+
+def _end_with(error: BaseException) -> Any:
+    with pytest.raises(SystemExit) as raised, exiting():
+        raise error
+    return raised.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PipelineError("m"), 1),
+        (BadTable("m"), 1),
+        (BadSettings("m"), 2),
+        (TooManyFailures("m"), 3),
+        (RawDataMissing("m"), 4),
+        (SettingsDiffer("m"), 5),
+        (ModelUnavailable("m"), 6),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_that_a_user_can_mend_has_its_exit_code(error: BaseException, code: int) -> None:
+    assert _end_with(error) == code
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), exiting():
+        raise ZeroDivisionError
+
+
+def test_work_without_error_ends_without_exit() -> None:
+    with exiting():
+        done = True
+    assert done
+
+
+@pytest.fixture
+def seen() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def command(seen: dict[str, Any]) -> click.Command:
+    @stage_command
+    @click.option("--modality", required=True, help="Which one.")
+    def main(params: Params, layout: Layout, run: RunOptions, modality: str) -> None:
+        """Does one stage."""
+        seen.update(params=params, layout=layout, run=run, modality=modality)
+        if modality == "smell":
+            raise BadSettings("no modality 'smell'")
+
+    return main
+
+
+def _run(command: click.Command, tmp_path: Path, *arguments: str) -> Result:
+    (tmp_path / "other.yaml").write_text("media: {max_clip_seconds: 1}")
+    return CliRunner().invoke(command, ["--params", str(tmp_path / "other.yaml"), *arguments])
+
+
+def test_a_stage_gets_settings_paths_and_its_own_options(command: click.Command, seen: dict[str, Any], tmp_path: Path) -> None:
+    result = _run(command, tmp_path, "--dataset", "meld", "--raw", "r", "--out", "o", "--modality", "text")
+    assert result.exit_code == 0, result.output
+    assert seen["params"].tree == {"media": {"max_clip_seconds": 1}}
+    assert seen["layout"] == Layout(Path("r"), Path("o"), "meld")
+    assert seen["modality"] == "text"
+
+
+def test_the_usual_folders_are_the_defaults_and_older_work_is_replaced(command: click.Command, seen: dict[str, Any], tmp_path: Path) -> None:
+    _run(command, tmp_path, "--dataset", "meld", "--modality", "text")
+    assert seen["layout"] == Layout(Path("raw"), Path("features"), "meld")
+    assert seen["run"].overwrite
+    assert seen["run"].workers >= 1
+
+
+def test_an_error_of_a_stage_is_one_message_on_stderr_and_its_exit_code(command: click.Command, tmp_path: Path) -> None:
+    result = _run(command, tmp_path, "--dataset", "meld", "--modality", "smell")
+    assert result.exit_code == 2
+    assert result.stderr == "ERROR no modality 'smell'\n"
+    assert result.stdout == ""
+
+
+def test_settings_that_cannot_be_read_are_an_error_of_usage(command: click.Command, tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["--params", str(tmp_path / "nothing.yaml"), "--dataset", "meld", "--modality", "text"])
+    assert result.exit_code == 2
+    assert "nothing.yaml" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--modality", "text"], ["--dataset", "meld"], ["--dataset", "meld", "--modality", "text", "--wrong"]])
+def test_missing_and_unknown_options_are_errors_of_usage(command: click.Command, tmp_path: Path, arguments: list[str]) -> None:
+    assert _run(command, tmp_path, *arguments).exit_code == 2
+
+
+def test_the_help_explains_the_stage_and_all_its_options(command: click.Command, tmp_path: Path) -> None:
+    text = _run(command, tmp_path, "--help").output
+    for part in ("Does one stage.", "--dataset", "--raw", "--out", "--params", "--modality", "Which one."):
+        assert part in text

@@ -1,0 +1,194 @@
+import errno
+import hashlib
+import os
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import files
+from pipeline.errors import BadTable
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_a_file_is_in_place_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "result.txt"
+    with files.replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename from another file system would not be atomic
+    assert path.read_text() == "whole"
+    assert _names(path.parent) == ["result.txt"]
+
+
+def _fail_half_way(path: Path, error: type[BaseException]) -> None:
+    with files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [[], ["old"]])
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: type[BaseException], old: list[str]) -> None:
+    for content in old:
+        (tmp_path / "result.txt").write_text(content)
+    with pytest.raises(error):
+        _fail_half_way(tmp_path / "result.txt", error)
+    assert [file.read_text() for file in tmp_path.iterdir()] == old
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), files.replacing(path):
+        pass
+    assert path.read_text() == "old"
+
+
+@needs_dev_full
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_full_disk_while_writing_leaves_the_old_file_and_no_half_written_one(tmp_path: Path, old: str | None) -> None:
+    path = tmp_path / "result.json"
+    if old is not None:
+        path.write_text(old)
+    path.with_name(f".result.json.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        files.write_json(path, {"a": 1})
+    assert raised.value.errno == errno.ENOSPC
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == ([] if old is None else [("result.json", "old")])
+
+
+def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems that allocate late report a full disk on fsync."""
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "result.txt"
+    files.write_text(path, "old")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left on device"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["result.txt"]
+
+
+def test_content_is_flushed_before_it_is_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("flush") or fsync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda source, target: done.append("rename") or replace(source, target))
+    files.write_text(tmp_path / "result.txt", "new")
+    assert done == ["flush", "rename"]
+
+
+def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "text", "it’s\nhere")
+    assert (tmp_path / "text").read_bytes() == b"it\xe2\x80\x99s\nhere"
+
+
+def test_json_has_the_same_bytes_whatever_the_order_of_keys(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "one", {"b": [1, 2.5, None], "a": "é"})
+    files.write_json(tmp_path / "two", {"a": "é", "b": [1, 2.5, None]})
+    expected = '{\n  "a": "é",\n  "b": [\n    1,\n    2.5,\n    null\n  ]\n}\n'
+    assert (tmp_path / "one").read_text(encoding="utf-8") == (tmp_path / "two").read_text(encoding="utf-8") == expected
+    assert files.read_json(tmp_path / "one") == {"a": "é", "b": [1, 2.5, None]}
+
+
+def test_a_number_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        files.write_json(tmp_path / "result", {"loss": float("nan")})
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
+def test_a_file_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "some.json").write_bytes(content)
+    with pytest.raises(BadTable, match=r"some\.json: not a JSON file"):
+        files.read_json(tmp_path / "some.json")
+
+
+def test_hashes_are_those_of_the_content(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "some").write_bytes(content)
+    assert files.sha256(tmp_path / "some") == hashlib.sha256(content).hexdigest()
+    assert files.digest({"a": 1, "b": "é"}) == hashlib.sha256('{"a":1,"b":"é"}'.encode()).hexdigest()
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)), st.randoms())
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, int | str], random: Random) -> None:
+    items = list(value.items())
+    random.shuffle(items)
+    assert files.digest(dict(items)) == files.digest(value)
+
+
+def test_different_values_have_different_digests() -> None:
+    values = [{}, {"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": None}, {"a": {"b": 1}}, {"a.b": 1}, {"a": [1, 2]}, {"a": [2, 1]}]
+    assert len({files.digest(value) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("relative", ["a.mp4", "folder/a.mp4", "./folder/a.mp4", "folder//a.mp4", "a..b/..c", "ünï/cödé", "not/there/yet"])
+def test_a_plain_path_stays_below_its_folder(tmp_path: Path, relative: str) -> None:
+    assert files.confined(tmp_path, relative) == (tmp_path / relative).resolve()
+
+
+@pytest.mark.parametrize("relative", ["", "/etc/passwd", "..", "../x", "a/../../x", "a/../b", "a/..", "..\\x", "a\\b", "C:\\x", "a\0b", "//host/share"])
+def test_a_path_that_could_lead_elsewhere_is_refused(tmp_path: Path, relative: str) -> None:
+    with pytest.raises(ValueError, match="is not a plain path below"):
+        files.confined(tmp_path, relative)
+
+
+@pytest.mark.parametrize("target", ["../outside", "/etc", "../root-beside"])
+def test_a_link_that_leads_out_is_refused(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "root-beside").mkdir()  # shares the beginning of its name with the root
+    (root / "link").symlink_to(target)
+    for relative in ("link", "link/clip.mp4"):
+        with pytest.raises(ValueError, match=r"leads out of .*root, to "):
+            files.confined(root, relative)
+
+
+def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert files.confined(tmp_path, "link/clip.mp4") == (tmp_path / "real" / "clip.mp4").resolve()
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "raw").symlink_to("corpus")
+    assert files.confined(tmp_path / "raw", "clip.mp4") == (tmp_path / "corpus" / "clip.mp4").resolve()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="later versions resolve a circle of links without an error")
+def test_a_circle_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ValueError, match=r"'a/clip\.mp4' leads nowhere"):
+        files.confined(tmp_path, "a/clip.mp4")
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    source, target = tmp_path / "scratch", tmp_path / "deep" / "out"
+    for folder, name in ((source, "new"), (target, "old")):
+        folder.mkdir(parents=True)
+        (folder / name).write_text(name)
+    files.move_folder(source, target)
+    assert _names(target) == ["new"]
+    assert not source.exists()
+
+
+def test_a_folder_is_moved_where_nothing_was(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    files.move_folder(tmp_path / "scratch", tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out").is_dir()

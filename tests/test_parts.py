@@ -1,0 +1,226 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import files
+from pipeline.corpora.failures import Failure
+from pipeline.errors import BadTable, SettingsDiffer
+from pipeline.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint
+
+SETTINGS = {"media": {"max_clip_seconds": 60.0, "faces": {"detector": "haar"}}}
+INPUTS = {"manifest": "aa11"}
+
+
+def _work(folder: Path, *, settings: dict[str, Any] = SETTINGS, inputs: dict[str, Any] = INPUTS, overwrite: bool = False) -> StageWork:
+    return StageWork("audio/acoustic", folder / "out", folder / "scratch", Fingerprint(settings, inputs), overwrite)
+
+
+def _write_part(work: StageWork, index: int, content: str = "rows") -> None:
+    files.write_text(work.part(index), content)
+    work.mark_done(index, [Failure(f"train/u{index}", "media", "audio", "no_face").row()])
+
+
+def _finish(work: StageWork, parts: int = 2) -> None:
+    work.start()
+    for index in range(parts):
+        _write_part(work, index)
+    work.finish({"utterances": parts})
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+
+
+def test_new_work_is_not_cached_and_has_nothing_in_place_until_it_is_finished(tmp_path: Path) -> None:
+    work = _work(tmp_path)
+    assert not work.cached()
+    work.start()
+    _write_part(work, 0)
+    assert not work.out.exists()
+    assert not work.cached()
+
+
+def test_finishing_moves_everything_into_place_with_a_record_of_what_made_it(tmp_path: Path) -> None:
+    work = _work(tmp_path)
+    _finish(work)
+    assert _names(work.out) == ["info.json", "part-00000.parquet", "part-00001.parquet"]
+    assert files.read_json(work.out / "info.json") == {"fingerprint": work.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
+    assert _names(tmp_path / "scratch") == []
+    assert finished_fingerprint(work.out) == work.fingerprint.digest
+
+
+def test_finished_work_with_the_same_fingerprint_is_cached(tmp_path: Path) -> None:
+    _finish(_work(tmp_path))
+    assert _work(tmp_path).cached()
+    assert _work(tmp_path, overwrite=True).cached()
+
+
+def test_a_folder_without_a_record_proves_nothing(tmp_path: Path) -> None:
+    work = _work(tmp_path)
+    work.out.mkdir()
+    (work.out / "part-00000.parquet").write_text("from somewhere")
+    assert not work.cached()
+
+
+OTHER = {"media": {"max_clip_seconds": 30.0, "faces": {"detector": "haar"}}}
+
+
+def test_finished_work_with_other_settings_is_refused_and_the_key_named(tmp_path: Path) -> None:
+    _finish(_work(tmp_path))
+    with pytest.raises(
+        SettingsDiffer, match=r"audio/acoustic: .* already at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n.*--overwrite"
+    ) as raised:
+        _work(tmp_path, settings=OTHER).cached()
+    assert raised.value.exit_code == 5
+    assert "detector" not in str(raised.value)
+
+
+def test_unfinished_work_with_other_settings_is_refused_too(tmp_path: Path) -> None:
+    started = _work(tmp_path)
+    started.start()
+    _write_part(started, 0)
+    with pytest.raises(SettingsDiffer, match=r"already at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted"):
+        _work(tmp_path, settings=OTHER).cached()
+    assert started.is_done(0)
+
+
+def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> None:
+    _finish(_work(tmp_path))
+    again = _work(tmp_path, inputs={"manifest": "bb22"})
+    again.start()
+    _write_part(again, 0)
+    other = _work(tmp_path, settings=OTHER, overwrite=True)
+    assert not other.cached()
+    other.start()
+    assert not again.folder.exists()
+    assert not other.is_done(0)
+    assert _names(other.out) == ["info.json", "part-00000.parquet", "part-00001.parquet"]  # the old result stays until the new one is whole
+    _write_part(other, 0, "other rows")
+    other.finish({})
+    assert _names(other.out) == ["info.json", "part-00000.parquet"]
+    assert (other.out / "part-00000.parquet").read_text() == "other rows"
+    assert _work(tmp_path, settings=OTHER).cached()
+
+
+def test_changed_inputs_make_finished_work_stale_without_being_asked(tmp_path: Path) -> None:
+    _finish(_work(tmp_path))
+    changed = _work(tmp_path, inputs={"manifest": "bb22"})
+    assert not changed.cached()
+    _finish(changed, parts=1)
+    assert _names(changed.out) == ["info.json", "part-00000.parquet"]
+
+
+def test_changed_inputs_never_meet_parts_made_from_the_old_ones(tmp_path: Path) -> None:
+    started = _work(tmp_path)
+    started.start()
+    _write_part(started, 0)
+    changed = _work(tmp_path, inputs={"manifest": "bb22"})
+    assert not changed.cached()
+    changed.start()
+    assert not changed.is_done(0)
+    assert not started.folder.exists()
+
+
+def test_an_interrupted_run_keeps_its_finished_parts_and_makes_the_others_again(tmp_path: Path) -> None:
+    killed = _work(tmp_path)
+    killed.start()
+    _write_part(killed, 0, "kept")
+    killed.part(1).write_text("written, but not marked when the run was killed")
+    resumed = _work(tmp_path)
+    assert not resumed.cached()
+    resumed.start()
+    assert [resumed.is_done(index) for index in range(3)] == [True, False, False]
+    assert resumed.part(0).read_text() == "kept"
+
+
+def test_a_marker_without_its_table_is_not_enough(tmp_path: Path) -> None:
+    work = _work(tmp_path)
+    work.start()
+    work.mark_done(0, [])
+    assert not work.is_done(0)
+
+
+def test_failures_are_collected_in_the_order_of_parts(tmp_path: Path) -> None:
+    work = _work(tmp_path)
+    work.start()
+    for index in (2, 0, 1):
+        _write_part(work, index)
+    assert [row["utterance_id"] for row in work.failures(3)] == ["train/u0", "train/u1", "train/u2"]
+    assert work.failures(2) == work.failures(3)[:2]
+
+
+def test_an_undisturbed_and_an_interrupted_run_give_the_same_bytes(tmp_path: Path) -> None:
+    _finish(_work(tmp_path / "one"))
+    killed = _work(tmp_path / "two")
+    killed.start()
+    _write_part(killed, 1)
+    _finish(_work(tmp_path / "two"))
+    one, two = ({file.name: file.read_bytes() for file in (tmp_path / name / "out").iterdir()} for name in ("one", "two"))
+    assert one == two
+
+
+def test_other_stages_unfinished_work_is_left_alone(tmp_path: Path) -> None:
+    media = StageWork("media", tmp_path / "media", tmp_path / "scratch", Fingerprint(OTHER, INPUTS))
+    media.start()
+    work = _work(tmp_path)
+    assert not work.cached()
+    work.start()
+    assert media.folder.is_dir()
+
+
+def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
+    def work(settings: dict[str, Any] = SETTINGS) -> StageWork:
+        return StageWork("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
+
+    _finish(work(), parts=1)
+    assert (tmp_path / "out" / "meta" / "info.json").is_file()
+    assert work().cached()
+    assert finished_fingerprint(tmp_path / "out", "meta/info.json") == work().fingerprint.digest
+    with pytest.raises(SettingsDiffer, match="max_clip_seconds"):
+        work(OTHER).cached()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"fingerprint": "ab"}', '{"settings": {}}'])
+def test_a_record_that_is_none_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
+    work = _work(tmp_path)
+    files.write_text(work.out / "info.json", content)
+    with pytest.raises(BadTable, match=r"out/info\.json: not (a JSON file|the record of a stage's work)"):
+        work.cached()
+
+
+def test_a_fingerprint_depends_on_settings_and_inputs_and_on_nothing_else() -> None:
+    base = Fingerprint({"a": 1, "b": 2}, {"c": 3}).digest
+    assert Fingerprint({"b": 2, "a": 1}, {"c": 3}).digest == base
+    assert (
+        len(
+            {
+                base,
+                Fingerprint({"a": 1, "b": 3}, {"c": 3}).digest,
+                Fingerprint({"a": 1, "b": 2}, {"c": 4}).digest,
+                Fingerprint({"a": 1}, {"b": 2, "c": 3}).digest,
+            }
+        )
+        == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "lines"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": {"b": 1, "c": {"d": 2}}}, {"a": {"b": 1, "c": {"d": 3}}}, ["a.c.d: 2 there, 3 wanted"]),
+        ({"b": 1, "a": 1}, {"c": 1}, ["a: 1 there, nothing wanted", "b: 1 there, nothing wanted", "c: nothing there, 1 wanted"]),
+        ({"a": [1, 2]}, {"a": [2, 1]}, ["a: [1, 2] there, [2, 1] wanted"]),
+        ({"a": {}}, {"a": {"b": 1}}, ["a: {} there, nothing wanted", "a.b: nothing there, 1 wanted"]),
+    ],
+)
+def test_differing_settings_are_told_by_dotted_key(there: dict[str, Any], wanted: dict[str, Any], lines: list[str]) -> None:
+    assert differing_settings(there, wanted) == lines
+
+
+def test_how_to_run_has_careful_defaults_and_cannot_be_changed_on_the_way() -> None:
+    run = RunOptions()
+    assert (run.workers, run.device, run.overwrite, run.max_failed, run.offline) == (2, "auto", False, "5%", False)
+    with pytest.raises(AttributeError):
+        run.overwrite = True  # type: ignore[misc]

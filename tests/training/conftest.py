@@ -1,0 +1,167 @@
+"""Small shards whose vectors carry the class, written as the shards stage writes them, and batches made by hand."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import files
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.shards.schema import SCHEMA_VERSION, schema
+from pipeline.training.batch import DialogueBatch
+
+CLASSES = ("neutral", "joy", "anger")
+DIMS = {"text": 6, "audio": 5, "visual": 4}
+
+
+@pytest.fixture
+def tree() -> dict[str, Any]:
+    """The blocks of params.yaml that training reads, small; every modality has a recipe of its own."""
+    recipe: dict[str, Any] = {
+        "model": "context_gru",
+        "modalities": ["text", "audio", "visual"],
+        "losses": [{"name": "cross_entropy", "weight": 1.0}],
+        "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
+        "schedule": "constant",
+        "epochs": 12,
+        "patience_epochs": 12,
+        "batch_dialogues": 8,
+        "gradient_clip": 1.0,
+        "feature_limit_std": 10.0,
+        "seeds": [0, 1],
+    }
+    return {
+        "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
+        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0}},
+        "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},
+    }
+
+
+@pytest.fixture
+def params(tree: dict[str, Any]) -> Params:
+    return Params(tree)
+
+
+def _rows(split: str, dialogues: int, modalities: Sequence[str], labels: Callable[[int], int], generator: np.random.Generator) -> list[dict[str, Any]]:
+    directions = {name: np.random.default_rng(99).normal(size=(len(CLASSES), DIMS[name])) * 2 for name in DIMS}
+    rows = []
+    for number in range(dialogues):
+        length = int(generator.integers(1, 7))
+        true = generator.integers(0, len(CLASSES), length)
+        shown = [labels(int(label)) for label in true]
+        speakers = generator.integers(0, 2, length)
+        ids = [f"dia{number}_utt{position}" for position in range(length)]
+        row: dict[str, Any] = {
+            "corpus": "tiny",
+            "split": split,
+            "dialogue_id": f"{split}/dia{number}",
+            "scenario": "",
+            "n_utterances": length,
+            "n_speakers": 2,
+            "utterance_ids": [f"{split}/{one}" for one in ids],
+            "source_utterance_ids": ids,
+            "speakers": [f"S{one}" for one in speakers],
+            "speaker_index": speakers.tolist(),
+            "texts": [""] * length,
+            "emotions": [CLASSES[one] for one in true],
+            "emotion_index": shown,
+            "sentiments": [""] * length,
+            **{name: [None] * length for name in ("valence", "arousal", "dominance")},
+            **{name: [0.0] * length for name in ("start_seconds", "end_seconds")},
+        }
+        for name in modalities:
+            present = generator.random(length) > 0.1
+            vectors = directions[name][true] + generator.normal(size=(length, DIMS[name])) * 0.3
+            row[name] = np.where(present[:, None], vectors, 0.0).astype(np.float32).tolist()
+            row[f"{name}_present"] = present.tolist()
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture
+def make_shards(tmp_path: Path) -> Callable[..., Layout]:
+    """Writes shards and gives their layout.
+
+    Keywords: ``modalities``; ``splits`` (split → dialogues); ``labels`` (true class → emotion_index); ``change`` (split, rows → None).
+    """
+
+    def make(
+        modalities: Sequence[str] = tuple(DIMS),
+        splits: dict[str, int] | None = None,
+        labels: Callable[[int], int] = lambda label: label,
+        change: Callable[[str, list[dict[str, Any]]], None] = lambda split, rows: None,
+        dataset: str = "tiny",
+    ) -> Layout:
+        layout = Layout(tmp_path / "raw", tmp_path / "features", dataset)
+        generator = np.random.default_rng(5)
+        dims = {name: DIMS[name] for name in modalities}
+        table_schema = schema(dims, {"corpus": dataset}, CLASSES)
+        (layout.shards / "dialogues").mkdir(parents=True, exist_ok=True)
+        stats = {}
+        for split, dialogues in (splits or {"train": 24, "dev": 8, "test": 10}).items():
+            rows = _rows(split, dialogues, modalities, labels, generator)
+            change(split, rows)
+            pq.write_table(pa.Table.from_pylist(rows, schema=table_schema), layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet")
+            if split == "train":
+                for name in modalities:
+                    present = np.concatenate([row[f"{name}_present"] for row in rows])
+                    values = np.concatenate([row[name] for row in rows])[present]
+                    stats[name] = {"count": len(values), "mean": values.mean(0).tolist(), "std": values.std(0).tolist()}
+        info = {
+            "schema_version": SCHEMA_VERSION,
+            "classes": list(CLASSES),
+            "label_set": "tiny3",
+            "dims": dims,
+            "encoders": {name: {"name": f"{name}-encoder"} for name in modalities},
+            "fingerprint": files.digest([dataset, dims]),
+        }
+        files.write_json(layout.shards / "meta" / "info.json", info)
+        files.write_json(layout.shards / "meta" / "stats.json", stats)
+        return layout
+
+    return make
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., DialogueBatch]:
+    """A batch of random dialogues of the given lengths; ``pad_to`` adds padding, whose features are filled with ``padding``."""
+
+    def make(lengths: Sequence[int], *, modalities: Sequence[str] = tuple(DIMS), pad_to: int = 0, padding: float = 0.0, seed: int = 0) -> DialogueBatch:
+        generator = torch.Generator().manual_seed(seed)
+        steps = max(*lengths, pad_to)
+        mask = torch.arange(steps) < torch.tensor(lengths)[:, None]
+        drawn = [  # dialogue by dialogue, so that padding changes nothing that is drawn
+            {
+                "labels": torch.randint(-1, 3, (length,), generator=generator),
+                "speakers": torch.randint(0, 9, (length,), generator=generator),
+                **{name: torch.randn(length, DIMS[name], generator=generator) for name in DIMS},
+                **{f"{name}_present": torch.rand(length, generator=generator) > 0.2 for name in DIMS},
+            }
+            for length in lengths
+        ]
+
+        def padded(name: str, fill: float) -> torch.Tensor:
+            tensors = [torch.nn.functional.pad(one[name].float(), (0, 0) * (one[name].ndim - 1) + (0, steps - len(one[name])), value=fill) for one in drawn]
+            return torch.stack(tensors)
+
+        present = {name: padded(f"{name}_present", 0.0).bool() for name in modalities}
+        index = torch.arange(mask.numel()).reshape(mask.shape)
+        return DialogueBatch(
+            features={name: padded(name, padding).masked_fill(~present[name][..., None] & mask[..., None], 0.0) for name in modalities},
+            modality_mask=present,
+            utterance_mask=mask,
+            speakers=padded("speakers", 0.0).long(),
+            labels=padded("labels", -1.0).long(),
+            lengths=torch.tensor(lengths),
+            dialogue_index=torch.arange(len(lengths)),
+            utterance_index=index.masked_fill(~mask, -1),
+            dialogue_ids=tuple(f"train/dia{number}" for number in range(len(lengths))),
+        )
+
+    return make

@@ -1,0 +1,87 @@
+"""The cross-entropy, computed again utterance by utterance."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.params import fill
+from pipeline.training.losses.base import TrainingFacts
+from pipeline.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig, weights_of
+from pipeline.training.models.base import MERCOutput
+
+COUNTS = torch.tensor([60.0, 30.0, 10.0])
+
+
+def build(counts=COUNTS, **settings):
+    config = fill({"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, **settings}, CrossEntropyConfig, where="losses.cross_entropy")
+    return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}))
+
+
+def scored(batch):
+    logits = torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    return logits, MERCOutput(logits=logits, hidden=logits)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("scheme", ["none", "inverse", "inverse_sqrt", "effective"])
+def test_it_is_the_mean_over_labelled_utterances(make_batch, scheme, smoothing):
+    batch = make_batch([4, 7, 1], pad_to=9)
+    logits, output = scored(batch)
+    weights = weights_of(COUNTS, scheme, 0.9)
+    terms = []
+    for row in range(3):
+        for step in range(int(batch.lengths[row])):
+            label = int(batch.labels[row, step])
+            if label >= 0:
+                logs = logits[row, step].log_softmax(dim=-1)
+                terms.append(-(1 - smoothing) * weights[label] * logs[label] - smoothing / 3 * (weights * logs).sum())
+    expected = sum(terms) / len(terms)
+    torch.testing.assert_close(build(class_weights=scheme, label_smoothing=smoothing)(output, batch), expected)
+
+
+# Counts 60, 30, 10; by hand: inverse = N / (C n); the others scaled so that the mean over the 100 utterances is 1.
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("none", [1.0, 1.0, 1.0]),
+        ("inverse", [100 / 180, 100 / 90, 100 / 30]),
+        ("inverse_sqrt", [0.78789, 1.11424, 1.92993]),
+        ("effective", [0.93811, 0.97788, 1.43773]),
+    ],
+)
+def test_weights_are_the_tabulated_ones_and_have_mean_one(scheme, expected):
+    weights = weights_of(COUNTS, scheme, 0.9)
+    torch.testing.assert_close(weights, torch.tensor(expected), atol=1e-4, rtol=0)
+    assert float((weights * COUNTS).sum() / COUNTS.sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("scheme", ["none", "inverse", "inverse_sqrt", "effective"])
+def test_a_class_that_does_not_occur_weighs_nothing(scheme):
+    weights = weights_of(torch.tensor([5.0, 0.0, 5.0]), scheme, 0.9)
+    assert weights.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_batch_without_labels_costs_exactly_nothing_and_backward_runs(make_batch):
+    batch = make_batch([3, 2])
+    batch = replace(batch, labels=torch.full_like(batch.labels, -1))
+    logits, output = scored(batch)
+    loss = build()(output, batch)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_padding_and_unlabelled_utterances_get_no_gradient(make_batch):
+    batch = make_batch([4, 2], pad_to=6)
+    logits, output = scored(batch)
+    build()(output, batch).backward()
+    touched = logits.grad.abs().sum(dim=-1) > 0
+    assert torch.equal(touched, batch.labelled)
+
+
+def test_half_precision_scores_are_summed_in_float32(make_batch):
+    batch = make_batch([5])
+    logits, _ = scored(batch)
+    halves = MERCOutput(logits=logits.half(), hidden=logits)
+    assert build()(halves, batch).dtype == torch.float32

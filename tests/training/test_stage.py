@@ -1,0 +1,158 @@
+import csv
+import json
+import shutil
+import statistics
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.errors import BadSettings, BadTable, SettingsDiffer
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+from pipeline.training import stage
+from pipeline.training.stage import main, train
+from pipeline.training.trainer import train_seed
+
+RUN = RunOptions(device="cpu")
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
+    made = train(params, make_shards(labels=lambda label: label), RUN, recipe="all", runs=tmp_path / "runs")
+    assert made == tmp_path / "runs" / "tiny" / "all"
+    assert set(contents(made)) == {
+        "confusion.csv", "history.csv", "info.json", "metrics.json", "predictions.parquet", "results.json",
+        "seed-0/model.safetensors", "seed-1/model.safetensors",
+    }  # fmt: skip
+    results = json.loads((made / "results.json").read_text())
+    assert results["modalities"] == ["text", "audio", "visual"]
+    assert results["classes"] == ["neutral", "joy", "anger"]
+    assert results["encoders"] == {"text": "text-encoder", "audio": "audio-encoder", "visual": "visual-encoder"}
+    assert (results["dataset"], results["recipe"], results["model"], results["label_set"]) == ("tiny", "all", "context_gru", "tiny3")
+    assert (results["causal"], results["selection"]) == (False, "dev weighted F1")
+    of_seeds = [results["seeds"][seed]["test"]["weighted_f1"] for seed in ("0", "1")]
+    assert results["mean"]["test"]["weighted_f1"] == statistics.fmean(of_seeds)
+    assert results["std"]["test"]["weighted_f1"] == statistics.stdev(of_seeds)
+    assert results["mean"]["test"]["weighted_f1"] > results["majority"]["test"]["weighted_f1"] + 0.3
+    metrics = json.loads((made / "metrics.json").read_text())
+    assert metrics["test"]["weighted_f1"] == {
+        "mean": results["mean"]["test"]["weighted_f1"],
+        "std": results["std"]["test"]["weighted_f1"],
+        "majority": results["majority"]["test"]["weighted_f1"],
+    }
+
+
+def test_predictions_and_confusion_agree_with_the_results(make_shards, params, tmp_path):
+    made = train(params, make_shards(labels=lambda label: label if label else -1), RUN, recipe="all", runs=tmp_path / "runs")
+    results = json.loads((made / "results.json").read_text())
+    rows = pq.read_table(made / "predictions.parquet").to_pylist()
+    classes = results["classes"]
+    for seed, found in results["seeds"].items():
+        test = [row for row in rows if row["seed"] == int(seed) and row["split"] == "test" and row["label"] >= 0]
+        matrix = [[sum(row["label"] == actual and row["predicted"] == predicted for row in test) for predicted in range(3)] for actual in range(3)]
+        assert found["test"]["confusion"] == matrix
+        assert sum(one["support"] for one in found["test"]["per_class"].values()) == len(test)
+    assert any(row["label"] == -1 for row in rows)
+    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-5) and max(row["probabilities"]) == row["probabilities"][row["predicted"]] for row in rows)
+    best = max(results["seeds"], key=lambda seed: results["seeds"][seed]["dev"]["weighted_f1"])
+    drawn = list(csv.DictReader((made / "confusion.csv").open()))
+    expected = [row for row in rows if row["seed"] == int(best) and row["split"] == "test" and row["label"] >= 0]
+    assert [(row["actual"], row["predicted"]) for row in drawn] == [(classes[row["label"]], classes[row["predicted"]]) for row in expected]
+
+
+def test_one_seed_has_no_spread(make_shards, tree, tmp_path):
+    tree["recipes"]["text"]["seeds"] = [4]
+    made = train(Params(tree), make_shards(), RUN, recipe="text", runs=tmp_path / "runs")
+    assert json.loads((made / "results.json").read_text())["std"]["test"] == {"weighted_f1": None, "accuracy": None, "macro_f1": None}
+
+
+def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path):
+    layout = make_shards()
+    first = contents(train(params, layout, RUN, recipe="all", runs=tmp_path / "one"))
+    second = contents(train(params, layout, RunOptions(device="cpu", workers=7), recipe="all", runs=tmp_path / "two"))
+    assert first == second
+
+
+def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, params, tmp_path, monkeypatch):
+    layout, done = make_shards(), []
+
+    def killed_at_the_second(plan, data, seed, device):
+        done.append(seed)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return train_seed(plan, data, seed, device)
+
+    undisturbed = contents(train(params, layout, RUN, recipe="all", runs=tmp_path / "undisturbed"))
+    monkeypatch.setattr(stage, "train_seed", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train(params, layout, RUN, recipe="all", runs=tmp_path / "runs")
+    assert not (tmp_path / "runs" / "tiny" / "all").exists()
+    resumed = train(params, layout, RUN, recipe="all", runs=tmp_path / "runs")
+    assert done == [0, 1, 1]
+    assert contents(resumed) == undisturbed
+
+
+def test_a_finished_run_is_not_trained_again(make_shards, params, tmp_path, monkeypatch):
+    layout = make_shards()
+    train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
+    monkeypatch.setattr(stage, "train_seed", lambda *args: pytest.fail("trained again"))
+    train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
+
+
+def test_a_run_with_other_settings_is_refused_naming_the_key(make_shards, tree, tmp_path):
+    layout = make_shards()
+    train(Params(tree), layout, RUN, recipe="text", runs=tmp_path / "runs")
+    tree["recipes"]["text"] = {**tree["recipes"]["text"], "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0}}
+    with pytest.raises(SettingsDiffer, match=r"recipes\.text\.optimizer\.learning_rate: 0\.02 there, 0\.01 wanted"):
+        train(Params(tree), layout, RUN, recipe="text", runs=tmp_path / "runs")
+    train(Params(tree), layout, RunOptions(device="cpu", overwrite=True), recipe="text", runs=tmp_path / "runs")
+
+
+def test_shards_made_anew_are_trained_on_anew(make_shards, params, tmp_path):
+    runs = tmp_path / "runs"
+    train(params, make_shards(), RUN, recipe="text", runs=runs)
+    before = contents(runs)
+    layout = make_shards(modalities=["text"], splits={"train": 30, "dev": 8, "test": 10})
+    train(params, layout, RUN, recipe="text", runs=runs)
+    assert contents(runs) != before
+
+
+@pytest.mark.parametrize(
+    ("made", "recipe", "words"),
+    [
+        ({"splits": {"train": 8, "test": 4}}, "text", "no dev split.*validation"),
+        ({"splits": {"train": 8, "dev": 4}}, "text", "no test split"),
+        ({"modalities": ["text", "audio"]}, "visual", "wants visual.*valid: audio, text"),
+        ({"labels": lambda label: -1}, "text", "nothing to learn"),
+        ({"labels": lambda label: 0}, "text", "nothing to learn.*neutral"),
+    ],
+)
+def test_shards_that_cannot_be_trained_on_are_explained(make_shards, params, tmp_path, made, recipe, words):
+    with pytest.raises(BadSettings, match=words):
+        train(params, make_shards(**made), RUN, recipe=recipe, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_shards_are_explained(params, tmp_path):
+    with pytest.raises(BadTable, match="no shards"):
+        train(params, Layout(tmp_path / "raw", tmp_path / "features", "tiny"), RUN, recipe="text", runs=tmp_path / "runs")
+
+
+def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_path):
+    layout, file = make_shards(), tmp_path / "params.yaml"
+    arguments = ["--dataset", "tiny", "--out", str(layout.out), "--runs", str(tmp_path / "runs"), "--params", str(file), "--recipe"]
+    for rate in (0.02, 0.01):
+        tree["recipes"]["text"]["optimizer"] = {"name": "adamw", "learning_rate": rate, "weight_decay": 0.0}
+        file.write_text(yaml.safe_dump(tree))
+        assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 0
+    info = json.loads((tmp_path / "runs" / "tiny" / "text" / "info.json").read_text())
+    assert info["settings"]["recipes"]["text"]["optimizer"]["learning_rate"] == 0.01
+    assert CliRunner().invoke(main, [*arguments, "tex"]).exit_code == 2
+    shutil.rmtree(layout.shards)
+    assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 1

@@ -1,0 +1,187 @@
+"""The stage on small shards: columns, the leak rule, the same bytes twice, resume, readers."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from pipeline.command_line import stage_command
+from pipeline.errors import BadSettings, RawDataMissing, SettingsDiffer
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+from pipeline.trajectories.stage import build_trajectories, plan
+
+NAMES = ["histogram", "transition", "edit", "path"]
+DIALOGUES: dict[str, list[tuple[str, str, list[int]]]] = {
+    "train": [
+        ("train/dia0", "ABA", [0, 4, 0]),
+        ("train/dia1", "ABA", [0, 4, 0]),
+        ("train/dia2", "A", [6]),
+        ("train/dia3", "AB", [-1, -1]),
+        ("train/dia4", "AAB", [0, -1, 4]),
+    ],
+    "dev": [("dev/dia0", "ABA", [0, 4, 0])],
+    "test": [("test/dia0", "ABA", [0, 4, 0]), ("test/dia1", "AB", [3, 3])],
+}
+Write = Callable[[dict[str, list[tuple[str, str, list[int]]]]], Layout]
+
+
+def _params(**changes: Any) -> Params:
+    return Params({"trajectories": {"neighbours": 2, "similarities": NAMES, "path_bins": 8, **changes}})
+
+
+def _rows(layout: Layout, split: str) -> dict[str, dict[str, Any]]:
+    table = pq.read_table(layout.shards / "trajectories" / f"{split}-00000-of-00001.parquet")
+    return {row["dialogue_id"]: row for row in table.to_pylist()}
+
+
+@pytest.fixture
+def built(write_shards: Write) -> Layout:
+    layout = write_shards(DIALOGUES)
+    assert build_trajectories(_params(), layout, RunOptions()) == layout.shards / "trajectories"
+    return layout
+
+
+def test_trajectories_shifts_and_speakers_of_every_dialogue(built: Layout) -> None:
+    rows = _rows(built, "train")
+    assert list(rows) == ["train/dia0", "train/dia1", "train/dia2", "train/dia3", "train/dia4"]
+    last = rows["train/dia4"]
+    assert (last["split"], last["n_utterances"], last["trajectory"]) == ("train", 3, [0, -1, 4])
+    assert (last["speaker_names"], last["speaker_trajectories"]) == (["A", "B"], [[0, -1], [4]])
+    assert [(row["shifts"], row["shift_pairs"]) for row in rows.values()] == [(0, 1), (0, 1), (0, 0), (0, 0), (0, 0)]
+    assert _rows(built, "test")["test/dia1"]["trajectory"] == [3, 3]
+
+
+def test_neighbours_by_edit_distance(built: Layout) -> None:
+    rows = _rows(built, "train")
+    found = {name: (row["neighbours_edit"], row["similarity_edit"]) for name, row in rows.items()}
+    third = float(np.float32(0.666667))
+    assert found == {
+        "train/dia0": (["train/dia1", "train/dia4"], [1.0, third]),
+        "train/dia1": (["train/dia0", "train/dia4"], [1.0, third]),
+        "train/dia2": (["train/dia0", "train/dia1"], [0.0, 0.0]),
+        "train/dia3": ([], []),
+        "train/dia4": (["train/dia0", "train/dia1"], [third, third]),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neighbours_never_cross_splits(name: str, built: Layout) -> None:
+    train = _rows(built, "train")
+    for row in train.values():
+        assert set(row[f"neighbours_{name}"]) <= set(train) - {row["dialogue_id"], "train/dia3"}
+        assert len(row[f"neighbours_{name}"]) == len(row[f"similarity_{name}"]) == (0 if row["dialogue_id"] == "train/dia3" else 2)
+    for split in ("dev", "test"):
+        assert all(row[f"neighbours_{name}"] == row[f"similarity_{name}"] == [] for row in _rows(built, split).values())
+
+
+def test_labels_of_dev_and_test_change_nothing_in_train(write_shards: Write, tmp_path: Path) -> None:
+    layout = write_shards(DIALOGUES)
+    train = build_trajectories(_params(), layout, RunOptions()) / "train-00000-of-00001.parquet"
+    before = train.read_bytes()
+    others = {split: [(name, speakers, [6] * len(labels)) for name, speakers, labels in DIALOGUES[split]] for split in ("dev", "test")}
+    write_shards({**DIALOGUES, **others})
+    build_trajectories(_params(), layout, RunOptions())
+    assert _rows(layout, "test")["test/dia0"]["trajectory"] == [6, 6, 6]
+    assert train.read_bytes() == before
+
+
+def test_the_same_labels_give_the_same_bytes_and_the_second_run_writes_nothing(built: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    folder = built.shards / "trajectories"
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert plan(_params(), built, RunOptions())["cached"]
+    build_trajectories(_params(), built, RunOptions())
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+    for path in folder.iterdir():
+        path.unlink()
+    assert not plan(_params(), built, RunOptions())["cached"]
+    build_trajectories(_params(), built, RunOptions(workers=7))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {name: content for name, (content, _) in before.items()}
+
+
+def test_another_setting_is_refused_by_name_and_replaced_when_told_to(built: Layout) -> None:
+    with pytest.raises(SettingsDiffer, match=r"trajectories\.neighbours: 2 there, 1 wanted"):
+        build_trajectories(_params(neighbours=1), built, RunOptions())
+    build_trajectories(_params(neighbours=1, similarities=["path"]), built, RunOptions(overwrite=True))
+    row = _rows(built, "train")["train/dia0"]
+    assert row["neighbours_path"] == ["train/dia1"]
+    assert "neighbours_edit" not in row
+
+
+def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> None:
+    write_shards({**DIALOGUES, "train": DIALOGUES["train"][:2]})
+    assert not plan(_params(), built, RunOptions())["cached"]
+    build_trajectories(_params(), built, RunOptions())
+    assert list(_rows(built, "train")) == ["train/dia0", "train/dia1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"similarities": ["dtw"]}, r"trajectories\.similarities\.0: Input should be 'histogram', 'transition', 'edit' or 'path'"),
+        ({"similarities": ["edit", "edit"]}, "a similarity is named twice"),
+        ({"similarities": []}, r"trajectories\.similarities"),
+        ({"neighbours": 0}, r"trajectories\.neighbours"),
+        ({"path_bins": 0}, r"trajectories\.path_bins"),
+    ],
+)
+def test_impossible_settings_are_named(change: dict[str, Any], message: str, write_shards: Write) -> None:
+    with pytest.raises(BadSettings, match=message):
+        build_trajectories(_params(**change), write_shards(DIALOGUES), RunOptions())
+
+
+def test_without_shards_it_says_what_to_do(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
+    with pytest.raises(RawDataMissing, match="merc-extract --dataset tiny"):
+        build_trajectories(_params(), layout, RunOptions())
+    assert plan(_params(), layout, RunOptions()) == {"cached": False, "neighbours": 2, "similarities": NAMES}
+
+
+def test_the_card_names_the_table_and_huggingface_datasets_loads_it(built: Layout, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(built.shards), "trajectories", cache_dir=str(tmp_path / "cache"))
+    assert {split: len(table) for split, table in loaded.items()} == {"train": 5, "dev": 1, "test": 2}
+    assert loaded["train"][4]["speaker_trajectories"] == [[0, -1], [4]]
+
+
+def test_the_file_says_what_made_it(built: Layout) -> None:
+    metadata = json.loads(pq.read_schema(built.shards / "trajectories" / "dev-00000-of-00001.parquet").metadata[b"merc"])
+    assert (metadata["neighbours"], metadata["path_bins"], metadata["neighbours_from"]) == (2, 8, "train")
+    assert metadata["classes"][4] == "joy"
+
+
+def test_shards_of_one_split_give_one_table(write_shards: Write) -> None:
+    layout = write_shards({"test": DIALOGUES["test"]})
+    folder = build_trajectories(_params(), layout, RunOptions())
+    assert sorted(path.name for path in folder.glob("*.parquet")) == ["test-00000-of-00001.parquet"]
+    assert _rows(layout, "test")["test/dia0"]["neighbours_path"] == []
+
+
+def test_runs_as_a_command(write_shards: Write, tmp_path: Path) -> None:
+    layout = write_shards(DIALOGUES)
+    settings = tmp_path / "params.yaml"
+    settings.write_text(json.dumps(_params().tree))
+    result = CliRunner().invoke(stage_command(build_trajectories), ["--dataset", "tiny", "--out", str(layout.out), "--params", str(settings)])
+    assert result.exit_code == 0, result.output
+    assert (layout.shards / "trajectories" / "train-00000-of-00001.parquet").is_file()
+
+
+def test_melds_train_split_takes_seconds(meld_dialogues: Callable[[str], dict[str, Any]], write_shards: Write) -> None:
+    dialogues = meld_dialogues("train")
+    numbered = {name: {one: chr(ord("A") + at) for at, one in enumerate(dict.fromkeys(speakers))} for name, (_, speakers) in dialogues.items()}
+    rows = [(name, "".join(numbered[name][one] for one in speakers), labels.tolist()) for name, (labels, speakers) in dialogues.items()]
+    layout = write_shards({"train": rows})
+    begin = time.monotonic()
+    build_trajectories(_params(neighbours=10), layout, RunOptions())
+    # 0.6 s where nothing else runs; the limit leaves room for a busy machine.
+    assert time.monotonic() - begin < 10
+    found = _rows(layout, "train")
+    assert len(found) == 1038
+    assert {len(row[f"neighbours_{name}"]) for row in found.values() for name in NAMES} == {10}
