@@ -86,7 +86,7 @@ def read_corpus(
     splits: tuple[str, ...] = SPLITS,
     limit: int | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """The manifest and its record (settings, counts, deviations, failure rows), as :func:`build_manifest` would write them; nothing is written.
+    """The manifest and its record (settings, source, counts, deviations, failure rows), as :func:`build_manifest` would write them; nothing is written.
 
     Args and errors: those of :func:`build_manifest`.
     """
@@ -106,7 +106,7 @@ def read_corpus(
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = label_set(reader.config.label_set)
     table = manifest.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
-    return table, {"settings": settings, **_facts(reading, table)}
+    return table, {"settings": settings, "source": reader.SOURCE, **_facts(reading, table)}
 
 
 def will_be_made(params: Params, layout: Layout) -> bool:

@@ -203,7 +203,7 @@ def _picture(jpeg: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) RGB."""
     import cv2
 
-    picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None  # OpenCV raises on no bytes at all
     if picture is None:
         raise ValueError(f"a face of {len(jpeg)} bytes is no JPEG")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -162,13 +162,15 @@ class _Feeder:
                 return
 
     def finish(self, result: Pass) -> None:
+        """The file has ended, or nobody wants more of it."""
+        satisfied = self.taker.done
         try:
             if isinstance(self.taker, FrameStream):
                 self.taker.finish()
         except _FAULTS as error:
             result.note(self.kind, self.taker.end_seconds, math.inf, _words(error, []))
         stated = _seconds(self.stream)
-        if stated is None or self.taker.done:
+        if stated is None or satisfied:
             return
         end = stated + max(0.0, float((self.stream.start_time or 0) * self.stream.time_base) - self._origin)
         if self.taker.end_seconds < end - _EARLY_END_SECONDS:

@@ -146,7 +146,7 @@ def _coverage(info: dict[str, Any]) -> str:
 
 def _encoders(info: dict[str, Any]) -> str:
     keys = [key for key in _ENCODER_FACTS if any(key in facts for facts in info["encoders"].values())]
-    return _markdown(["column", *keys], [[modality, *(_cell(facts.get(key)) for key in keys)] for modality, facts in info["encoders"].items()])
+    return _markdown(["column", *keys], [[modality, *(_cell(info["encoders"][modality].get(key)) for key in keys)] for modality in info["modalities"]])
 
 
 def _cell(value: object) -> str:

@@ -55,8 +55,9 @@ def read_record(layout: Layout) -> dict[str, Any]:
     if not path.is_file():
         raise BadTable(f"{path}: the manifest's record is missing; run the corpora stage again")
     record = files.read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("failures"), list):
-        raise BadTable(f"{path}: not the record of a manifest: no list of failures in it; run the corpora stage again")
+    wanted = {"settings", "source", "deviations", "failures"}
+    if not isinstance(record, dict) or not wanted <= record.keys() or not isinstance(record["failures"], list):
+        raise BadTable(f"{path}: not the record of a manifest: it lacks {', '.join(sorted(wanted))}; run the corpora stage again")
     return record
 
 

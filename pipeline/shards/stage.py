@@ -13,14 +13,13 @@ from pydantic import PositiveInt
 from pipeline import files, log, provenance
 from pipeline.command_line import stage_command
 from pipeline.corpora import failures, manifest
-from pipeline.corpora.base import CorpusReader
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.errors import BadSettings, BadTable
 from pipeline.extraction import tables
 from pipeline.layout import MODALITIES, Layout
 from pipeline.params import Params, Settings
 from pipeline.parts import Fingerprint, RunOptions, StageWork
-from pipeline.plugins import load, nearest
+from pipeline.plugins import nearest
 from pipeline.shards import cutting
 from pipeline.shards.failures import collect, explained, read_record
 from pipeline.shards.features import Features, open_features
@@ -193,8 +192,6 @@ class _Building:
 
     def info(self) -> dict[str, Any]:
         """What ``meta/info.json`` holds beside the fingerprint."""
-        reader = self.prepared.record.get("settings", {}).get("corpora", {}).get(self.layout.dataset, {})
-        source = load("pipeline.corpora", reader["reader"], CorpusReader).SOURCE if "reader" in reader else ""  # type: ignore[type-abstract]
         return {
             "schema_version": SCHEMA_VERSION,
             **self.metadata,
@@ -203,9 +200,9 @@ class _Building:
             "dims": {modality: found.dim for modality, found in self.prepared.features.items()},
             "counts": self.counts,
             "splits": self.prepared.splits,
-            "source": source,
-            "corpus_settings": reader,
-            "deviations": self.prepared.record.get("deviations", []),
+            "source": self.prepared.record["source"],
+            "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
+            "deviations": self.prepared.record["deviations"],
             "versions": provenance.versions(),
         }
 

@@ -63,10 +63,12 @@ class Loaded:
 
 def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:
     """Writes a model, whole or not at all; equal weights give equal bytes."""
-    tensors = {f"{_MODEL}{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
     for name in standardisation.mean:
-        tensors[f"{_STANDARDISATION}{name}.mean"] = standardisation.mean[name].cpu().contiguous()
-        tensors[f"{_STANDARDISATION}{name}.std"] = standardisation.std[name].cpu().contiguous()
+        tensors[f"{_STANDARDISATION}{name}.mean"] = standardisation.mean[name]
+        tensors[f"{_STANDARDISATION}{name}.std"] = standardisation.std[name]
+    # Clones, since safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {_KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)}  # unsorted: the order of dims is the model's
     with files.replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from pipeline import files
 from pipeline.corpora import manifest
+from pipeline.corpora.meld import Meld
 from pipeline.corpora.stage import build_manifest, main
 from pipeline.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
 from pipeline.layout import Layout
@@ -52,6 +53,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
             "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep"}},
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
+        "source": Meld.SOURCE,
         "classes": ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"],
         "counts": {
             "train": {"utterances": 6, "dialogues": 3, "emotions": {"neutral": 3, "joy": 3}},

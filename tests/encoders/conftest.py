@@ -89,14 +89,21 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool) -> Any:
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     made.train_from_iterator(TEXTS, trainer)
     if ends:
-        made.post_processor = processors.RobertaProcessing(sep=("</s>", 2), cls=("<s>", 0), trim_offsets=False)
-    names = {"bos_token": "<s>", "eos_token": "</s>"} | ({"cls_token": "<s>", "sep_token": "</s>"} if ends else {}) | ({"pad_token": "<pad>"} if with_padding else {})
+        made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False)
+    names = (
+        {"bos_token": "<s>", "eos_token": "</s>"}
+        | ({"cls_token": "<s>", "sep_token": "</s>"} if ends else {})
+        | ({"pad_token": "<pad>"} if with_padding else {})
+    )
     return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **names)
 
 
 @pytest.fixture(scope="session")
 def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transformer]:
     """Makes a loaded transformer of a type; further settings by name."""
+    import torch
+
+    torch.set_num_threads(1)  # two threads on models this small only wait for each other
 
     def make(kind: str, **settings: Any) -> Transformer:
         given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, "licence": "none", "training_data_overlap": "none", **settings}

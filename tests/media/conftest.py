@@ -73,6 +73,7 @@ def _write_media(
             pictures = container.add_stream(codec, rate=100 if picture_times is not None else fps)
             pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
             pictures.codec_context.time_base = Fraction(1, 100)
+            pictures.bit_rate = 2_000_000  # so that grey levels survive
         sound: Any = None
         if layout is not None:
             sound = container.add_stream(sound_codec, rate=rate_hz, layout=layout)

@@ -30,7 +30,7 @@ def test_eyes_are_brought_to_the_same_place_however_the_head_is_tilted(config, l
 
 def test_a_profile_does_not_fill_the_crop_with_a_cheek(config):
     near = faces.crop(sighting_with_eyes((100, 90), (104, 90)), config)
-    y, x = np.nonzero(near[..., 0] > 128)
+    _y, x = np.nonzero(near[..., 0] > 128)
     assert np.ptp(x) < 112 * 0.32
 
 
@@ -91,13 +91,11 @@ def test_many_small_faces_are_told_apart(real_data, decode_one, detector):
     settings, model = detector
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", *detector)
     assert row["visual_status"] == "ok"
-    if model is not None:
-        assert row["face_tracks"] >= 5
-        assert row["faces_seen"] >= 8 * 4
-    # the cascade is weak on faces of 60 pixels; on a picture twice as wide it finds several persons
-    wide = settings.model_copy(update={"detection_width_pixels": 960, "haar_scale_step": 1.1})
+    # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger picture to find several persons
+    wide = settings.model_copy(update={"detection_width_pixels": 960 if model is None else 640})
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", wide, model)
-    assert row["face_tracks"] >= 3
+    assert row["face_tracks"] >= (3 if model is None else 5)
+    assert row["faces_seen"] >= (8 * 2 if model is None else 8 * 3)
 
 
 def test_crops_of_a_real_face_have_their_eyes_in_place_with_either_detector(real_data, decode_one, detector):

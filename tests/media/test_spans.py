@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -20,7 +21,7 @@ def test_a_span_that_holds_nothing_is_refused(start: float, end: float | None) -
 @pytest.mark.parametrize("rate_hz", [16_000, 22_050, 44_100, 48_000])
 def test_spans_that_meet_share_no_sample_and_lose_none(rate_hz: int) -> None:
     borders = [0.0, 0.1, 0.30001, 1 / 3, 0.7, 2.123456]
-    pieces = [range(sample(begin, rate_hz), sample(end, rate_hz)) for begin, end in zip(borders, borders[1:], strict=False)]
+    pieces = [range(sample(begin, rate_hz), sample(end, rate_hz)) for begin, end in itertools.pairwise(borders)]
     assert [index for piece in pieces for index in piece] == list(range(sample(borders[-1], rate_hz)))
 
 

@@ -97,7 +97,8 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         manifest.write(layout.manifest, table)
         altered = Failure("train/dia0_utt0", "manifest", "text", "text_repaired", "one character").row()
         settings = {"corpora": {"tiny": {"reader": "meld", "label_set": "meld7"}}}
-        files.write_json(layout.folder / "manifest.json", {"settings": settings, "deviations": ["train has 6 utterances"], "failures": [altered]})
+        record = {"settings": settings, "source": "MELD, from its authors", "deviations": ["train has 6 utterances"], "failures": [altered]}
+        files.write_json(layout.folder / "manifest.json", record)
         media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
         media.start()
         tables.write(media.folder / tables.FAILURES, failures.table([]))

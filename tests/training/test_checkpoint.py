@@ -1,31 +1,48 @@
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pipeline.errors import BadSettings, BadTable
 from pipeline.parts import RunOptions
 from pipeline.training import checkpoint
-from pipeline.training.dataset import read_split
+from pipeline.training.dataset import Standardisation, read_split
+from pipeline.training.models.context_gru import ContextGRU, ContextGRUConfig
 from pipeline.training.stage import train
 from pipeline.training.trainer import predict
 
+HEADER = checkpoint.Header(
+    model="context_gru",
+    model_settings={"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"},
+    dims={"text": 6, "audio": 5},
+    classes=("neutral", "joy", "anger"),
+    label_set="tiny3",
+    dataset="tiny",
+    recipe={"name": "all"},
+    seed=0,
+    encoders={"text": "t", "audio": "a"},
+    feature_limit_std=10.0,
+)
+
 
 @pytest.fixture
-def model_file(make_shards, params, tmp_path):
+def model_file(tmp_path):
+    """A model that was not trained."""
+    model = ContextGRU(ContextGRUConfig(**HEADER.model_settings), HEADER.dims, 3)
+    ones = {name: torch.ones(dim) for name, dim in HEADER.dims.items()}
+    checkpoint.save(tmp_path / "model.safetensors", model, Standardisation(mean=ones, std=ones, limit=10.0), HEADER)
+    return tmp_path / "model.safetensors"
+
+
+def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, params, tmp_path):
     layout = make_shards()
     made = train(params, layout, RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs")
-    return layout, made / "seed-1" / "model.safetensors"
-
-
-def test_a_model_that_is_read_back_scores_as_the_trained_one(model_file):
-    layout, path = model_file
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load(made / "seed-1" / "model.safetensors")
     split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(path.parents[1] / "predictions.parquet", filters=[("seed", "=", 1), ("split", "=", "test")])
+    rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 1), ("split", "=", "test")])
     expected = torch.tensor(rows["probabilities"].to_pylist())
     torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), expected, atol=1e-6, rtol=0)
     assert loaded.header.classes == ("neutral", "joy", "anger")
@@ -33,9 +50,13 @@ def test_a_model_that_is_read_back_scores_as_the_trained_one(model_file):
     assert (loaded.header.seed, loaded.header.recipe["name"], loaded.header.encoders["audio"]) == (1, "all", "audio-encoder")
 
 
-def changed(path, tmp_path, change):
-    from safetensors import safe_open
+def test_equal_weights_give_equal_bytes(model_file, tmp_path):
+    loaded = checkpoint.load(model_file)
+    checkpoint.save(tmp_path / "again.safetensors", loaded.model, loaded.standardisation, loaded.header)
+    assert (tmp_path / "again.safetensors").read_bytes() == model_file.read_bytes()
 
+
+def changed(path, tmp_path, change):
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = json.loads(file.metadata()["merc"])
@@ -57,7 +78,7 @@ def changed(path, tmp_path, change):
 )
 def test_a_file_that_does_not_fit_is_refused(model_file, tmp_path, change, error, words):
     with pytest.raises(error, match=words):
-        checkpoint.load(changed(model_file[1], tmp_path, change))
+        checkpoint.load(changed(model_file, tmp_path, change))
 
 
 def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):

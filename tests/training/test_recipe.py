@@ -36,7 +36,7 @@ def test_modalities_have_one_order(tree):
         (lambda recipe: recipe.update(losses=[]), r"recipes\.all\.losses"),
         (lambda recipe: recipe.update(model_settings={"hidden": 4}), r"models\.context_gru\.hidden; .*hidden_units"),
         (lambda recipe: recipe.update(model_settings={"hidden_units": 5}), r"models\.context_gru\.hidden_units: .*multiple of 2"),
-        (lambda recipe: recipe.update(modalities=["text", "vision"]), r"no modality 'vision'.*did you mean 'visual'"),
+        (lambda recipe: recipe.update(modalities=["text", "visula"]), r"no modality 'visula'.*did you mean 'visual'"),
         (lambda recipe: recipe.update(modalities=[]), r"recipes\.all\.modalities"),
         (lambda recipe: recipe.update(seeds=[1, 1]), "different whole numbers"),
         (lambda recipe: recipe.update(batch_dialogues=0), r"recipes\.all\.batch_dialogues.*given: 0"),

@@ -1,0 +1,70 @@
+"""What the encoders are given from media parts, and bytes that are not what they should be."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from pipeline.errors import BadTable
+from pipeline.extraction.inputs import MediaSource
+
+
+def _flac(waveform: np.ndarray, rate_hz: int = 16_000) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate_hz, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _jpeg(pixels: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.zeros((pixels, pixels, 3), dtype=np.uint8))[1])
+
+
+def _source(folder: Path, modality: str, **columns: Any) -> MediaSource:
+    """A part of one utterance with these columns, beside one that no encoder reads."""
+    path = folder / "part-00000.parquet"
+    row = {"utterance_id": "train/u0", f"{modality}_status": "ok", "frames_seen": 8, **columns}
+    pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
+    return MediaSource((path,), (1,), modality)
+
+
+def test_a_waveform_is_exact_to_sixteen_bits(tmp_path: Path) -> None:
+    waveform = (np.arange(-100, 100) / 32768).astype(np.float32)
+    [utterance] = _source(tmp_path, "audio", audio=_flac(waveform)).read(0, 0).utterances
+    assert utterance.waveform is not None
+    assert utterance.waveform.dtype == np.float32
+    np.testing.assert_array_equal(utterance.waveform, waveform)
+    assert utterance.faces is None
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (b"RIFF nonsense", "train/u0: not a FLAC file"),
+        (_flac(np.zeros(10), 8000), r"sound of 8000 Hz and shape \(10,\) instead of 16000 Hz mono"),
+        (_flac(np.zeros((10, 2))), r"sound of 16000 Hz and shape \(10, 2\) instead of 16000 Hz mono"),
+    ],
+)
+def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:
+    with pytest.raises(BadTable, match=message):
+        _source(tmp_path, "audio", audio=audio).read(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("faces", "message"),
+    [
+        ([_jpeg(8), b"no picture"], "train/u0: a face of 10 bytes is no JPEG"),
+        ([b""], "train/u0: a face of 0 bytes is no JPEG"),
+        ([_jpeg(8), _jpeg(16)], "train/u0: all input arrays must have the same shape"),
+        ([], "train/u0: status ok, but no face"),
+    ],
+)
+def test_bytes_that_are_no_faces_are_refused_with_their_utterance(tmp_path: Path, faces: list[bytes], message: str) -> None:
+    source = _source(tmp_path, "visual", faces=faces, face_seconds=[0.0] * len(faces), face_scores=[1.0] * len(faces))
+    with pytest.raises(BadTable, match=message):
+        source.read(0, 0)
