@@ -1,7 +1,7 @@
 """A stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in place.
 
-    new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, part-00000.json, part-00001.parquet, …
-                    │  (killed? the parts whose .json is there are kept; the others are made again)
+    new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
+                    │  (killed? the parts whose marker is in .done are kept; the others are made again)
                     ▼  all done: failures.parquet, info.json
             <out>/part-00000.parquet, …, failures.parquet, info.json
 
@@ -133,7 +133,7 @@ class StageWork:
     def _others(self) -> list[Path]:
         if not self._stage_scratch.is_dir():
             return []
-        return sorted(folder for folder in self._stage_scratch.iterdir() if folder.is_dir() and folder != self.folder)
+        return sorted(folder for folder in self._stage_scratch.iterdir() if folder.is_dir() and folder not in (self.folder, self._markers))
 
     def start(self) -> None:
         """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
@@ -165,7 +165,11 @@ class StageWork:
         files.write_json(self._marker(index), list(failures))
 
     def _marker(self, index: int) -> Path:
-        return self.folder / f"part-{index:05d}.json"
+        return self._markers / f"part-{index:05d}.json"
+
+    @property
+    def _markers(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.done")
 
     def failures(self, parts: int) -> list[dict[str, Any]]:
         """All failure rows of the finished parts 0 … ``parts`` - 1, in order."""
@@ -177,10 +181,10 @@ class StageWork:
         Args:
             info: further JSON-able facts (counts, provenance); no time stamps, so that equal work gives equal bytes.
         """
-        for marker in self.folder.glob("part-*.json"):
-            marker.unlink()
         files.write_json(self.folder / self.record, self._record(info))
+        # The markers go last: a run that is killed before the rename finds all its parts again.
         files.move_folder(self.folder, self.out)
+        shutil.rmtree(self._markers, ignore_errors=True)
 
 
 def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:

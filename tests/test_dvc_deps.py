@@ -25,7 +25,7 @@ def _module(path: Path) -> str:
 
 def _source_files(dep: str) -> list[Path]:
     path = ROOT / dep
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return sorted(file for file in path.rglob("*.py") if file.name != "__init__.py") if path.is_dir() else [path]
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -32,7 +32,7 @@ class Config(Settings):
     meld_train_dialogues: int = Field(ge=3)
     meld_dev_dialogues: int = Field(ge=1)
     meld_test_dialogues: int = Field(ge=2)
-    iemocap_dialogues: int = Field(ge=6, le=8)
+    iemocap_dialogues: int = Field(ge=1, le=8)
     iemocap_turns: int = Field(ge=8, le=40)
     clip_seconds_min: float = Field(ge=0.8)
     clip_seconds_max: float = Field(le=10)

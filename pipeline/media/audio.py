@@ -16,6 +16,8 @@ from pipeline.media.tables import SAMPLE_RATE_HZ
 
 _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
+# Rates that sound cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill the memory.
+_RATES_HZ = range(1_000, 768_001)
 
 # Zero point and full scale of FFmpeg's sample formats, by their numpy type.
 _SCALES = {"u1": (128, 2.0**7), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "i8": (0, 2.0**63), "f4": (0, 1.0), "f8": (0, 1.0)}
@@ -155,8 +157,13 @@ class SoundStream:
         Args:
             frame: any layout, rate and sample format; each may differ from the frame before.
             begin_seconds: its time stamp, from the file's beginning; None: it follows the frame before.
+
+        Raises:
+            ValueError: for a sample rate or format that no real file has.
         """
         rate_hz = frame.sample_rate
+        if rate_hz not in _RATES_HZ:
+            raise ValueError(f"a sample rate of {rate_hz} Hz")
         names = [f"unnamed{index}" if one.name == "NONE" else one.name for index, one in enumerate(frame.layout.channels)]
         weights = mix_weights(names, self._config)
         mix = describe_mix(names, weights)

@@ -193,7 +193,7 @@ class _Watcher:
         for one in spans:
             if one.region not in found:
                 found[one.region] = self._finder.find(region_of(picture_HWC, one.region))
-            self._looks.setdefault(id(one), []).append((seconds - one.kept.start, found[one.region]))
+            self._looks.setdefault(id(one), []).append((seconds - one.begin, found[one.region]))
             if one.waiting == 0:
                 self._portraits[id(one)] = self._portrait(self._looks.pop(id(one)))
 

@@ -15,6 +15,7 @@ import av
 import av.logging
 import cv2
 
+from pipeline.log import logger
 from pipeline.media.audio import SoundSpan, SoundStream
 from pipeline.media.config import MediaConfig
 from pipeline.media.spans import Span
@@ -36,6 +37,8 @@ _EARLY_END_SECONDS = 0.5
 # a format that cannot be converted (ValueError), OpenCV's for a picture it cannot work on.
 _FAULTS = (av.FFmpegError, ValueError, cv2.error)
 _MESSAGES_KEPT = 3
+# A picture of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an error.
+_MAX_PIXELS = 8192 * 4320
 
 
 @dataclass
@@ -149,6 +152,7 @@ class _Feeder:
         self._nominal = float(1 / stream.average_rate) if kind == "video" and stream.average_rate else 0.0
         # One thread: the workers are the processes, and FFmpeg's messages come on the thread that called it.
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MAX_PIXELS)}
 
     def feed(self, packet: Any) -> None:
         for frame in packet.decode():
@@ -218,11 +222,14 @@ def _scanned_seconds(path: Path, index: int) -> float:
     """Length of a stream whose file does not state it (a recording that was broken off), from its packets, undecoded."""
     last = first = None
     with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
-        for packet in container.demux(container.streams[index]):
-            if packet.pts is not None:
-                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                first = float(packet.pts * packet.time_base) if first is None else first
-                last = end if last is None else max(last, end)
+        try:
+            for packet in container.demux(container.streams[index]):
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    first = float(packet.pts * packet.time_base) if first is None else first
+                    last = end if last is None else max(last, end)
+        except av.FFmpegError as error:  # the pass that decodes meets the same end, and records it
+            logger.debug("length of a stream is known only up to a fault: %s", error)
     return 0.0 if last is None or first is None else last - first
 
 
@@ -230,7 +237,7 @@ def _frame_span(wish: FrameWish, begin: float, end: float, config: MediaConfig) 
     wanted = wish.wanted
     if math.isinf(wanted.end):
         wanted = Span(max(wanted.start, begin), max(end, wanted.start, begin))
-    return FrameSpan(wanted, config.max_clip_seconds, config.frames_per_clip, wish.region)
+    return FrameSpan(wanted, wish.wanted.start, config.max_clip_seconds, config.frames_per_clip, wish.region)
 
 
 def _words(error: Exception, messages: Sequence[Any]) -> str:

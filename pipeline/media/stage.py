@@ -129,35 +129,36 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     except FileNotFoundError as error:
         raise RawDataMissing(f"{layout.manifest} does not exist: the manifest stage comes first") from error
     settings = {"media": config.model_dump(mode="json")}
-    streams = streams | _streams_there(layout, config, table, settings)
+    looks = {path: _look_of(layout.raw, path) for path in _paths(table, frozenset(STREAMS))}
+    streams = streams | _streams_there(layout, config, table, looks, settings)
     model = Path(config.yunet_file).resolve() if config.detector == "yunet" else None
     if "visual" in streams and model is not None and not model.is_file():
         raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; media.detector: haar needs none")
-    fingerprint = Fingerprint(settings, _inputs(layout, config, table, streams))
+    fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
     work = StageWork(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
     return _Job(config, model, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
 
 
-def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, settings: Mapping[str, Any]) -> frozenset[str]:
+def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
     """The streams of finished media that this run would make alike; none if it would make them otherwise."""
     record_path = layout.media / INFO
     if not record_path.is_file():
         return frozenset()
     record = files.read_json(record_path)
     there = frozenset(record["inputs"]["streams"])
-    alike = record["settings"] == settings and record["inputs"] == _inputs(layout, config, table, there)
+    alike = record["settings"] == settings and record["inputs"] == _inputs(config, table, looks, there)
     return there if alike else frozenset()
 
 
-def _inputs(layout: Layout, config: MediaConfig, table: pa.Table, streams: frozenset[str]) -> dict[str, Any]:
-    """Hashes of all that decides the result beside the settings."""
+def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
+    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same name."""
     of_streams: dict[str, Any] = {}
     for stream in sorted(streams):
         prefix = "audio_" if stream == "audio" else "video_"
         columns = [name for name in _CLIP_COLUMNS if name.startswith((prefix, "utterance_", "dialogue_"))]
         of_streams[stream] = {
             "clips": files.digest({name: table[name].to_pylist() for name in columns}),
-            "files": files.digest({path: _look_of(layout.raw, path) for path in _paths(table, frozenset({stream}))}),
+            "files": files.digest({path: looks[path] for path in _paths(table, frozenset({stream}))}),
         }
         if stream == "visual" and config.detector == "yunet":
             model = Path(config.yunet_file)

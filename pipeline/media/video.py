@@ -21,6 +21,7 @@ class FrameSpan:
 
     Args:
         wanted: the span inside the file; finite.
+        begin: where the utterance begins; its own seconds count from there, also where the pictures start later.
         max_seconds: how much of it is kept.
         frames: how many instants.
         region: ``full``, ``left`` or ``right`` half of the picture.
@@ -32,8 +33,9 @@ class FrameSpan:
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
-    def __init__(self, wanted: Span, max_seconds: float, frames: int, region: str) -> None:
+    def __init__(self, wanted: Span, begin: float, max_seconds: float, frames: int, region: str) -> None:
         self.wanted = wanted
+        self.begin = begin
         self.kept = wanted.capped(max_seconds)
         self.region = region
         self.instants = slice_centres(self.kept.start, self.kept.end, frames)

@@ -39,7 +39,7 @@ def test_sorting_saves_most_of_the_padding() -> None:
     lengths = np.random.default_rng(1).geometric(0.07, size=2000)
     in_order = [np.arange(start, min(start + 32, 2000)) for start in range(0, 2000, 32)]
     assert padding_share(lengths, in_order) > 0.6
-    assert padding_share(lengths, by_length(lengths, budget=1024)) < 0.06
+    assert padding_share(lengths, by_length(lengths, budget=1024)) < 0.1
 
 
 def test_scatter_fills_the_other_places_with_zeros_and_sorts_remarks() -> None:

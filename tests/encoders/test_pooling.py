@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-
 from pipeline.encoders.pooling import masked_mean, mean_of_layers
 
 

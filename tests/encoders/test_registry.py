@@ -13,7 +13,7 @@ def test_every_block_of_params_yaml_makes_an_encoder_of_its_modality() -> None:
     for modality in MODALITIES:
         for name in names(params, modality):
             encoder = build(params, modality, name)
-            assert encoder.MODALITY == modality
+            assert modality == encoder.MODALITY
             assert encoder.config.family == params.get(f"encoders.{modality}.{name}.family")
 
 

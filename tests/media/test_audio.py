@@ -158,6 +158,13 @@ def test_overlapping_spans_of_one_stream_each_get_their_samples(config):
     np.testing.assert_array_equal(spans[2].waveform(), values[0, 960:1000])
 
 
+@pytest.mark.parametrize("rate_hz", [1, 2_000_000_000])
+def test_a_sample_rate_that_no_file_has_is_an_error(config, rate_hz):
+    stream = SoundStream([SoundSpan(Span(0.0, 10.0), 60.0)], config)
+    with pytest.raises(ValueError, match=f"{rate_hz} Hz"):
+        stream.feed(frame_of(np.zeros((1, 10)), "mono", rate_hz), 5.0)
+
+
 def test_a_time_stamp_far_in_the_future_costs_no_memory(config):
     span = SoundSpan(Span(0.0, float("inf")), 2.0)
     stream = SoundStream([span], config)

@@ -151,6 +151,16 @@ def test_odd_pictures_do_not_stop_a_run(tmp_path: Path, write_media, decode_one)
         assert ("audio", "no_audio_stream") in failures
 
 
+def test_pictures_too_large_for_the_memory_are_refused(tmp_path: Path, write_media, config, make_clip, monkeypatch):
+    from pipeline.media import container
+
+    write_media(tmp_path / "a.mp4")
+    monkeypatch.setattr(container, "_MAX_PIXELS", 1000)
+    task = DialogueTask(tmp_path, (make_clip("a.mp4"),), frozenset({"audio", "visual"}), config, None)
+    ((row, _),) = decode_dialogue(task)
+    assert (row["audio_status"], row["visual_status"]) == ("ok", "media_undecodable")
+
+
 def test_words_do_not_depend_on_what_was_decoded_before(tmp_path: Path, config, make_clip):
     for name in ("one.mp4", "two.mp4"):
         (tmp_path / name).write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(1000))

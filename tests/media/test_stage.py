@@ -180,7 +180,13 @@ def processes_naming(text: str) -> list[int]:
 def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(corpus, tmp_path, write_media, write_manifest, number):
     for index in range(40):
         os.link(corpus.raw / f"{index % 6}.mp4", corpus.raw / f"more{index}.mp4")
-    layout = write_manifest([["0.mp4", "1.mp4", "2.mp4"], ["gone.mp4", "3.mp4", "4.mp4"], *[[f"more{2 * n}.mp4", f"more{2 * n + 1}.mp4"] for n in range(20)]])
+    write_media(corpus.raw / "whole.mp4", seconds=2.0, layout="stereo", options={"movflags": "faststart"})
+    whole = (corpus.raw / "whole.mp4").read_bytes()
+    (corpus.raw / "cut.mp4").write_bytes(whole[: len(whole) * 7 // 10])
+    (corpus.raw / "noise.mp4").write_bytes(bytes(range(256)) * 50)
+    layout = write_manifest(
+        [["0.mp4", "cut.mp4", "2.mp4"], ["gone.mp4", "noise.mp4", "4.mp4"], *[[f"more{2 * n}.mp4", f"more{2 * n + 1}.mp4"] for n in range(20)]]
+    )
     decode(params(), layout, tolerant(), streams=BOTH)
     undisturbed = content(layout.media)
 

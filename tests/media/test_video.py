@@ -50,6 +50,13 @@ def test_overlapping_spans_are_served_in_one_pass_whatever_their_order(tmp_path:
     assert not result.troubles
 
 
+def test_seconds_count_from_the_file_s_begin_where_pictures_start_late(tmp_path: Path, write_media, config):
+    write_media(tmp_path / "late.mkv", picture_times=[1.0, 1.5, 1.99], seconds=2.0)
+    (frames,), result = shown(tmp_path / "late.mkv", config, [(None, None)], 4)
+    assert frames[0] == (1.0, 0)
+    assert result.frame_spans[0].begin == 0.0
+
+
 def test_a_span_behind_the_end_is_shown_nothing(tmp_path: Path, write_media, config):
     write_media(tmp_path / "a.mp4", seconds=1.0, layout=None)
     served, _ = shown(tmp_path / "a.mp4", config, [(5.0, 6.0), (0.5, 6.0)], 4)

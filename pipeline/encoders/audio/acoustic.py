@@ -374,15 +374,19 @@ def _spectrum(magnitudes: Frames, zero_crossings: Frames, loud: NDArray[np.bool_
     import librosa
 
     frames = min(magnitudes.shape[1], len(loud))
-    power = magnitudes[:, :frames] ** 2
-    hertz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(magnitudes))
-    shape = np.sqrt(power) / np.maximum(np.sqrt(power.sum(axis=0, keepdims=True)), 1e-12)
+    # Every measure is of the spectrum's form, not its level: the strongest bin counts as one, and what lies 80 dB under it
+    # is rounding noise.
+    peaks = magnitudes[:, :frames].max(axis=0, keepdims=True)
+    form = np.maximum(magnitudes[:, :frames] / np.maximum(peaks, 1e-12), 1e-4)
+    power = form**2
+    hertz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(form))
+    unit = form / np.sqrt(power.sum(axis=0, keepdims=True))
     measures = {
-        "centroid_khz": librosa.feature.spectral_centroid(S=magnitudes, sr=SAMPLE_RATE_HZ)[0] / 1000,
-        "bandwidth_khz": librosa.feature.spectral_bandwidth(S=magnitudes, sr=SAMPLE_RATE_HZ)[0] / 1000,
-        "rolloff_khz": librosa.feature.spectral_rolloff(S=magnitudes, sr=SAMPLE_RATE_HZ, roll_percent=0.85)[0] / 1000,
-        "flatness_log10": np.log10(librosa.feature.spectral_flatness(S=magnitudes)[0]),
-        "flux": np.sqrt((np.diff(shape, axis=1, prepend=shape[:, :1]) ** 2).sum(axis=0)),
+        "centroid_khz": librosa.feature.spectral_centroid(S=form, sr=SAMPLE_RATE_HZ)[0] / 1000,
+        "bandwidth_khz": librosa.feature.spectral_bandwidth(S=form, sr=SAMPLE_RATE_HZ)[0] / 1000,
+        "rolloff_khz": librosa.feature.spectral_rolloff(S=form, sr=SAMPLE_RATE_HZ, roll_percent=0.85)[0] / 1000,
+        "flatness_log10": np.log10(librosa.feature.spectral_flatness(S=form)[0]),
+        "flux": np.sqrt((np.diff(unit, axis=1, prepend=unit[:, :1]) ** 2).sum(axis=0)),
         "tilt_db_per_octave": _tilt(power, hertz),
         "alpha_ratio_db": _ratio_db(power[(hertz >= 50) & (hertz < 1000)], power[(hertz >= 1000) & (hertz < 5000)]),
         "zero_crossings_khz": zero_crossings,
@@ -401,15 +405,15 @@ def _tilt(power: Frames, hertz: Frames) -> Frames:
     weights = 1 / hertz[band]
     weights = weights / weights.sum()
     centred = (octaves - (weights * octaves).sum())[:, None]
-    decibels = 10 * np.log10(np.maximum(power[band], 1e-12))
+    decibels = 10 * np.log10(power[band])
     slopes: Frames = (weights[:, None] * centred * decibels).sum(axis=0) / (weights[:, None] * centred**2).sum()
     return slopes
 
 
 def _ratio_db(upper: Frames, lower: Frames) -> Frames:
-    """(frames,) 10 log10 of summed powers, within 60 dB either way."""
-    ratio: Frames = 10 * np.log10(np.maximum(upper.sum(axis=0), 1e-12) / np.maximum(lower.sum(axis=0), 1e-12))
-    return np.clip(ratio, -60, 60)
+    """(frames,) 10 log10 of summed powers."""
+    ratio: Frames = 10 * np.log10(upper.sum(axis=0) / lower.sum(axis=0))
+    return ratio
 
 
 def _rhythm(track: Track, seconds: float, frame_seconds: float) -> list[float]:
