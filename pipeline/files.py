@@ -65,12 +65,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def confined(root: Path, relative: str) -> Path:
+def confined(root: Path, relative: str, own: str = "") -> Path:
     """The file at ``relative`` below ``root``, symbolic links resolved.
 
     Args:
         root: the folder that must not be left.
         relative: a POSIX path from a corpus or table, thus not to be trusted.
+        own: name of a folder directly in ``root`` that the user may have made a link (a corpus on another disk); where it points
+            to must not be left then.
 
     Raises:
         ValueError: if the path is absolute, has a ``..`` part or a NUL, or a link leads out of ``root`` or round in a circle.
@@ -78,8 +80,9 @@ def confined(root: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
     if not relative or parts.is_absolute() or ".." in parts.parts or "\0" in relative or "\\" in relative:
         raise ValueError(f"{relative!r} is not a plain path below {root}")
+    base = root / own if own and parts.parts[0] == own else root
     try:
-        resolved, base = (root / parts).resolve(), root.resolve()
+        resolved, base = (root / parts).resolve(), base.resolve()
     except RuntimeError as error:  # how Python before 3.13 reports a circle of links
         raise ValueError(f"{relative!r} leads nowhere: {error}") from error
     if not resolved.is_relative_to(base):

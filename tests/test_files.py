@@ -170,6 +170,18 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     assert files.confined(tmp_path / "raw", "clip.mp4") == (tmp_path / "corpus" / "clip.mp4").resolve()
 
 
+def test_a_corpus_folder_of_ones_own_may_be_a_link_but_nothing_below_it_may_lead_out(tmp_path: Path) -> None:
+    disk, raw = tmp_path / "disk", tmp_path / "raw"
+    (disk / "clips").mkdir(parents=True)
+    raw.mkdir()
+    (raw / "meld").symlink_to(disk)
+    (disk / "out").symlink_to(tmp_path)
+    assert files.confined(raw, "meld/clips/a.mp4", own="meld") == (disk / "clips" / "a.mp4").resolve()
+    for relative, own in (("meld/clips/a.mp4", ""), ("meld/clips/a.mp4", "iemocap"), ("meld/out/a.mp4", "meld")):
+        with pytest.raises(ValueError, match="leads out of"):
+            files.confined(raw, relative, own=own)
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="later versions resolve a circle of links without an error")
 def test_a_circle_of_links_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")

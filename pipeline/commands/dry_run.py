@@ -1,6 +1,7 @@
 """``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, torch is not imported."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
@@ -10,6 +11,16 @@ from pipeline.corpora.stage import read_corpus, will_be_made
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import RunOptions
+
+_Plan = Callable[[], dict[str, Any]]
+
+_SHOWN = {
+    "utterances_to_decode": "utterances left",
+    "utterances_to_do": "utterances left",
+    "files": "files",
+    "seconds": "seconds of media",
+    "bytes": "before compression",
+}
 
 
 def describe(
@@ -24,10 +35,13 @@ def describe(
     """One line per stage.
 
     Args:
-        params, layout, run: as for the stages.
+        params: settings.
+        layout: where everything lies.
+        run: how it would run.
         encoders: modality → encoder.
         streams: what has to be decoded.
-        splits, limit: which dialogues.
+        splits: of the corpus.
+        limit: only the first so many dialogues of each split; None for all.
 
     Raises:
         PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an unknown encoder.
@@ -38,46 +52,44 @@ def describe(
     from pipeline.trajectories import stage as trajectories
 
     if will_be_made(params, layout):
-        yield f"corpus        would be made by code in {layout.raw / layout.dataset} first; what follows is known after that"
+        yield f"{'corpus':<17} would be made by code in {layout.raw / layout.dataset} first; the rest can be told after that"
         return
     table, _ = read_corpus(params, layout, run, modalities=tuple(encoders), splits=splits, limit=limit)
-    seconds = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py())
-    yield f"corpus        {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {seconds / 3600:.1f} hours by their annotation"
-    # Only what stands on finished work can be finished itself: from the first stage that would run on, all the others would.
-    going = not layout.manifest.is_file() or not manifest.read(layout.manifest).equals(table)
-    yield f"manifest      {'would be written' if going else 'is there'}: {layout.manifest}"
+    hours = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py()) / 3600
+    yield f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f} hours by their annotation"
 
-    def line(name: str, what: str, plan: Callable[[], dict[str, Any]], *, always: bool) -> str:
-        facts = {} if always else plan()
-        if facts.get("cached"):
-            return f"{name:<13} is there"
-        return f"{name:<13} would run: {what}" + "".join(
-            f", {key.replace('_', ' ')} {_readable(key, value)}" for key, value in facts.items() if key != "cached" and value is not None
-        )
-
+    # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it would.
+    there = layout.manifest.is_file() and manifest.read(layout.manifest).equals(table)
+    yield _line("manifest", there, {})
+    told = f"{table.num_rows} utterances"
+    decoded = there
     if streams:
-        text = line(
-            "media", f"{' and '.join(sorted(streams))} of {table.num_rows} utterances", lambda: media.plan(params, layout, run, streams=streams), always=going
-        )
-        yield text
-    decoded = not streams or not (going or "would run" in text)
-    done = True
+        decoded, facts = _ask(there, partial(media.plan, params, layout, run, streams=streams))
+        yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}")
+    extracted = True
     for modality, encoder in encoders.items():
-        always = going if modality == "text" else going or not decoded
-        text = line(
-            f"{modality}/{encoder}",
-            f"{table.num_rows} utterances",
-            lambda m=modality, e=encoder: extraction.plan(params, layout, run, modality=m, encoder=e),
-            always=always,
-        )
-        done = done and "would run" not in text
-        yield text
-    text = line("shards", f"{table.num_rows} utterances", lambda: shards.plan(params, layout, run, encoders=encoders), always=not done)
-    yield text
-    yield line("trajectories", "neighbours of the train dialogues", lambda: trajectories.plan(params, layout, run), always="would run" in text)
+        ready = there if modality == "text" else decoded
+        done, facts = _ask(ready, partial(extraction.plan, params, layout, run, modality=modality, encoder=encoder))
+        extracted = extracted and done
+        yield _line(f"{modality}/{encoder}", done, facts, told)
+    joined, facts = _ask(extracted, partial(shards.plan, params, layout, run, encoders=encoders))
+    yield _line("shards", joined, facts, told)
+    done, _ = _ask(joined, partial(trajectories.plan, params, layout, run))
+    yield _line("trajectories", done, {}, told)
+
+
+def _ask(ready: bool, plan: _Plan) -> tuple[bool, dict[str, Any]]:
+    """Whether a stage's work is done, and its own facts; a stage whose input is not there yet is not asked."""
+    facts = plan() if ready else {}
+    return bool(facts.get("cached")), facts
+
+
+def _line(stage: str, done: bool, facts: dict[str, Any], told: str = "") -> str:
+    if done:
+        return f"{stage:<17} is there"
+    shown = [f"{_readable(key, facts[key])} {words}" for key, words in _SHOWN.items() if facts.get(key) is not None]
+    return f"{stage:<17} would run: {', '.join([told, *shown] if told else shown) or 'takes seconds'}"
 
 
 def _readable(key: str, value: Any) -> str:
-    if key == "bytes":
-        return f"{value / 1e6:.1f} MB"
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
+    return f"{value / 1e6:.1f} MB" if key == "bytes" else f"{value:.0f}"

@@ -9,9 +9,12 @@ together say more. Nothing in it comes from a real corpus. The bytes depend on t
 alone, not on the number of worker processes.
 """
 
+import errno
 import multiprocessing
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,13 +29,16 @@ from pipeline.corpora.demo_dialogues import Config
 from pipeline.params import Params
 
 _WORKERS = 2
+_UNFINISHED = ".demo-unfinished-"
+_LEFTOVER_SECONDS = 86_400  # a run takes less than a minute
 _Job = tuple[Callable[..., None], Path, int, demo_meld.Clip | demo_iemocap.Recording]
 
 
 def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
     """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
 
-    Both are made in folders beside them and renamed when they are whole, so that a killed run leaves no half corpus.
+    Both are made in a temporary folder beside them and renamed when they are whole, so that a killed run leaves no half corpus, and
+    two runs at a time do not mix.
 
     Args:
         raw: the folder of the corpora.
@@ -43,18 +49,36 @@ def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
         BadSettings: if the block ``demo`` is not as it should be.
     """
     config = params.fill("demo", Config)
-    unfinished = {name: raw / f".{name}.unfinished" for name in (demo_meld.NAME, demo_iemocap.NAME)}
-    for folder in unfinished.values():
-        if folder.exists():
+    raw.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(raw)
+    names = (demo_meld.NAME, demo_iemocap.NAME)
+    there = {name for name in names if (raw / name).exists()}
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=raw) as folder:
+        for name in names:
+            (Path(folder) / name).mkdir()
+        _work(_plan(config, Path(folder) / demo_meld.NAME, Path(folder) / demo_iemocap.NAME), workers)
+        for name in names:
+            _put(Path(folder) / name, raw / name, replace=name in there)
+
+
+def _remove_leftovers(raw: Path) -> None:
+    """Removes the temporary folders of runs that were killed; younger ones may belong to a run that is going on."""
+    for folder in raw.glob(f"{_UNFINISHED}*"):
+        if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
             shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+
+
+def _put(folder: Path, target: Path, *, replace: bool) -> None:
+    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and whoever asked for that one may be reading it."""
+    if replace:
+        files.move_folder(folder, target)
+        return
     try:
-        _work(_plan(config, unfinished[demo_meld.NAME], unfinished[demo_iemocap.NAME]), workers)
-        for name, folder in unfinished.items():
-            files.move_folder(folder, raw / name)
-    finally:
-        for folder in unfinished.values():
-            shutil.rmtree(folder, ignore_errors=True)
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        log.logger.info("%s was made by another run meanwhile; that one stays", target)
 
 
 def _plan(config: Config, meld_root: Path, iemocap_root: Path) -> list[_Job]:

@@ -104,7 +104,7 @@ def _video_frames(pictures: Iterable[Image], fps: Fraction) -> Iterator[av.Video
     for index, picture in enumerate(pictures):
         if picture is not before:
             # OpenCV converts ten times faster than FFmpeg's scaler here.
-            frame = av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8), format="yuv420p")
             before = picture
         frame.pts, frame.time_base = index, 1 / fps
         yield frame

@@ -180,7 +180,7 @@ def _shading() -> Plane:
 def _filled_ellipse(centre: tuple[float, float], axes: tuple[float, float]) -> Plane:
     mask = np.zeros((PATCH_HEIGHT, PATCH_WIDTH), np.uint8)
     cv2.ellipse(mask, _fixed(*centre), _fixed(*axes), 0, 0, 360, 255, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return mask.astype(np.float32) / 255
+    return np.asarray(mask / 255, dtype=np.float32)
 
 
 def _fixed(x: float, y: float) -> tuple[int, int]:
@@ -212,10 +212,9 @@ def _base(who: Look) -> tuple[Image, Plane]:
         (face, skin * _shading()[:, :, None]),
         (fringe, hair * strands),
     ):
-        colours = colours * (1 - mask[:, :, None]) + mask[:, :, None] * paint
-    opacity = np.max([back, neck, ears, face], axis=0).astype(np.float32)
-    opacity = cv2.GaussianBlur(opacity, (5, 5), 0)
-    return np.clip(cv2.GaussianBlur(colours, (3, 3), 0), 0, 255).astype(np.uint8), opacity[:, :, None]
+        colours += mask[:, :, None] * (paint - colours)
+    opacity = np.asarray(cv2.GaussianBlur(np.max([back, neck, ears, face], axis=0), (5, 5), 0), dtype=np.float32)
+    return np.asarray(np.clip(cv2.GaussianBlur(colours, (3, 3), 0), 0, 255), dtype=np.uint8), opacity[:, :, None]
 
 
 def _tint(colour: tuple[int, int, int], share: float) -> tuple[int, int, int]:
@@ -265,7 +264,7 @@ def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> No
 
     def outline(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.int32]:
         points = np.concatenate([np.stack([xs, top], 1), np.stack([xs, bottom], 1)[::-1]])
-        return np.rint(points * 2**_SUBPIXEL_BITS).astype(np.int32)
+        return np.asarray(np.rint(points * 2**_SUBPIXEL_BITS), dtype=np.int32)
 
     cv2.fillPoly(patch, [outline(outer_top, outer_bottom)], lips, cv2.LINE_AA, _SUBPIXEL_BITS)
     if opening > 1.5 or shown.lip_raise > 2:
@@ -293,17 +292,17 @@ def draw(picture: Image, who: Look, shown: Expression, pose: Pose, speech: float
     _draw_creases(patch, who, shown.creases)
     _draw_brows_and_eyes(patch, who, replace(shown, eye_open=0.1) if blink else shown)
     _draw_mouth(patch, who, shown, speech)
-    patch = cv2.GaussianBlur(patch, (3, 3), 0)
+    soft = cv2.GaussianBlur(patch, (3, 3), 0)
     turn = cv2.getRotationMatrix2D(FACE_CENTRE, pose.degrees, pose.scale)
-    turn[:, 2] += (pose.x - FACE_CENTRE[0], pose.y - FACE_CENTRE[1])
+    turn[:, 2] += np.array([pose.x - FACE_CENTRE[0], pose.y - FACE_CENTRE[1]])
     height, width = picture.shape[:2]
     corners = turn @ np.array([[0, PATCH_WIDTH, 0, PATCH_WIDTH], [0, 0, PATCH_HEIGHT, PATCH_HEIGHT], [1, 1, 1, 1]], dtype=np.float64)
     left, top = np.maximum(np.floor(corners.min(1)).astype(int), 0)
     right, bottom = np.minimum(np.ceil(corners.max(1)).astype(int), (width, height))
-    turn[:, 2] -= (left, top)
+    turn[:, 2] -= np.array([left, top])
     size = (int(right - left), int(bottom - top))
     cover = cv2.warpAffine(opacity, turn, size, flags=cv2.INTER_LINEAR)[:, :, None]
-    paint = cv2.warpAffine(patch, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    paint = cv2.warpAffine(soft, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     region = picture[top:bottom, left:right]
     region[...] = (region + cover * (paint.astype(np.float32) - region)).astype(np.uint8)
 
@@ -335,6 +334,5 @@ def room(rng: np.random.Generator, width: int, height: int) -> Image:
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         wide, high = int(rng.integers(40, 150)), int(rng.integers(40, 180))
         cv2.rectangle(wall, (x, y), (x + wide, y + high), tuple(float(value) for value in colour * rng.uniform(0.6, 1.2) * rng.uniform(0.9, 1.1, 3)), -1)
-    wall = cv2.GaussianBlur(wall, (0, 0), 7)
-    wall += rng.normal(0, 2.5, (height, width, 1))
-    return np.clip(wall, 0, 255).astype(np.uint8)
+    grain = rng.normal(0, 2.5, (height, width, 1))
+    return np.asarray(np.clip(cv2.GaussianBlur(wall, (0, 0), 7) + grain, 0, 255), dtype=np.uint8)

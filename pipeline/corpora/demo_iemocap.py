@@ -123,7 +123,7 @@ def _recording(config: Config, dialogue_id: str, trajectory: str, said: set[str]
         end = round(start + turn.seconds, 4)
         self_rated = bool(happy) and index == happy[-1]
         undecided = rng.random() < _UNDECIDED_SHARE and turn.emotion in felt[:index] and not self_rated
-        code, votes = _votes(rng, turn.emotion, self_rated=self_rated, undecided=undecided)
+        code, votes = _votes(rng, turn.emotion, turn.speaker, self_rated=self_rated, undecided=undecided)
         broken = dialogue_id == _BROKEN_RATING_IN and index == 0
         attributes, rating = _attributes(rng, turn, turn.speaker, broken=broken)
         utterance_id = f"{dialogue_id}_{turn.speaker}{counts[turn.speaker]:03d}"
@@ -133,7 +133,7 @@ def _recording(config: Config, dialogue_id: str, trajectory: str, said: set[str]
     return Recording(dialogue_id, tuple(spoken))
 
 
-def _votes(rng: np.random.Generator, emotion: str, *, self_rated: bool, undecided: bool) -> tuple[str, list[str]]:
+def _votes(rng: np.random.Generator, emotion: str, letter: str, *, self_rated: bool, undecided: bool) -> tuple[str, list[str]]:
     """The official code, and the lines of three external raters and of the speaker."""
     code, word, _ = _LABELS[emotion]
     near = _LABELS[_NEXT_TO[emotion]][1]
@@ -147,7 +147,7 @@ def _votes(rng: np.random.Generator, emotion: str, *, self_rated: bool, undecide
         given = [f"{word};", f"{word};", third]
         own = ";" if rng.random() < 0.1 else own
     raters = ("E2", "E3", "E4")
-    return code, [*(f"C-{rater}:\t{words}\t()" for rater, words in zip(raters, given, strict=True)), f"C-F1:\t{own}\t()"]
+    return code, [*(f"C-{rater}:\t{words}\t()" for rater, words in zip(raters, given, strict=True)), f"C-{letter}1:\t{own}\t()"]
 
 
 def _attributes(rng: np.random.Generator, turn: Turn, letter: str, *, broken: bool) -> tuple[tuple[float, float, float], list[str]]:

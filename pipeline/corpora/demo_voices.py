@@ -122,7 +122,7 @@ def _harmonics(rng: np.random.Generator, pitch_hz: Track, formants: Track, manne
     fine, coarse = np.arange(samples), np.arange(len(pitch_hz)) * step
     wander = 1 + 0.02 * manner.roughness * rng.standard_normal(len(pitch_hz))
     phase = 2 * np.pi * np.cumsum(np.interp(fine, coarse, pitch_hz * wander)) / SAMPLE_RATE_HZ
-    number = np.arange(1, int(_HIGHEST_HZ / pitch_hz.min()) + 1)
+    number = np.arange(1, int(_HIGHEST_HZ / pitch_hz.min()) + 1, dtype=np.float64)
     hertz = pitch_hz[:, None] * number
     gain = _formant_gain(hertz, formants) * number ** (manner.tilt_db_per_octave / 6.02) * (hertz < _HIGHEST_HZ)
     sound = np.zeros(samples)
@@ -135,7 +135,7 @@ def _harmonics(rng: np.random.Generator, pitch_hz: Track, formants: Track, manne
 def _breath(rng: np.random.Generator, formants: Track, samples: int) -> Track:
     """White noise through the mean formants, of unit RMS."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
-    hertz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)[None, :]
+    hertz = np.asarray(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ), dtype=np.float64)[None, :]
     shaped = np.fft.irfft(spectrum * np.sqrt(_formant_gain(hertz, formants.mean(0, keepdims=True))[0]), samples)
     return np.asarray(shaped / np.sqrt(np.mean(shaped**2)), dtype=np.float64)
 
@@ -175,7 +175,7 @@ def background(rng: np.random.Generator, samples: int, level_db: float = -58.0) 
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     hertz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)
     noise = np.fft.irfft(spectrum / np.sqrt(1 + (hertz / 200) ** 2), samples)
-    return (noise * 10 ** (level_db / 20) / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    return np.asarray(noise * 10 ** (level_db / 20) / np.sqrt(np.mean(noise**2)), dtype=np.float32)
 
 
 def openness(sound: Wave, instants: int, rate_hz: float) -> Track:

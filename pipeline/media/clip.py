@@ -100,7 +100,7 @@ def _empty(clip: Clip) -> dict[str, Any]:
 
 
 def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish]) -> None:
-    path, reason, detail = _locate(task.raw, relative)
+    path, reason, detail = _locate(task, relative)
     if path is None:
         for wish in wishes:
             wish.row.lose(wish.modality, reason, detail)
@@ -126,12 +126,12 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish]) -> 
         _settle_faces(wish.row, result.frame_spans[index] if result.frame_spans else None, watcher, result)
 
 
-def _locate(raw: Path, relative: str) -> tuple[Path | None, str, str]:
+def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
     """The file, or None with reason and detail."""
     if not relative:
         return None, "media_missing", "the corpus has no such file for this utterance"
     try:
-        path = files.confined(raw, relative)
+        path = files.confined(task.raw, relative, task.dataset)
     except ValueError:
         return None, "media_refused", f"{relative!r} leads out of the raw folder"
     try:

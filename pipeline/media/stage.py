@@ -71,7 +71,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
 
         faces.check(job.config, job.model)
     job.work.start()
-    _make_parts(job, layout.raw.resolve(), run.workers)
+    _make_parts(job, layout, run.workers)
     rows = job.work.failures(len(job.parts))
     failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
     table = failures.table(rows)
@@ -129,7 +129,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     except FileNotFoundError as error:
         raise RawDataMissing(f"{layout.manifest} does not exist: the manifest stage comes first") from error
     settings = {"media": config.model_dump(mode="json")}
-    looks = {path: _look_of(layout.raw, path) for path in _paths(table, frozenset(STREAMS))}
+    looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
     model = Path(config.yunet_file).resolve() if config.detector == "yunet" else None
     if "visual" in streams and model is not None and not model.is_file():
@@ -172,10 +172,10 @@ def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
     return sorted({path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
 
 
-def _look_of(raw: Path, relative: str) -> str:
+def _look_of(layout: Layout, relative: str) -> str:
     """What tells a raw file from another one at the same path."""
     try:
-        path = files.confined(raw, relative)
+        path = files.confined(layout.raw, relative, layout.dataset)
     except ValueError:
         return "refused"
     try:
@@ -191,14 +191,14 @@ def _look_of(raw: Path, relative: str) -> str:
     return f"{size} {seen.hexdigest()}"
 
 
-def _make_parts(job: _Job, raw: Path, workers: int) -> None:
+def _make_parts(job: _Job, layout: Layout, workers: int) -> None:
     """Decodes the parts that are not done. A part is written when its last dialogue is there; workers do not wait for that."""
     from pipeline.media import clip, pack, pool
 
     left = [index for index in range(len(job.parts)) if not job.work.is_done(index)]
     bounds = manifest.dialogue_bounds(job.table)
     dialogues = {index: [(start, stop) for start, stop in bounds if job.parts[index][0] <= start < job.parts[index][1]] for index in left}
-    tasks = [_task(job, raw, start, stop) for index in left for start, stop in dialogues[index]]
+    tasks = [_task(job, layout, start, stop) for index in left for start, stop in dialogues[index]]
     with (
         pool.stoppable(),
         closing(pool.in_order(clip.decode_dialogue, tasks, workers, preload=clip.__name__)) as results,
@@ -214,9 +214,9 @@ def _make_parts(job: _Job, raw: Path, workers: int) -> None:
             job.work.mark_done(index, [failure for _, of_row in rows for failure in of_row])
 
 
-def _task(job: _Job, raw: Path, start: int, stop: int) -> DialogueTask:
+def _task(job: _Job, layout: Layout, start: int, stop: int) -> DialogueTask:
     rows = job.table.slice(start, stop - start).select(_CLIP_COLUMNS).to_pylist()
-    return DialogueTask(raw, tuple(Clip(**row) for row in rows), job.streams, job.config, job.model)
+    return DialogueTask(layout.raw.resolve(), layout.dataset, tuple(Clip(**row) for row in rows), job.streams, job.config, job.model)
 
 
 def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class DialogueTask:
 
     Attributes:
         raw: absolute path of the raw folder.
+        dataset: its folder in ``raw`` may be a link.
         clips: its utterances, in order.
         streams: a subset of :data:`STREAMS`.
         config: settings of the stage.
@@ -45,6 +46,7 @@ class DialogueTask:
     """
 
     raw: Path
+    dataset: str
     clips: tuple[Clip, ...]
     streams: frozenset[str]
     config: MediaConfig

@@ -14,6 +14,7 @@ from pipeline.reports.tables import Contents, CoverageRow
 
 _TEMPLATE = "page.html.j2"
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
+# Lists, such as the names of features, are left to meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
 # They stand among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
@@ -173,7 +174,7 @@ def _history_figure(report: DatasetReport) -> str | None:
 
 def _encoder_facts(encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Per fact its value for each encoder; facts that no encoder has are left out."""
-    there = {name for provenance in encoders.values() for name, value in provenance.items() if value is not None}
+    there = {name for provenance in encoders.values() for name, value in provenance.items() if value is not None and not isinstance(value, list | dict)}
     names = [*(name for name in _ENCODER_FACTS if name in there), *sorted(there - {*_ENCODER_FACTS, *_ELSEWHERE})]
     return [(name.replace("_", " "), [_words(provenance.get(name)) for provenance in encoders.values()]) for name in names]
 

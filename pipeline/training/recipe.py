@@ -53,7 +53,9 @@ class Recipe(Settings):
         schedule: how the learning rate goes from its value towards 0 over ``epochs``.
         epochs: at most so many.
         patience_epochs: stop after so many epochs without a better dev weighted F1.
-        batch_dialogues: dialogues a step.
+        batch_dialogues: dialogues a step, at most.
+        min_steps_per_epoch: batches are made smaller where the train split would give fewer steps than this (the demonstration
+            corpus has 14 train dialogues, MELD 1038).
         gradient_clip: longest norm of the gradient; null: unlimited.
         feature_limit_std: features are cut at so many standard deviations.
         seeds: one training each; decides initial weights, dropout and the order of dialogues.
@@ -68,6 +70,7 @@ class Recipe(Settings):
     epochs: int = Field(ge=1)
     patience_epochs: int = Field(ge=1)
     batch_dialogues: int = Field(ge=1)
+    min_steps_per_epoch: int = Field(ge=1)
     gradient_clip: float | None = Field(gt=0)
     feature_limit_std: float = Field(gt=0)
     seeds: tuple[int, ...] = Field(min_length=1)

@@ -134,6 +134,8 @@ class _Training:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
         self.optimizer = kind(self.parameters, lr=self.recipe.optimizer.learning_rate, weight_decay=self.recipe.optimizer.weight_decay)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
+        dialogues = len(data.train.dialogue_ids)
+        self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, dialogues // self.recipe.min_steps_per_epoch))
         self.generator = torch.Generator().manual_seed(seed)
         self.labels = {split.name: split.labels[:-1].cpu().numpy() for split in (data.dev, data.test)}
 
@@ -161,7 +163,7 @@ class _Training:
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.model.train()
         summed, seen = 0.0, 0
-        for batch in shuffled_batches(self.data.train, self.recipe.batch_dialogues, self.generator):
+        for batch in shuffled_batches(self.data.train, self.batch_dialogues, self.generator):
             labelled = int(batch.labelled.sum())
             summed += self._step(batch, epoch) * labelled
             seen += labelled

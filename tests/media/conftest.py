@@ -119,7 +119,7 @@ def decode_one(config: MediaConfig, make_clip: Callable[..., Clip]) -> Callable[
     from pipeline.media.clip import decode_dialogue
 
     def decode(raw: Path, name: str, settings: MediaConfig = config, model: Path | None = None, **fields: Any) -> tuple[Any, Any]:
-        task = DialogueTask(raw, (make_clip(name, **fields),), frozenset(STREAMS), settings, model)
+        task = DialogueTask(raw, "meld", (make_clip(name, **fields),), frozenset(STREAMS), settings, model)
         ((row, failures),) = decode_dialogue(task)
         return row, [(failure["modality"], failure["reason"]) for failure in failures]
 

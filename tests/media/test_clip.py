@@ -26,7 +26,7 @@ def test_an_mp4_without_its_index_is_undecodable_in_ffmpegs_words(tmp_path: Path
     write_media(tmp_path / "whole.mp4")
     content = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
-    task = DialogueTask(tmp_path, (make_clip("cut.mp4"),), frozenset({"audio", "visual"}), config, None)
+    task = DialogueTask(tmp_path, "meld", (make_clip("cut.mp4"),), frozenset({"audio", "visual"}), config, None)
     ((row, failures),) = decode_dialogue(task)
     assert (row["audio_status"], row["visual_status"]) == ("media_undecodable", "media_undecodable")
     assert [failure["modality"] for failure in failures] == ["audio", "visual"]
@@ -39,7 +39,7 @@ def test_an_mp4_cut_in_the_middle_is_used_as_far_as_it_goes(tmp_path: Path, writ
     write_media(tmp_path / "whole.mp4", seconds=4.0, sound_CS=noise, options={"movflags": "faststart"})
     content = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 6 // 10])
-    task = DialogueTask(tmp_path, (make_clip("cut.mp4"),), frozenset({"audio", "visual"}), config, None)
+    task = DialogueTask(tmp_path, "meld", (make_clip("cut.mp4"),), frozenset({"audio", "visual"}), config, None)
     ((row, failures),) = decode_dialogue(task)
     assert row["audio_status"] == "ok"
     assert 1.0 < row["duration_seconds"] < 3.5
@@ -101,7 +101,7 @@ def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path, write
 
 def test_a_clip_of_300_seconds_is_cut_and_says_so(tmp_path: Path, write_media, config, make_clip):
     write_media(tmp_path / "long.mp4", seconds=300.0, fps=2, size=(32, 32), rate_hz=8000)
-    task = DialogueTask(tmp_path, (make_clip("long.mp4"),), frozenset({"audio", "visual"}), config, None)
+    task = DialogueTask(tmp_path, "meld", (make_clip("long.mp4"),), frozenset({"audio", "visual"}), config, None)
     ((row, failures),) = decode_dialogue(task)
     assert (row["truncated"], row["duration_seconds"], row["audio_status"]) == (True, 60.0, "ok")
     cuts = {failure["modality"]: failure["detail"] for failure in failures if failure["reason"] == "truncated"}
@@ -137,7 +137,7 @@ def test_a_dialogue_in_one_video_is_opened_once_and_shared_out(tmp_path: Path, w
 
     read = container.read
     monkeypatch.setattr(container, "read", lambda path, *rest: (opened.append(path.name), read(path, *rest))[1])
-    rows = decode_dialogue(DialogueTask(tmp_path, tuple(clips), frozenset({"audio", "visual"}), config, None))
+    rows = decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips), frozenset({"audio", "visual"}), config, None))
     assert sorted(opened) == ["0.wav", "1.wav", "2.wav", "both.avi"]
     assert [(row["audio_status"], row["duration_seconds"], row["frames_seen"]) for row, _ in rows] == [("ok", 1.5, 8), ("ok", 1.0, 8), ("ok", 2.0, 8)]
 
@@ -156,7 +156,7 @@ def test_pictures_too_large_for_the_memory_are_refused(tmp_path: Path, write_med
 
     write_media(tmp_path / "a.mp4")
     monkeypatch.setattr(container, "_MAX_PIXELS", 1000)
-    task = DialogueTask(tmp_path, (make_clip("a.mp4"),), frozenset({"audio", "visual"}), config, None)
+    task = DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio", "visual"}), config, None)
     ((row, _),) = decode_dialogue(task)
     assert (row["audio_status"], row["visual_status"]) == ("ok", "media_undecodable")
 
@@ -166,7 +166,7 @@ def test_words_do_not_depend_on_what_was_decoded_before(tmp_path: Path, config, 
         (tmp_path / name).write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(1000))
     details = []
     for name in ("one.mp4", "two.mp4", "one.mp4"):
-        task = DialogueTask(tmp_path, (make_clip(name),), frozenset({"audio"}), config, None)
+        task = DialogueTask(tmp_path, "meld", (make_clip(name),), frozenset({"audio"}), config, None)
         ((_, failures),) = decode_dialogue(task)
         details.append([failure["detail"] for failure in failures])
     assert details[0] == details[1] == details[2]

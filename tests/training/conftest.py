@@ -32,6 +32,7 @@ def tree() -> dict[str, Any]:
         "epochs": 5,
         "patience_epochs": 5,
         "batch_dialogues": 8,
+        "min_steps_per_epoch": 1,
         "gradient_clip": 1.0,
         "feature_limit_std": 10.0,
         "seeds": [0, 1],

@@ -93,6 +93,19 @@ def test_the_learning_rate_follows_its_schedule(trained, schedule, expected):
     assert [row["learning_rate"] for row in result.history] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(("least", "expected"), [(1, [8, 8, 8]), (6, [4] * 6), (100, [1] * 24)])
+def test_few_dialogues_are_cut_into_smaller_batches(trained, monkeypatch, least, expected):
+    sizes, forward = [], CrossEntropy.forward
+
+    def noted(self, output, batch, **state):
+        sizes.append(len(batch.dialogue_ids))
+        return forward(self, output, batch, **state)
+
+    monkeypatch.setattr(CrossEntropy, "forward", noted)
+    trained("text", epochs=1, min_steps_per_epoch=least)
+    assert sizes == expected
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(trained):
     first, second, other = (trained(seed=seed)[0] for seed in (3, 3, 4))
     assert json.dumps(first.history) == json.dumps(second.history) != json.dumps(other.history)

@@ -24,6 +24,7 @@ Frames = NDArray[np.float64]
 MFCC = 20
 MEL_BANDS = 40
 HALF_A_STEP = 0.5 / 32768  # of 16-bit sound: what is quieter everywhere is digital silence
+BEYOND_ANY_SCALE = 1e6  # full scale is 1; squares of much larger samples would leave float32
 FLOOR_DB = -100.0
 REFERENCE_HZ = 27.5  # the A four octaves under 440 Hz; eGeMAPS counts semitones from it, too
 
@@ -84,7 +85,7 @@ class AcousticConfig(EncoderConfig):
         pitch_window_ms: of the pitch tracker.
         pitch_min_hz, pitch_max_hz: where it looks.
         voicing_threshold: least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993).
-        quiet_db: frames that much below the clip's loud ones (95th percentile) are quiet: neither voiced nor in the spectral statistics.
+        quiet_db: frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral statistics.
     """
 
     minimum_seconds: float = Field(gt=0)
@@ -186,17 +187,18 @@ class Acoustic(Encoder):
         waveform = utterance.waveform
         if waveform is None or waveform.size == 0:
             return None, [("no_audio_samples", "the waveform holds no sample")]
-        bad = int((~np.isfinite(waveform)).sum())
+        bad = int((~(np.abs(waveform) < BEYOND_ANY_SCALE)).sum())
         if bad:
-            return None, [("not_finite", f"{bad} of {waveform.size} samples are not finite")]
-        sound = waveform.astype(np.float32) - np.float32(waveform.mean(dtype=np.float64))  # a recorder's constant offset is no sound
+            return None, [("not_finite", f"{bad} of {waveform.size} samples are not finite, or {BEYOND_ANY_SCALE:g} times beyond full scale")]
+        sound = _without_offset(waveform.astype(np.float32))
         if np.abs(sound).max() < HALF_A_STEP:
-            return None, [("silence", f"none of {sound.size} samples is half a step of 16 bit away from their mean")]
+            return None, [("silence", f"none of {sound.size} samples is half a step of 16 bit away from the others")]
         seconds, least = sound.size / SAMPLE_RATE_HZ, round(self.config.minimum_seconds * SAMPLE_RATE_HZ)
-        if sound.size >= least:
-            return self.statistics(sound, seconds), []
-        padded = ("padded", f"from {seconds:.4f} to {least / SAMPLE_RATE_HZ:.4f} s with zeros")
-        return self.statistics(np.pad(sound, (0, least - sound.size)), seconds), [padded]
+        remarks = []
+        if sound.size < least:
+            sound = np.pad(sound, (0, least - sound.size))
+            remarks = [("padded", f"from {seconds:.4f} to {least / SAMPLE_RATE_HZ:.4f} s with zeros")]
+        return self.statistics(sound, seconds), remarks
 
     def statistics(self, sound: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
         """The vector of one clip.
@@ -229,7 +231,7 @@ class Acoustic(Encoder):
         energy, pitch_hz = energy[:frames], pitch_hz[:frames]
         framed = librosa.util.frame(np.pad(sound, pitch_window // 2), frame_length=pitch_window, hop_length=hop)[:, :frames].T
         harmonicity = _autocorrelation(framed, np.rint(SAMPLE_RATE_HZ / pitch_hz).astype(np.int64))
-        loud = energy > np.percentile(energy, 95) - config.quiet_db
+        loud = energy > _loud_level(energy) - config.quiet_db
         pitch = 12 * np.log2(pitch_hz / REFERENCE_HZ)
         return Track(pitch, harmonicity, energy, loud, loud & (harmonicity > config.voicing_threshold))
 
@@ -275,6 +277,12 @@ class Acoustic(Encoder):
         ]
 
 
+def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click does not pull it aside."""
+    low, high = np.percentile(sound, (1, 99))
+    return sound - np.float32(np.clip(sound, low, high).mean(dtype=np.float64))
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keeps torch on one thread inside: the work is spread over processes, and sums do not depend on the machine's cores."""
@@ -293,6 +301,11 @@ def _db(amplitude: Frames) -> Frames:
     return decibels
 
 
+def _loud_level(energy: Frames) -> float:
+    """The clip's loudness in dB: the 95th percentile, which a bang does not move, unless next to nothing but the bang is there."""
+    return max(float(np.percentile(energy, 95)), float(energy.max()) - 30)
+
+
 def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Frames:
     """Normalised autocorrelation of each frame at its own lag, in steps that bound the memory.
 
@@ -307,12 +320,13 @@ def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Fr
     places = np.arange(framed.shape[1])
     for start in range(0, len(framed), 512):
         frames = framed[start : start + 512].astype(np.float64)
+        frames -= frames.mean(axis=1, keepdims=True)
         lag = lags[start : start + 512, None]
-        overlaps = places < frames.shape[1] - lag
         later = np.take_along_axis(frames, np.minimum(places + lag, frames.shape[1] - 1), axis=1)
-        first, second = np.where(overlaps, frames, 0.0), np.where(overlaps, later, 0.0)
-        power = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-        found[start : start + 512] = (first * second).sum(axis=1) / np.maximum(power, 1e-12)
+        products = np.where(places < frames.shape[1] - lag, frames * later, 0.0).sum(axis=1)
+        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge lies in one of them alone.
+        power = (frames**2).sum(axis=1) * (1 - lag[:, 0] / frames.shape[1])
+        found[start : start + 512] = products / np.maximum(power, 1e-12)
     return np.clip(found, 0.0, 1.0)
 
 

@@ -121,6 +121,27 @@ def test_strange_sounds_give_finite_numbers_of_order_one(acoustic: Acoustic, voi
     assert np.abs(encoded.embeddings).max() < 15
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, 30])
+def test_a_handful_of_samples_gives_finite_numbers_or_silence(acoustic: Acoustic, samples: int) -> None:
+    encoded = _encode(acoustic, np.linspace(-0.5, 0.5, samples, dtype=np.float32))
+    assert np.isfinite(encoded.embeddings).all()
+    assert [remark[1] for remark in encoded.remarks] == ["silence" if samples == 1 else "padded"]
+
+
+def test_samples_beyond_any_scale_are_broken_not_stored(acoustic: Acoustic, voice: Voice) -> None:
+    encoded = _encode(acoustic, voice(0.3) * np.float32(1e35))
+    assert not encoded.embeddings.any()
+    assert [remark[1] for remark in encoded.remarks] == ["not_finite"]
+
+
+def test_a_click_in_silence_is_not_taken_for_a_voice(acoustic: Acoustic) -> None:
+    click = np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)
+    click[5000:5010] = 0.8
+    found = _named(acoustic, click)
+    assert found["voiced_share"] == 0
+    assert found["quiet_share"] > 0.9
+
+
 def test_a_minute_is_no_trouble(acoustic: Acoustic) -> None:
     noise = np.random.default_rng(2).normal(0, 0.1, 60 * SAMPLE_RATE_HZ).astype(np.float32)
     assert _encode(acoustic, noise).present.all()

@@ -1,0 +1,63 @@
+"""Every plug-in keeps its contract: its own test file, and a block in params.yaml that fills its Config."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import plugins
+from pipeline.corpora.base import CorpusReader
+from pipeline.encoders.base import Encoder
+from pipeline.layout import MODALITIES
+from pipeline.params import Params
+from pipeline.training.losses.base import MERCLoss
+from pipeline.training.models.base import MERCModel
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = Params.load(ROOT / "params.yaml")
+PACKAGES: dict[str, type[Any]] = {
+    "pipeline.corpora": CorpusReader,
+    **{f"pipeline.encoders.{modality}": Encoder for modality in MODALITIES},
+    "pipeline.training.models": MERCModel,
+    "pipeline.training.losses": MERCLoss,
+}
+ALL = [(package, name, base) for package, base in PACKAGES.items() for name in plugins.names(package, base)]
+
+
+def _blocks(package: str, name: str) -> list[str]:
+    """Dotted keys of the blocks in params.yaml that a plug-in has."""
+    folder = package.removeprefix("pipeline.").removeprefix("training.")
+    if folder in ("models", "losses"):
+        return [f"{folder}.{name}"]
+    field = "reader" if folder == "corpora" else "family"
+    return [f"{folder}.{key}" for key, block in PARAMS.get(folder).items() if block[field] == name]
+
+
+@pytest.mark.parametrize(("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL])
+def test_every_plugin_has_a_test_file_and_a_block_that_fills_its_config(package: str, name: str, base: type[Any]) -> None:
+    folder = Path(*package.removeprefix("pipeline.").split("."))
+    assert (ROOT / "tests" / folder / f"test_{name}.py").is_file()
+    config = plugins.load(package, name, base).Config
+    blocks = _blocks(package, name)
+    assert blocks
+    for block in blocks:
+        PARAMS.fill(block, config)
+
+
+@pytest.mark.parametrize(("package", "base"), PACKAGES.items(), ids=list(PACKAGES))
+def test_every_folder_of_plugins_has_some(package: str, base: type[Any]) -> None:
+    assert plugins.names(package, base)
+
+
+@pytest.mark.parametrize("table", ["build", "default_encoders"])
+def test_every_dataset_and_encoder_that_params_names_exists(table: str) -> None:
+    for dataset, encoders in PARAMS.get(table).items():
+        PARAMS.get(f"corpora.{dataset}")
+        for modality, encoder in encoders.items():
+            PARAMS.get(f"encoders.{modality}.{encoder}")
+
+
+def test_every_training_that_params_names_exists() -> None:
+    for training in PARAMS.get("train").values():
+        PARAMS.get(f"build.{training['dataset']}")
+        PARAMS.get(f"recipes.{training['recipe']}")
