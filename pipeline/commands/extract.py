@@ -121,11 +121,14 @@ def extract_all(params: Params, layout: Layout, run: RunOptions, order: Order) -
     Returns:
         A summary, one line each.
     """
+    from pipeline.encoders import registry
     from pipeline.extraction.stage import extract
     from pipeline.media.stage import decode
     from pipeline.shards.stage import build_shards
     from pipeline.trajectories.stage import build_trajectories
 
+    for modality, encoder in order.encoders.items():
+        registry.build(params, modality, encoder, offline=run.offline).identity()  # a wrong name or a missing model shows before hours of decoding
     build_manifest(params, layout, run, modalities=tuple(order.encoders), splits=order.splits, limit=order.limit)
     if order.streams:
         decode(params, layout, run, streams=order.streams)

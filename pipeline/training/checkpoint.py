@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from pipeline import files, plugins
 from pipeline.errors import BadTable
@@ -71,7 +71,7 @@ def save(path: Path, model: MERCModel, standardisation: Standardisation, header:
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {_KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)}  # unsorted: the order of dims is the model's
     with files.replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(serialize(tensors, metadata=metadata))  # save_file would make a file that its owner alone may read
 
 
 def load(path: Path) -> Loaded:

@@ -32,6 +32,7 @@ from pipeline.training.trainer import Trained, TrainingData
 
 SELECTION = "dev weighted F1"
 SCORED = ("dev", "test")
+_HISTORY = ("seed", "epoch", "learning_rate", "train_loss", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used")
 _SCORES = ("weighted_f1", "accuracy", "macro_f1")
 
 
@@ -100,8 +101,8 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
     with files.replacing(folder / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    _write_csv(folder / "history.csv", [row for found in seeds.values() for row in found["history"]])
-    _write_csv(folder / "confusion.csv", _confusion_rows(table, best, data.classes))
+    _write_csv(folder / "history.csv", _HISTORY, [row for found in seeds.values() for row in found["history"]])
+    _write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))
     files.write_json(folder / "results.json", results)
     for seed in seeds:
@@ -169,8 +170,8 @@ def _confusion_rows(table: pa.Table, seed: int, classes: Sequence[str]) -> list[
     return [{"actual": classes[actual], "predicted": classes[predicted]} for actual, predicted in pairs]
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
