@@ -18,7 +18,7 @@ class CorpusConfig(Settings):
         label_set: name in :data:`pipeline.corpora.labels.LABEL_SETS`; a reader says which ones fit.
         unlabelled: ``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do.
         check_counts: compare with the counts of the official distribution and report a deviation.
-        made_by: name of the generator in this folder that makes the corpus when it is not there; empty for a real one.
+        made_by: module below this folder (``demo.make``) whose ``make(raw, params)`` makes the corpus when it is not there; empty for a real one.
     """
 
     reader: str

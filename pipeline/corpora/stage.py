@@ -106,12 +106,19 @@ def read_corpus(
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = label_set(reader.config.label_set)
     table = manifest.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
-    return table, {"settings": settings, "source": reader.SOURCE, **_facts(reading, table)}
+    return table, {"settings": settings, "source": _source(reader), **_facts(reading, table)}
 
 
 def will_be_made(params: Params, layout: Layout) -> bool:
     """True if the corpus is not there and is one that is made by code."""
     return bool(_reader(params, layout.dataset).config.made_by) and not (layout.raw / layout.dataset).exists()
+
+
+def _source(reader: CorpusReader) -> str:
+    """Where the corpus comes from, for the dataset card and the report."""
+    if reader.config.made_by:
+        return f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in it comes from a real corpus."
+    return reader.SOURCE
 
 
 def _record_path(layout: Layout) -> Path:

@@ -36,7 +36,7 @@ class Config(Settings):
 
 
 def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
-    """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv`` and ``coverage.json``.
+    """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
         params: the block ``report``.
@@ -56,7 +56,9 @@ def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets:
     found = [_dataset_report(params, config, Layout(Path("raw"), out, name), runs) for name in _chosen(out, datasets)]
     coverage = [row for one in found for row in one.contents.coverage]
     labels = [row for one in found for row in one.contents.labels]
-    files.write_text(reports / "results.md", tables.markdown({one.name: list(one.recipes) for one in found}))
+    results = {one.name: list(one.recipes) for one in found}
+    files.write_text(reports / "results.md", tables.markdown(results))
+    files.write_json(reports / "scores.json", tables.score_metrics(results))
     files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
     files.write_text(reports / "labels.csv", tables.labels_csv(labels))
     files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))

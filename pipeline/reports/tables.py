@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.corpora.failures import REASONS
 from pipeline.errors import BadTable
 from pipeline.layout import MODALITIES
-from pipeline.reports.results import Recipe
+from pipeline.reports.results import Recipe, Scores, Spread
 from pipeline.shards import reader
 
 UNLABELLED = "(unlabelled)"
@@ -145,6 +145,22 @@ def coverage_metrics(rows: Iterable[CoverageRow]) -> dict[str, dict[str, dict[st
     for row in rows:
         tree.setdefault(row.dataset, {}).setdefault(row.split, {})[row.modality] = round(row.share, 6)
     return tree
+
+
+def score_metrics(results: dict[str, list[Recipe]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """For ``dvc metrics``: dataset → recipe → split → mean weighted F1 and accuracy over the seeds, and the spread of the former, rounded to six decimals."""
+    tree: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for dataset, recipes in results.items():
+        for recipe in recipes:
+            of_split = {"dev": [seed.dev for seed in recipe.seeds.values()], "test": [seed.test for seed in recipe.seeds.values()]}
+            tree.setdefault(dataset, {})[recipe.recipe] = {split: _score_metrics(scores) for split, scores in of_split.items()}
+    return tree
+
+
+def _score_metrics(scores: Sequence[Scores]) -> dict[str, float]:
+    f1, accuracy = Spread([one.weighted_f1 for one in scores]), Spread([one.accuracy for one in scores])
+    spread = {} if f1.std is None else {"weighted_f1_std": round(f1.std, 6)}
+    return {"weighted_f1": round(f1.mean, 6), **spread, "accuracy": round(accuracy.mean, 6)}
 
 
 def coverage_csv(rows: Iterable[CoverageRow]) -> str:

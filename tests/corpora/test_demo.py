@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.corpora import demo, demo_iemocap, demo_meld
-from pipeline.corpora.demo_dialogues import Config
+from pipeline.corpora.demo import iemocap_layout, meld_layout
+from pipeline.corpora.demo import make as demo
+from pipeline.corpora.demo.dialogues import Config
 from pipeline.corpora.failures import Failure
 from pipeline.corpora.iemocap import Iemocap
 from pipeline.corpora.meld import Meld
@@ -99,16 +100,16 @@ def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: p
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(demo_meld, "write_clip", full_disk)
-    monkeypatch.setattr(demo_iemocap, "write_recording", lambda *_: None)
+    monkeypatch.setattr(meld_layout, "write_clip", full_disk)
+    monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     with pytest.raises(OSError, match="No space left"):
         demo.make(tmp_path, Params({"demo": SMALL}), workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_meld, "write_clip", lambda *_: None)
-    monkeypatch.setattr(demo_iemocap, "write_recording", lambda *_: None)
+    monkeypatch.setattr(meld_layout, "write_clip", lambda *_: None)
+    monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     for name in (".demo-unfinished-killed", ".demo-unfinished-going-on", "demo-meld"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "old").touch()
@@ -123,8 +124,8 @@ def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch
         (tmp_path / "demo-iemocap").mkdir(exist_ok=True)
         (tmp_path / "demo-iemocap" / "by another run").touch()
 
-    monkeypatch.setattr(demo_meld, "write_clip", other_run)
-    monkeypatch.setattr(demo_iemocap, "write_recording", lambda *_: None)
+    monkeypatch.setattr(meld_layout, "write_clip", other_run)
+    monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     demo.make(tmp_path, Params({"demo": SMALL}), workers=1)
     assert [path.name for path in (tmp_path / "demo-iemocap").iterdir()] == ["by another run"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-iemocap", "demo-meld"]
@@ -252,7 +253,7 @@ def test_one_undecided_utterance_is_happy_by_its_own_rating_alone(raw: Path) -> 
 def test_iemocap_has_the_layout_of_the_release(raw: Path) -> None:
     release = raw / "demo-iemocap" / "IEMOCAP_full_release"
     assert sorted(path.name for path in release.iterdir()) == [f"Session{number}" for number in range(1, 6)]
-    for recording in demo_iemocap.script(Config(**SMALL)):
+    for recording in iemocap_layout.script(Config(**SMALL)):
         dialogs = release / recording.session / "dialog"
         evaluation = (dialogs / "EmoEvaluation" / f"{recording.dialogue_id}.txt").read_bytes()
         assert b"\r" not in evaluation
@@ -271,7 +272,7 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path) -> None:
 
 
 def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path) -> None:
-    recording = next(one for one in demo_iemocap.script(Config(**SMALL)) if one.dialogue_id == "Ses01M_impro01")
+    recording = next(one for one in iemocap_layout.script(Config(**SMALL)) if one.dialogue_id == "Ses01M_impro01")
     dialogs = raw / "demo-iemocap/IEMOCAP_full_release/Session1/dialog"
     with av.open(str(dialogs / "avi/DivX/Ses01M_impro01.avi")) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -306,7 +307,7 @@ def test_the_cascade_finds_the_speakers_face_and_none_on_the_wall(raw: Path) -> 
 
 
 def test_the_shipped_corpus_has_enough_of_every_class(shipped: Config) -> None:
-    by_split, clips = demo_meld.listing(shipped)
+    by_split, clips = meld_layout.listing(shipped)
     counts = {split: Counter(line.turn.emotion for line in lines) for split, lines in by_split.items()}
     assert all(len(count) == 7 for count in counts.values())
     assert min(counts["train"].values()) >= 5
@@ -317,19 +318,19 @@ def test_the_shipped_corpus_has_enough_of_every_class(shipped: Config) -> None:
     assert broken < 0.05 * sum(len(lines) for lines in by_split.values())
     assert len({clip.path for clip in clips}) == len(clips)
     codes = {split: Counter() for split in ("train", "test")}
-    for recording in demo_iemocap.script(shipped):
+    for recording in iemocap_layout.script(shipped):
         codes["test" if recording.session == "Session5" else "train"] += Counter(one.code for one in recording.spoken)
     assert set(codes["train"]) == set(codes["test"]) == {"hap", "sad", "neu", "ang", "exc", "fru", "xxx"}
 
 
 def test_no_sentence_is_said_twice(shipped: Config) -> None:
-    texts = [line.turn.text for lines in demo_meld.script(shipped).values() for line in lines]
+    texts = [line.turn.text for lines in meld_layout.script(shipped).values() for line in lines]
     assert len(set(texts)) == len(texts)
 
 
 def test_each_modality_errs_as_often_as_set_and_by_itself() -> None:
     config = Config(**{**SMALL, "meld_train_dialogues": 120, "misleading_words": 0.2, "misleading_voice": 0.3, "misleading_face": 0.4})
-    turns = [line.turn for line in demo_meld.script(config)["train"]]
+    turns = [line.turn for line in meld_layout.script(config)["train"]]
     wrong = np.array([[turn.words != turn.emotion, turn.voice != turn.emotion, turn.face != turn.emotion] for turn in turns])
     # About 1000 turns: three standard errors are 0.05 for a share and 0.1 for a correlation.
     assert wrong.mean(axis=0) == pytest.approx([0.2, 0.3, 0.4], abs=0.05)

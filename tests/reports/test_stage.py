@@ -14,7 +14,7 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.reports.stage import main, write_report
 
-FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md"]
+FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md", "scores.json"]
 EVIL = '<script>alert("x")</script>'
 WriteShards = Callable[..., Layout]
 WriteRun = Callable[..., Path]

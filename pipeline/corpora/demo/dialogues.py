@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from pipeline.corpora import demo_faces, demo_voices, demo_words
+from pipeline.corpora.demo import faces as demo_faces
+from pipeline.corpora.demo import voices as demo_voices
+from pipeline.corpora.demo import words as demo_words
 from pipeline.params import Settings
 
 
@@ -21,7 +23,7 @@ class Config(Settings):
     Attributes:
         seed: the whole corpus follows from it.
         meld_train_dialogues, meld_dev_dialogues, meld_test_dialogues: how many; the least numbers hold all odd clips.
-        iemocap_dialogues: the first so many of :data:`pipeline.corpora.demo_iemocap.DIALOGUES`.
+        iemocap_dialogues: the first so many of :data:`pipeline.corpora.demo.iemocap_layout.DIALOGUES`.
         iemocap_turns: utterances in each of them.
         clip_seconds_min, clip_seconds_max: lengths of the utterances.
         misleading_words, misleading_voice, misleading_face: probability that a modality shows another emotion than the labelled one.
@@ -64,7 +66,7 @@ class Turn:
 
     Attributes:
         speaker: name of the actor.
-        emotion: what the annotators agree on; a key of :data:`pipeline.corpora.demo_faces.EXPRESSIONS`.
+        emotion: what the annotators agree on; a key of :data:`pipeline.corpora.demo.faces.EXPRESSIONS`.
         words, voice, face: the emotion that each modality shows.
         strength: of the face and the voice, 0 to 1.
         text: the transcript.

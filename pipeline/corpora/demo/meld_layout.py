@@ -25,8 +25,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpora import demo_clips, demo_dialogues, demo_faces, demo_voices, demo_words
-from pipeline.corpora.demo_dialogues import Config, Turn
+from pipeline.corpora.demo import clips as demo_clips
+from pipeline.corpora.demo import dialogues as demo_dialogues
+from pipeline.corpora.demo import faces as demo_faces
+from pipeline.corpora.demo import voices as demo_voices
+from pipeline.corpora.demo import words as demo_words
+from pipeline.corpora.demo.dialogues import Config, Turn
 from pipeline.corpora.labels import LABEL_SETS
 
 NAME = "demo-meld"

@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpora import demo_clips, demo_dialogues, demo_faces, demo_voices
-from pipeline.corpora.demo_dialogues import Config, Turn
+from pipeline.corpora.demo import clips as demo_clips
+from pipeline.corpora.demo import dialogues as demo_dialogues
+from pipeline.corpora.demo import faces as demo_faces
+from pipeline.corpora.demo import voices as demo_voices
+from pipeline.corpora.demo.dialogues import Config, Turn
 
 NAME = "demo-iemocap"
 RELEASE = "IEMOCAP_full_release"

@@ -132,7 +132,7 @@ def sentence(rng: np.random.Generator, emotion: str) -> str:
 
     Args:
         rng: chooses.
-        emotion: a key of :data:`pipeline.corpora.demo_faces.EXPRESSIONS`.
+        emotion: a key of :data:`pipeline.corpora.demo.faces.EXPRESSIONS`.
     """
     templates = _SENTENCES[emotion]
     filled = templates[rng.integers(len(templates))].format_map({name: words[rng.integers(len(words))] for name, words in _SLOTS.items()})

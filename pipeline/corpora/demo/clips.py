@@ -19,8 +19,8 @@ import soxr
 from av.codec.context import Flags
 from numpy.typing import NDArray
 
-from pipeline.corpora.demo_faces import Image
-from pipeline.corpora.demo_voices import SAMPLE_RATE_HZ, Wave
+from pipeline.corpora.demo.faces import Image
+from pipeline.corpora.demo.voices import SAMPLE_RATE_HZ, Wave
 
 MELD_FPS = Fraction(24_000, 1001)
 IEMOCAP_FPS = Fraction(30_000, 1001)

@@ -1,10 +1,10 @@
 """A small corpus made by code, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of them.
 
-    raw/demo-meld/      three CSV files, three folders of clips             see demo_meld.py
-    raw/demo-iemocap/   IEMOCAP_full_release/Session1 … Session5            see demo_iemocap.py
+    raw/demo-meld/      three CSV files, three folders of clips             see meld_layout.py
+    raw/demo-iemocap/   IEMOCAP_full_release/Session1 … Session5            see iemocap_layout.py
 
-Conversations follow a handful of emotional trajectories (demo_dialogues.py). Words (demo_words.py), voice (demo_voices.py) and
-face (demo_faces.py) show the emotion, each with errors of its own, so that each modality alone says something and all three
+Conversations follow a handful of emotional trajectories (dialogues.py). Words (words.py), voice (voices.py) and
+face (faces.py) show the emotion, each with errors of its own, so that each modality alone says something and all three
 together say more. Nothing in it comes from a real corpus. The bytes depend on the block ``demo`` of params.yaml and the libraries
 alone, not on the number of worker processes.
 """
@@ -24,14 +24,14 @@ import cv2
 
 from pipeline import files, log
 from pipeline.command_line import exiting
-from pipeline.corpora import demo_iemocap, demo_meld
-from pipeline.corpora.demo_dialogues import Config
+from pipeline.corpora.demo import iemocap_layout, meld_layout
+from pipeline.corpora.demo.dialogues import Config
 from pipeline.params import Params
 
 _WORKERS = 2
 _UNFINISHED = ".demo-unfinished-"
 _LEFTOVER_SECONDS = 86_400  # a run takes less than a minute
-_Job = tuple[Callable[..., None], Path, int, demo_meld.Clip | demo_iemocap.Recording]
+_Job = tuple[Callable[..., None], Path, int, meld_layout.Clip | iemocap_layout.Recording]
 
 
 def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
@@ -51,12 +51,12 @@ def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
     config = params.fill("demo", Config)
     raw.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(raw)
-    names = (demo_meld.NAME, demo_iemocap.NAME)
+    names = (meld_layout.NAME, iemocap_layout.NAME)
     there = {name for name in names if (raw / name).exists()}
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=raw) as folder:
         for name in names:
             (Path(folder) / name).mkdir()
-        _work(_plan(config, Path(folder) / demo_meld.NAME, Path(folder) / demo_iemocap.NAME), workers)
+        _work(_plan(config, Path(folder) / meld_layout.NAME, Path(folder) / iemocap_layout.NAME), workers)
         for name in names:
             _put(Path(folder) / name, raw / name, replace=name in there)
 
@@ -83,13 +83,13 @@ def _put(folder: Path, target: Path, *, replace: bool) -> None:
 
 def _plan(config: Config, meld_root: Path, iemocap_root: Path) -> list[_Job]:
     """Writes the annotations, and lists the recordings that are to be made, the longest first."""
-    by_split, clips = demo_meld.listing(config)
-    demo_meld.write_annotations(meld_root, by_split)
-    recordings = demo_iemocap.script(config)
-    demo_iemocap.write_annotations(iemocap_root, recordings)
+    by_split, clips = meld_layout.listing(config)
+    meld_layout.write_annotations(meld_root, by_split)
+    recordings = iemocap_layout.script(config)
+    iemocap_layout.write_annotations(iemocap_root, recordings)
     return [
-        *((demo_iemocap.write_recording, iemocap_root, config.seed, recording) for recording in recordings),
-        *((demo_meld.write_clip, meld_root, config.seed, clip) for clip in clips),
+        *((iemocap_layout.write_recording, iemocap_root, config.seed, recording) for recording in recordings),
+        *((meld_layout.write_clip, meld_root, config.seed, clip) for clip in clips),
     ]
 
 
@@ -120,7 +120,7 @@ def main(raw: Path, params_file: Path | None) -> None:
     log.set_up()
     with exiting():
         make(raw, Params.load(params_file))
-        log.logger.info("the demonstration corpus is in %s and %s", raw / demo_meld.NAME, raw / demo_iemocap.NAME)
+        log.logger.info("the demonstration corpus is in %s and %s", raw / meld_layout.NAME, raw / iemocap_layout.NAME)
 
 
 if __name__ == "__main__":
