@@ -46,8 +46,9 @@ def stage_command(stage: Callable[..., Any]) -> click.Command:
     def command(dataset: str, raw: Path, out: Path, params_file: Path | None, **options: Any) -> None:
         log.set_up()
         with exiting():
-            run = RunOptions(overwrite=True, workers=os.cpu_count() or 1)
-            stage(Params.load(params_file), Layout(raw, out, dataset), run, **options)
+            params = Params.load(params_file)
+            run = RunOptions(overwrite=True, workers=os.cpu_count() or 1, max_failed=str(params.get("run.max_failed")))
+            stage(params, Layout(raw, out, dataset), run, **options)
 
     command.__doc__ = stage.__doc__
     decorated: Any = command

@@ -55,7 +55,7 @@ class Order:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding and CPU encoders.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N, for neural encoders.")
-@click.option("--max-failed", default="5%", show_default=True, metavar="N|P%", help="Broken utterances that are tolerated; more end the run with exit code 3.")
+@click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
 @click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
@@ -75,7 +75,7 @@ def main(
     limit: int | None,
     workers: int,
     device: str,
-    max_failed: str,
+    max_failed: str | None,
     overwrite: bool,
     offline: bool,
     dry: bool,
@@ -105,7 +105,8 @@ def main(
     with exiting():
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
-        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=_checked_limit(max_failed), offline=offline)
+        tolerated = _checked_limit(max_failed or str(params.get("run.max_failed")))
+        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=tolerated, offline=offline)
         wanted = Order(chosen_encoders(params, dataset, modalities, encoders), splits or SPLITS, limit)
         if dry:
             for line in dry_run.describe(params, layout, run, wanted.encoders, wanted.streams, wanted.splits, wanted.limit):
@@ -177,7 +178,7 @@ def _checked_limit(max_failed: str) -> str:
     try:
         limit_of(max_failed, 1)
     except ValueError as error:
-        raise BadSettings(f"--max-failed {max_failed!r}: a number or a share such as 5% is expected") from error
+        raise BadSettings(f"max_failed {max_failed!r}: a number or a share such as 5% is expected") from error
     return max_failed
 
 

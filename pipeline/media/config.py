@@ -1,6 +1,6 @@
 """Settings of the media stage; kept apart from the decoders so that ``--dry-run`` reads them without importing OpenCV."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,8 @@ class MediaConfig(Settings):
         yunet_min_score: detections below are dropped.
         haar_scale_step: ratio between the face sizes that the cascade looks for.
         haar_min_neighbours: overlapping hits that make a detection.
-        detection_width_pixels: pictures are reduced to this width for detection (never enlarged).
+        detection_widths_pixels: pictures are reduced to the first of these widths for detection (never enlarged), and to the next one where
+            no face is found: large faces, the most of them, are found at once, and small ones cost more.
         min_face_share: least width of a face, as a share of the picture's width.
         max_faces_per_frame: the largest are kept.
         track_min_overlap: intersection over union from which two boxes are the same person's.
@@ -45,7 +46,7 @@ class MediaConfig(Settings):
     yunet_min_score: float = Field(gt=0, lt=1)
     haar_scale_step: float = Field(gt=1, le=2)
     haar_min_neighbours: int = Field(ge=1)
-    detection_width_pixels: int = Field(ge=32)
+    detection_widths_pixels: tuple[Annotated[int, Field(ge=32)], ...] = Field(min_length=1)
     min_face_share: float = Field(gt=0, lt=1)
     max_faces_per_frame: int = Field(ge=1)
     track_min_overlap: float = Field(gt=0, le=1)

@@ -133,14 +133,21 @@ class FaceFinder:
 
     def find(self, picture_HWC: NDArray[np.uint8]) -> list[Sighting]:
         """Faces in an RGB picture, the largest first; at most ``max_faces_per_frame``."""
+        for wanted in self._config.detection_widths_pixels:
+            found, back = self._detect(picture_HWC, wanted)
+            if found:
+                break
+        found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))
+        return [self._sighting(picture_HWC, one, back) for one in found[: self._config.max_faces_per_frame]]
+
+    def _detect(self, picture_HWC: NDArray[np.uint8], wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
+        """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's own pixels."""
         height, width = picture_HWC.shape[:2]
-        scale = min(1.0, self._config.detection_width_pixels / width)
+        scale = min(1.0, wanted / width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small_HWC = picture_HWC if scale == 1 else cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
         found = self._detector.find(np.ascontiguousarray(small_HWC), max(1, round(size[0] * self._config.min_face_share)))
-        found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))
-        back = np.array([width / size[0], height / size[1]])
-        return [self._sighting(picture_HWC, one, back) for one in found[: self._config.max_faces_per_frame]]
+        return found, np.array([width / size[0], height / size[1]])
 
     def _sighting(self, picture_HWC: NDArray[np.uint8], found: Found, back: NDArray[np.float64]) -> Sighting:
         (x, y, w, h), score, eyes = found

@@ -152,8 +152,11 @@ def score_metrics(results: dict[str, list[Recipe]]) -> dict[str, dict[str, dict[
     tree: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for dataset, recipes in results.items():
         for recipe in recipes:
-            of_split = {"dev": [seed.dev for seed in recipe.seeds.values()], "test": [seed.test for seed in recipe.seeds.values()]}
-            tree.setdefault(dataset, {})[recipe.recipe] = {split: _score_metrics(scores) for split, scores in of_split.items()}
+            seeds = recipe.seeds.values()
+            tree.setdefault(dataset, {})[recipe.recipe] = {
+                "dev": _score_metrics([one.dev for one in seeds]),
+                "test": _score_metrics([one.test for one in seeds]),
+            }
     return tree
 
 

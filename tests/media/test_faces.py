@@ -92,7 +92,7 @@ def test_many_small_faces_are_told_apart(real_data, decode_one, detector):
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", *detector)
     assert row["visual_status"] == "ok"
     # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger picture to find several persons
-    wide = settings.model_copy(update={"detection_width_pixels": 960 if model is None else 640})
+    wide = settings.model_copy(update={"detection_widths_pixels": (960 if model is None else 640,)})
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", wide, model)
     assert row["face_tracks"] >= (3 if model is None else 5)
     assert row["faces_seen"] >= (8 * 2 if model is None else 8 * 3)

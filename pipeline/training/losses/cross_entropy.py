@@ -25,11 +25,15 @@ class CrossEntropyConfig(Settings):
             ``effective`` number of samples.
         effective_beta: β of ``effective``.
         label_smoothing: share of the target that is spread evenly over all classes.
+        unimodal_weight: weight of the same loss on each modality's own logits, where the modality is present. A joint loss alone
+            lets the modality that is learned fastest keep the others from learning (Wang, Tran and Feiszli, CVPR 2020). Models
+            with one modality or without unimodal logits have no such term.
     """
 
     class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
     effective_beta: float = Field(gt=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
+    unimodal_weight: float = Field(ge=0)
 
 
 class CrossEntropy(MERCLoss):
@@ -45,16 +49,22 @@ class CrossEntropy(MERCLoss):
     def __init__(self, config: CrossEntropyConfig, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.label_smoothing = config.label_smoothing
+        self.unimodal_weight = config.unimodal_weight
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        labelled_BT = batch.labelled
-        logits_NC = output.logits[labelled_BT].float()
+        total = self._mean(output.logits, batch, batch.labelled)
+        if self.unimodal_weight and len(output.unimodal_logits) > 1:
+            terms = [self._mean(logits_BTC, batch, batch.labelled & batch.modality_mask[name]) for name, logits_BTC in output.unimodal_logits.items()]
+            total = total + self.unimodal_weight * torch.stack(terms).mean()
+        return total
+
+    def _mean(self, logits_BTC: Tensor, batch: DialogueBatch, chosen_BT: Tensor) -> Tensor:
+        """The weighted loss over the chosen utterances, divided by their number; exactly zero without any."""
+        logits_NC = logits_BTC[chosen_BT].float()
         if not len(logits_NC):
             return logits_NC.sum()
-        summed = functional.cross_entropy(
-            logits_NC, batch.labels[labelled_BT], weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
+        summed = functional.cross_entropy(logits_NC, batch.labels[chosen_BT], weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum")
         return summed / len(logits_NC)
 
 
