@@ -33,7 +33,7 @@ setup: $(STAMP)  ## virtual environment with the versions that were tested toget
 system:
 	@$(PYTHON) -c 'import ensurepip, ctypes; [ctypes.CDLL(name) for name in ("libGL.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0")]' 2>/dev/null || { \
 	  packages="python3-venv libgl1 libglib2.0-0"; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $$packages"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; \
 	  else echo "Missing system libraries. Once, as root:  apt-get install $$packages  (or their like)" >&2; exit 1; fi; }
 
 $(STAMP): pyproject.toml constraints.txt | system

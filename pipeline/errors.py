@@ -41,10 +41,6 @@ class ModelUnavailable(PipelineError):
 
 
 class BadTable(PipelineError):
-    """A table that the pipeline wrote, or was handed, does not have the agreed columns or content."""
-
-
-class BadAnnotations(BadTable):
-    """A corpus's own annotations contradict themselves (exit code 4): an id twice, an id that is none, an unknown emotion."""
+    """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
 
     exit_code = 4

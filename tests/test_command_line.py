@@ -32,7 +32,7 @@ def _end_with(error: BaseException) -> Any:
     ("error", "code"),
     [
         (PipelineError("m"), 1),
-        (BadTable("m"), 1),
+        (BadTable("m"), 4),
         (BadSettings("m"), 2),
         (TooManyFailures("m"), 3),
         (RawDataMissing("m"), 4),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpora import text_repair
-from pipeline.errors import BadAnnotations, RawDataMissing
+from pipeline.errors import BadTable, RawDataMissing
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -35,7 +35,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[CsvRow]:
 
     Raises:
         RawDataMissing: if the file cannot be opened or columns are missing; the message names them.
-        BadAnnotations: if a line has too few or too many cells, or a quoted cell does not end; the message names file and line.
+        BadTable: if a line has too few or too many cells, or a quoted cell does not end; the message names file and line.
     """
     try:
         lines = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines(keepends=True)
@@ -48,7 +48,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[CsvRow]:
         if header is None:
             header = _header(cells, columns, path)
         elif len(cells) != len(header):
-            raise BadAnnotations(f"{path}, line {begin + 1}: {len(cells)} cells instead of {len(header)}")
+            raise BadTable(f"{path}, line {begin + 1}: {len(cells)} cells instead of {len(header)}")
         else:
             recoded = any(by_cp1252 for _, by_cp1252 in decoded[begin:end])
             rows.append(CsvRow(begin + 1, dict(zip(header, cells, strict=True)), recoded))
@@ -76,4 +76,4 @@ def _parsed(lines: Sequence[str], path: Path) -> Iterator[tuple[int, int, list[s
             if any(cell.strip() for cell in cells):
                 yield begin, end, cells
     except csv.Error as error:
-        raise BadAnnotations(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+        raise BadTable(f"{path}, line {reader.line_num}: not CSV: {error}") from error

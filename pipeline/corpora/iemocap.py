@@ -38,7 +38,7 @@ from pipeline.corpora.iemocap_annotations import (
 )
 from pipeline.corpora.iemocap_files import MarkedActorSide, MediaPaths, SessionFiles, describe, list_session, scenario_of, session_of, speaker_letter
 from pipeline.corpora.labels import label_set
-from pipeline.errors import BadAnnotations, BadSettings, RawDataMissing
+from pipeline.errors import BadSettings, BadTable, RawDataMissing
 from pipeline.log import logger
 
 SESSIONS = (1, 2, 3, 4, 5)
@@ -213,7 +213,7 @@ IEMOCAP_full_release/             (or its content)
         spoken, left_out = read_transcription(transcription)
         spoken = _completed(spoken, evaluations)
         if not spoken:
-            raise BadAnnotations(f"{transcription}: holds no utterance")
+            raise BadTable(f"{transcription}: holds no utterance")
         utterances = []
         for utterance_id, line in spoken.items():
             evaluation = evaluations.get(utterance_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.corpora import text_repair
-from pipeline.errors import BadAnnotations
+from pipeline.errors import BadTable
 
 UNDECIDED = "undecided"
 
@@ -142,7 +142,7 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
         Utterance id → evaluation, in the file's order, which is not that of the conversation.
 
     Raises:
-        BadAnnotations: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to another dialogue.
+        BadTable: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to another dialogue.
     """
     evaluations: dict[str, Evaluation] = {}
     current: Evaluation | None = None
@@ -155,7 +155,7 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
             _check_id(utterance_id, path.stem, evaluations, where)
             evaluations[utterance_id] = current
         elif current is None:
-            raise BadAnnotations(f"{where}: {line!r} stands before the first utterance, which begins with [start - end]")
+            raise BadTable(f"{where}: {line!r} stands before the first utterance, which begins with [start - end]")
         else:
             _add_rating(current, line)
         current.undecodable |= undecodable
@@ -165,10 +165,10 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
 def _first_line(line: str, where: str) -> tuple[str, Evaluation]:
     match = _FIRST_LINE.fullmatch(line)
     if match is None:
-        raise BadAnnotations(f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal, dominance]")
+        raise BadTable(f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal, dominance]")
     start, end, utterance_id, code, valence, arousal, dominance = match.groups()
     if code not in EMOTIONS:
-        raise BadAnnotations(f"{where}: {utterance_id} has the emotion {code!r} instead of one of {', '.join(EMOTIONS)}")
+        raise BadTable(f"{where}: {utterance_id} has the emotion {code!r} instead of one of {', '.join(EMOTIONS)}")
     return utterance_id, Evaluation(float(start), float(end), EMOTIONS[code], float(valence), float(arousal), float(dominance))
 
 
@@ -192,7 +192,7 @@ def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
         Utterance id → what is said, in the order of the conversation; and by kind how many lines were left out.
 
     Raises:
-        BadAnnotations: if a line with an id cannot be read, or its id repeats or belongs to another dialogue.
+        BadTable: if a line with an id cannot be read, or its id repeats or belongs to another dialogue.
     """
     spoken: dict[str, Spoken] = {}
     left_out: Counter[str] = Counter()
@@ -205,7 +205,7 @@ def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
         else:
             match = _SPOKEN.fullmatch(line)
             if match is None:
-                raise BadAnnotations(f"{where}: {line!r} is not of the form utterance [start-end]: text")
+                raise BadTable(f"{where}: {line!r} is not of the form utterance [start-end]: text")
             _check_id(match["id"], path.stem, spoken, where)
             spoken[match["id"]] = Spoken(float(match["start"]), float(match["end"]), match["text"].strip(), undecodable)
     return spoken, left_out
@@ -224,6 +224,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
 
 def _check_id(utterance_id: str, dialogue_id: str, known: Mapping[str, object], where: str) -> None:
     if not re.fullmatch(re.escape(dialogue_id) + "_[FM][0-9]{3}", utterance_id):
-        raise BadAnnotations(f"{where}: {utterance_id!r} is not an utterance of {dialogue_id}, such as {dialogue_id}_F000")
+        raise BadTable(f"{where}: {utterance_id!r} is not an utterance of {dialogue_id}, such as {dialogue_id}_F000")
     if utterance_id in known:
-        raise BadAnnotations(f"{where}: {utterance_id} occurs twice")
+        raise BadTable(f"{where}: {utterance_id} occurs twice")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pipeline.errors import BadAnnotations
+from pipeline.errors import BadTable
 from pipeline.log import logger
 from pipeline.params import Settings
 
@@ -48,7 +48,7 @@ def scenario_of(dialogue_id: str) -> str:
 def _parts(dialogue_id: str) -> re.Match[str]:
     match = _DIALOGUE.fullmatch(dialogue_id)
     if match is None:
-        raise BadAnnotations(f"{dialogue_id!r} is not the id of an IEMOCAP dialogue, such as Ses01F_impro01 or Ses05M_script01_1b")
+        raise BadTable(f"{dialogue_id!r} is not the id of an IEMOCAP dialogue, such as Ses01F_impro01 or Ses05M_script01_1b")
     return match
 
 

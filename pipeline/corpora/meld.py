@@ -33,7 +33,7 @@ from pipeline.corpora.csv_rows import CsvRow, read_rows
 from pipeline.corpora.dialogue import SPLITS, Dialogue, Utterance
 from pipeline.corpora.failures import Failure
 from pipeline.corpora.labels import LABEL_SETS
-from pipeline.errors import BadAnnotations, RawDataMissing
+from pipeline.errors import BadTable, RawDataMissing
 
 ARCHIVE = "MELD.Raw"
 """The folder inside the official archive; the corpus may lie in it or directly in its own folder."""
@@ -114,7 +114,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
 
         Raises:
             RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column or holds no row.
-            BadAnnotations: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
+            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
         annotations = {split: _find(root, ANNOTATIONS[split]) for split in wanted}
@@ -232,7 +232,7 @@ def _turns(path: Path, split: str) -> list[_Turn]:
     for row in read_rows(path, _COLUMNS):
         key = _number(row, "Dialogue_ID", path), _number(row, "Utterance_ID", path)
         if key in lines:
-            raise BadAnnotations(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
+            raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
         lines[key] = row.line
         turns.append(_turn(row, *key, split, path))
     return sorted(turns, key=lambda turn: (turn.dialogue, turn.number))
@@ -242,7 +242,7 @@ def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _T
     remarks: list[tuple[str, str, str]] = []  # modality, reason, detail
     text, speaker = text_repair.repair(row.cells["Utterance"]), text_repair.repair(row.cells["Speaker"])
     if not speaker.strip():
-        raise BadAnnotations(f"{path}, line {row.line}: no Speaker")
+        raise BadTable(f"{path}, line {row.line}: no Speaker")
     if how := _how_repaired(row, "Utterance", text):
         remarks.append(("text", "text_repaired", how))
     if how := _how_repaired(row, "Speaker", speaker):
@@ -266,14 +266,14 @@ def _number(row: CsvRow, column: str, path: Path) -> int:
     """A plain number; anything else would become part of ids and paths."""
     cell = row.cells[column].strip()
     if not _NUMBER.fullmatch(cell):
-        raise BadAnnotations(f"{path}, line {row.line}: {column} is {cell!r} instead of a number from 0")
+        raise BadTable(f"{path}, line {row.line}: {column} is {cell!r} instead of a number from 0")
     return int(cell)
 
 
 def _label(row: CsvRow, column: str, valid: tuple[str, ...], path: Path) -> str:
     label = row.cells[column].strip().lower()
     if label not in valid:
-        raise BadAnnotations(f"{path}, line {row.line}: {column} is {label!r} instead of one of {', '.join(valid)}")
+        raise BadTable(f"{path}, line {row.line}: {column} is {label!r} instead of one of {', '.join(valid)}")
     return label
 
 

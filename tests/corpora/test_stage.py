@@ -289,7 +289,7 @@ def run_command(meld: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     meld.small()
 
     def run(build: str = "{}", *options: str) -> Any:
-        Path("params.yaml").write_text(f"corpora: {{meld: {{reader: meld, label_set: meld7, check_counts: false}}}}\nbuild: {build}\n")
+        Path("params.yaml").write_text(f"corpora: {{meld: {{reader: meld, label_set: meld7, check_counts: false}}}}\nbuild: {build}\nrun: {{max_failed: 5%}}\n")
         return CliRunner().invoke(main, ["--dataset", "meld", *options])
 
     return run

@@ -39,7 +39,8 @@ def tree() -> dict[str, Any]:
     }
     return {
         "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
-        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0}},
+        "run": {"max_failed": "5%"},
+        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "unimodal_weight": 0.0}},
         "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},
     }
 

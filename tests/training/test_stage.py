@@ -158,4 +158,4 @@ def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_pa
     assert info["settings"]["recipes"]["text"]["optimizer"]["learning_rate"] == 0.01
     assert CliRunner().invoke(main, [*arguments, "tex"]).exit_code == 2
     shutil.rmtree(layout.shards)
-    assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 1
+    assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 4

@@ -167,7 +167,7 @@ def test_shards_of_one_split_give_one_table(write_shards: Write) -> None:
 def test_runs_as_a_command(write_shards: Write, tmp_path: Path) -> None:
     layout = write_shards(DIALOGUES)
     settings = tmp_path / "params.yaml"
-    settings.write_text(json.dumps(_params().tree))
+    settings.write_text(json.dumps({**_params().tree, "run": {"max_failed": "5%"}}))
     result = CliRunner().invoke(stage_command(build_trajectories), ["--dataset", "tiny", "--out", str(layout.out), "--params", str(settings)])
     assert result.exit_code == 0, result.output
     assert (layout.shards / "trajectories" / "train-00000-of-00001.parquet").is_file()

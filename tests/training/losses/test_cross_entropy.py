@@ -14,7 +14,11 @@ COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 
 def build(counts=COUNTS, **settings):
-    config = fill({"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, **settings}, CrossEntropyConfig, where="losses.cross_entropy")
+    config = fill(
+        {"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, "unimodal_weight": 0.0, **settings},
+        CrossEntropyConfig,
+        where="losses.cross_entropy",
+    )
     return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}))
 
 
@@ -38,6 +42,28 @@ def test_it_is_the_mean_over_labelled_utterances(make_batch, scheme, smoothing):
                 terms.append(-(1 - smoothing) * weights[label] * logs[label] - smoothing / 3 * (weights * logs).sum())
     expected = sum(terms) / len(terms)
     torch.testing.assert_close(build(class_weights=scheme, label_smoothing=smoothing)(output, batch), expected)
+
+
+def _by_hand(logits, batch, mask):
+    chosen = [(row, step) for row in range(len(batch.lengths)) for step in range(int(batch.lengths[row])) if batch.labels[row, step] >= 0 and mask[row, step]]
+    return sum(-logits[row, step].log_softmax(dim=-1)[batch.labels[row, step]] for row, step in chosen) / len(chosen)
+
+
+def test_the_unimodal_term_is_the_mean_over_modalities_where_they_are_present(make_batch):
+    batch = make_batch([4, 7, 1], pad_to=9)
+    logits, output = scored(batch)
+    own = {name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate(batch.features)}
+    assert len(own) > 1
+    terms = [_by_hand(own[name], batch, batch.modality_mask[name]) for name in own]
+    expected = _by_hand(logits, batch, batch.utterance_mask) + 0.5 * sum(terms) / len(terms)
+    torch.testing.assert_close(build(unimodal_weight=0.5)(replace(output, unimodal_logits=own), batch), expected)
+
+
+def test_one_modality_has_no_unimodal_term(make_batch):
+    batch = make_batch([4, 2])
+    _, output = scored(batch)
+    own = {"text": torch.randn(*batch.labels.shape, 3)}
+    assert torch.equal(build(unimodal_weight=5.0)(replace(output, unimodal_logits=own), batch), build()(output, batch))
 
 
 # Counts 60, 30, 10; by hand: inverse = N / (C n); the others scaled so that the mean over the 100 utterances is 1.
