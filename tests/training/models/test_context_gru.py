@@ -131,3 +131,14 @@ def test_every_weight_is_trained(make_batch):
     model, batch = build().train(), make_batch([6, 4, 5])
     model(batch).logits[batch.labelled].logsumexp(dim=-1).sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_batch):
+    model = build()
+    batch = make_batch([3, 2])
+    mask = {name: torch.zeros_like(value) for name, value in batch.modality_mask.items()}
+    mask["text"][0, 0] = mask["text"][0, 1] = mask["audio"][0, 1] = True  # one modality, two, none
+    output = model(replace(batch, modality_mask=mask))
+    own = {name: logits[0].softmax(dim=-1) for name, logits in output.unimodal_logits.items()}
+    expected = [own["text"][0], (own["text"][1] + own["audio"][1]) / 2, (own["text"][2] + own["audio"][2] + own["visual"][2]) / 3]
+    torch.testing.assert_close(output.logits[0].exp(), torch.stack(expected))
