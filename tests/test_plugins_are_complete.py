@@ -52,12 +52,12 @@ def test_every_folder_of_plugins_has_some(package: str, base: type[Any]) -> None
 @pytest.mark.parametrize("table", ["build", "default_encoders"])
 def test_every_dataset_and_encoder_that_params_names_exists(table: str) -> None:
     for dataset, encoders in PARAMS.get(table).items():
-        PARAMS.get(f"corpora.{dataset}")
+        assert dataset in PARAMS.get("corpora")
         for modality, encoder in encoders.items():
-            PARAMS.get(f"encoders.{modality}.{encoder}")
+            assert encoder in PARAMS.get(f"encoders.{modality}")
 
 
 def test_every_training_that_params_names_exists() -> None:
     for training in PARAMS.get("train").values():
-        PARAMS.get(f"build.{training['dataset']}")
-        PARAMS.get(f"recipes.{training['recipe']}")
+        assert training["dataset"] in PARAMS.get("build")
+        assert training["recipe"] in PARAMS.get("recipes")

@@ -14,6 +14,9 @@ from pipeline.parts import RunOptions
 
 _Plan = Callable[[], dict[str, Any]]
 
+# What decoding takes, measured by benchmarks/stage_costs.py (2026-11-20, clips of 640x360 and 1.3 s; larger ones take more).
+_DECODE_CPU_SECONDS = 0.205
+_DECODE_BYTES = 60_000
 _SHOWN = {
     "utterances_to_decode": "utterances left",
     "utterances_to_do": "utterances left",
@@ -65,7 +68,9 @@ def describe(
     decoded = there
     if streams:
         decoded, facts = _ask(there, partial(media.plan, params, layout, run, streams=streams))
-        yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}")
+        wanted = int(facts.get("utterances_to_decode", table.num_rows))
+        cost = f"about {wanted * _DECODE_CPU_SECONDS / 60:.0f} CPU minutes and {wanted * _DECODE_BYTES / 1e6:.0f} MB, by what small clips took"
+        yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}, {cost}")
     extracted = True
     for modality, encoder in encoders.items():
         ready = there if modality == "text" else decoded

@@ -46,7 +46,7 @@ class Order:
     type=click.Path(path_type=Path),
     default="raw",
     show_default=True,
-    help="Folder with the corpus in raw/NAME, or the corpus's own folder. Never written to.",
+    help="Folder with the corpus in raw/NAME, or the corpus's own folder. Only the demonstration corpus is made there.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")

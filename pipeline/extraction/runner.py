@@ -128,28 +128,28 @@ def save_part(job: Job, encoder: Encoder, index: int, part: PartInput) -> None:
     job.work.mark_done(index, [failure.row() for failure in failures])
 
 
-def run_here(job: Job, device: str, todo: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
     """Encodes in this process; while one part is encoded, a thread reads and decodes the next.
 
     Args:
         job: the work.
         device: resolved, see :func:`pipeline.extraction.device.resolve`.
-        todo: parts that are not done.
+        left: parts that are not done.
         advance: told the number of utterances after each part.
     """
     encoder = job.make_encoder()
     encoder.load(device)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
         ahead: Future[PartInput] | None = None
-        for position, index in enumerate(todo):
+        for position, index in enumerate(left):
             part = (ahead or reader.submit(job.source.read, index, encoder.history_turns)).result()
-            ahead = reader.submit(job.source.read, todo[position + 1], encoder.history_turns) if position + 1 < len(todo) else None
+            ahead = reader.submit(job.source.read, left[position + 1], encoder.history_turns) if position + 1 < len(left) else None
             save_part(job, encoder, index, part)
             advance(len(part.utterance_ids))
     return EncoderFacts(encoder.dim, encoder.provenance())
 
 
-def run_in_processes(job: Job, workers: int, todo: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
     """Spreads the parts over processes, each with its own encoder on the CPU.
 
     Also a single worker is a process of its own, so that one worker and many compute under the same conditions.
@@ -157,25 +157,25 @@ def run_in_processes(job: Job, workers: int, todo: Sequence[int], advance: Calla
     Args:
         job: the work; is sent to the workers.
         workers: how many, at least one.
-        todo: parts that are not done.
+        left: parts that are not done.
         advance: told the number of utterances after each part.
 
     Raises:
         PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
     """
-    processes = max(1, min(workers, len(todo)))
+    processes = max(1, min(workers, len(left)))
     spawn = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     with _single_threaded_children(), ProcessPoolExecutor(processes, spawn, _start_worker, (job,)) as pool:
         try:
             facts = pool.submit(_facts)
-            pending = {pool.submit(_do_part, index): index for index in todo}
+            pending = {pool.submit(_do_part, index): index for index in left}
             for future in as_completed(pending):
                 future.result()
                 advance(job.source.sizes[pending[future]])
             return facts.result()
         except BrokenProcessPool as error:
-            missing = [str(index) for index in todo if not job.work.is_done(index)]
+            missing = [str(index) for index in left if not job.work.is_done(index)]
             raise PipelineError(
                 f"{job.work.name}: a worker process died (out of memory, or a crash in a library) while part {', '.join(missing[: 2 * processes])} "
                 "was to be done; finished parts are kept. Run again, perhaps with fewer --workers."

@@ -62,17 +62,17 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
         log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
         return work.out
     work.start()
-    todo = prepared.todo()
+    left = prepared.left()
     total = sum(source.sizes)
-    if len(todo) < len(source.sizes):
-        log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(todo), len(source.sizes), extra={"stage": work.name})
+    if len(left) < len(source.sizes):
+        log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": work.name})
     job = runner.Job(partial(build, params, modality, encoder, offline=run.offline), source, work, modality)
     with log.progress(total, work.name, "utterance") as bar:
-        bar.update(total - sum(source.sizes[index] for index in todo))
+        bar.update(total - sum(source.sizes[index] for index in left))
         if prepared.encoder.ACCELERATED:
-            facts = runner.run_here(job, device.resolve(run.device), todo, bar.update)
+            facts = runner.run_here(job, device.resolve(run.device), left, bar.update)
         else:
-            facts = runner.run_in_processes(job, run.workers, todo, bar.update)
+            facts = runner.run_in_processes(job, run.workers, left, bar.update)
     _finish(prepared, facts, run.max_failed)
     log.logger.info("%s: %d utterances", work.name, total, extra={"stage": work.name, "utterances": total})
     return work.out
@@ -90,15 +90,15 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, enco
     """
     prepared = _prepare(params, layout, run, modality, encoder)
     cached = prepared.work.cached()
-    todo = [] if cached else prepared.todo()
+    left = [] if cached else prepared.left()
     sizes = prepared.source.sizes
     dim = files.read_json(prepared.work.out / prepared.work.record)["dim"] if cached else prepared.encoder.planned_dim()
     return {
         "cached": cached,
         "utterances": sum(sizes),
-        "utterances_to_do": sum(sizes[index] for index in todo),
+        "utterances_to_do": sum(sizes[index] for index in left),
         "parts": len(sizes),
-        "parts_to_do": len(todo),
+        "parts_to_do": len(left),
         "bytes": None if dim is None else 4 * dim * sum(sizes),
     }
 
@@ -111,7 +111,7 @@ class _Prepared:
     modality: str
     name: str
 
-    def todo(self) -> list[int]:
+    def left(self) -> list[int]:
         return [index for index in range(len(self.source.sizes)) if not self.work.is_done(index)]
 
 

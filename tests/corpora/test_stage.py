@@ -132,10 +132,11 @@ def test_another_label_set_is_named_as_the_key_that_differs(meld: Any) -> None:
 def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compared(meld: Any) -> None:
     meld.small()
     layout = _layout(meld)
-    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    before = build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
     for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
         meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(dialogues) for u in range(2)])
-    build_manifest(_params(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual"))
+    after = build_manifest(_params(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual"))
+    assert after.equals(before)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"settings": 1}', "not json"])

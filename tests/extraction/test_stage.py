@@ -109,9 +109,9 @@ def test_one_and_two_workers_give_the_same_bytes(
 
 def test_a_finished_extraction_is_not_done_again(params: Params, layout: Layout, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch) -> None:
     write_manifest(layout, ["one"])
-    extract(params, layout, RUN, modality="text", encoder="device")
+    out = extract(params, layout, RUN, modality="text", encoder="device")
     monkeypatch.setattr("pipeline.extraction.runner.run_here", lambda *_: pytest.fail("it was done again"))
-    extract(params, layout, RUN, modality="text", encoder="device")
+    assert extract(params, layout, RUN, modality="text", encoder="device") == out
 
 
 def test_changed_transcripts_are_extracted_anew(params: Params, layout: Layout, write_manifest: WriteManifest) -> None:

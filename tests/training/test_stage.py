@@ -103,9 +103,9 @@ def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, par
 
 def test_a_finished_run_is_not_trained_again(make_shards, params, tmp_path, monkeypatch):
     layout = make_shards()
-    train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
+    out = train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
     monkeypatch.setattr(stage, "train_seed", lambda *args: pytest.fail("trained again"))
-    train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
+    assert train(params, layout, RUN, recipe="text", runs=tmp_path / "runs") == out
 
 
 def test_a_run_with_other_settings_is_refused_naming_the_key(make_shards, tree, tmp_path):

@@ -1,0 +1,90 @@
+"""What the stages of `merc-extract` cost on the demonstration corpus: CPU seconds and bytes per second of media or per utterance.
+
+    python benchmarks/stage_costs.py
+
+Each stage runs alone with one worker, its workers' CPU time included. `media` is set against merely decoding every video frame
+of the same clips with PyAV on one thread, in the same run. The figures behind the estimates of `--dry-run` are from here.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+import pyarrow.compute as pc
+
+from pipeline.corpora import manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cpu_seconds_of(command: list[str], folder: Path) -> float:
+    """CPU time of a command and of all processes it started and waited for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+_BARE = """
+import sys, av
+for path in sys.argv[1:]:
+    try:
+        with av.open(path) as file:
+            file.streams.video[0].thread_count = 1
+            for _ in file.decode(video=0): pass
+    except (av.error.FFmpegError, IndexError):
+        pass
+"""
+
+
+# In this process and not by the stage's command: that one's workers are children of a server, whose CPU time nobody is told.
+_DECODE = """
+import sys
+from pathlib import Path
+from pipeline.layout import Layout
+from pipeline.media.stage import decode
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+run = RunOptions(workers=1)
+decode(Params.load(Path(sys.argv[1])), Layout(Path("raw"), Path("features"), "demo-meld"), run, streams=frozenset({"audio", "visual"}))
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([sys.executable, "-m", "pipeline.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)
+        stage = ["--dataset", "demo-meld", "--params", str(ROOT / "params.yaml")]
+        subprocess.run([sys.executable, "-m", "pipeline.corpora.stage", *stage], cwd=folder, check=True, capture_output=True)
+        table = manifest.read(folder / "features" / "demo-meld" / "manifest.parquet")
+        seconds = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py())
+        clips = [str(folder / "raw" / path) for path in table["video_path"].to_pylist() if (folder / "raw" / path).is_file()]
+        bare = cpu_seconds_of(["-c", _BARE, *clips], folder)
+        print(f"{table.num_rows} utterances, {seconds:.0f} s of media, PyAV {av.__version__}; bare decoding of every frame {bare:.1f} CPU s")
+        steps = {
+            "media": ["pipeline.media.stage"],
+            "text/ngrams": ["pipeline.extraction.stage", "--modality", "text", "--encoder", "ngrams"],
+            "audio/acoustic": ["pipeline.extraction.stage", "--modality", "audio", "--encoder", "acoustic"],
+            "visual/gradients": ["pipeline.extraction.stage", "--modality", "visual", "--encoder", "gradients"],
+        }
+        for step, (module, *options) in steps.items():
+            start_up = cpu_seconds_of(["-m", module, "--help"], folder)
+            command = ["-c", _DECODE, str(ROOT / "params.yaml")] if step == "media" else ["-m", module, *stage, *options]
+            cost = cpu_seconds_of(command, folder)
+            size = size_of(folder / "features" / "demo-meld" / step)
+            print(
+                f"{step}: {cost:.1f} CPU s of which {start_up:.1f} to start; {(cost - start_up) / table.num_rows * 1000:.0f} ms an utterance, "
+                f"{(cost - start_up) / seconds:.3f} s per second of media, {size / table.num_rows / 1000:.1f} kB an utterance"
+                + (f"; {cost / bare:.2f} times bare decoding" if step == "media" else "")
+            )
+
+
+if __name__ == "__main__":
+    main()
