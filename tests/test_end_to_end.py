@@ -248,3 +248,10 @@ def test_help_names_every_exit_code_and_the_datasets(world: World) -> None:
     text = world.run("merc-extract", "--help").stdout
     for words in ("demo-iemocap", "130", "--max-failed", "--dry-run", "raw data missing", "Examples"):
         assert words in text
+
+
+def test_the_example_of_the_readme_runs(world: World) -> None:
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    offline = {**os.environ, "HF_HOME": str(world.folder / "hub"), "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=world.folder, env=offline, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
