@@ -8,14 +8,9 @@ Each part depends on nothing but its own utterances, so the bytes are the same w
 however often the run was interrupted.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,14 +19,11 @@ import pyarrow as pa
 
 from pipeline.corpora.failures import REASONS, Failure
 from pipeline.encoders.base import Encoded, Encoder
-from pipeline.errors import BadTable, PipelineError
+from pipeline.errors import BadTable
 from pipeline.extraction import tables
 from pipeline.extraction.inputs import PartInput, Source
+from pipeline.media import pool
 from pipeline.parts import StageWork
-
-# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
-# same cores, and sums over another number of threads differ in their last bits.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -152,8 +144,6 @@ def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int]
 def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
     """Spreads the parts over processes, each with its own encoder on the CPU.
 
-    Also a single worker is a process of its own, so that one worker and many compute under the same conditions.
-
     Args:
         job: the work; is sent to the workers.
         workers: how many, at least one.
@@ -163,79 +153,46 @@ def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Calla
     Raises:
         PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
     """
-    processes = max(1, min(workers, len(left)))
-    spawn = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    with _single_threaded_children(), ProcessPoolExecutor(processes, spawn, _start_worker, (job,)) as pool:
-        try:
-            facts = pool.submit(_facts)
-            pending = {pool.submit(_do_part, index): index for index in left}
-            for future in as_completed(pending):
-                future.result()
-                advance(job.source.sizes[pending[future]])
-            return facts.result()
-        except BrokenProcessPool as error:
-            missing = [str(index) for index in left if not job.work.is_done(index)]
-            raise PipelineError(
-                f"{job.work.name}: a worker process died (out of memory, or a crash in a library) while part {', '.join(missing[: 2 * processes])} "
-                "was to be done; finished parts are kept. Run again, perhaps with fewer --workers."
-            ) from error
-        except BaseException:  # Ctrl-C too: the pool alone would wait until the parts in the making are done, minutes perhaps
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
-            raise
+    facts: EncoderFacts | None = None
+    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(job, index) for index in left], workers, apart=True)) as results:
+        for index, found in zip(left, results, strict=True):
+            facts = found
+            advance(job.source.sizes[index])
+    return facts or _facts(_loaded(job))
 
 
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+@dataclass(frozen=True)
+class _Part:
+    """One task of a worker."""
+
+    job: Job
+    index: int
+
+    def __str__(self) -> str:
+        return f"part {self.index} of {self.job.work.name}"
 
 
 class _Worker:
-    """The state of a worker process: its job, and its encoder once it is loaded."""
+    """The state of a worker process: its encoder, once it is loaded, and whose it is."""
 
-    job: Job
     encoder: Encoder
+    of: str = ""
 
 
-def _start_worker(job: Job) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone decides what it means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Worker.job = job
+def _do_part(part: _Part) -> EncoderFacts:
+    encoder = _loaded(part.job)
+    save_part(part.job, encoder, part.index, part.job.source.read(part.index, encoder.history_turns))
+    return _facts(encoder)
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers, which would wait for their next task for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _encoder() -> Encoder:
-    # Loaded with the first task and not in the initializer, where an error would only be seen as a broken pool.
-    if not hasattr(_Worker, "encoder"):
-        encoder = _Worker.job.make_encoder()
+def _loaded(job: Job) -> Encoder:
+    """The job's encoder on the CPU, loaded once in a process."""
+    if _Worker.of != job.work.fingerprint.digest:
+        encoder = job.make_encoder()
         encoder.load("cpu")
-        _Worker.encoder = encoder
+        _Worker.encoder, _Worker.of = encoder, job.work.fingerprint.digest
     return _Worker.encoder
 
 
-def _facts() -> EncoderFacts:
-    encoder = _encoder()
+def _facts(encoder: Encoder) -> EncoderFacts:
     return EncoderFacts(encoder.dim, encoder.provenance())
-
-
-def _do_part(index: int) -> None:
-    encoder = _encoder()
-    save_part(_Worker.job, encoder, index, _Worker.job.source.read(index, encoder.history_turns))

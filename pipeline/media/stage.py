@@ -201,7 +201,7 @@ def _make_parts(job: _Job, layout: Layout, workers: int) -> None:
     tasks = [_task(job, layout, start, stop) for index in left for start, stop in dialogues[index]]
     with (
         pool.stoppable(),
-        closing(pool.in_order(clip.decode_dialogue, tasks, workers, preload=clip.__name__)) as results,
+        closing(pool.in_order(clip.decode_dialogue, tasks, workers)) as results,
         progress(sum(len(task.clips) for task in tasks), "decode", "utterance") as bar,
     ):
         for index in left:
