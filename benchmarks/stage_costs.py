@@ -2,7 +2,7 @@
 
     python benchmarks/stage_costs.py
 
-Each stage runs alone with one worker, its workers' CPU time included. `media` is set against merely decoding every video frame
+Each stage runs alone, the CPU time of its workers included. `media` is set against merely decoding every video frame
 of the same clips with PyAV on one thread, in the same run. The figures behind the estimates of `--dry-run` are from here.
 """
 
@@ -44,19 +44,6 @@ for path in sys.argv[1:]:
 """
 
 
-# In this process and not by the stage's command: that one's workers are children of a server, whose CPU time nobody is told.
-_DECODE = """
-import sys
-from pathlib import Path
-from pipeline.layout import Layout
-from pipeline.media.stage import decode
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-run = RunOptions(workers=1)
-decode(Params.load(Path(sys.argv[1])), Layout(Path("raw"), Path("features"), "demo-meld"), run, streams=frozenset({"audio", "visual"}))
-"""
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -76,8 +63,7 @@ def main() -> None:
         }
         for step, (module, *options) in steps.items():
             start_up = cpu_seconds_of(["-m", module, "--help"], folder)
-            command = ["-c", _DECODE, str(ROOT / "params.yaml")] if step == "media" else ["-m", module, *stage, *options]
-            cost = cpu_seconds_of(command, folder)
+            cost = cpu_seconds_of(["-m", module, *stage, *options], folder)
             size = size_of(folder / "features" / "demo-meld" / step)
             print(
                 f"{step}: {cost:.1f} CPU s of which {start_up:.1f} to start; {(cost - start_up) / table.num_rows * 1000:.0f} ms an utterance, "
