@@ -7,9 +7,13 @@ percentiles stand in for minima and maxima, which a single bad frame can move. T
 Frames: one per hop, centred; pitch has a longer window, since it must hold two periods of the lowest voice.
 """
 
+import fcntl
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -178,6 +182,8 @@ class Acoustic(Encoder):
                 "norm": "slaney",
             },
         )
+        with _one_process_at_a_time(), one_thread():
+            self.statistics(np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32), 1.0)
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         with one_thread():
@@ -281,6 +287,22 @@ def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click does not pull it aside."""
     low, high = np.percentile(sound, (1, 99))
     return sound - np.float32(np.clip(sound, low, high).mean(dtype=np.float64))
+
+
+@contextmanager
+def _one_process_at_a_time() -> Iterator[None]:
+    """Holds a lock of this user on this machine.
+
+    numba compiles librosa's inner functions at their first use and keeps them in files. A process that reads such a file while
+    another writes it can crash (seen with two fresh processes in a new environment). Whoever has used each function once, inside
+    the lock, has them in memory and reads no file again.
+    """
+    lock = os.open(Path(tempfile.gettempdir()) / f"merc-pipeline-numba-{os.getuid()}.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
