@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -145,7 +146,6 @@ def test_without_shards_it_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_card_names_the_table_and_huggingface_datasets_loads_it(built: Layout, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(built.shards), "trajectories", cache_dir=str(tmp_path / "cache"))
     assert {split: len(table) for split, table in loaded.items()} == {"train": 5, "dev": 1, "test": 2}
     assert loaded["train"][4]["speaker_trajectories"] == [[0, -1], [4]]
