@@ -39,8 +39,8 @@ class Order:
         return frozenset(self.encoders) - {"text"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="meld, iemocap, demo-meld or demo-iemocap: a block under corpora in params.yaml.")
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld or demo-iemocap: a block under corpora in params.yaml.")
 @click.option(
     "--raw",
     type=click.Path(path_type=Path),
@@ -65,8 +65,10 @@ class Order:
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
 @click.version_option(__version__)
+@click.pass_context
 def main(
-    dataset: str,
+    context: click.Context,
+    dataset: str | None,
     raw: Path,
     out: Path,
     modalities: str,
@@ -101,6 +103,10 @@ def main(
       2  usage or settings                                 6  a model is not to be had
       3  more broken clips than --max-failed allows      130  interrupted; run again to go on
     """
+    if context.invoked_subcommand is not None:
+        return
+    if dataset is None:
+        raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
     log.set_up(log_format)
     with exiting():
         params = Params.load(params_file, overrides)
