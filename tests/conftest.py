@@ -1,8 +1,13 @@
-"""Fixtures for all tests; everything runs on a CPU, without a network and without downloads."""
+"""Fixtures for all tests; all run on a CPU, without a network and without downloads, but those marked ``needs_cuda``."""
 
+import hashlib
+import json
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -18,9 +23,126 @@ def real_data() -> Path:
     return Path(folder)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_cuda: runs on cuda:0; skipped without a GPU, fails there if FAIL_WITHOUT_CUDA=1")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked ``needs_cuda`` where there is no GPU, or fails it, so that a test run meant for a GPU does not pass without one."""
+    if item.get_closest_marker("needs_cuda") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        (pytest.fail if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip)("torch finds no GPU with CUDA here")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda:0", marks=pytest.mark.needs_cuda)])
+def device(request: pytest.FixtureRequest) -> str:
+    """The CPU, and the GPU where there is one."""
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _untouched_log() -> Iterator[None]:
     """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``."""
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+class Hub(ThreadingHTTPServer):
+    """What huggingface_hub asks of its server, on this machine.
+
+    Attributes:
+        models: name → revision → file → content.
+        gated: names whose files are given to nobody.
+        broken: names of files that cannot be had at the moment.
+        sent: names of the files whose content was asked for.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _HubRequest)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.models: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.gated: set[str] = set()
+        self.broken: set[str] = set()
+        self.sent: set[str] = set()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _HubRequest(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_content=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_content=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, with_content: bool) -> None:
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        listing = parts[:2] == ["api", "models"]
+        if not listing and "resolve" not in parts:  # the client asks after itself, too
+            return self._refuse(404, "")
+        owner, name, _, revision, *rest = parts[2:] if listing else parts
+        model = f"{owner}/{name}"
+        if model not in self.server.models:
+            return self._refuse(401, "RepoNotFound")
+        if revision not in self.server.models[model]:
+            return self._refuse(404, "RevisionNotFound")
+        if model in self.server.gated:
+            return self._refuse(403, "GatedRepo")
+        files = self.server.models[model][revision]
+        if listing:
+            return self._send(json.dumps([{"type": "file", "path": path, "size": len(data), "oid": _oid(data)} for path, data in files.items()]).encode())
+        file = "/".join(rest)
+        if file not in files:
+            return self._refuse(404, "EntryNotFound")
+        headers = {"ETag": f'"{_oid(files[file])}"', "X-Repo-Commit": revision}
+        if not with_content:
+            return self._send(b"", headers | {"Content-Length": str(len(files[file]))})
+        self.server.sent.add(file)
+        return self._refuse(403, "") if file in self.server.broken else self._send(files[file], headers)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(b"", {"X-Error-Code": code, "X-Error-Message": code}, status)
+
+    def _send(self, data: bytes, headers: dict[str, str] | None = None, status: int = 200) -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _oid(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub without models, asked by the real client with an empty cache."""
+    running = Hub()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
+    yield running
+    running.close()

@@ -32,6 +32,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "clipped": ("altered", "samples beyond full scale after the down-mix were limited"),
     "partly_decoded": ("altered", "the decoder stopped before the end; what came before it was used"),
     "text_repaired": ("altered", "the transcript had wrongly decoded characters, repaired"),
+    "partly_undefined": ("altered", "some of the encoder's numbers are undefined for this utterance; zeros stand for them"),
     "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
 }
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import BadSettings
 from pipeline.params import Settings
 
 SAMPLE_RATE_HZ = 16_000
@@ -43,6 +44,19 @@ class UtteranceInput:
     face_scores: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What an utterance's vector was pooled from.
+
+    Attributes:
+        vectors: (frames, frame_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order, without padding.
+        seconds: (frames,) float32, the middle of each, from the utterance's begin; empty for tokens.
+    """
+
+    vectors: NDArray[np.float16]
+    seconds: NDArray[np.float32]
+
+
 @dataclass
 class Encoded:
     """Vectors of a batch, in the order of its utterances.
@@ -52,11 +66,13 @@ class Encoded:
         present: (utterances,) bool.
         remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
             :data:`pipeline.corpora.failures.REASONS`. Every absent vector has one.
+        frames: one per utterance, None where absent; an empty list if they were not asked for.
     """
 
     embeddings: NDArray[np.float32]
     present: NDArray[np.bool_]
     remarks: list[tuple[int, str, str]] = field(default_factory=list)
+    frames: list[Frames | None] = field(default_factory=list)
 
 
 class EncoderConfig(Settings):
@@ -77,6 +93,10 @@ class Encoder(ABC):
     Args:
         config: an instance of the family's ``Config``.
         offline: never ask a model hub.
+        frames: keep what the vectors are pooled from, too (:class:`Frames`).
+
+    Raises:
+        BadSettings: if frames are asked for and the family has none.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -85,12 +105,17 @@ class Encoder(ABC):
     """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
+    HAS_FRAMES: ClassVar[bool] = False
+    """Whether the family can give :class:`Frames`."""
 
     history_turns: int = 0
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False) -> None:
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
+        if frames and not self.HAS_FRAMES:
+            raise BadSettings(f"encoders of the family {config.family} give one vector per utterance and no frames; choose a neural one, or --level utterance")
         self.config = config
         self.offline = offline
+        self.frames = frames
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine path.
@@ -106,13 +131,45 @@ class Encoder(ABC):
     def provenance(self) -> dict[str, Any]:
         """For the shards' metadata: ``encoder, revision, layer, pooling, sample_rate_hz, licence, training_data_overlap``, and more where useful."""
 
+    def rule_provenance(self, *, pooling: str, sample_rate_hz: int | None = None, **more: Any) -> dict[str, Any]:
+        """:meth:`provenance` of an encoder that is a fixed rule of this package, without a checkpoint.
+
+        Args:
+            pooling: in words.
+            sample_rate_hz: of the sound it reads; None for another modality.
+            more: further keys, or other values of the usual ones.
+        """
+        return {
+            "encoder": self.config.family,
+            "revision": f"version {self.VERSION}",
+            "layer": None,
+            "pooling": pooling,
+            "sample_rate_hz": sample_rate_hz,
+            "licence": "Apache-2.0",
+            "training_data_overlap": "none: nothing is fitted",
+            **more,
+        }
+
     @property
     @abstractmethod
     def dim(self) -> int:
         """Length of the vectors; known after :meth:`load`."""
 
+    @property
+    def frame_dim(self) -> int:
+        """Length of a frame's vector; known after :meth:`load`."""
+        return self.dim
+
     def planned_dim(self) -> int | None:
         """:attr:`dim` where it is known before :meth:`load` (for dry runs), else None."""
+        return None
+
+    def missing(self) -> str | None:
+        """The command that fetches or installs what :meth:`load` needs and this machine lacks; None if nothing is missing. Never asks a hub.
+
+        Raises:
+            BadSettings: if what is here is refused.
+        """
         return None
 
     @abstractmethod

@@ -32,3 +32,31 @@ def mean_of_layers(hidden_BTD: Sequence[Tensor]) -> Tensor:
     for layer in hidden_BTD[1:]:
         total = total + layer.float()
     return total / len(hidden_BTD)
+
+
+def weighted_layers(hidden_BTD: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Sum over K layers, each times its share of the weights, in float32.
+
+    Args:
+        hidden_BTD: K tensors of one shape.
+        weights: K numbers, at least 0 and not all 0; their sum counts as one.
+    """
+    weighted = [(layer, weight / sum(weights)) for layer, weight in zip(hidden_BTD, weights, strict=True) if weight]
+    first, share = weighted[0]
+    total = first.float() * share
+    for layer, share in weighted[1:]:
+        total.add_(layer.float(), alpha=share)
+    return total
+
+
+def masked_variance(hidden_BTD: Tensor, mask_BT: Tensor, mean_BD: Tensor) -> Tensor:
+    """Mean squared distance from the mean, over the tokens where the mask is True, in float32.
+
+    Args:
+        hidden_BTD, mask_BT: as for :func:`masked_mean`.
+        mean_BD: what that gave.
+
+    Returns:
+        [B, D] float32; zeros where the mask of a row is True once or never.
+    """
+    return masked_mean((hidden_BTD.float() - mean_BD.unsqueeze(1)).square(), mask_BT)

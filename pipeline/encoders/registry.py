@@ -9,7 +9,7 @@ from pipeline.layout import MODALITIES
 from pipeline.params import Params
 
 
-def build(params: Params, modality: str, name: str, *, offline: bool = False) -> Encoder:
+def build(params: Params, modality: str, name: str, *, offline: bool = False, frames: bool = False) -> Encoder:
     """The encoder with the settings of ``encoders.<modality>.<name>``; nothing is loaded yet.
 
     Args:
@@ -17,6 +17,7 @@ def build(params: Params, modality: str, name: str, *, offline: bool = False) ->
         modality: ``text``, ``audio`` or ``visual``.
         name: of the block.
         offline: never ask a model hub.
+        frames: keep what the vectors are pooled from, too.
 
     Raises:
         BadSettings: if there is no such modality, block or family, naming the nearest, or the block's keys are wrong.
@@ -31,7 +32,7 @@ def build(params: Params, modality: str, name: str, *, offline: bool = False) ->
     if not isinstance(block, dict) or not isinstance(block.get("family"), str):
         raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(plugins.names(package))}")
     encoder = plugins.load(package, block["family"], Encoder)  # type: ignore[type-abstract]
-    return encoder(params.fill(f"encoders.{modality}.{name}", encoder.Config), offline=offline)
+    return encoder(params.fill(f"encoders.{modality}.{name}", encoder.Config), offline=offline, frames=frames)
 
 
 def names(params: Params, modality: str) -> list[str]:

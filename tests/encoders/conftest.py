@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline.encoders.audio.acoustic import Acoustic, AcousticConfig
+from pipeline.encoders.audio.functionals import Functionals, FunctionalsConfig
+from pipeline.encoders.audio.spectrogram import Spectrogram, SpectrogramConfig
+from pipeline.encoders.audio.waveform import Waveform, WaveformConfig
 from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoder, UtteranceInput
 from pipeline.encoders.text.ngrams import Ngrams, NgramsConfig
 from pipeline.encoders.text.transformer import Transformer, TransformerConfig
 from pipeline.encoders.visual.gradients import Gradients, GradientsConfig
+from pipeline.encoders.visual.image_tower import ImageTower, ImageTowerConfig
+from pipeline.encoders.visual.sface import Sface, SfaceConfig
 
 TEXTS = (
     "I'm fine.",
@@ -26,7 +31,7 @@ TEXTS = (
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a checkpoint of a type: bert (words), roberta (bytes), gpt2 (no padding token), bart (encoder-decoder)."""
+    """Gives the folder of a text checkpoint of a type: bert (words), roberta (bytes), gpt2 (no padding token), bart (encoder-decoder), …"""
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
@@ -39,27 +44,40 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 def _save(kind: str, folder: Path) -> Path:
     import torch
-    from transformers import BartConfig, BartModel, BertConfig, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
+    import transformers
 
     torch.manual_seed(5)
-    tokenizer = _word_tokenizer() if kind == "bert" else _byte_tokenizer(with_padding=kind != "gpt2", ends=kind != "gpt2")
+    tokenizer = (
+        _word_tokenizer() if kind in ("bert", "distilbert") else _byte_tokenizer(with_padding=kind != "gpt2", ends=kind != "gpt2", ending=kind != "llama")
+    )
     tokenizer.save_pretrained(folder)
-    size = len(tokenizer)
+    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     # Weights ten times as large as usual: with 0.02 attention would be nearly even, and a forgotten mask would hardly show.
-    both: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.2}
-    if kind == "bert":
-        model = BertModel(BertConfig(vocab_size=size, max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id, **both))
-    elif kind == "roberta":
-        model = RobertaModel(RobertaConfig(vocab_size=size, max_position_embeddings=130, pad_token_id=tokenizer.pad_token_id, type_vocab_size=1, **both))
-    elif kind == "gpt2":
-        model = GPT2Model(GPT2Config(vocab_size=size, n_positions=128, n_embd=32, n_layer=5, n_head=2, initializer_range=0.2, bos_token_id=0, eos_token_id=0))
-    else:
-        model = BartModel(
-            BartConfig(
-                vocab_size=size, max_position_embeddings=128, d_model=32, encoder_layers=5, decoder_layers=1, encoder_attention_heads=2,
-                decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, init_std=0.2, pad_token_id=tokenizer.pad_token_id,
-            )
-        )  # fmt: skip
+    wide = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.2}
+    narrow = {"n_embd": 32, "n_layer": 5, "n_head": 2, "initializer_range": 0.2}
+    distilled = {"dim": 32, "n_layers": 5, "n_heads": 2, "hidden_dim": 64, "initializer_range": 0.2}
+    relative = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "type_vocab_size": 0}
+    types: dict[str, tuple[str, dict[str, Any]]] = {
+        "bert": ("Bert", {**common, **wide, "max_position_embeddings": 64}),
+        "roberta": ("Roberta", {**common, **wide, "max_position_embeddings": 130, "type_vocab_size": 1}),
+        "xlm-roberta": ("XLMRoberta", {**common, **wide, "max_position_embeddings": 130, "type_vocab_size": 1}),
+        "electra": ("Electra", {**common, **wide, "max_position_embeddings": 128, "embedding_size": 16}),
+        "mpnet": ("MPNet", {**common, **wide, "max_position_embeddings": 130}),
+        "deberta-v2": ("DebertaV2", {**common, **wide, **relative, "max_position_embeddings": 128, "norm_rel_ebd": "layer_norm", "share_att_key": True}),
+        "llama": ("Llama", {**common, **wide, "max_position_embeddings": 128, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 2}),
+        "distilbert": ("DistilBert", {**common, **distilled, "max_position_embeddings": 64}),
+        "gpt2": ("GPT2", {**narrow, "vocab_size": len(tokenizer), "n_positions": 128, "bos_token_id": 0, "eos_token_id": 0}),
+        "bart": (
+            "Bart",
+            {
+                **common, "max_position_embeddings": 128, "d_model": 32, "encoder_layers": 5, "decoder_layers": 1, "encoder_attention_heads": 2,
+                "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.2,
+            },
+        ),
+        "t5": ("T5", {**common, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 5, "num_decoder_layers": 1, "num_heads": 2, "decoder_start_token_id": 1}),
+    }  # fmt: skip
+    name, settings = types[kind]
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
     model.save_pretrained(folder)
     return folder
 
@@ -78,7 +96,8 @@ def _word_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names)
 
 
-def _byte_tokenizer(*, with_padding: bool, ends: bool) -> Any:
+def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> Any:
+    """Special tokens at both ends, or (``ending`` False) at the beginning alone, or (``ends`` False) at none."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -88,8 +107,10 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool) -> Any:
     special = ["<s>", "<pad>", "</s>"]
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     made.train_from_iterator(TEXTS, trainer)
-    if ends:
+    if ends and ending:
         made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False)
+    elif ends:
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     names = (
         {"bos_token": "<s>", "eos_token": "</s>"}
         | ({"cls_token": "<s>", "sep_token": "</s>"} if ends else {})
@@ -100,18 +121,298 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool) -> Any:
 
 @pytest.fixture(scope="session")
 def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transformer]:
-    """Makes a loaded transformer of a type; further settings by name."""
+    """Makes a loaded transformer of a type; ``device``, ``frames`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)  # two threads on models this small only wait for each other
 
-    def make(kind: str, **settings: Any) -> Transformer:
-        given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Transformer(TransformerConfig(family="transformer", repo=str(tiny_checkpoint(kind)), **given))
-        encoder.load("cpu")
+    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Transformer:
+        given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 1000, "licence": "none", "training_data_overlap": "none", **settings}
+        encoder = Transformer(TransformerConfig(family="transformer", repo=str(tiny_checkpoint(kind)), **given), frames=frames)
+        encoder.load(device)
         return encoder
 
     return make
+
+
+_LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+_DATA2VEC = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 11, "num_feat_extract_layers": 7}
+# Of those that read the waveform: transformers' class, settings of its configuration, do_normalize of the preprocessor, attention.
+WAVEFORM_KINDS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
+    "wav2vec2 base": ("Wav2Vec2", {"feat_extract_norm": "group"}, True, "sdpa"),
+    "wav2vec2 base with bias": ("Wav2Vec2", {"feat_extract_norm": "group", "conv_bias": True}, False, "sdpa"),
+    "wav2vec2 large": ("Wav2Vec2", _LARGE, True, "sdpa"),
+    "hubert base": ("Hubert", {"feat_extract_norm": "group"}, True, "sdpa"),
+    "hubert large": ("Hubert", _LARGE, True, "sdpa"),
+    "hubert with batch norm": ("Hubert", {"feat_extract_norm": "layer", "conv_pos_batch_norm": True}, True, "sdpa"),
+    "wavlm base": ("WavLM", {"feat_extract_norm": "group"}, False, "eager"),
+    "wavlm large": ("WavLM", _LARGE, True, "eager"),
+    "data2vec": ("Data2VecAudio", _DATA2VEC, True, "sdpa"),
+}
+
+
+@pytest.fixture(scope="session")
+def waveform_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the folder of a checkpoint of a kind that reads the waveform; further settings of its configuration by name."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str, **settings: Any) -> Path:
+        key = f"{kind} {sorted(settings.items())}"
+        if key not in made:
+            made[key] = _save_waveform(kind, settings, tmp_path_factory.mktemp("waveform"))
+        return made[key]
+
+    return folder
+
+
+def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(11)
+    name, own, normalise, _ = WAVEFORM_KINDS[kind]
+    # The convolutions have their real kernels and strides. Weights of linear layers are ten times as large as usual, as above.
+    size = {
+        "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48, "initializer_range": 0.2, "conv_dim": [16] * 7,
+        "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4, "vocab_size": 8,
+    }  # fmt: skip
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**{**size, **own, **settings}))
+    with torch.no_grad():
+        for module in model.modules():
+            # Norms as they are made do nothing but normalise: a mistake in scale or shift, or in a running mean, would not show.
+            if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.BatchNorm1d) and module.weight is not None:
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.running_mean.uniform_(-0.5, 0.5)
+                module.running_var.uniform_(0.5, 1.5)
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform]:
+    """Makes a loaded encoder of a kind; ``device``, ``frames``, ``checkpoint`` (settings of its configuration) and further settings by name."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def make(kind: str, *, device: str = "cpu", frames: bool = False, checkpoint: dict[str, Any] | None = None, **settings: Any) -> Waveform:
+        given = {
+            "repo": str(waveform_checkpoint(kind, **(checkpoint or {}))), "attention": WAVEFORM_KINDS[kind][3], "pooling": "mean", "window_seconds": 30,
+            "overlap_seconds": 2, "minimum_seconds": 0.1, "samples_per_batch": 160_000, "licence": "none", "training_data_overlap": "none", **settings,
+        }  # fmt: skip
+        encoder = Waveform(WaveformConfig(family="waveform", **given), frames=frames)
+        encoder.load(device)
+        return encoder
+
+    return make
+
+
+# Of those that read a spectrogram: transformers' class, settings of the model, settings of its feature extractor. Whisper's input is one second here.
+_WHISPER = {
+    "d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 50, "vocab_size": 60, "init_std": 0.2, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2, "decoder_start_token_id": 1,
+}  # fmt: skip
+_AST = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "num_mel_bins": 48, "max_length": 128,
+    "initializer_range": 0.2,
+}  # fmt: skip
+SPECTROGRAM_KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "whisper": ("WhisperModel", _WHISPER, {"feature_size": 16, "chunk_length": 1}),
+    "whisper for transcription": ("WhisperForConditionalGeneration", _WHISPER, {"feature_size": 16, "chunk_length": 1}),
+    "ast": ("ASTModel", _AST, {"num_mel_bins": 48, "max_length": 128}),
+    "ast classifier": ("ASTForAudioClassification", _AST, {"num_mel_bins": 48, "max_length": 128}),
+}
+
+
+@pytest.fixture(scope="session")
+def spectrogram_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a checkpoint of a kind that reads a spectrogram."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = _save_spectrogram(kind, tmp_path_factory.mktemp("spectrogram"))
+        return made[kind]
+
+    return folder
+
+
+def _save_spectrogram(kind: str, folder: Path) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    name, settings, of_extractor = SPECTROGRAM_KINDS[kind]
+    family = "Whisper" if name.startswith("Whisper") else "AST"
+    model = getattr(transformers, name)(getattr(transformers, f"{family}Config")(**settings))
+    with torch.no_grad():
+        for weight in model.parameters():  # positions, tokens and norms begin as zeros and ones, which would hide a mistake with them
+            weight.add_(0.05 * torch.randn(weight.shape))
+    model.save_pretrained(folder)
+    getattr(transformers, f"{family}FeatureExtractor")(**of_extractor).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., Spectrogram]:
+    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``frames`` and further settings by name."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Spectrogram:
+        given = {"pooling": "mean", "overlap_seconds": 0.2, "windows_per_batch": 3, "licence": "none", "training_data_overlap": "none", **settings}
+        encoder = Spectrogram(SpectrogramConfig(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), frames=frames)
+        encoder.load(device)
+        return encoder
+
+    return make
+
+
+# Image towers: transformers' class, settings of the model, class and settings of the image processor. Their pictures have 32 pixels, 4 x 4 patches.
+_IMAGE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+_DINOV2 = {key: value for key, value in _IMAGE.items() if key != "intermediate_size"} | {"initializer_range": 0.2}
+_TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50, "max_position_embeddings": 16}
+_ENDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+_SQUARE = {"size": {"height": 32, "width": 32}}
+_CROPPED = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
+IMAGE_KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "vit": ("ViTModel", {**_IMAGE, "initializer_range": 0.2}, "ViTImageProcessor", _SQUARE),
+    "vit classifier": ("ViTForImageClassification", {**_IMAGE, "initializer_range": 0.2, "num_labels": 7}, "ViTImageProcessor", _SQUARE),
+    "deit": ("DeiTModel", {**_IMAGE, "initializer_range": 0.2}, "DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": 32}),
+    "beit": ("BeitModel", {**_IMAGE, "initializer_range": 0.2, "use_relative_position_bias": True}, "BeitImageProcessor", _SQUARE),
+    "dinov2": ("Dinov2Model", {**_DINOV2, "image_size": 64}, "BitImageProcessor", _CROPPED),
+    "dinov2 with registers": ("Dinov2WithRegistersModel", {**_DINOV2, "num_register_tokens": 3}, "BitImageProcessor", _CROPPED),
+    "clip": (
+        "CLIPModel",
+        {
+            "vision_config": {**_IMAGE, "projection_dim": 24, "initializer_factor": 4.0},
+            "text_config": {**_TEXT, **_ENDS, "projection_dim": 24},
+            "projection_dim": 24,
+        },
+        "CLIPImageProcessor",
+        {**_CROPPED, "size": {"shortest_edge": 32}},
+    ),
+    "siglip": ("SiglipModel", {"vision_config": _IMAGE, "text_config": {**_TEXT, **_ENDS}}, "SiglipImageProcessor", _SQUARE),
+}
+
+
+@pytest.fixture(scope="session")
+def image_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a checkpoint of an image tower of a kind."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = _save_image(kind, tmp_path_factory.mktemp("image"))
+        return made[kind]
+
+    return folder
+
+
+def _save_image(kind: str, folder: Path) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(13)
+    name, settings, processor, of_processor = IMAGE_KINDS[kind]
+    configuration = getattr(transformers, name).config_class(**settings)
+    model = getattr(transformers, name)(configuration)
+    with torch.no_grad():
+        for weight in model.parameters():  # class tokens, registers and norms begin as zeros and ones, which would hide a mistake with them
+            weight.add_(0.05 * torch.randn(weight.shape))
+    model.save_pretrained(folder)
+    getattr(transformers, processor)(**of_processor).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageTower]:
+    """Makes a loaded image tower of a kind; ``device``, ``frames`` and further settings by name."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> ImageTower:
+        given = {
+            "repo": str(image_checkpoint(kind)), "frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "images_per_batch": 4,
+            "licence": "none", "training_data_overlap": "none", **settings,
+        }  # fmt: skip
+        encoder = ImageTower(ImageTowerConfig(family="image_tower", **given), frames=frames)
+        encoder.load(device)
+        return encoder
+
+    return make
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A field of a protobuf message: a number, or bytes with their length before them."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value & 127 | 128]) + _varint(value >> 7) if value > 127 else bytes([value])
+
+
+def _sface_like(weights: np.ndarray) -> bytes:
+    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, times (numbers, 48) weights.
+
+    Numbers of the fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    """
+
+    def attribute(name: str, *values: int) -> bytes:  # AttributeProto: name 1, i 3, ints 8, type 20 (INT 2, INTS 7)
+        numbers = [_field(3, values[0]), _field(20, 2)] if len(values) == 1 else [*(_field(8, value) for value in values), _field(20, 7)]
+        return _field(5, _field(1, name) + b"".join(numbers))
+
+    def node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:  # NodeProto: input 1, output 2, name 3, op_type 4, attribute 5
+        names = b"".join(_field(1, name) for name in inputs)
+        return _field(1, names + _field(2, output) + _field(3, output) + _field(4, kind) + b"".join(attributes))
+
+    def about(name: str, *shape: int) -> bytes:  # ValueInfoProto: name 1, type 2 → tensor_type 1 → elem_type 1 (FLOAT 1), shape 2 → dim 1 → dim_value 1
+        dims = b"".join(_field(1, _field(1, size)) for size in shape)
+        return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
+
+    # TensorProto: dims 1, data_type 2 (FLOAT 1), name 8, raw_data 9
+    tensor = b"".join(_field(1, size) for size in weights.shape) + _field(2, 1) + _field(8, "weights") + _field(9, weights.astype("<f4").tobytes())
+    graph = (
+        node("AveragePool", ["data"], "means", attribute("kernel_shape", 28, 28), attribute("strides", 28, 28))
+        + node("Flatten", ["means"], "flat", attribute("axis", 1))
+        + node("Gemm", ["flat", "weights"], "fc1", attribute("transB", 1))
+        + _field(2, "tiny")
+        + _field(5, tensor)
+        + _field(11, about("data", 1, 3, 112, 112))
+        + _field(12, about("fc1", 1, weights.shape[0]))
+    )
+    return _field(1, 7) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 11))  # ModelProto: ir_version 1, graph 7, opset_import 8
+
+
+@pytest.fixture(scope="session")
+def sface_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``tiny.onnx``, a model with SFace's input and output, and ``weights.npy``, (128, 48)."""
+    folder = tmp_path_factory.mktemp("sface")
+    weights = np.random.default_rng(17).normal(size=(128, 48)).astype(np.float32)
+    (folder / "tiny.onnx").write_bytes(_sface_like(weights))
+    np.save(folder / "weights.npy", weights)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sface(sface_folder: Path) -> Sface:
+    return _loaded(
+        Sface(
+            SfaceConfig(
+                family="sface", repo=str(sface_folder), filename="tiny.onnx", eye_distance_share=0.32, eye_height_share=0.42, pooling="mean",
+                confidence_temperature=0.1, licence="none", training_data_overlap="none",
+            )
+        )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -142,13 +443,63 @@ def _loaded(encoder: Any) -> Any:
     return encoder
 
 
-@pytest.fixture(params=["ngrams", "acoustic", "gradients", "bert", "roberta", "roberta with history"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
-    """One encoder of every family, loaded."""
-    if request.param in ("ngrams", "acoustic", "gradients"):
-        return request.getfixturevalue(request.param)
-    make = request.getfixturevalue("transformer")
-    return make("bert") if request.param == "bert" else make("roberta", history_turns=2, speaker_names=True) if "history" in request.param else make("roberta")
+@pytest.fixture
+def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets items of any lengths share a batch: with the usual limit a handful of them would hardly be padded, and a forgotten mask not show."""
+    monkeypatch.setattr("pipeline.encoders.batching.MAX_PADDING_SHARE", 1.0)
+
+
+@pytest.fixture(scope="session")
+def functionals() -> Functionals:
+    pytest.importorskip("opensmile", reason="openSMILE is not installed: its licence forbids commercial products")
+    return _loaded(Functionals(FunctionalsConfig(family="functionals", feature_set="eGeMAPSv02", minimum_seconds=0.1)))
+
+
+WITHOUT_NETWORK = ("ngrams", "acoustic", "functionals", "gradients", "sface")
+# Test id: the fixture that makes a loaded encoder of the family, the type of its tiny checkpoint, settings. They run on the GPU, too.
+NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("transformer", "bert", {}),
+    "roberta": ("transformer", "roberta", {}),
+    "roberta with history": ("transformer", "roberta", {"history_turns": 2, "speaker_names": True}),
+    "xlm-roberta": ("transformer", "xlm-roberta", {}),
+    "electra": ("transformer", "electra", {}),
+    "mpnet": ("transformer", "mpnet", {"attention": "eager"}),
+    "distilbert": ("transformer", "distilbert", {}),
+    "deberta-v2": ("transformer", "deberta-v2", {"attention": "eager"}),
+    "gpt2": ("transformer", "gpt2", {}),
+    "bart": ("transformer", "bart", {}),
+    "t5": ("transformer", "t5", {"attention": "eager"}),
+    "wav2vec2 base": ("waveform", "wav2vec2 base", {}),
+    "hubert large in windows": ("waveform", "hubert large", {"pooling": "mean_std", "window_seconds": 1, "overlap_seconds": 0.2}),
+    "wavlm base, weighted layers": ("waveform", "wavlm base", {"layer_weights": [1, 0, 2, 1]}),
+    "data2vec": ("waveform", "data2vec", {"layer": 2}),
+    "whisper": ("spectrogram", "whisper", {"pooling": "mean_std"}),
+    "ast": ("spectrogram", "ast", {}),
+    "ast with special tokens": ("spectrogram", "ast", {"pooling": "cls_and_distillation"}),
+    "vit": ("image_tower", "vit", {"frame_vector": "first", "pooling": "mean_std"}),
+    "facial expression vit": ("image_tower", "vit classifier", {"layer": 2}),
+    "deit": ("image_tower", "deit", {}),
+    "beit": ("image_tower", "beit", {}),
+    "dinov2": ("image_tower", "dinov2", {"frame_vector": "pooler"}),
+    "dinov2 with registers": ("image_tower", "dinov2 with registers", {"pooling": "confidence"}),
+    "clip": ("image_tower", "clip", {"frame_vector": "projection"}),
+    "siglip": ("image_tower", "siglip", {"frame_vector": "pooler"}),
+}
+
+
+@pytest.fixture(
+    params=[
+        *(pytest.param((name, "cpu"), id=name) for name in (*WITHOUT_NETWORK, *NEURAL)),
+        *(pytest.param((name, "cuda:0"), id=f"{name} on the GPU", marks=pytest.mark.needs_cuda) for name in NEURAL),
+    ]
+)
+def encoder(request: pytest.FixtureRequest, much_padding: None) -> Encoder:
+    """One encoder of every family, loaded; its batches may be all padding."""
+    name, device = request.param
+    if name in WITHOUT_NETWORK:
+        return request.getfixturevalue(name)
+    maker, kind, settings = NEURAL[name]
+    return request.getfixturevalue(maker)(kind, device=device, **settings)
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +530,8 @@ def utterances(voice: Callable[..., np.ndarray]) -> Sequence[UtteranceInput]:
             history=tuple((("Ross", "Monica")[turn % 2], TEXTS[turn]) for turn in range(max(0, number - 2), number)),
             waveform=waveform,
             faces=None if count is None else rng.integers(0, 256, (count, 40, 40, 3), dtype=np.uint8),
+            face_seconds=None if count is None else (np.arange(count, dtype=np.float32) + 0.5) / 8,
+            face_scores=None if count is None else np.linspace(0.6, 0.9, count, dtype=np.float32),
         )
         for number, (text, waveform, count) in enumerate(zip(TEXTS, waveforms, frames, strict=True))
     ]

@@ -1,3 +1,6 @@
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -58,3 +61,27 @@ def test_one_by_one_keeps_remarks_of_present_and_absent_vectors() -> None:
     encoded = one_by_one([UtteranceInput(utterance_id=text, text=text) for text in ("abc", "", "a")], 2, encode_one)
     assert encoded.embeddings.tolist() == [[3, 3], [0, 0], [1, 1]]
     assert encoded.remarks == [(1, "no_text", "empty"), (2, "padded", "short")]
+
+
+@pytest.mark.parametrize("budget", [256, 1024, 65_536])
+def test_padding_stays_within_the_limit_whatever_the_budget(budget: int) -> None:
+    lengths = np.random.default_rng(2).geometric(0.07, size=4000)
+    batches = by_length(lengths, budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(4000))
+    shares = [padding_share(lengths[batch], [np.arange(len(batch))]) for batch in batches]
+    assert 0 < max(shares) <= 0.04 + 1e-12
+
+
+def test_a_batch_is_closed_just_before_the_limit() -> None:
+    # 10 + 9 + 9: padding of 1 in 20, then 2 in 30
+    assert [batch.tolist() for batch in by_length([10, 9, 9], 100, max_padding=0.05)] == [[0, 1], [2]]
+    assert [batch.tolist() for batch in by_length([10, 9, 9], 100, max_padding=0.07)] == [[0, 1, 2]]
+    assert [batch.tolist() for batch in by_length([10, 9, 9], 100, max_padding=0.0)] == [[0], [1, 2]]
+
+
+def test_padding_of_real_transcripts_is_below_five_percent(real_data: Path) -> None:
+    with (real_data / "meld" / "dev_sent_emo.csv").open(encoding="utf-8", newline="") as file:
+        lengths = [len(row["Utterance"].split()) + 2 for row in csv.DictReader(file)]
+    assert len(lengths) == 1109
+    for budget in (1024, 65_536):
+        assert padding_share(lengths, by_length(lengths, budget)) < 0.05

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from pipeline.corpora.failures import REASONS
 from pipeline.encoders.base import Encoder, UtteranceInput
+from pipeline.errors import BadSettings
 
 PROVENANCE = {"encoder", "revision", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap"}
 
@@ -87,8 +89,35 @@ def test_different_utterances_get_different_vectors(encoder: Encoder, utterances
 
 def test_the_same_input_gives_the_same_bytes(encoder: Encoder, utterances: Sequence[UtteranceInput]) -> None:
     again = type(encoder)(encoder.config, offline=True)
-    again.load("cpu")
+    again.load(getattr(encoder, "device", "cpu"))
     assert encoder.encode(utterances).embeddings.tobytes() == again.encode(utterances).embeddings.tobytes()
+
+
+def test_frames_are_float16_without_padding_and_the_same_alone_and_in_a_batch(encoder: Encoder, utterances: Sequence[UtteranceInput]) -> None:
+    if not encoder.HAS_FRAMES:
+        with pytest.raises(BadSettings, match="give one vector per utterance and no frames"):
+            type(encoder)(encoder.config, frames=True)
+        return
+    with_frames = type(encoder)(encoder.config, offline=True, frames=True)
+    with_frames.load(getattr(encoder, "device", "cpu"))
+    encoded = with_frames.encode(utterances)
+    np.testing.assert_allclose(encoded.embeddings, encoder.encode(utterances).embeddings, atol=2e-5)
+    assert [frames is not None for frames in encoded.frames] == encoded.present.tolist()
+    for utterance, frames in zip(utterances, encoded.frames, strict=True):
+        [alone] = with_frames.encode([utterance]).frames
+        if frames is None:
+            assert alone is None
+            continue
+        assert (frames.vectors.dtype, frames.seconds.dtype) == (np.float16, np.float32)
+        assert frames.vectors.shape == (len(frames.vectors), with_frames.frame_dim)
+        assert len(frames.vectors) > 0
+        assert len(frames.seconds) in (0, len(frames.vectors))
+        assert alone is not None
+        assert alone.vectors.shape == frames.vectors.shape
+        np.testing.assert_array_equal(alone.seconds, frames.seconds)
+        wide = alone.vectors.astype(np.float32), frames.vectors.astype(np.float32)
+        assert (_cosines(*wide) >= 0.9999).all()
+    assert encoder.encode(utterances).frames == []
 
 
 def test_nothing_heavy_is_imported_before_load(tiny_checkpoint) -> None:
@@ -97,7 +126,7 @@ import sys
 from pipeline.encoders.registry import build, names
 from pipeline.params import Params
 params = Params.load()
-params.tree["encoders"]["text"]["minilm"]["repo"] = {str(tiny_checkpoint("bert"))!r}
+params.tree["encoders"]["text"]["minilm"].update(repo={str(tiny_checkpoint("bert"))!r}, max_tokens=64, dim=None)
 for modality, wanted in (("text", ("ngrams", "minilm")), ("audio", ("acoustic",)), ("visual", ("gradients",))):
     for name in wanted:
         encoder = build(params, modality, name, offline=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.encoders.audio.sound import BEYOND_ANY_SCALE, HALF_A_STEP
 from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, Encoder, EncoderConfig, UtteranceInput
 from pipeline.encoders.batching import one_by_one
 
@@ -27,8 +28,6 @@ Frames = NDArray[np.float64]
 
 MFCC = 20
 MEL_BANDS = 40
-HALF_A_STEP = 0.5 / 32768  # of 16-bit sound: what is quieter everywhere is digital silence
-BEYOND_ANY_SCALE = 1e6  # full scale is 1; squares of much larger samples would leave float32
 FLOOR_DB = -100.0
 REFERENCE_HZ = 27.5  # the A four octaves under 440 Hz; eGeMAPS counts semitones from it, too
 
@@ -145,16 +144,7 @@ class Acoustic(Encoder):
     config: AcousticConfig
 
     def provenance(self) -> dict[str, Any]:
-        return {
-            "encoder": "acoustic",
-            "revision": f"version {self.VERSION}",
-            "layer": None,
-            "pooling": "statistics over frames",
-            "sample_rate_hz": SAMPLE_RATE_HZ,
-            "licence": "Apache-2.0",
-            "training_data_overlap": "none: nothing is fitted",
-            "feature_names": list(FEATURE_NAMES),
-        }
+        return self.rule_provenance(pooling="statistics over frames", sample_rate_hz=SAMPLE_RATE_HZ, feature_names=list(FEATURE_NAMES))
 
     @property
     def dim(self) -> int:

@@ -59,15 +59,7 @@ class Ngrams(Encoder):
     config: NgramsConfig
 
     def provenance(self) -> dict[str, Any]:
-        return {
-            "encoder": "ngrams",
-            "revision": f"version {self.VERSION}",
-            "layer": None,
-            "pooling": "sum of signed hashes, L2",
-            "sample_rate_hz": None,
-            "licence": "Apache-2.0",
-            "training_data_overlap": "none: nothing is fitted",
-        }
+        return self.rule_provenance(pooling="sum of signed hashes, L2")
 
     @property
     def dim(self) -> int:

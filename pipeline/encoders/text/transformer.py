@@ -1,237 +1,283 @@
 """Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier turns.
 
-Legend: B utterances, T tokens (padded), D features.
+Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one behind the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, UtteranceInput
-from pipeline.encoders.batching import by_length, scatter
-from pipeline.encoders.checkpoint import Checkpoint
+from pipeline.encoders.base import Encoded, EncoderConfig, Frames, UtteranceInput
+from pipeline.encoders.batching import scatter
+from pipeline.encoders.forward import in_batches
+from pipeline.encoders.neural import NeuralConfig, NeuralEncoder, check_layer
 from pipeline.errors import BadSettings
 
+if TYPE_CHECKING:
+    import torch
+
 LAST_LAYERS = 4
+_LAYERS = ("encoder_layers", "num_hidden_layers", "n_layers", "n_layer", "num_layers")  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
+_WIDTH = ("hidden_size", "d_model", "dim", "n_embd")
+# What only models of pictures or sound have; some of them have a vocabulary, too, for the text that they give.
+_OTHER_MODALITY = ("vision_config", "audio_config", "image_size", "patch_size", "num_mel_bins", "conv_stride", "feat_extract_norm")
+_NO_LIMIT = 1_000_000  # tokens; tokenizers without a limit say 1e30
+_FLOAT16_MAX = 65_504.0
 
 
-class TransformerConfig(EncoderConfig):
+class TransformerConfig(NeuralConfig):
     """Settings of a transformer.
 
     Attributes:
-        repo: a folder with the model's files, or its name on the hub.
-        revision: the hub's commit, 40 hex digits; not used for a folder.
         pooling: ``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens;
             ``mean_last4`` the mean over tokens of the mean of four layers, ``layer`` and the three before it.
-        layer: which layer's output; -1 is the last, 0 the embeddings before the first.
         max_tokens: the most tokens the model is given, special ones included; the rest is cut and recorded.
         tokens_per_batch: the most tokens in a batch, padding included; it changes speed and memory, not the vectors.
-        dtype: of the model's arithmetic; pooling is in float32.
-        attention: transformers' name of the implementation; ``eager`` for the few models that lack ``sdpa``.
         history_turns: earlier turns of the dialogue that stand before the utterance.
         speaker_names: put ``name: `` before the utterance and before each earlier turn.
-        licence, training_data_overlap: words for the shards' metadata: the weights' licence, and whether the model has
-            seen the corpora.
     """
 
-    repo: str
-    revision: str = ""
     pooling: Literal["first", "mean", "mean_last4"]
-    layer: int = -1
     max_tokens: int = Field(ge=4)
-    tokens_per_batch: int = Field(ge=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     history_turns: int = Field(default=0, ge=0)
     speaker_names: bool = False
-    licence: str
-    training_data_overlap: str
 
 
-@dataclass(frozen=True)
-class TokenisedText:
-    """One utterance as the model sees it.
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Utterances as the model sees them, one behind the other.
+
+        <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
+        └ start                      └ own_begin                 └ own_end, both counted from start
 
     Attributes:
-        ids: (tokens,) int64, special tokens included.
-        types: (tokens,) int64, the tokenizer's ``token_type_ids``; zeros if it has none.
-        pooled: (tokens,) bool, the tokens that the mean is taken over; at least one is True.
-        cut: tokens of the utterance itself that were left out.
-        kept: tokens of the utterance itself that were not.
+        ids: (N,) int64, special tokens included.
+        types: (N,) int64, the tokenizer's ``token_type_ids``.
+        lengths: (B,) int64, tokens of each utterance; 0 for a text of which the tokenizer leaves nothing.
+        own_begin, own_end: (B,) int64, half-open range of the utterance's own tokens; all tokens where it has none but special ones.
+        cut: (B,) int64, own tokens that were left out.
     """
 
     ids: NDArray[np.int64]
     types: NDArray[np.int64]
-    pooled: NDArray[np.bool_]
-    cut: int
-    kept: int
+    lengths: NDArray[np.int64]
+    own_begin: NDArray[np.int64]
+    own_end: NDArray[np.int64]
+    cut: NDArray[np.int64]
 
 
-class Transformer(Encoder):
+class Transformer(NeuralEncoder):
     """A frozen ``AutoModel``; of an encoder-decoder, the encoder.
 
     Without context the mean is taken over all tokens, special ones included, as sentence-transformers does it; with
     earlier turns or speaker names, over the utterance's own tokens alone. Batches are padded on the right and the mask
-    goes with them.
+    goes with them. Frames are the utterance's own tokens, always without the special ones.
     """
 
     Config = TransformerConfig
     MODALITY = "text"
-    ACCELERATED = True
+    HAS_FRAMES = True
+    BUDGET_KEY = "tokens_per_batch"
+    UNIT = "tokens"
+    AUTOMATIC = {"cpu": 1024, "cuda": 65_536}  # noqa: RUF012
     config: TransformerConfig
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False) -> None:
-        super().__init__(config, offline=offline)
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
+        super().__init__(config, offline=offline, frames=frames)
         self.history_turns = self.config.history_turns
-        self._checkpoint = Checkpoint(self.config.repo, self.config.revision, offline)
+        self._with_context = self.config.history_turns > 0 or self.config.speaker_names
 
-    @cached_property
-    def _source(self) -> dict[str, str]:
-        return self._checkpoint.identity()
-
-    def identity(self) -> dict[str, Any]:
-        # `repo` may be a path of this machine, and the size of a batch changes no vector.
-        settings = self.config.model_dump(mode="json", exclude={"repo", "revision", "tokens_per_batch"})
-        return {**settings, "version": self.VERSION, "checkpoint": self._source}
-
-    def provenance(self) -> dict[str, Any]:
-        source, config = self._source, self.config
-        folder = "sha256" in source
+    def further_provenance(self) -> dict[str, Any]:
+        config = self.config
         return {
-            "encoder": f"folder with a {self._checkpoint.configuration().get('model_type', 'nameless')} model" if folder else source["repo"],
-            "revision": f"sha256:{source['sha256']}" if folder else source["revision"],
-            "layer": config.layer,
             "pooling": config.pooling,
             "sample_rate_hz": None,
-            "licence": config.licence,
-            "training_data_overlap": config.training_data_overlap,
-            "dtype": config.dtype,
             "max_tokens": config.max_tokens,
             "history_turns": config.history_turns,
             "speaker_names": config.speaker_names,
         }
 
-    @property
-    def dim(self) -> int:
-        return self._dim
-
     def planned_dim(self) -> int | None:
-        configuration = self._checkpoint.configuration()
-        return next((int(configuration[key]) for key in ("hidden_size", "d_model", "dim") if key in configuration), None)
+        return self.config.dim or _first_number(self.checkpoint.configuration(), _WIDTH)
+
+    def check_configuration(self, configuration: dict[str, Any]) -> None:
+        config, kind = self.config, configuration.get("model_type", "nameless")
+        foreign = [key for key in _OTHER_MODALITY if key in configuration]
+        if foreign or not isinstance(configuration.get("vocab_size"), int):
+            why = f"its configuration has {', '.join(foreign)}" if foreign else "its configuration has no vocab_size"
+            raise BadSettings(f"{config.repo}: a {kind} model is no text encoder ({why}); choose one such as BERT, RoBERTa or DeBERTa")
+        layers = _first_number(configuration, _LAYERS)
+        if layers is not None:
+            self._check_layer(layers)
+        positions = configuration.get("max_position_embeddings")
+        if isinstance(positions, int) and 0 < positions < config.max_tokens:
+            raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, the model takes at most {positions}")
+        width = _first_number(configuration, _WIDTH)
+        if config.dim is not None and width is not None:
+            self.check_dim(width)
+
+    def _check_layer(self, layers: int) -> int:
+        config = self.config
+        return check_layer(f"{config.repo}, pooling {config.pooling}", config.layer, layers, LAST_LAYERS - 1 if config.pooling == "mean_last4" else 0)
 
     def load(self, device: str) -> None:
-        import torch
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is drawn also where there is no terminal
-        folder = self._checkpoint.fetch()
-        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        folder = self.checkpoint.fetch()
+        self.check_configuration(self.checkpoint.configuration())
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-            model = AutoModel.from_pretrained(
-                folder, use_safetensors=True, dtype=getattr(torch, self.config.dtype), attn_implementation=self.config.attention, **safe
-            )
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (ValueError, OSError, KeyError, ImportError) as error:
-            raise BadSettings(f"{self.config.repo}: transformers cannot load it: {error}") from error
+            raise BadSettings(f"{self.config.repo}: transformers cannot load its tokenizer: {error}") from error
         if not getattr(self._tokenizer, "is_fast", False):
             raise BadSettings(f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to find an utterance's tokens")
+        # Some checkpoints, MiniLM among them, come with a cut and a padding of their own.
+        self._tokenizer.backend_tokenizer.no_truncation()
+        self._tokenizer.backend_tokenizer.no_padding()
+        model = self.model_from(folder, AutoModel)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
-        self._device = device
-        self._model = model.to(device).eval()
-        self._check_settings()
-        self._dim = int(model.config.hidden_size)
+        self._model = model.to(device)
         self._pad_id = next((known for known in (model.config.pad_token_id, self._tokenizer.pad_token_id) if known is not None), 0)
         self._takes_types = "token_type_ids" in self._tokenizer.model_input_names
+        self._layers = int(model.config.num_hidden_layers)
+        self._layer = self._check_layer(self._layers)
+        self._check_length()
+        self.settle(int(model.config.hidden_size), device)
+        if self.config.pooling == "first":
+            self._check_first_token()
 
-    def _check_settings(self) -> None:
-        """Raises BadSettings for a layer, a pooling or a length that the checkpoint does not have."""
+    def _check_length(self) -> None:
+        """Raises BadSettings for a length that the model does not take."""
         config = self.config
-        layers = int(self._model.config.num_hidden_layers)
-        position = config.layer if config.layer >= 0 else layers + 1 + config.layer
-        lowest = LAST_LAYERS - 1 if config.pooling == "mean_last4" else 0
-        if not lowest <= position <= layers:
-            raise BadSettings(f"{config.repo}: layer {config.layer} with pooling {config.pooling}; valid: {lowest} to {layers}, or -1 to {lowest - layers - 1}")
-        self._layer, self._layers = position, layers
         limit = _longest_input(self._model, self._tokenizer)
         if limit is not None and config.max_tokens > limit:
             raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, the model takes at most {limit}")
-        special = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        if config.pooling == "first" and not special[0]:
-            raise BadSettings(f"{config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid: mean, mean_last4")
-        if config.max_tokens <= sum(special):
-            raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, of which {sum(special)} are special tokens")
+        special = sum(self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask)
+        if config.max_tokens <= special:
+            raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, of which {special} are special tokens")
+
+    def _check_first_token(self) -> None:
+        """Raises BadSettings if the first token is none that stands for the whole text."""
+        import torch
+
+        if not self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask[0]:
+            raise BadSettings(f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid: mean, mean_last4")
+        first = self._tokenizer.backend_tokenizer.encode("a").ids[0]
+        with torch.inference_mode():
+            ids_BT = torch.tensor([[first, first], [first, 3 if first == 2 else 2]], device=self.device)
+            one_D, other_D = self._hidden({"input_ids": ids_BT})[:, 0].float()
+        if torch.dist(one_D, other_D) < 1e-4 * one_D.norm():  # a decoder looks back only, and layer 0 nowhere
+            raise BadSettings(
+                f"{self.config.repo}: pooling first, but at layer {self.config.layer} the first token is the same whatever follows; valid: mean, mean_last4"
+            )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
-        filled = [index for index, utterance in enumerate(utterances) if utterance.text.strip()]
-        remarks = [(index, "no_text", "the transcript is empty") for index, utterance in enumerate(utterances) if not utterance.text.strip()]
-        texts = self._tokenise([utterances[index] for index in filled])
-        remarks += [
-            (index, "truncated", f"{text.cut} of {text.cut + text.kept} tokens were cut; the model is given at most {self.config.max_tokens}")
-            for index, text in zip(filled, texts, strict=True)
-            if text.cut
+        filled = [at for at, utterance in enumerate(utterances) if utterance.text.strip()]
+        tokens = self._tokenise([utterances[at] for at in filled])
+        with_tokens = np.flatnonzero(tokens.lengths)
+        places = np.array(filled, dtype=np.int64)[with_tokens]
+        left = set(places.tolist())
+        remarks = [
+            (at, "no_text", "the tokenizer leaves nothing of it" if utterance.text.strip() else "the transcript is empty")
+            for at, utterance in enumerate(utterances)
+            if at not in left
         ]
-        vectors = np.zeros((len(filled), self.dim), dtype=np.float32)
-        for batch in by_length([len(text.ids) for text in texts], self.config.tokens_per_batch):
-            vectors[batch] = self._forward([texts[at] for at in batch])
+        own = tokens.own_end - tokens.own_begin
+        remarks += [
+            (filled[at], "truncated", f"{tokens.cut[at]} of {tokens.cut[at] + own[at]} tokens were cut; the model is given at most {self.config.max_tokens}")
+            for at in np.flatnonzero(tokens.cut)
+        ]
+        vectors, frames = self._vectors(tokens)
         finite = np.isfinite(vectors).all(axis=1)
-        remarks += [(filled[at], "not_finite", f"the model's output in {self.config.dtype} is not finite") for at in np.flatnonzero(~finite)]
-        return scatter(vectors[finite], [filled[at] for at in np.flatnonzero(finite)], len(utterances), remarks)
+        if self.frames:
+            finite &= np.array([frame is not None and bool(np.isfinite(frame.vectors).all()) for frame in frames], dtype=np.bool_)
+        remarks += [(int(places[at]), "not_finite", f"the model's output in {self.config.dtype} is not finite") for at in np.flatnonzero(~finite)]
+        encoded = scatter(vectors[finite], places[finite].tolist(), len(utterances), remarks)
+        if self.frames:
+            encoded.frames = [None] * len(utterances)
+            for at in np.flatnonzero(finite):
+                encoded.frames[places[at]] = frames[at]
+        return encoded
 
-    def _forward(self, texts: Sequence[TokenisedText]) -> NDArray[np.float32]:
-        """(B, D) vectors of one batch."""
+    def _vectors(self, tokens: Tokens) -> tuple[NDArray[np.float32], list[Frames | None]]:
+        """(B, D) vectors of the utterances that have tokens, and their frames, if asked for."""
         import torch
 
         from pipeline.encoders import pooling
 
-        ids_BT, types_BT, real_BT, pooled_BT = (torch.from_numpy(array).to(self._device) for array in _pad(texts, self._pad_id))
-        inputs = {"input_ids": ids_BT, "attention_mask": real_BT.long()}
-        if self._takes_types:
-            inputs["token_type_ids"] = types_BT
-        last_alone = self._layer == self._layers and self.config.pooling != "mean_last4"
-        with torch.inference_mode():
-            output = self._model(**inputs, output_hidden_states=not last_alone)
-            if last_alone:
-                hidden_BTD = output.last_hidden_state
-            elif self.config.pooling == "mean_last4":
-                hidden_BTD = pooling.mean_of_layers(output.hidden_states[self._layer + 1 - LAST_LAYERS : self._layer + 1])
-            else:
-                hidden_BTD = output.hidden_states[self._layer]
-            vectors_BD = hidden_BTD[:, 0].float() if self.config.pooling == "first" else pooling.masked_mean(hidden_BTD, pooled_BT)
-        vectors: NDArray[np.float32] = vectors_BD.cpu().numpy()
-        return vectors
+        starts = (np.cumsum(tokens.lengths) - tokens.lengths)[tokens.lengths > 0]
+        own_begin, own_end, lengths = (array[tokens.lengths > 0] for array in (tokens.own_begin, tokens.own_end, tokens.lengths))
+        vectors = np.zeros((len(lengths), self.dim), dtype=np.float32)
+        frames: list[Frames | None] = [None] * len(lengths)
+        no_seconds = np.zeros(0, dtype=np.float32)
 
-    def _tokenise(self, utterances: Sequence[UtteranceInput]) -> list[TokenisedText]:
-        if not utterances:
-            return []
+        def prepare(batch: NDArray[np.int64]) -> dict[str, Any]:
+            place_T = np.arange(lengths[batch].max())
+            real_BT = place_T < lengths[batch, None]
+            own_BT = (place_T >= own_begin[batch, None]) & (place_T < own_end[batch, None])
+            source_BT = np.where(real_BT, starts[batch, None] + place_T, 0)
+            inputs = {
+                "input_ids": np.where(real_BT, tokens.ids[source_BT], self._pad_id),
+                # Without a mask, attention may take its quickest kernel.
+                "attention_mask": None if real_BT.all() else real_BT.astype(np.int64),
+                "pooled_BT": own_BT if self._with_context else real_BT,
+            }
+            if self._takes_types:
+                inputs["token_type_ids"] = np.where(real_BT, tokens.types[source_BT], 0)
+            if self.frames:
+                inputs["own_n"] = np.flatnonzero(own_BT)
+            return inputs
+
+        def compute(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+            given = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
+            hidden_BTD = self._hidden(given)
+            vectors_BD = hidden_BTD[:, 0].float() if self.config.pooling == "first" else pooling.masked_mean(hidden_BTD, inputs["pooled_BT"])
+            if not self.frames:
+                return (vectors_BD,)
+            own_nD = hidden_BTD.flatten(0, 1)[inputs["own_n"]]
+            return vectors_BD, own_nD.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half()
+
+        def take(batch: NDArray[np.int64], vectors_BD: torch.Tensor, *own_nD: torch.Tensor) -> None:
+            vectors[batch] = vectors_BD.numpy()
+            for packed in own_nD:
+                pieces = np.split(packed.numpy(), np.cumsum(own_end[batch] - own_begin[batch])[:-1])
+                for at, piece in zip(batch, pieces, strict=True):
+                    frames[at] = Frames(piece.copy(), no_seconds)
+
+        in_batches(lengths, self.budget, self.device, prepare, compute, take)
+        return vectors, frames
+
+    def _hidden(self, given: Mapping[str, Any]) -> "torch.Tensor":
+        """[B, T, D]: what is pooled, of a batch's inputs on the device."""
+        from pipeline.encoders import pooling
+
+        last_alone = self._layer == self._layers and self.config.pooling != "mean_last4"
+        output = self._model(**given, output_hidden_states=not last_alone)
+        if last_alone:
+            hidden_BTD = output.last_hidden_state
+        elif self.config.pooling == "mean_last4":
+            hidden_BTD = pooling.mean_of_layers(output.hidden_states[self._layer + 1 - LAST_LAYERS : self._layer + 1])
+        else:
+            hidden_BTD = output.hidden_states[self._layer]
+        return cast("torch.Tensor", hidden_BTD)
+
+    def _tokenise(self, utterances: Sequence[UtteranceInput]) -> Tokens:
+        tokenizer = self._tokenizer.backend_tokenizer
+        texts = [utterance.text.strip() for utterance in utterances]
+        if not self._with_context:
+            return cut_to_length(tokenizer.encode_batch_fast(texts), None, self.config.max_tokens)
         contexts = [self._context(utterance) for utterance in utterances]
-        # verbose=False: a text beyond the model's length is cut below, and recorded there.
-        given = self._tokenizer(
-            [context + utterance.text.strip() for context, utterance in zip(contexts, utterances, strict=True)],
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            verbose=False,
+        encodings = tokenizer.encode_batch([context + text for context, text in zip(contexts, texts, strict=True)])
+        return cut_to_length(
+            encodings, [(len(context), len(context) + len(text)) for context, text in zip(contexts, texts, strict=True)], self.config.max_tokens
         )
-        types = given.get("token_type_ids") or [[0] * len(ids) for ids in given["input_ids"]]
-        with_context = self.config.history_turns > 0 or self.config.speaker_names
-        return [
-            cut_to_length(
-                np.array(given["input_ids"][at], dtype=np.int64),
-                np.array(types[at], dtype=np.int64),
-                np.array(given["offset_mapping"][at], dtype=np.int64).reshape(-1, 2),
-                np.array(given["special_tokens_mask"][at], dtype=np.bool_),
-                begin=len(contexts[at]),
-                max_tokens=self.config.max_tokens,
-                own_alone=with_context,
-            )
-            for at in range(len(utterances))
-        ]
 
     def _context(self, utterance: UtteranceInput) -> str:
         """What stands before the utterance's text: earlier turns, divided by the separator token, and the speaker's name."""
@@ -244,56 +290,76 @@ class Transformer(Encoder):
         return f"{speaker}: " if self.config.speaker_names and speaker else ""
 
 
-def cut_to_length(
-    ids: NDArray[np.int64],
-    types: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    special: NDArray[np.bool_],
-    *,
-    begin: int,
-    max_tokens: int,
-    own_alone: bool,
-) -> TokenisedText:
-    """Cuts a tokenised text to a length: earlier turns from their beginning first, then the utterance from its end.
+def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | None, max_tokens: int) -> Tokens:
+    """Cuts tokenised texts to a length: earlier turns from their beginning first, then the utterance from its end.
 
         <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
              └─ cut first, from here                  cut last, from there ─┘
 
     Args:
-        ids, types: (tokens,) of context and utterance together.
-        offsets: (tokens, 2) half-open span of each token in the text, in characters.
-        special: (tokens,) bool, tokens that the tokenizer added; only those at the ends count as such.
-        begin: where the utterance begins in the text, in characters.
-        max_tokens: the most tokens that may stay, special ones included.
-        own_alone: pool over the utterance's own tokens, not over all.
+        encodings: B outputs of a tokenizer of the package tokenizers, of context and utterance together.
+        spans: where each utterance stands in its text, half-open, in characters; None if there is no context.
+        max_tokens: the most tokens that may stay, special ones included; more than the tokenizer adds at the ends.
     """
+    lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
+    total = int(lengths.sum())
+
+    def flat(name: str) -> NDArray[np.int64]:
+        return np.fromiter(chain.from_iterable(getattr(encoding, name) for encoding in encodings), dtype=np.int64, count=total)
+
+    ids, types, special = flat("ids"), flat("type_ids"), flat("special_tokens_mask") != 0
+    text = np.repeat(np.arange(len(lengths)), lengths)  # of each token, as `place`, its number within the text
+    place = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+    # Only the special tokens at the ends count as such; a transcript may hold "</s>" itself.
     inner = np.flatnonzero(~special)
-    if len(inner) == 0:  # nothing that the tokenizer knows, not even as an unknown token
-        return TokenisedText(ids, types, np.ones(len(ids), dtype=np.bool_), 0, 0)
-    head, tail = np.arange(inner[0]), np.arange(inner[-1] + 1, len(ids))
-    body = np.arange(inner[0], inner[-1] + 1)
-    # A token belongs to the utterance if they share a character; byte-level tokens hold the space before a word.
-    own = body[(offsets[body, 1] > begin) & (offsets[body, 0] < offsets[body, 1])]
-    if len(own) == 0:
-        own = body[-1:]
-    room = max_tokens - len(head) - len(tail)
-    kept_own = own[:room]
-    context = body[body < own[0]]
-    kept_context = context[max(0, len(context) - (room - len(kept_own))) :]
-    kept = np.concatenate([head, kept_context, kept_own, tail])
-    pooled = np.isin(kept, kept_own) if own_alone else np.ones(len(kept), dtype=np.bool_)
-    return TokenisedText(ids[kept], types[kept], pooled, len(own) - len(kept_own), len(kept_own))
+    body_begin, body_end = _first(text[inner], place[inner], lengths), _last(text[inner], place[inner], len(lengths)) + 1
+    own_begin, own_end = body_begin, body_end
+    if spans is not None:
+        found = np.array([_first_token(encoding, *span) for encoding, span in zip(encodings, spans, strict=True)], dtype=np.int64)
+        own_begin = np.where(found < 0, np.maximum(body_end - 1, 0), found)
+
+    room = max_tokens - (lengths - (body_end - body_begin))
+    kept_own = np.minimum(own_end - own_begin, room)
+    kept_begin = own_begin - np.minimum(own_begin - body_begin, room - kept_own)
+    own_end = own_begin + kept_own
+    kept = (place < body_begin[text]) | ((place >= kept_begin[text]) & (place < own_end[text])) | (place >= body_end[text])
+
+    left_out_before = kept_begin - body_begin
+    cut = body_end - own_end
+    bare = body_end <= body_begin  # nothing that the tokenizer knows, not even as an unknown token: special tokens alone
+    kept_lengths = np.bincount(text[kept], minlength=len(lengths))
+    return Tokens(
+        ids[kept],
+        types[kept],
+        kept_lengths,
+        np.where(bare, 0, own_begin - left_out_before),
+        np.where(bare, kept_lengths, own_end - left_out_before),
+        np.where(bare, 0, cut),
+    )
 
 
-def _pad(texts: Sequence[TokenisedText], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Right-padded ids, types, and masks of real and of pooled tokens, each (B, T)."""
-    shape = (len(texts), max(len(text.ids) for text in texts))
-    ids_BT, types_BT = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    real_BT, pooled_BT = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
-    for row, text in enumerate(texts):
-        length = len(text.ids)
-        ids_BT[row, :length], types_BT[row, :length], real_BT[row, :length], pooled_BT[row, :length] = text.ids, text.types, True, text.pooled
-    return ids_BT, types_BT, real_BT, pooled_BT
+def _first_token(encoding: Any, begin: int, end: int) -> int:
+    """The first token that holds a character of the span (the tokenizer may have removed some); -1 if there is none."""
+    return next((token for at in range(begin, end) if (token := encoding.char_to_token(at)) is not None), -1)
+
+
+def _first(text: NDArray[np.int64], place: NDArray[np.int64], otherwise: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of the places given for each text; ``otherwise`` where there is none."""
+    first = otherwise.copy()
+    np.minimum.at(first, text, place)
+    return first
+
+
+def _last(text: NDArray[np.int64], place: NDArray[np.int64], texts: int) -> NDArray[np.int64]:
+    """The last of the places given for each text; -1 where there is none."""
+    last = np.full(texts, -1, dtype=np.int64)
+    np.maximum.at(last, text, place)
+    return last
+
+
+def _first_number(configuration: Mapping[str, Any], keys: Sequence[str]) -> int | None:
+    return next((int(configuration[key]) for key in keys if isinstance(configuration.get(key), int)), None)
 
 
 def _longest_input(model: Any, tokenizer: Any) -> int | None:
@@ -308,4 +374,4 @@ def _longest_input(model: Any, tokenizer: Any) -> int | None:
     if not tables and (getattr(model.config, "max_position_embeddings", None) or -1) > 0:
         limits.append(int(model.config.max_position_embeddings))
     shortest = min(limits)
-    return shortest if shortest < 1_000_000 else None  # tokenizers without a limit say 1e30
+    return shortest if shortest < _NO_LIMIT else None

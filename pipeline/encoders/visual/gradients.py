@@ -55,15 +55,7 @@ class Gradients(Encoder):
     config: GradientsConfig
 
     def provenance(self) -> dict[str, Any]:
-        return {
-            "encoder": "gradients",
-            "revision": f"version {self.VERSION}",
-            "layer": None,
-            "pooling": "mean and standard deviation over frames",
-            "sample_rate_hz": None,
-            "licence": "Apache-2.0",
-            "training_data_overlap": "none: nothing is fitted",
-        }
+        return self.rule_provenance(pooling="mean and standard deviation over frames")
 
     @property
     def dim(self) -> int:
