@@ -6,6 +6,7 @@ can be sent to a worker process, which then reads for itself.
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,8 +49,11 @@ class Source(Protocol):
     def sizes(self) -> tuple[int, ...]:
         """Utterances per part."""
 
-    def read(self, index: int, history_turns: int) -> PartInput:
-        """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history."""
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
+        """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history.
+
+        Sound and faces are decoded in so many threads.
+        """
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class TextSource:
     def sizes(self) -> tuple[int, ...]:
         return tuple(stop - start for start, stop in self.spans)
 
-    def read(self, index: int, history_turns: int) -> PartInput:
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
         start, stop = self.spans[index]
         rows = pq.read_table(self.path, columns=list(TEXT_COLUMNS)).slice(start, stop - start)
         ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
@@ -86,20 +90,31 @@ class TextSource:
 
 @dataclass(frozen=True)
 class MediaSource:
-    """Sound or faces, from the media parts; only the columns of the modality are read.
+    """Sound or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is read once.
 
     Attributes:
-        paths: the media parts, in order.
+        groups: the media parts, in order, of each part.
         sizes: utterances per part.
         modality: ``audio`` or ``visual``.
     """
 
-    paths: tuple[Path, ...]
+    groups: tuple[tuple[Path, ...], ...]
     sizes: tuple[int, ...]
     modality: str
 
-    def read(self, index: int, history_turns: int) -> PartInput:
-        path = self.paths[index]
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
+        ids: list[str] = []
+        status: list[str] = []
+        utterances: list[UtteranceInput] = []
+        with ThreadPoolExecutor(threads) as pool:  # soundfile and OpenCV let go of the interpreter while they decode
+            for path in self.groups[index]:
+                of_file = self._read_file(path, pool)
+                ids += of_file.utterance_ids
+                status += of_file.status
+                utterances += of_file.utterances
+        return PartInput(ids, status, utterances)
+
+    def _read_file(self, path: Path, pool: ThreadPoolExecutor) -> PartInput:
         status_column = f"{self.modality}_status"
         rows = pq.read_table(path, columns=["utterance_id", status_column, *_MEDIA_COLUMNS[self.modality]])
         ids, status = rows["utterance_id"].to_pylist(), rows[status_column].to_pylist()
@@ -107,13 +122,14 @@ class MediaSource:
         if strange:
             raise BadTable(f"{path}: {status_column} {sorted(strange)}: this stream was not decoded; run the media stage with it")
         decode = _sound if self.modality == "audio" else _faces
-        utterances = []
-        for row in np.flatnonzero(np.array(status, dtype=object) == OK).tolist():
+
+        def decoded(row: int) -> UtteranceInput:
             try:
-                utterances.append(UtteranceInput(utterance_id=ids[row], **decode(rows, row)))
+                return UtteranceInput(utterance_id=ids[row], **decode(rows, row))
             except ValueError as error:
                 raise BadTable(f"{path}: {ids[row]}: {error}") from error
-        return PartInput(ids, status, utterances)
+
+        return PartInput(ids, status, list(pool.map(decoded, np.flatnonzero(np.array(status, dtype=object) == OK).tolist())))
 
 
 def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int) -> TextSource:
@@ -127,14 +143,20 @@ def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int
     return TextSource(layout_manifest, tuple(manifest.cut_into_parts(table, utterances_per_part)))
 
 
-def media_source(folder: Path, table: pa.Table, modality: str) -> MediaSource:
+def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_part: int) -> MediaSource:
     """The media parts, checked against the manifest.
+
+    Args:
+        folder: of the media.
+        table: the manifest.
+        modality: ``audio`` or ``visual``.
+        utterances_per_part: a part is as many whole media parts as are needed for this many utterances; 1: each media part is one.
 
     Raises:
         BadTable: if there are no finished media, or they hold other utterances, or the same in another order.
     """
     _require_media(folder)
-    paths = tuple(sorted(folder.glob("part-*.parquet")))
+    paths = sorted(folder.glob("part-*.parquet"))
     columns = [pq.read_table(path, columns=["utterance_id"])["utterance_id"] for path in paths]
     there = [one for column in columns for one in column.to_pylist()]
     wanted = table["utterance_id"].to_pylist()
@@ -144,7 +166,15 @@ def media_source(folder: Path, table: pa.Table, modality: str) -> MediaSource:
             f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "
             f"({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
         )
-    return MediaSource(paths, tuple(len(column) for column in columns), modality)
+    groups: list[list[Path]] = []
+    sizes: list[int] = []
+    for path, column in zip(paths, columns, strict=True):
+        if not sizes or sizes[-1] >= utterances_per_part:
+            groups.append([])
+            sizes.append(0)
+        groups[-1].append(path)
+        sizes[-1] += len(column)
+    return MediaSource(tuple(map(tuple, groups)), tuple(sizes), modality)
 
 
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:

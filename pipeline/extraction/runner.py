@@ -1,13 +1,15 @@
 """The loop: read a part, encode it, write it, mark it as done.
 
     ACCELERATED = False               ACCELERATED = True
-    worker 1: part 0, part 2, …       thread:       read 0 │ read 1   │ read 2   │ …
-    worker 2: part 1, part 3, …       main process:        │ encode 0 │ encode 1 │ …
+    worker 1: part 0, part 2, …       threads:      read 0 │ read 1   │ read 2   │ read 3   │ …
+    worker 2: part 1, part 3, …       main thread:         │ encode 0 │ encode 1 │ encode 2 │ …
+                                      thread:                         │ write 0  │ write 1  │ …
 
 Each part depends on nothing but its own utterances, so the bytes are the same whatever the number of workers and
 however often the run was interrupted.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -16,12 +18,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.corpora.failures import REASONS, Failure
-from pipeline.encoders.base import Encoded, Encoder
+from pipeline.encoders.base import Encoded, Encoder, Frames
+from pipeline.encoders.neural import NeuralEncoder
 from pipeline.errors import BadTable
-from pipeline.extraction import tables
+from pipeline.extraction import frames, tables
 from pipeline.extraction.inputs import PartInput, Source
+from pipeline.log import logger
 from pipeline.media import pool
 from pipeline.parts import StageWork
 
@@ -51,7 +56,22 @@ class EncoderFacts:
     provenance: dict[str, Any]
 
 
-def encode_part(encoder: Encoder, part: PartInput, modality: str) -> tuple[pa.Table, list[Failure]]:
+@dataclass(frozen=True)
+class EncodedPart:
+    """What is written of a part.
+
+    Attributes:
+        vectors: the feature table, one row per utterance of the part.
+        frames: the frame table, the same rows; None if frames were not asked for.
+        failures: the failure rows of this stage, in row order.
+    """
+
+    vectors: pa.Table
+    frames: pa.Table | None
+    failures: list[Failure]
+
+
+def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart:
     """Encodes a part.
 
     Args:
@@ -60,8 +80,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> tuple[pa.Ta
         modality: for the failure rows.
 
     Returns:
-        The feature table (:func:`pipeline.extraction.tables.schema`) with one row per utterance of the part, and the
-        failure rows of this stage in row order. A vector that is not finite, or that is all zeros, becomes absent.
+        Its tables (:mod:`pipeline.extraction.tables`). A vector that is not finite, or that is all zeros, becomes absent, and so do its frames.
 
     Raises:
         BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown reason).
@@ -94,7 +113,21 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> tuple[pa.Ta
         status[rows[index]] = why_absent[index]
     failures = [Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail) for index, reason, detail in remarks]
     columns = [pa.array(part.utterance_ids, pa.string()), tables.vectors(values), pa.array(present), pa.array(status, pa.string())]
-    return pa.table(columns, schema=tables.schema(encoder.dim)), failures
+    sequences = frames.table(part.utterance_ids, _frames_by_row(encoded, rows, usable, len(status), name), encoder.frame_dim) if encoder.frames else None
+    return EncodedPart(pa.table(columns, schema=tables.schema(encoder.dim)), sequences, failures)
+
+
+def _frames_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str) -> list[Frames | None]:
+    """The frames in their rows; None where the vector is absent."""
+    if len(encoded.frames) != len(rows):
+        raise BadTable(f"{name}: frames of {len(encoded.frames)} utterances out of {len(rows)}")
+    by_row: list[Frames | None] = [None] * total
+    for index in np.flatnonzero(usable).tolist():
+        of_one = encoded.frames[index]
+        if of_one is None or not len(of_one.vectors) or not np.isfinite(of_one.vectors).all():
+            raise BadTable(f"{name}: utterance {index} of the part has a vector, but no frames that are finite")
+        by_row[rows[index]] = of_one
+    return by_row
 
 
 def _check_shapes(encoded: Encoded, utterances: int, dim: int, name: str) -> None:
@@ -113,15 +146,16 @@ def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
     return remarks
 
 
-def save_part(job: Job, encoder: Encoder, index: int, part: PartInput) -> None:
-    """Encodes part ``index``, writes its table, then its marker."""
-    table, failures = encode_part(encoder, part, job.modality)
-    tables.write(job.work.part(index), table)
-    job.work.mark_done(index, [failure.row() for failure in failures])
+def save_part(job: Job, index: int, encoded: EncodedPart) -> None:
+    """Writes the tables of part ``index``, then its marker."""
+    if encoded.frames is not None:
+        frames.write(job.work.part(index), encoded.frames)
+    tables.write(job.work.part(index), encoded.vectors)
+    job.work.mark_done(index, [failure.row() for failure in encoded.failures])
 
 
 def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
-    """Encodes in this process; while one part is encoded, a thread reads and decodes the next.
+    """Encodes in this process; while one part is encoded, threads read and decode the next and write the last.
 
     Args:
         job: the work.
@@ -131,13 +165,25 @@ def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int]
     """
     encoder = job.make_encoder()
     encoder.load(device)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
         ahead: Future[PartInput] | None = None
+        behind: Future[None] | None = None
         for position, index in enumerate(left):
-            part = (ahead or reader.submit(job.source.read, index, encoder.history_turns)).result()
-            ahead = reader.submit(job.source.read, left[position + 1], encoder.history_turns) if position + 1 < len(left) else None
-            save_part(job, encoder, index, part)
+            part = (ahead or reader.submit(job.source.read, index, encoder.history_turns, threads)).result()
+            ahead = reader.submit(job.source.read, left[position + 1], encoder.history_turns, threads) if position + 1 < len(left) else None
+            encoded = encode_part(encoder, part, job.modality)
+            if behind is not None:
+                behind.result()  # a full disk ends the run here; and no more than two parts are in memory
+            behind = writer.submit(save_part, job, index, encoded)
             advance(len(part.utterance_ids))
+        if behind is not None:
+            behind.result()
+    if isinstance(encoder, NeuralEncoder):
+        logger.info(
+            "%s: batches of up to %d %s on %s", job.work.name, encoder.budget.units, encoder.budget.unit, device,
+            extra={"stage": job.work.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
+        )  # fmt: skip
     return EncoderFacts(encoder.dim, encoder.provenance())
 
 
@@ -181,7 +227,7 @@ class _Worker:
 
 def _do_part(part: _Part) -> EncoderFacts:
     encoder = _loaded(part.job)
-    save_part(part.job, encoder, part.index, part.job.source.read(part.index, encoder.history_turns))
+    save_part(part.job, part.index, encode_part(encoder, part.job.source.read(part.index, encoder.history_turns), part.job.modality))
     return _facts(encoder)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.extraction import device, runner, tables
 from pipeline.extraction.inputs import Source, input_hashes, media_source, text_source
 from pipeline.layout import MODALITIES, Layout
 from pipeline.params import Params, Settings
-from pipeline.parts import Fingerprint, RunOptions, StageWork
+from pipeline.parts import INFO, Fingerprint, RunOptions, StageWork
 from pipeline.plugins import nearest
 
 
@@ -29,10 +29,16 @@ class ExtractionConfig(Settings):
     """Settings of the block ``extraction``.
 
     Attributes:
-        utterances_per_part: rows of a part of text features; those of audio and visual are the media parts.
+        utterances_per_part: of text, for encoders that run in worker processes; those of sound and faces take the media parts as they are.
+        neural_texts_per_part, neural_clips_per_part: for encoders that run on one device. A part is sorted by length as a whole, so that larger
+            ones need less padding; an interrupted run loses the one it was at. Clips come in whole media parts.
+        level: ``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from.
     """
 
     utterances_per_part: PositiveInt
+    neural_texts_per_part: PositiveInt
+    neural_clips_per_part: PositiveInt
+    level: Literal["utterance", "frames"]
 
 
 def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> Path:
@@ -46,8 +52,8 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
         encoder: a block under ``encoders.<modality>`` in params.yaml.
 
     Returns:
-        The folder with ``part-NNNNN.parquet`` (:mod:`pipeline.extraction.tables`), ``failures.parquet`` (this stage's rows)
-        and ``info.json``.
+        The folder with ``part-NNNNN.parquet`` and perhaps ``frames/`` (:mod:`pipeline.extraction.tables`), ``failures.parquet`` (this
+        stage's rows) and ``info.json``.
 
     Raises:
         BadSettings: for an unknown modality, encoder or setting.
@@ -66,7 +72,7 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
     total = sum(source.sizes)
     if len(left) < len(source.sizes):
         log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": work.name})
-    job = runner.Job(partial(build, params, modality, encoder, offline=run.offline), source, work, modality)
+    job = runner.Job(partial(build, params, modality, encoder, offline=run.offline, frames=prepared.encoder.frames), source, work, modality)
     with log.progress(total, work.name, "utterance") as bar:
         bar.update(total - sum(source.sizes[index] for index in left))
         if prepared.encoder.ACCELERATED:
@@ -119,20 +125,32 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, nam
     if modality not in MODALITIES:
         raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     config = params.fill("extraction", ExtractionConfig)
-    encoder = build(params, modality, name, offline=run.offline)
+    encoder = build(params, modality, name, offline=run.offline, frames=config.level == "frames")
     if not layout.manifest.is_file():
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)
     settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
     source: Source
     if modality == "text":
-        settings["extraction"] = config.model_dump(mode="json")  # the parts of the other modalities are those of the media
-        source = text_source(layout.manifest, table, config.utterances_per_part)
-    else:
-        source = media_source(layout.media, table, modality)
-    fingerprint = Fingerprint(settings, input_hashes(layout.media, table, modality))
-    work = StageWork(f"{modality}/{name}", layout.features(modality, name), layout.scratch, fingerprint, run.overwrite)
+        size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
+        source = text_source(layout.manifest, table, size)
+    else:  # pictures are all of one size: nothing is gained by larger parts
+        size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
+        source = media_source(layout.media, table, modality, size)
+    settings["extraction"] = {"utterances_per_part": size, "level": config.level}
+    inputs = input_hashes(layout.media, table, modality)
+    out = layout.features(modality, name)
+    if config.level == "utterance" and (frames := _with_frames(out, settings, inputs)) is not None:
+        settings = frames
+    work = StageWork(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
     return _Prepared(encoder, source, work, modality, name)
+
+
+def _with_frames(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings with frames, if finished features have these: they hold all that is wanted."""
+    wanted = {**settings, "extraction": {**settings["extraction"], "level": "frames"}}
+    there = (out / INFO).is_file() and files.read_json(out / INFO).get("fingerprint") == Fingerprint(wanted, inputs).digest
+    return wanted if there else None
 
 
 def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) -> None:

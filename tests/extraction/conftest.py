@@ -36,8 +36,10 @@ def fake_encoders(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def params() -> Params:
     block = {"family": "fake", "scale": 1.0}
-    encoders = {modality: {name: dict(block) for name in ("fake", "history", "device")} for modality in ("text", "audio", "visual")}
-    return Params({"encoders": encoders, "extraction": {"utterances_per_part": 3}})
+    encoders = {modality: {name: dict(block) for name in ("fake", "history", "device", "frames")} for modality in ("text", "audio", "visual")}
+    return Params(
+        {"encoders": encoders, "extraction": {"utterances_per_part": 3, "neural_texts_per_part": 3, "neural_clips_per_part": 1, "level": "utterance"}}
+    )
 
 
 @pytest.fixture

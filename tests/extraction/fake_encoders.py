@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, UtteranceInput
+from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
 from pipeline.params import Params
 
 
@@ -60,8 +60,23 @@ class FakeWithHistory(FakeOnDevice):
     history_turns = 2
 
 
-def build(params: Params, modality: str, name: str, *, offline: bool) -> Encoder:
-    kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice}[name]
-    encoder = kind(params.fill(f"encoders.{modality}.{name}", FakeConfig), offline=offline)
+class FakeWithFrames(FakeOnDevice):
+    HAS_FRAMES = True
+    frame_dim = 2
+
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        encoded = super().encode(utterances)
+        if self.frames:
+            seconds = np.zeros(0, dtype=np.float32)
+            encoded.frames = [
+                Frames(np.array([[vector[0], turn] for turn in range(2)], dtype=np.float16), seconds) if present else None
+                for vector, present in zip(encoded.embeddings, encoded.present, strict=True)
+            ]
+        return encoded
+
+
+def build(params: Params, modality: str, name: str, *, offline: bool, frames: bool = False) -> Encoder:
+    kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice, "frames": FakeWithFrames}[name]
+    encoder = kind(params.fill(f"encoders.{modality}.{name}", FakeConfig), offline=offline, frames=frames)
     encoder.MODALITY = modality
     return encoder

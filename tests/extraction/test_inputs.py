@@ -30,7 +30,7 @@ def _source(folder: Path, modality: str, **columns: Any) -> MediaSource:
     path = folder / "part-00000.parquet"
     row = {"utterance_id": "train/u0", f"{modality}_status": "ok", "frames_seen": 8, **columns}
     pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
-    return MediaSource((path,), (1,), modality)
+    return MediaSource(((path,),), (1,), modality)
 
 
 def test_a_waveform_is_exact_to_sixteen_bits(tmp_path: Path) -> None:
@@ -68,3 +68,26 @@ def test_bytes_that_are_no_faces_are_refused_with_their_utterance(tmp_path: Path
     source = _source(tmp_path, "visual", faces=faces, face_seconds=[0.0] * len(faces), face_scores=[1.0] * len(faces))
     with pytest.raises(BadTable, match=message):
         source.read(0, 0)
+
+
+def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = pq.read_table
+    asked: list[set[str]] = []
+
+    def recorded(path: Path, columns: list[str]) -> pa.Table:
+        asked.append(set(columns))
+        return read(path, columns=columns)
+
+    monkeypatch.setattr("pyarrow.parquet.read_table", recorded)
+    content = {"audio": _flac(np.ones(10) / 2), "audio_status": "ok", "faces": [_jpeg(8)], "face_seconds": [0.0], "face_scores": [1.0]}
+    for modality in ("audio", "visual"):
+        _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)
+    assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads sound and faces once each
+
+
+def test_decoding_in_threads_keeps_the_order(tmp_path: Path) -> None:
+    path = tmp_path / "part-00000.parquet"
+    sounds = [_flac(np.full(100 + row, 0.25)) for row in range(40)]
+    pq.write_table(pa.table({"utterance_id": [f"u{row}" for row in range(40)], "audio": sounds, "audio_status": ["ok"] * 40}), path)
+    part = MediaSource(((path,),), (40,), "audio").read(0, 0, threads=8)
+    assert [(one.utterance_id, len(one.waveform)) for one in part.utterances if one.waveform is not None] == [(f"u{row}", 100 + row) for row in range(40)]

@@ -1,14 +1,16 @@
 """Encoding one part: what becomes of an encoder's output, and what is refused."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 
-from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, UtteranceInput
+from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
 from pipeline.errors import BadSettings, BadTable
-from pipeline.extraction import device
+from pipeline.extraction import device, frames, tables
 from pipeline.extraction.inputs import PartInput
 from pipeline.extraction.runner import encode_part
 
@@ -43,17 +45,18 @@ def _ones(rows: int) -> np.ndarray:
 
 def test_vectors_go_to_the_rows_that_had_input() -> None:
     encoded = Encoded(_ones(2).astype(np.float32), np.array([True, False]), [(1, "silence", "all zeros"), (1, "padded", "to 0.1 s")])
-    table, failures = encode_part(Returning(lambda: encoded), _part("no_audio_stream", "ok", "media_missing", "ok"), "audio")
+    part = encode_part(Returning(lambda: encoded), _part("no_audio_stream", "ok", "media_missing", "ok"), "audio")
+    table = part.vectors
     assert table["status"].to_pylist() == ["no_audio_stream", "ok", "media_missing", "silence"]
     assert table["embedding"].to_pylist() == [[0, 0], [1, 1], [0, 0], [0, 0]]  # also where an absent vector was not zeros
-    assert [(one.utterance_id, one.reason, one.detail) for one in failures] == [("train/u3", "silence", "all zeros"), ("train/u3", "padded", "to 0.1 s")]
+    assert [(one.utterance_id, one.reason, one.detail) for one in part.failures] == [("train/u3", "silence", "all zeros"), ("train/u3", "padded", "to 0.1 s")]
 
 
 def test_numbers_beyond_float32_are_not_finite_and_those_below_it_are_zeros() -> None:
     values = np.array([[1e300, 1.0], [1e-300, 0.0], [1.0, 1.0]])
     with np.errstate(over="ignore"):
-        table, _ = encode_part(Returning(lambda: Encoded(values, np.ones(3, dtype=bool))), _part("ok", "ok", "ok"), "text")
-    assert table["status"].to_pylist() == ["not_finite", "zero_vector", "ok"]
+        part = encode_part(Returning(lambda: Encoded(values, np.ones(3, dtype=bool))), _part("ok", "ok", "ok"), "text")
+    assert part.vectors["status"].to_pylist() == ["not_finite", "zero_vector", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +76,62 @@ def test_an_encoder_that_breaks_its_contract_is_named(encoded: Encoded, message:
 
 def test_a_part_of_nothing_but_failures_has_only_absent_rows() -> None:
     empty = Encoded(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=bool))
-    table, failures = encode_part(Returning(lambda: empty), _part("no_face", "no_face"), "visual")
-    assert (table["present"].to_pylist(), failures) == ([False, False], [])
+    part = encode_part(Returning(lambda: empty), _part("no_face", "no_face"), "visual")
+    assert (part.vectors["present"].to_pylist(), part.failures, part.frames) == ([False, False], [], None)
+
+
+class ReturningFrames(Returning):
+    HAS_FRAMES = True
+    frame_dim = 3
+
+    def __init__(self, give: Callable[[], Encoded]) -> None:
+        super().__init__(give)
+        self.frames = True
+
+
+def _frames(*numbers: float) -> Frames:
+    return Frames(np.array([[number, -number, 0.5] for number in numbers], dtype=np.float16), np.arange(len(numbers), dtype=np.float32))
+
+
+def test_frames_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
+    vectors = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, np.inf], [5.0, 5.0]], dtype=np.float32)
+    encoded = Encoded(vectors, np.array([True, False, True, True]), [(1, "silence", "")], [_frames(1, 2, 3), None, _frames(7), _frames(9)])
+    part = encode_part(ReturningFrames(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
+    path = tmp_path / "part-00000.parquet"
+    assert part.frames is not None
+    tables.write(frames.path_of(path), part.frames, row_group_rows=2)
+    found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in frames.read(tmp_path)}
+    assert found == {
+        "train/u0": ([1, 2, 3], [0, 1, 2]),
+        "train/u1": ([], []),
+        "train/u2": ([], []),
+        "train/u3": ([], []),  # its vector is not finite
+        "train/u4": ([9], [0]),
+    }
+    column = datasets.Dataset.from_parquet(str(frames.path_of(path)), cache_dir=str(tmp_path)).with_format("numpy")[0]["frames"]
+    np.testing.assert_array_equal(column, _frames(1, 2, 3).vectors)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([], "frames of 0 utterances out of 1"),
+        ([None], "no frames that are finite"),
+        ([_frames()], "no frames that"),
+        ([_frames(np.inf)], "no frames that"),
+        ([Frames(np.ones((1, 2), np.float16), np.zeros(0, np.float32))], r"frames of \[2\] numbers, where the encoder states 3"),
+        ([Frames(np.ones((2, 3), np.float16), np.zeros(1, np.float32))], "frames and their times differ in number"),
+    ],
+)
+def test_a_vector_without_its_frames_is_refused(frames: list[Frames | None], message: str) -> None:
+    encoded = Encoded(_ones(1), np.array([True]), frames=frames)
+    with pytest.raises(BadTable, match=message):
+        encode_part(ReturningFrames(lambda: encoded), _part("ok"), "audio")
+
+
+def test_features_without_frames_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(BadTable, match="--level frames"):
+        next(frames.read(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:999", "mps", ""])

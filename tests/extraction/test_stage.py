@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import files
 from pipeline.errors import BadSettings, BadTable, PipelineError, SettingsDiffer, TooManyFailures
-from pipeline.extraction import tables
+from pipeline.extraction import frames, tables
 from pipeline.extraction.stage import extract, plan
 from pipeline.layout import Layout
 from pipeline.params import Params
@@ -141,7 +141,8 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import RunOptions
 stage.build = fake_encoders.build
-params = Params({"encoders": {"text": {"fake": {"family": "fake", "scale": 1.0}}}, "extraction": {"utterances_per_part": 3}})
+extraction = {"utterances_per_part": 3, "neural_texts_per_part": 3, "neural_clips_per_part": 1, "level": "utterance"}
+params = Params({"encoders": {"text": {"fake": {"family": "fake", "scale": 1.0}}}, "extraction": extraction})
 stage.extract(params, Layout(Path(sys.argv[2]), Path(sys.argv[3]), "tiny"), RunOptions(workers=2), modality="text", encoder="fake")
 """
 
@@ -172,6 +173,47 @@ def test_a_killed_run_goes_on_and_gives_the_bytes_of_an_undisturbed_one(
     out = extract(params, killed, RUN, modality="text", encoder="fake")
     assert folder_digest(out) == folder_digest(undisturbed.features("text", "fake"))
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept  # those were not done again
+
+
+def test_neural_encoders_take_several_media_parts_of_sound_at_once(
+    params: Params, layout: Layout, write_manifest: WriteManifest, write_media: WriteMedia
+) -> None:
+    table = write_manifest(layout, ["a", "b", "c"], ["d", "e"], ["f", "g", "h", "i"])
+    write_media(layout, table)  # parts of 5 and 4 utterances
+    params.tree["extraction"]["neural_clips_per_part"] = 6
+    parts = {encoder: sorted(extract(params, layout, RUN, modality="audio", encoder=encoder).glob("part-*.parquet")) for encoder in ("fake", "device")}
+    assert {encoder: len(paths) for encoder, paths in parts.items()} == {"fake": 2, "device": 1}
+    vectors = {encoder: [row["embedding"] for row in _rows(paths[0].parent)] for encoder, paths in parts.items()}
+    assert vectors["fake"] == vectors["device"]
+    assert [vector[0] for vector in vectors["device"]] == [100.0 * (row + 1) for row in range(9)]
+
+
+def test_frames_are_kept_on_request_and_serve_who_wants_none(params: Params, layout: Layout, write_manifest: WriteManifest) -> None:
+    write_manifest(layout, ["one", "", "three"])
+    params.tree["extraction"]["level"] = "frames"
+    out = extract(params, layout, RUN, modality="text", encoder="frames")
+    assert [(one, vectors.tolist()) for one, vectors, _ in frames.read(out)] == [
+        ("train/dia0_utt0", [[3.0, 0.0], [3.0, 1.0]]),
+        ("train/dia0_utt1", []),
+        ("train/dia0_utt2", [[5.0, 0.0], [5.0, 1.0]]),
+    ]
+    before = (out / "info.json").stat().st_mtime_ns
+    params.tree["extraction"]["level"] = "utterance"
+    assert (extract(params, layout, RUN, modality="text", encoder="frames") / "info.json").stat().st_mtime_ns == before
+
+
+def test_frames_of_features_that_were_made_without_are_asked_for_by_overwrite(params: Params, layout: Layout, write_manifest: WriteManifest) -> None:
+    write_manifest(layout, ["one"])
+    extract(params, layout, RUN, modality="text", encoder="frames")
+    params.tree["extraction"]["level"] = "frames"
+    with pytest.raises(SettingsDiffer, match=r"extraction\.level: utterance there, frames wanted"):
+        extract(params, layout, RUN, modality="text", encoder="frames")
+
+
+def test_an_encoder_without_frames_says_so_before_anything_is_read(params: Params, layout: Layout) -> None:
+    params.tree["extraction"]["level"] = "frames"
+    with pytest.raises(BadSettings, match="family fake give one vector per utterance and no frames"):
+        extract(params, layout, RUN, modality="text", encoder="fake")
 
 
 def test_a_worker_that_dies_is_an_error_that_names_its_part(
