@@ -184,6 +184,8 @@ def test_a_model_that_is_not_here_ends_with_6_and_says_how_to_get_it(world: Worl
     absent = world.extract("--out", "model", "--modalities", "text", "--encoder", "text=minilm", "--offline")
     assert absent.returncode == 6
     assert "hf download sentence-transformers/all-MiniLM-L6-v2 --revision" in absent.stderr
+    assert "merc-extract models --download text=minilm" in absent.stderr
+    assert "--preset embedded need no download" in absent.stderr
 
 
 def test_a_dry_run_says_what_is_there_and_imports_no_torch(world: World) -> None:

@@ -1,5 +1,6 @@
 """Every plug-in keeps its contract: its own test file, and a block in params.yaml that fills its Config."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,42 @@ def test_every_folder_of_plugins_has_some(package: str, base: type[Any]) -> None
     assert plugins.names(package, base)
 
 
-@pytest.mark.parametrize("table", ["build", "default_encoders"])
-def test_every_dataset_and_encoder_that_params_names_exists(table: str) -> None:
-    for dataset, encoders in PARAMS.get(table).items():
-        assert dataset in PARAMS.get("corpora")
+@pytest.mark.parametrize("table", ["build", "presets"])
+def test_every_encoder_that_params_names_exists(table: str) -> None:
+    for encoders in PARAMS.get(table).values():
         for modality, encoder in encoders.items():
             assert encoder in PARAMS.get(f"encoders.{modality}")
+
+
+def test_every_preset_has_all_modalities_and_the_embedded_one_needs_no_checkpoint() -> None:
+    presets = PARAMS.get("presets")
+    assert {"embedded", "base", "large"} <= presets.keys()
+    assert all(set(encoders) == set(MODALITIES) for encoders in presets.values())
+    assert not any("repo" in PARAMS.get(f"encoders.{modality}.{name}") for modality, name in presets["embedded"].items())
+
+
+@pytest.mark.parametrize("table", ["build", "default_encoders"])
+def test_every_dataset_that_params_names_exists(table: str) -> None:
+    assert PARAMS.get(table).keys() <= PARAMS.get("corpora").keys()
+
+
+def test_every_corpus_has_a_default_preset() -> None:
+    defaults = PARAMS.get("default_encoders")
+    assert defaults.keys() == PARAMS.get("corpora").keys()
+    assert set(defaults.values()) <= PARAMS.get("presets").keys()
+
+
+CHECKPOINTS = [f"encoders.{modality}.{name}" for modality in MODALITIES for name, block in PARAMS.get(f"encoders.{modality}").items() if "repo" in block]
+
+
+@pytest.mark.parametrize("key", CHECKPOINTS)
+def test_every_checkpoint_is_pinned_and_described(key: str) -> None:
+    block = PARAMS.get(key)
+    assert re.fullmatch("[0-9a-f]{40}", block["revision"])
+    assert block["dim"] > 0
+    assert block["megabytes"] > 0
+    assert block["licence"]
+    assert re.match("none known|.*(IEMOCAP|MELD)", block["training_data_overlap"])
 
 
 def test_every_training_that_params_names_exists() -> None:

@@ -1,6 +1,8 @@
 """``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import click
 from pipeline import __version__, log, plugins
 from pipeline.command_line import exiting
 from pipeline.commands import dry_run
+from pipeline.commands.models import encoders_of, models
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.corpora.failures import limit_of
 from pipeline.corpora.stage import build_manifest
-from pipeline.errors import BadSettings
+from pipeline.errors import BadSettings, ModelUnavailable
 from pipeline.files import read_json
 from pipeline.layout import MODALITIES, Layout
 from pipeline.params import Params
@@ -50,7 +53,9 @@ class Order:
 )
 @click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="A block under encoders.MODALITY in params.yaml; repeatable.")
+@click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="A block under encoders.MODALITY, instead of the preset's; repeatable.")
+@click.option("--level", type=click.Choice(["utterance", "frames"]), help="frames: keep tokens, pieces of sound and faces, too. Default: extraction.level.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding and CPU encoders.")
@@ -72,7 +77,9 @@ def main(
     raw: Path,
     out: Path,
     modalities: str,
+    preset: str | None,
     encoders: tuple[str, ...],
+    level: str | None,
     splits: tuple[str, ...],
     limit: int | None,
     workers: int,
@@ -94,7 +101,8 @@ def main(
     Examples:
       merc-extract --dataset demo-meld                       a small corpus made by code, no download
       merc-extract --dataset meld --raw /data --dry-run      what /data/meld would take
-      merc-extract --dataset meld --modalities text --encoder text=roberta_base
+      merc-extract --dataset meld --preset embedded          without any download
+      merc-extract --dataset meld --modalities text --encoder text=roberta_large
 
     \b
     Exit codes:
@@ -109,17 +117,18 @@ def main(
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
     log.set_up(log_format)
     with exiting():
-        params = Params.load(params_file, overrides)
+        params = Params.load(params_file, (*overrides, f"extraction.level={level}") if level else overrides)
         layout = Layout(raw, out, dataset)
         tolerated = _checked_limit(max_failed or str(params.get("run.max_failed")))
         run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=tolerated, offline=offline)
-        wanted = Order(chosen_encoders(params, dataset, modalities, encoders), splits or SPLITS, limit)
-        if dry:
-            for line in dry_run.describe(params, layout, run, wanted.encoders, wanted.streams, wanted.splits, wanted.limit):
+        wanted = Order(chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
+        with _naming_the_way_out(wanted.encoders):
+            if dry:
+                for line in dry_run.describe(params, layout, run, wanted.encoders, wanted.streams, wanted.splits, wanted.limit):
+                    click.echo(line)
+                return
+            for line in extract_all(params, layout, run, wanted):
                 click.echo(line)
-            return
-        for line in extract_all(params, layout, run, wanted):
-            click.echo(line)
 
 
 def extract_all(params: Params, layout: Layout, run: RunOptions, order: Order) -> list[str]:
@@ -134,29 +143,44 @@ def extract_all(params: Params, layout: Layout, run: RunOptions, order: Order) -
     from pipeline.shards.stage import build_shards
     from pipeline.trajectories.stage import build_trajectories
 
-    for modality, encoder in order.encoders.items():
-        registry.build(params, modality, encoder, offline=run.offline).identity()  # a wrong name or a missing model shows before hours of decoding
+    # What is wrong with names, raw data or models shows before hours of decoding, in this order.
+    encoders = [registry.build(params, modality, name, offline=run.offline) for modality, name in order.encoders.items()]
     build_manifest(params, layout, run, modalities=tuple(order.encoders), splits=order.splits, limit=order.limit)
+    for encoder in encoders:
+        encoder.identity()
     if order.streams:
         decode(params, layout, run, streams=order.streams)
-    for modality, encoder in order.encoders.items():
-        extract(params, layout, run, modality=modality, encoder=encoder)
+    for modality, name in order.encoders.items():
+        extract(params, layout, run, modality=modality, encoder=name)
     build_shards(params, layout, run, encoders=order.encoders)
     build_trajectories(params, layout, run)
     return _summary(layout, order)
 
 
-def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[str, ...]) -> dict[str, str]:
-    """The encoder of each wanted modality: as given, else the dataset's default.
+@contextmanager
+def _naming_the_way_out(encoders: dict[str, str]) -> Iterator[None]:
+    """Adds to the message on a model that is not to be had how to fetch all that the run needs, and how to do without."""
+    try:
+        yield
+    except ModelUnavailable as error:
+        names = " ".join(f"{modality}={name}" for modality, name in encoders.items())
+        raise ModelUnavailable(
+            f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders of --preset embedded need no download."
+        ) from error
+
+
+def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
+    """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
 
     Args:
-        params: settings; ``default_encoders`` holds the defaults by dataset.
+        params: settings; ``default_encoders`` holds the default preset by dataset.
         dataset: a block under ``corpora``.
         modalities: divided by commas.
         given: ``MODALITY=NAME``, each modality at most once.
+        preset: a block under ``presets``; None for the default.
 
     Raises:
-        BadSettings: for an unknown modality or dataset, or an encoder for a modality that is not wanted.
+        BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not wanted.
     """
     wanted = {name.strip() for name in modalities.split(",")}
     for name in sorted(wanted - set(MODALITIES)):
@@ -172,12 +196,18 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
         if modality in chosen:
             raise BadSettings(f"--encoder: {modality} is given twice")
         chosen[modality] = encoder
-    defaults = params.get("default_encoders")
-    for modality in wanted - set(chosen):
-        if modality not in defaults.get(dataset, {}):
-            raise BadSettings(f"default_encoders.{dataset} names no {modality} encoder; give --encoder {modality}=NAME")
-        chosen[modality] = defaults[dataset][modality]
-    return {modality: chosen[modality] for modality in MODALITIES if modality in chosen}
+    if preset is not None:
+        chosen = {**encoders_of(params, preset), **chosen}
+    elif wanted - set(chosen):
+        defaults = params.get("default_encoders")
+        if dataset not in defaults:
+            raise BadSettings(f"default_encoders in params.yaml names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
+        preset = defaults[dataset]
+        chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
+    missing = [modality for modality in MODALITIES if modality in wanted and modality not in chosen]
+    if missing:
+        raise BadSettings(f"presets.{preset} names no {missing[0]} encoder; give --encoder {missing[0]}=NAME")
+    return {modality: chosen[modality] for modality in MODALITIES if modality in wanted}
 
 
 def _checked_limit(max_failed: str) -> str:
@@ -199,3 +229,6 @@ def _summary(layout: Layout, order: Order) -> list[str]:
         present, total = record["counts"]["present"], record["counts"]["utterances"]
         lines.append(f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers each{'; absent: ' + absent if absent else ''}")
     return lines
+
+
+main.add_command(models)

@@ -1,0 +1,98 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.commands.extract import chosen_encoders, main
+from pipeline.errors import BadSettings, ModelUnavailable
+from pipeline.params import Params
+
+ALL = "text,audio,visual"
+PARAMS = str(Path(__file__).parents[2] / "params.yaml")
+
+
+@pytest.fixture
+def params() -> Params:
+    tree: dict[str, Any] = {
+        "corpora": {"meld": {}, "demo-meld": {}, "other": {}, "odd": {}},
+        "presets": {
+            "embedded": {"text": "ngrams", "audio": "acoustic", "visual": "gradients"},
+            "base": {"text": "roberta", "audio": "wav2vec2", "visual": "vit"},
+            "words": {"text": "minilm"},
+        },
+        "default_encoders": {"meld": "base", "demo-meld": "embedded", "odd": {"text": "ngrams"}},
+    }
+    return Params(tree)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "modalities", "given", "preset", "expected"),
+    [
+        ("meld", ALL, (), None, {"text": "roberta", "audio": "wav2vec2", "visual": "vit"}),
+        ("demo-meld", ALL, (), None, {"text": "ngrams", "audio": "acoustic", "visual": "gradients"}),
+        ("meld", ALL, (), "embedded", {"text": "ngrams", "audio": "acoustic", "visual": "gradients"}),
+        ("other", "audio, text", (), "base", {"text": "roberta", "audio": "wav2vec2"}),
+        ("meld", ALL, ("audio=hubert",), "embedded", {"text": "ngrams", "audio": "hubert", "visual": "gradients"}),
+        ("meld", "visual,text", ("text=minilm",), None, {"text": "minilm", "visual": "vit"}),
+        ("other", "text", ("text=a=b",), None, {"text": "a=b"}),
+        ("other", "text", (), "words", {"text": "minilm"}),
+        ("other", "text,audio", ("audio=hubert",), "words", {"text": "minilm", "audio": "hubert"}),
+    ],
+)
+def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
+    params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None, expected: dict[str, str]
+) -> None:
+    chosen = chosen_encoders(params, dataset, modalities, given, preset)
+    assert chosen == expected
+    assert list(chosen) == [modality for modality in ("text", "audio", "visual") if modality in expected]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "modalities", "given", "preset", "words"),
+    [
+        ("meld", ALL, (), "bas", "--preset: no preset 'bas' under presets in params.yaml; did you mean 'base'? valid: base, embedded, words"),
+        ("other", ALL, (), None, "default_encoders in params.yaml names no preset for other"),
+        ("odd", ALL, (), None, "default_encoders.odd: no preset"),
+        ("meld", ALL, (), "words", "presets.words names no audio encoder; give --encoder audio=NAME"),
+        ("meld", "text,face", (), None, "no modality 'face'"),
+        ("mled", ALL, (), None, "did you mean 'meld'?"),
+        ("meld", "text", ("audio=hubert",), None, "MODALITY=NAME is expected, with a modality out of text"),
+        ("meld", ALL, ("text=a", "text=b"), None, "text is given twice"),
+        ("meld", ALL, ("text=",), None, "MODALITY=NAME is expected"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(
+    params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None, words: str
+) -> None:
+    with pytest.raises(BadSettings) as caught:
+        chosen_encoders(params, dataset, modalities, given, preset)
+    assert words in str(caught.value)
+
+
+def test_the_help_names_presets_levels_and_the_list_of_models() -> None:
+    text = CliRunner().invoke(main, ["--help"]).output
+    for part in ("--preset", "embedded (no download)", "--level", "models"):
+        assert part in text
+
+
+@pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "frames"), "frames"), (("--level", "utterance"), "utterance")])
+def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str) -> None:
+    seen: list[Params] = []
+    monkeypatch.setattr("pipeline.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
+    assert result.exit_code == 0, result.output
+    assert [params.get("extraction.level") for params in seen] == [level]
+
+
+def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_network(*_: object) -> list[str]:
+        raise ModelUnavailable("the model org/model is not to be had")
+
+    monkeypatch.setattr("pipeline.commands.extract.extract_all", without_network)
+    result = CliRunner().invoke(main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"])
+    assert result.exit_code == 6
+    assert result.stderr == (
+        "ERROR the model org/model is not to be had\nAll models of this run are fetched by:\n"
+        "  merc-extract models --download text=minilm visual=vit_face\nThe encoders of --preset embedded need no download.\n"
+    )
