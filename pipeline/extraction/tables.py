@@ -68,8 +68,8 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     strings = [path for path, kind in leaves if pa.types.is_string(kind)]
-    # Not float16: DuckDB cannot read it so.
-    floats = [path for path, kind in leaves if pa.types.is_float32(kind)]
+    # DuckDB cannot read float16 with byte-stream split.
+    floats = [path for path, kind in leaves if pa.types.is_floating(kind) and not pa.types.is_float16(kind)]
     return {
         "compression": "zstd",
         "compression_level": 3,
