@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.corpora.dialogue import Dialogue
 from pipeline.corpora.failures import Failure
@@ -35,12 +35,14 @@ class Reading:
     Attributes:
         dialogues: train, dev, test, each in the corpus's order.
         failures: what had to be repaired or is missing, by utterance.
-        deviations: one line per expected count that is not met.
+        deviations: one line per expected count that is not met, and per setting that the data speak against.
+        checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
     """
 
     dialogues: list[Dialogue]
     failures: list[Failure] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
 
 
 class CorpusReader(ABC):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 SPLITS = ("train", "dev", "test")
 REGIONS = ("full", "left", "right")
+CHANNELS = ("mix", "left", "right")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +13,8 @@ class Utterance:
 
     Attributes:
         source_utterance_id: the corpus's own id (``dia0_utt3``, ``Ses01F_impro01_F000``).
-        speaker: who says it, as the corpus names them.
+        speaker: who says it, one spelling per person (see :mod:`pipeline.corpora.speaker_names`).
+        source_speaker: who says it, as the corpus names them; empty where that is the same.
         text: the transcript, repaired, not otherwise changed.
         emotion: the corpus's emotion in our words (see :mod:`pipeline.corpora.labels`), also where it lies outside the label set.
         sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none.
@@ -22,10 +24,14 @@ class Utterance:
         video_region: ``full``, or the half of the picture in which the speaker sits.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
             half-open; None means from its beginning, to its end.
+        audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.
+        expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words too: the media stage
+            cuts those to this length. None: whatever it lasts.
     """
 
     source_utterance_id: str
     speaker: str
+    source_speaker: str = ""
     text: str
     emotion: str
     sentiment: str = ""
@@ -41,6 +47,8 @@ class Utterance:
     video_end_seconds: float | None = None
     audio_start_seconds: float | None = None
     audio_end_seconds: float | None = None
+    audio_channel: str = "mix"
+    expected_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,21 +11,29 @@ from pipeline.errors import TooManyFailures
 
 # kind "broken": data that should be there is missing or unreadable; these count against --max-failed.
 # kind "absent": readable, but there is nothing for this modality (a listener's back, an empty transcript).
-# kind "altered": used, but cut, padded or repaired.
+# kind "altered": used, but cut, padded, repaired, or doubtful as it came.
 REASONS: dict[str, tuple[str, str]] = {
     "media_missing": ("broken", "the file named by the corpus does not exist"),
     "media_refused": ("broken", "the path leads out of the raw folder"),
     "media_empty": ("broken", "the file has no bytes"),
     "media_undecodable": ("broken", "the decoder could not read the file"),
+    "media_crashed": ("broken", "the decoder's process crashed on the file, or failed in a way that nobody expected"),
+    "media_timeout": ("broken", "the file was not decoded within run.clip_timeout_seconds"),
     "no_audio_stream": ("broken", "the file has no sound"),
     "no_video_stream": ("broken", "the file has no picture"),
     "no_audio_samples": ("broken", "the span holds no sample of sound"),
     "no_video_frames": ("broken", "the span holds no picture"),
     "no_face": ("absent", "no face was found in the frames looked at"),
     "no_text": ("absent", "the transcript is empty"),
-    "silence": ("absent", "the sound is digital silence"),
+    "silence": ("absent", "the sound is digital silence: all samples are the same"),
     "not_finite": ("broken", "the encoder gave a value that is not finite"),
     "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
+    "nearly_empty": ("altered", "less sound than media.short_sound_seconds; it was used"),
+    "nearly_silent": ("altered", "the sound is quieter than media.quiet_sound_db; it was used"),
+    "source_clipped": ("altered", "samples at full scale in a row: the recording was too loud; it was used"),
+    "channel_missing": ("altered", "the file has no left and right channel; all of its channels were mixed"),
+    "cut_to_annotation": ("altered", "longer than its annotation; what came after it was cut"),
+    "span_doubted": ("altered", "the annotation is too short for its text; the file was not cut to it"),
     "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
     "truncated": ("altered", "longer than the cap; the rest was cut"),
     "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),

@@ -9,6 +9,8 @@ Known defects of the distribution, and what is done about each:
 - 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither sound nor label, 152 have not even an id: left out and counted.
 - 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples leave the scale of 1 to 5: recorded, kept.
 - 53 utterances without a majority count as happy in the benchmark of the dialogue literature (see ``counts_as_happy`` in iemocap_annotations.py).
+- Which actor sits on which side, and is in which channel of ``dialog/wav``, is known of session 1 alone: both are settings, and the louder channel
+  is listened to (iemocap_channels.py); settings that most utterances speak against are reported.
 - An utterance that only one of the two files knows (none in the release) is kept: one without an evaluation as ``undecided``, one without
   a transcription with an empty text, at the place that its start time gives it.
 """
@@ -16,12 +18,13 @@ Known defects of the distribution, and what is done about each:
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpora import iemocap_channels
 from pipeline.corpora.base import CorpusConfig, CorpusReader, Reading
 from pipeline.corpora.dialogue import SPLITS, Dialogue, Utterance
 from pipeline.corpora.failures import Failure
@@ -35,8 +38,19 @@ from pipeline.corpora.iemocap_annotations import (
     majority,
     read_evaluations,
     read_transcription,
+    without_tags,
 )
-from pipeline.corpora.iemocap_files import MarkedActorSide, MediaPaths, SessionFiles, describe, list_session, scenario_of, session_of, speaker_letter
+from pipeline.corpora.iemocap_files import (
+    MarkedActorChannel,
+    MarkedActorSide,
+    MediaPaths,
+    SessionFiles,
+    describe,
+    list_session,
+    scenario_of,
+    session_of,
+    speaker_letter,
+)
 from pipeline.corpora.labels import label_set
 from pipeline.errors import BadSettings, BadTable, RawDataMissing
 from pipeline.log import logger
@@ -142,8 +156,8 @@ class Iemocap(CorpusReader):
     """Reads IEMOCAP; see the head of this file.
 
     Speakers are the actors (``Ses01_F``). The picture is the speaker's half of the dialogue's video. The sound is the utterance's own file
-    under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of ``dialog/wav``, whose two channels hold one actor
-    each and are mixed on decoding, so that the other actor is heard as well.
+    under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of ``dialog/wav``, of whose two channels, one per actor,
+    the speaker's alone is heard.
     """
 
     class Config(CorpusConfig):
@@ -154,12 +168,16 @@ class Iemocap(CorpusReader):
             validation_seed: which twenty ``random20`` draws.
             test_session: the session that is the test split; the benchmark's is 5.
             marked_actor_side: see :class:`MarkedActorSide`; the other actor is taken to sit in the other half.
+            marked_actor_channel: see :class:`MarkedActorChannel`.
+            tags: ``keep`` remarks such as ``[LAUGHTER]`` in the transcripts, or ``drop`` them.
         """
 
         validation: Literal["val12", "random20", "none"] = "val12"
         validation_seed: int = 0
         test_session: int = Field(default=5, ge=1, le=5)
         marked_actor_side: MarkedActorSide = MarkedActorSide()
+        marked_actor_channel: MarkedActorChannel = MarkedActorChannel()
+        tags: Literal["keep", "drop"] = "keep"
 
         @model_validator(mode="after")
         def _val12_lies_outside_session_5(self) -> Self:
@@ -176,7 +194,8 @@ IEMOCAP_full_release/             (or its content)
     dialog/transcriptions/Ses01F_impro01.txt
     dialog/avi/DivX/Ses01F_impro01.avi                       (for the visual modality)
     sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav     (for the audio modality;
-    dialog/wav/Ses01F_impro01.wav                             this one where the sentences are not unpacked)"""
+    dialog/wav/Ses01F_impro01.wav                             this one where the sentences are not unpacked;
+                                                              it also tells whether the sides in the settings are right)"""
 
     config: Config
 
@@ -188,7 +207,7 @@ IEMOCAP_full_release/             (or its content)
         self._check_annotations(base, sessions)
         ids = [one for files in sessions.values() for one in files.evaluations]
         split_of = assign_splits(ids, test_session=config.test_session, validation=config.validation, seed=config.validation_seed)
-        paths = MediaPaths(base.relative_to(raw).as_posix(), sessions, config.marked_actor_side)
+        paths = MediaPaths(base.relative_to(raw).as_posix(), sessions, config.marked_actor_side, config.marked_actor_channel)
         reading, tally = Reading([]), Tally()
         for split in (one for one in SPLITS if one in splits):
             for dialogue_id in (one for one in sorted(ids) if split_of[one] == split):
@@ -200,6 +219,8 @@ IEMOCAP_full_release/             (or its content)
             self._check_media(base, sessions, "audio", paths.there(utterance.audio_path for utterance in utterances))
         if "visual" in media:
             self._check_media(base, sessions, "visual", paths.there(utterance.video_path for utterance in utterances))
+        if media:
+            self._listen(raw, reading, paths)
         for what, count in sorted(tally.left_out.items()):
             logger.info("iemocap: %d %s left out of the transcriptions", count, what, extra={"left_out": what, "count": count})
         if config.check_counts:
@@ -218,10 +239,25 @@ IEMOCAP_full_release/             (or its content)
         for utterance_id, line in spoken.items():
             evaluation = evaluations.get(utterance_id)
             reading.failures += [Failure(f"{split}/{utterance_id}", "manifest", *remark) for remark in _remarks(line, evaluation)]
-            utterances.append(_utterance(dialogue_id, utterance_id, line, evaluation, self._emotion(evaluation), paths))
+            text = line.text if self.config.tags == "keep" else without_tags(line.text)
+            utterances.append(_utterance(dialogue_id, utterance_id, replace(line, text=text), evaluation, self._emotion(evaluation), paths))
         self._count(evaluations.values(), left_out, tally)
         reading.deviations += _other_than_the_votes(dialogue_id, evaluations)
         return Dialogue(split=split, source_dialogue_id=dialogue_id, utterances=tuple(utterances), scenario=scenario_of(dialogue_id))
+
+    def _listen(self, raw: Path, reading: Reading, paths: MediaPaths) -> None:
+        """Compares who sits where by the settings with the louder channels, session by session."""
+        by_session: dict[int, list[iemocap_channels.Spoken]] = {}
+        for dialogue in (one for one in reading.dialogues if paths.has_dialogue_wav(one.source_dialogue_id)):
+            name = dialogue.source_dialogue_id
+            for one in dialogue.utterances:
+                sides = paths.channel(name, one.source_utterance_id), one.video_region
+                spoken = iemocap_channels.Spoken(raw / paths.dialogue_wav(name), one.start_seconds, one.end_seconds, *sides)
+                by_session.setdefault(session_of(name), []).append(spoken)
+        for session, of_session in sorted(by_session.items()):
+            votes = iemocap_channels.listen(of_session)
+            reading.checks.setdefault("louder_channel", {})[f"session{session}"] = votes.record()
+            reading.deviations += votes.contradictions(session)
 
     def _emotion(self, evaluation: Evaluation | None) -> str:
         if evaluation is None:
@@ -294,6 +330,7 @@ def _utterance(dialogue_id: str, utterance_id: str, line: Spoken, evaluation: Ev
         video_end_seconds=end,
         audio_start_seconds=None if paths.whole_files else start,
         audio_end_seconds=None if paths.whole_files else end,
+        audio_channel="mix" if paths.whole_files else paths.channel(dialogue_id, utterance_id),
     )
 
 

@@ -51,6 +51,8 @@ _RATING = re.compile(r"(?P<what>[CA])-(?P<rater>[EFM])[0-9]+:\s*(?P<given>[^(]*)
 _ATTRIBUTES = re.compile(r"val\s+[0-9]+;\s*act\s+[0-9]+;\s*dom\s+[0-9]+;\s*")
 _SPOKEN = re.compile(rf"(?P<id>\S+)\s+\[(?P<start>{_TIME})-(?P<end>{_TIME})\]:(?P<text>.*)")
 _NO_EVALUATION = re.compile(r"Ses\S+_[FM]XX[0-9](?=\s|$)")
+_TAG = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\]\s*")
+_TAG_BEFORE_A_STOP = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\](?=[.,;:!?])")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -109,6 +111,15 @@ class Spoken:
     text: str
     undecodable: bool = False
     listed: bool = True
+
+
+def without_tags(text: str) -> str:
+    """A transcript without its remarks on what is heard beside words (``[LAUGHTER]``, ``[breathing]``).
+
+    >>> without_tags("[LAUGHTER] I know [BREATHING]. Well [lipsmack] yes.")
+    'I know. Well yes.'
+    """
+    return _TAG.sub(" ", _TAG_BEFORE_A_STOP.sub("", text)).strip()
 
 
 def majority(votes: Sequence[str]) -> str:

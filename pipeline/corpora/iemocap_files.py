@@ -27,6 +27,19 @@ class MarkedActorSide(Settings):
     session5: Side = "left"
 
 
+class MarkedActorChannel(Settings):
+    """Channel of ``dialog/wav`` that is the actor's with the markers, by session; the other one is the other actor's.
+
+    It is listened to whether it is: see iemocap_channels.py.
+    """
+
+    session1: Side = "left"
+    session2: Side = "left"
+    session3: Side = "left"
+    session4: Side = "left"
+    session5: Side = "left"
+
+
 def session_of(dialogue_id: str) -> int:
     """The session's number.
 
@@ -131,13 +144,14 @@ class MediaPaths:
         prefix: the corpus's folder relative to raw/.
         sessions: the files that are there.
         sides: where the actor with the markers sits.
+        channels: in which channel of the dialogue's sound that actor is.
 
     Attributes:
         whole_files: the sound of an utterance is a file of its own; if not, it is a span of the dialogue's.
     """
 
-    def __init__(self, prefix: str, sessions: Mapping[int, SessionFiles], sides: MarkedActorSide) -> None:
-        self._prefix, self._sessions, self._sides = prefix, sessions, sides
+    def __init__(self, prefix: str, sessions: Mapping[int, SessionFiles], sides: MarkedActorSide, channels: MarkedActorChannel) -> None:
+        self._prefix, self._sessions, self._sides, self._channels = prefix, sessions, sides, channels
         has_sentences = any(files.sentence_wavs for files in sessions.values())
         has_dialogues = any(files.dialogue_wavs for files in sessions.values())
         self.whole_files = has_sentences or not has_dialogues
@@ -148,16 +162,25 @@ class MediaPaths:
 
     def audio(self, dialogue_id: str, utterance_id: str) -> str:
         """The file with the utterance's sound, relative to raw/."""
-        return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{utterance_id}.wav" if self.whole_files else f"dialog/wav/{dialogue_id}.wav")
+        return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{utterance_id}.wav") if self.whole_files else self.dialogue_wav(dialogue_id)
+
+    def dialogue_wav(self, dialogue_id: str) -> str:
+        """The dialogue's sound, one channel per actor, relative to raw/."""
+        return self._path(dialogue_id, f"dialog/wav/{dialogue_id}.wav")
 
     def _path(self, dialogue_id: str, below_session: str) -> str:
         return (PurePosixPath(self._prefix) / f"Session{session_of(dialogue_id)}" / below_session).as_posix()
 
     def region(self, dialogue_id: str, utterance_id: str) -> str:
         """The speaker's half: that of the actor with the markers if the letters agree, else the other one."""
-        side: Side = getattr(self._sides, f"session{session_of(dialogue_id)}")
-        marked_actor_speaks = _parts(dialogue_id)["marked"] == speaker_letter(utterance_id)
-        return side if marked_actor_speaks else {"left": "right", "right": "left"}[side]
+        return _of_speaker(self._sides, dialogue_id, utterance_id)
+
+    def channel(self, dialogue_id: str, utterance_id: str) -> str:
+        """The speaker's channel of :meth:`dialogue_wav`, likewise."""
+        return _of_speaker(self._channels, dialogue_id, utterance_id)
+
+    def has_dialogue_wav(self, dialogue_id: str) -> bool:
+        return dialogue_id in self._sessions[session_of(dialogue_id)].dialogue_wavs
 
     def there(self, paths: Iterable[str]) -> dict[str, bool]:
         """Path → whether the file is there, each path once, in their order; answered from the listing, no file is looked at."""
@@ -165,3 +188,10 @@ class MediaPaths:
         for files in self._sessions.values():
             names |= {f"{name}.avi" for name in files.videos} | {f"{name}.wav" for name in files.dialogue_wavs | files.sentence_wavs}
         return {path: PurePosixPath(path).name in names for path in paths}
+
+
+def _of_speaker(marked: MarkedActorSide | MarkedActorChannel, dialogue_id: str, utterance_id: str) -> Side:
+    side: Side = getattr(marked, f"session{session_of(dialogue_id)}")
+    marked_actor_speaks = _parts(dialogue_id)["marked"] == speaker_letter(utterance_id)
+    other: Side = "right" if side == "left" else "left"
+    return side if marked_actor_speaks else other

@@ -9,9 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import files
-from pipeline.corpora.dialogue import REGIONS, SPLITS, Dialogue
+from pipeline.corpora.dialogue import CHANNELS, REGIONS, SPLITS, Dialogue
 from pipeline.corpora.labels import LabelSet
 from pipeline.errors import BadTable
+
+SCHEMA_VERSION = "2"
+"""Stands in the file's metadata; raised by one whenever a column comes, goes or changes its meaning."""
 
 SCHEMA = pa.schema(
     [
@@ -22,9 +25,11 @@ SCHEMA = pa.schema(
         pa.field("position", pa.int32(), nullable=False),  # dense, from 0
         pa.field("source_utterance_id", pa.string(), nullable=False),
         pa.field("scenario", pa.string(), nullable=False),
-        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("speaker", pa.string(), nullable=False),  # one spelling per person
+        pa.field("source_speaker", pa.string(), nullable=False),  # as the corpus names them
         pa.field("speaker_index", pa.int16(), nullable=False),  # by first appearance in the dialogue
         pa.field("text", pa.string(), nullable=False),
+        pa.field("text_characters", pa.int32(), nullable=False),  # Unicode code points
         pa.field("emotion", pa.string(), nullable=False),
         pa.field("emotion_index", pa.int16(), nullable=False),  # -1: not in the label set
         pa.field("sentiment", pa.string(), nullable=False),
@@ -41,12 +46,15 @@ SCHEMA = pa.schema(
         pa.field("video_end_seconds", pa.float64()),
         pa.field("audio_start_seconds", pa.float64()),
         pa.field("audio_end_seconds", pa.float64()),
+        pa.field("audio_channel", pa.string(), nullable=False),  # mix, or the speaker's channel of a stereo file
+        # How long the file should be; what goes beyond it is a neighbour's and is cut. Null: whatever it lasts.
+        pa.field("expected_seconds", pa.float64()),
     ]
 )
 
 _FROM_UTTERANCE = (
     "source_utterance_id speaker text emotion sentiment valence arousal dominance start_seconds end_seconds video_path audio_path video_region "
-    "video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds"
+    "video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds audio_channel expected_seconds"
 ).split()
 
 
@@ -74,17 +82,19 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
             columns["position"].append(position)
             columns["scenario"].append(dialogue.scenario)
             columns["speaker_index"].append(speakers.setdefault(utterance.speaker, len(speakers)))
+            columns["source_speaker"].append(utterance.source_speaker or utterance.speaker)
+            columns["text_characters"].append(len(utterance.text))
             columns["emotion_index"].append(labels.index(utterance.emotion))
             for name in _FROM_UTTERANCE:
                 columns[name].append(getattr(utterance, name))
-    schema = SCHEMA.with_metadata({"label_set": labels.name, "classes": ",".join(labels.classes)})
+    schema = SCHEMA.with_metadata({"schema_version": SCHEMA_VERSION, "label_set": labels.name, "classes": ",".join(labels.classes)})
     table = pa.table({name: pa.array(columns[name], type=SCHEMA.field(name).type) for name in SCHEMA.names}, schema=schema)
     check(table, corpus)
     return table
 
 
 def check(table: pa.Table, where: str) -> None:
-    """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions and times.
+    """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions, channels and times.
 
     Raises:
         BadTable: naming ``where``, the first utterance at fault, and what is wrong with it.
@@ -101,7 +111,7 @@ def check(table: pa.Table, where: str) -> None:
         seen: set[str] = set()
         double = next(one for one in ids if one in seen or seen.add(one))  # type: ignore[func-returns-value]
         raise BadTable(f"{where}: utterance id {double!r} occurs {ids.count(double)} times")
-    for column, valid in (("split", SPLITS), ("video_region", REGIONS)):
+    for column, valid in (("split", SPLITS), ("video_region", REGIONS), ("audio_channel", CHANNELS)):
         strange = set(pc.unique(table[column]).to_pylist()) - set(valid)
         if strange:
             raise BadTable(f"{where}: {column} {sorted(strange)} instead of one of {list(valid)}")
@@ -119,6 +129,9 @@ def check(table: pa.Table, where: str) -> None:
     if len(wrong):
         at = int(wrong[0])
         raise BadTable(f"{where}: {ids[at]} lasts from {begin[at]} to {end[at]} s")
+    short = [row for row, seconds in enumerate(table["expected_seconds"].to_pylist()) if seconds is not None and not 0 < seconds < float("inf")]
+    if short:
+        raise BadTable(f"{where}: {ids[short[0]]} has expected_seconds {table['expected_seconds'][short[0]].as_py()}; above 0, or empty")
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -132,13 +145,16 @@ def read(path: Path) -> pa.Table:
     """Reads and checks a manifest.
 
     Raises:
-        BadTable: if it is no Parquet file or :func:`check` finds a fault.
+        BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
         FileNotFoundError: if it is not there.
     """
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise BadTable(f"{path}: not a Parquet file: {error}") from error
+    version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()
+    if version != SCHEMA_VERSION:
+        raise BadTable(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the manifest stage again")
     check(table, str(path))
     return table
 

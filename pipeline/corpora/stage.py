@@ -188,7 +188,7 @@ def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[D
 
 
 def _facts(reading: Reading, table: pa.Table) -> dict[str, Any]:
-    """Counts per split and emotion, deviations, and the failure rows of the utterances in the table."""
+    """Counts per split and emotion, deviations, checks, and the failure rows of the utterances in the table."""
     utterances, dialogues = Counter(table["split"].to_pylist()), Counter(split for split, _ in _distinct(table, "dialogue_id"))
     emotions = Counter(zip(table["split"].to_pylist(), table["emotion"].to_pylist(), strict=True))
     counts = {
@@ -204,6 +204,7 @@ def _facts(reading: Reading, table: pa.Table) -> dict[str, Any]:
         "counts": counts,
         "classes": list(manifest.classes(table)),
         "deviations": reading.deviations,
+        "checks": reading.checks,
         "failures": [failure.row() for failure in reading.failures if failure.utterance_id in kept],
     }
 

@@ -1,4 +1,6 @@
-"""One pass over one media file: opened once, every packet decoded at most once, sound and pictures side by side.
+"""One pass over one media file: every packet decoded at most once, sound and pictures side by side.
+
+Only where skipping pictures turns out to be impossible (:mod:`pipeline.media.decoding`), as in a damaged file, all of them are read once more.
 
 Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make FFmpeg read
 other files or addresses; and whatever a decoder complains of becomes words in a row, not the end of the run.
@@ -18,8 +20,9 @@ import cv2
 from pipeline.log import logger
 from pipeline.media.audio import SoundSpan, SoundStream
 from pipeline.media.config import MediaConfig
+from pipeline.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
 from pipeline.media.spans import Span
-from pipeline.media.video import FrameSpan, FrameStream, Look
+from pipeline.media.video import FrameSpan, Showing, Timeline, Watcher
 
 # With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the one
 # before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
@@ -91,21 +94,26 @@ class Pass:
         known.since, known.until = min(known.since, since), max(known.until, until)
 
 
-def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], look: Look, config: MediaConfig) -> Pass:
+def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: MediaConfig) -> Pass:
     """Decodes what is wanted of one file.
 
     Args:
         path: an existing file.
         sounds: filled with the sound of their spans; may be empty.
         wishes: spans of pictures; may be empty.
-        look: see :class:`pipeline.media.video.FrameStream`.
+        watcher: is shown the pictures.
         config: settings of the stage.
     """
     result = Pass()
     with av.logging.Capture() as messages:
         try:
             with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
-                _read_open(container, path, sounds, wishes, look, config, result, messages)
+                pictures = _read_open(container, path, sounds, wishes, watcher, config, result, messages)
+            if pictures is not None and pictures.given_up:
+                logger.debug("every picture is decoded: %s", pictures.given_up)
+                watcher.start_over()
+                with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+                    _read_open(container, path, (), wishes, watcher, config, result, messages, skipping=False)
         except (av.FFmpegError, ValueError) as error:
             result.refusal = _words(error, messages)
     return result
@@ -116,89 +124,168 @@ def _read_open(
     path: Path,
     sounds: Sequence[SoundSpan],
     wishes: Sequence[FrameWish],
-    look: Look,
+    watcher: Watcher,
     config: MediaConfig,
     result: Pass,
     messages: list[Any],
-) -> None:
+    *,
+    skipping: bool = True,
+) -> "_Pictures | None":
+    """One pass. Returns what took the pictures, if anything."""
     origin = (container.start_time or 0) / av.time_base
-    feeders: dict[int, _Feeder] = {}
+    feeders: dict[int, _Sound | _Pictures] = {}
     sound_stream = _stream(container.streams.audio) if sounds else None
     if sound_stream is not None:
         result.sound = SoundStream(sounds, config)
         result.sound_seconds = _seconds(sound_stream)
-        feeders[sound_stream.index] = _Feeder("audio", sound_stream, result.sound, origin)
+        feeders[sound_stream.index] = _Sound(sound_stream, result.sound, origin)
     picture_stream = _stream(container.streams.video) if wishes else None
+    pictures = None
     if picture_stream is not None:
         result.picture_seconds = _seconds(picture_stream)
         begin = max(0.0, float((picture_stream.start_time or 0) * picture_stream.time_base) - origin)
         end = begin + (result.picture_seconds or _container_seconds(container) or _scanned_seconds(path, picture_stream.index))
-        result.frame_spans = [_frame_span(wish, begin, end, config) for wish in wishes]
-        feeders[picture_stream.index] = _Feeder("video", picture_stream, FrameStream(result.frame_spans, look), origin)
+        result.frame_spans = [_frame_span(number, wish, begin, end, config) for number, wish in enumerate(wishes)]
+        skipping = skipping and NeededFrames.can_read(picture_stream, container.format.name)
+        pictures = _Pictures(picture_stream, result.frame_spans, watcher, origin, messages, skipping)
+        feeders[picture_stream.index] = pictures
     if feeders:
         _demux(container, feeders, result, messages)
         for feeder in feeders.values():
-            feeder.finish(result)
+            _finish(feeder, origin, result)
+    return pictures
 
 
-class _Feeder:
-    """One stream of the file and what takes its frames."""
+class _Sound:
+    """Takes the packets of the sound."""
 
-    def __init__(self, kind: str, stream: Any, taker: SoundStream | FrameStream, origin: float) -> None:
-        self.kind = kind
+    kind = "audio"
+    given_up = ""
+
+    def __init__(self, stream: Any, taker: SoundStream, origin: float) -> None:
         self.stream = stream
-        self.taker = taker
+        self.skipping = False
+        self._taker = taker
         self._origin = origin
-        self._nominal = float(1 / stream.average_rate) if kind == "video" and stream.average_rate else 0.0
-        # One thread: the workers are the processes, and FFmpeg's messages come on the thread that called it.
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MAX_PIXELS)}
+        _limit(stream)
+
+    @property
+    def done(self) -> bool:
+        return self._taker.done
+
+    @property
+    def end_seconds(self) -> float:
+        return self._taker.end_seconds
 
     def feed(self, packet: Any) -> None:
         for frame in packet.decode():
-            seconds = None if frame.pts is None else float(frame.pts * frame.time_base) - self._origin
-            if isinstance(self.taker, SoundStream):
-                self.taker.feed(frame, seconds)
-            else:
-                duration = float(frame.duration * frame.time_base) if frame.duration else self._nominal
-                self.taker.feed(frame, seconds, duration)
-            if self.taker.done:
+            self._taker.feed(frame, None if frame.pts is None else float(frame.pts * frame.time_base) - self._origin)
+            if self.done:
                 return
 
-    def finish(self, result: Pass) -> None:
-        """The file has ended, or nobody wants more of it."""
-        satisfied = self.taker.done
-        try:
-            if isinstance(self.taker, FrameStream):
-                self.taker.finish()
-        except _FAULTS as error:
-            result.note(self.kind, self.taker.end_seconds, math.inf, _words(error, []))
-        stated = _seconds(self.stream)
-        if stated is None or satisfied:
-            return
-        end = stated + max(0.0, float((self.stream.start_time or 0) * self.stream.time_base) - self._origin)
-        if self.taker.end_seconds < end - _EARLY_END_SECONDS:
-            result.note(self.kind, self.taker.end_seconds, math.inf, f"ends at {self.taker.end_seconds:.3f} s; by its header it lasts to {end:.3f} s")
+    def finish(self) -> None:
+        """No packet follows."""
 
 
-def _demux(container: Any, feeders: dict[int, _Feeder], result: Pass, messages: list[Any]) -> None:
+class _Pictures:
+    """Takes the packets of the pictures.
+
+    Attributes:
+        skipping: only what is needed is decoded.
+        given_up: why that cannot be; empty: it can.
+    """
+
+    kind = "video"
+
+    def __init__(self, stream: Any, spans: Sequence[FrameSpan], watcher: Watcher, origin: float, messages: Sequence[Any], skipping: bool) -> None:
+        self.stream = stream
+        self.skipping = skipping
+        self.given_up = ""
+        _limit(stream)
+        aspect = float(stream.sample_aspect_ratio or 1)
+        clock = Clock(stream.time_base, origin, float(1 / stream.average_rate) if stream.average_rate else 0.0)
+
+        def show(frame: av.VideoFrame, showing: Showing) -> None:
+            showing.show(frame, aspect, watcher)
+
+        timeline: Timeline[Any] = Timeline(spans)
+        self._reader = NeededFrames(stream, timeline, clock, show, lambda: len(messages)) if skipping else EveryFrame(timeline, clock, show)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.given_up) or self._reader.done
+
+    @property
+    def end_seconds(self) -> float:
+        return self._reader.end_seconds
+
+    def feed(self, packet: Any) -> None:
+        self._reader.feed(packet)
+
+    def finish(self) -> None:
+        """No packet follows."""
+        if not self.given_up:
+            self._reader.finish()
+
+
+def _limit(stream: Any) -> None:
+    # One thread: the workers are the processes, and FFmpeg's messages come on the thread that called it.
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MAX_PIXELS)}
+
+
+def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pass, messages: list[Any]) -> None:
     try:
         for packet in container.demux([feeder.stream for feeder in feeders.values()]):
             feeder = feeders[packet.stream.index]
-            if feeder.taker.done:
-                if all(one.taker.done for one in feeders.values()):
+            if feeder.done:
+                if all(one.done for one in feeders.values()):
                     return
                 continue
             already = len(messages)
             try:
                 feeder.feed(packet)
-            except _FAULTS as error:  # the next packet may be whole again
-                at = feeder.taker.end_seconds
-                result.note(feeder.kind, at, at, _words(error, messages[already:]))
+            except (CannotSkip, *_FAULTS) as error:  # the next packet may be whole again
+                _note(feeder, error, result, messages[already:])
     except av.FFmpegError as error:
         for feeder in feeders.values():
-            if not feeder.taker.done:
-                result.note(feeder.kind, feeder.taker.end_seconds, math.inf, _words(error, messages))
+            if not feeder.done:
+                _note(feeder, error, result, messages, until=math.inf)
+
+
+def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None) -> None:
+    """Records what went wrong; where pictures are skipped, these are to be decoded one by one, and then it is recorded."""
+    words = _words(error, messages)
+    if feeder.skipping:
+        feeder.given_up = words
+    else:
+        result.note(feeder.kind, feeder.end_seconds, feeder.end_seconds if until is None else until, words)
+
+
+def _finish(feeder: "_Sound | _Pictures", origin: float, result: Pass) -> None:
+    """The file has ended, or nobody wants more of the stream."""
+    satisfied = feeder.done
+    try:
+        feeder.finish()
+    except (CannotSkip, *_FAULTS) as error:
+        _note(feeder, error, result, [], until=math.inf)
+    stated = _seconds(feeder.stream)
+    if stated is None or satisfied or feeder.given_up:
+        return
+    end = stated + max(0.0, float((feeder.stream.start_time or 0) * feeder.stream.time_base) - origin)
+    if feeder.end_seconds < end - _EARLY_END_SECONDS:
+        result.note(feeder.kind, feeder.end_seconds, math.inf, f"ends at {feeder.end_seconds:.3f} s; by its header it lasts to {end:.3f} s")
+
+
+def stated_seconds(path: Path) -> float | None:
+    """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened or states none."""
+    with av.logging.Capture():
+        try:
+            with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+                streams = [_stream(container.streams.audio), _stream(container.streams.video)]
+                return max((seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None), default=None)
+        except (av.FFmpegError, ValueError):  # the pass that decodes meets the same, and records it
+            return None
 
 
 def _stream(streams: Sequence[Any]) -> Any:
@@ -233,11 +320,11 @@ def _scanned_seconds(path: Path, index: int) -> float:
     return 0.0 if last is None or first is None else last - first
 
 
-def _frame_span(wish: FrameWish, begin: float, end: float, config: MediaConfig) -> FrameSpan:
+def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: MediaConfig) -> FrameSpan:
     wanted = wish.wanted
     if math.isinf(wanted.end):
         wanted = Span(max(wanted.start, begin), max(end, wanted.start, begin))
-    return FrameSpan(wanted, wish.wanted.start, config.max_clip_seconds, config.frames_per_clip, wish.region)
+    return FrameSpan(number, wanted, wish.wanted.start, wish.region, config)
 
 
 def _words(error: Exception, messages: Sequence[Any]) -> str:

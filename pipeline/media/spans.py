@@ -55,10 +55,10 @@ def sample(seconds: float, rate_hz: int) -> int:
 
 
 def slice_centres(start: float, end: float, count: int) -> list[float]:
-    """Instants in the middle of ``count`` equal slices of a span, in order.
+    """Instants in the middle of ``count`` equal slices of a span, in order; none if ``count`` is 0.
 
     >>> slice_centres(1.0, 3.0, 4)
     [1.25, 1.75, 2.25, 2.75]
     """
-    width = (end - start) / count
+    width = (end - start) / max(1, count)
     return [start + (index + 0.5) * width for index in range(count)]

@@ -1,15 +1,18 @@
 """DVC stage ``media``: decodes what the manifest names, once, for every encoder.
 
-manifest ──► dialogues ──► workers (pipeline.media.clip) ──► parts of whole dialogues ──► media/part-NNNNN.parquet
-                                                                                         failures.parquet, info.json
+manifest ──► clips that share files ──► workers (pipeline.media.clip) ──► parts of whole dialogues ──► media/part-NNNNN.parquet
+                                                                                                     failures.parquet, info.json
+
+A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced (:mod:`pipeline.media.pool`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pyarrow as pa
@@ -19,25 +22,39 @@ import pyarrow.parquet as pq
 from pipeline import files
 from pipeline.command_line import stage_command
 from pipeline.corpora import failures, manifest
-from pipeline.errors import BadSettings, RawDataMissing
+from pipeline.errors import BadSettings, PipelineError, RawDataMissing
 from pipeline.layout import Layout
 from pipeline.log import logger, progress
 from pipeline.media.config import MediaConfig
 from pipeline.media.tables import SAMPLE_RATE_HZ
-from pipeline.media.tasks import STREAMS, Clip, DialogueTask
+from pipeline.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
 from pipeline.params import Params
 from pipeline.parts import INFO, Fingerprint, RunOptions, StageWork
 from pipeline.provenance import versions
 
+if TYPE_CHECKING:
+    from pipeline.media.pool import Lost
+
 NAME = "media"
+_Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A row of the media table, and its failure rows."""
 # Raised by one whenever the same settings and files give other rows.
-_VERSION = 1
+_VERSION = 2
 _CLIP_COLUMNS = (
-    "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds"
+    "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
+    "audio_channel expected_seconds"
 ).split()
+_OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
 # A file is told from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
 # index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
 _HEAD_BYTES = 4096
+# Parts that are worked on at a time, from the first unfinished one on. Their clips are begun the longest first, so that no
+# worker is left alone with a long one at the end, and their results wait in memory: about 25 MB a part as shipped.
+_PARTS_AT_A_TIME = 4
+# What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
+_ATTEMPTS = 2
+# A clip of this length is given twice the time of one that is infinitely short.
+_DOUBLE_TIME_SECONDS = 60.0
 
 
 def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
@@ -60,7 +77,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
         BadSettings: if a setting is impossible, a stream unknown, or the face detector cannot be loaded.
         SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
-        PipelineError: if a worker process died.
+        PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
     """
     job = _prepare(params, layout, run, streams)
     if job.work.cached():
@@ -71,7 +88,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
 
         faces.check(job.config, job.model)
     job.work.start()
-    _make_parts(job, layout, run.workers)
+    _make_parts(job, layout, run.workers, clip_timeout_seconds(params))
     rows = job.work.failures(len(job.parts))
     failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
     table = failures.table(rows)
@@ -131,12 +148,18 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     settings = {"media": config.model_dump(mode="json")}
     looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
-    model = Path(config.yunet_file).resolve() if config.detector == "yunet" else None
-    if "visual" in streams and model is not None and not model.is_file():
-        raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; media.detector: haar needs none")
+    model = detector_file(config) if "visual" in streams else None
     fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
     work = StageWork(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
     return _Job(config, model, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
+
+
+def detector_file(config: MediaConfig) -> Path | None:
+    """The face detector's file; None with ``haar``. Raises ``BadSettings`` if it is not there."""
+    model = Path(config.yunet_file).resolve() if config.detector == "yunet" else None
+    if model is not None and not model.is_file():
+        raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; media.detector: haar needs none")
+    return model
 
 
 def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
@@ -154,16 +177,22 @@ def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], stre
     """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same name."""
     of_streams: dict[str, Any] = {}
     for stream in sorted(streams):
-        prefix = "audio_" if stream == "audio" else "video_"
-        columns = [name for name in _CLIP_COLUMNS if name.startswith((prefix, "utterance_", "dialogue_"))]
+        read = _streams_read(config, frozenset({stream}))
+        prefixes = tuple(prefix for one, prefix in (("audio", "audio_"), ("visual", "video_")) if one in read)
+        columns = [name for name in _CLIP_COLUMNS if name.startswith((*prefixes, *_OF_EVERY_STREAM))]
         of_streams[stream] = {
             "clips": files.digest({name: table[name].to_pylist() for name in columns}),
-            "files": files.digest({path: looks[path] for path in _paths(table, frozenset({stream}))}),
+            "files": files.digest({path: looks[path] for path in _paths(table, read)}),
         }
         if stream == "visual" and config.detector == "yunet":
             model = Path(config.yunet_file)
             of_streams[stream]["detector"] = files.sha256(model) if model.is_file() else "missing"
     return {"version": _VERSION, "streams": of_streams}
+
+
+def _streams_read(config: MediaConfig, streams: frozenset[str]) -> frozenset[str]:
+    """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
+    return frozenset(STREAMS) if "visual" in streams and config.choice == "speaking" else streams
 
 
 def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
@@ -191,32 +220,115 @@ def _look_of(layout: Layout, relative: str) -> str:
     return f"{size} {seen.hexdigest()}"
 
 
-def _make_parts(job: _Job, layout: Layout, workers: int) -> None:
-    """Decodes the parts that are not done. A part is written when its last dialogue is there; workers do not wait for that."""
-    from pipeline.media import clip, pack, pool
-
-    left = [index for index in range(len(job.parts)) if not job.work.is_done(index)]
-    bounds = manifest.dialogue_bounds(job.table)
-    dialogues = {index: [(start, stop) for start, stop in bounds if job.parts[index][0] <= start < job.parts[index][1]] for index in left}
-    tasks = [_task(job, layout, start, stop) for index in left for start, stop in dialogues[index]]
-    with (
-        pool.stoppable(),
-        closing(pool.in_order(clip.decode_dialogue, tasks, workers)) as results,
-        progress(sum(len(task.clips) for task in tasks), "decode", "utterance") as bar,
-    ):
-        for index in left:
-            rows: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
-            for _ in dialogues[index]:
-                decoded = next(results)
-                rows += decoded
-                bar.update(len(decoded))
-            pack.write_part(job.work.part(index), [columns for columns, _ in rows])
-            job.work.mark_done(index, [failure for _, of_row in rows for failure in of_row])
+def clip_timeout_seconds(params: Params) -> float:
+    """``run.clip_timeout_seconds``; no setting of ``media``, since it changes nothing unless a clip hangs."""
+    value = params.get("run.clip_timeout_seconds")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise BadSettings(f"run.clip_timeout_seconds is {value!r}; a number of seconds above 0 is expected")
+    return float(value)
 
 
-def _task(job: _Job, layout: Layout, start: int, stop: int) -> DialogueTask:
-    rows = job.table.slice(start, stop - start).select(_CLIP_COLUMNS).to_pylist()
-    return DialogueTask(layout.raw.resolve(), layout.dataset, tuple(Clip(**row) for row in rows), job.streams, job.config, job.model)
+def _make_parts(job: _Job, layout: Layout, workers: int, timeout_seconds: float) -> None:
+    """Decodes the parts that are not done, and writes each as soon as its last clip is there."""
+    from pipeline.media import clip, pool
+
+    left = deque(index for index in range(len(job.parts)) if not job.work.is_done(index))
+    rows_left = sum(stop - start for start, stop in (job.parts[index] for index in left))
+    open_parts: dict[int, _OpenPart] = {}
+    tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
+    keys = count()
+    with pool.stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
+        while left or open_parts:
+            while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
+                index = left.popleft()
+                open_parts[index] = _OpenPart(job.parts[index])
+                for rows, task in _tasks(job, layout, index):
+                    key = next(keys)
+                    tasks[key] = index, rows, task
+                    crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, timeout_seconds))
+            key, outcome = crew.next_outcome()
+            index, rows, task = tasks.pop(key)
+            decoded = given_up(task, outcome) if isinstance(outcome, pool.Lost) else outcome
+            open_parts[index].take(rows, decoded)
+            bar.update(len(rows))
+            if open_parts[index].whole:
+                _write(job, index, open_parts.pop(index))
+
+
+class _OpenPart:
+    """A part some of whose rows are still being made.
+
+    Args:
+        bounds: its half-open rows of the manifest.
+    """
+
+    def __init__(self, bounds: tuple[int, int]) -> None:
+        self._first = bounds[0]
+        self.rows: list[_Decoded | None] = [None] * (bounds[1] - bounds[0])
+        self._missing = len(self.rows)
+
+    @property
+    def whole(self) -> bool:
+        return self._missing == 0
+
+    def take(self, rows: Sequence[int], decoded: Sequence[_Decoded]) -> None:
+        """Puts rows of the manifest in their place."""
+        for row, one in zip(rows, decoded, strict=True):
+            self.rows[row - self._first] = one
+            self._missing -= 1
+
+
+def _tasks(job: _Job, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+    """The work of a part: rows of the manifest, and the task that makes them."""
+    first, last = job.parts[part]
+    for rows, task in tasks_of(job.table.slice(first, last - first), layout, job.streams, job.config, job.model):
+        yield tuple(first + row for row in rows), task
+
+
+def tasks_of(
+    table: pa.Table, layout: Layout, streams: frozenset[str], config: MediaConfig, model: Path | None
+) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+    """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
+    raw = layout.raw.resolve()
+    seconds = pc.subtract(table["end_seconds"], table["start_seconds"]).to_pylist()
+    clips = [Clip(**row, annotated_seconds=length) for row, length in zip(table.select(_CLIP_COLUMNS).to_pylist(), seconds, strict=True)]
+    for _, of_dialogue in groupby(range(len(clips)), key=lambda row: clips[row].dialogue_id):
+        rows = list(of_dialogue)
+        for group in sharing_files([clips[row] for row in rows], _streams_read(config, streams)):
+            members = tuple(rows[index] for index in group)
+            yield members, DialogueTask(raw, layout.dataset, tuple(clips[row] for row in members), streams, config, model)
+
+
+def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:
+    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``."""
+    return timeout_seconds * (1 + task.seconds / _DOUBLE_TIME_SECONDS)
+
+
+def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
+    """The rows of clips that the worker did not survive, did not finish, or raised an error about that no one expected.
+
+    Raises:
+        PipelineError: as it was raised, since that is about settings or files of the user's and not about a clip.
+    """
+    from pipeline.media import clip
+
+    if isinstance(lost.error, PipelineError):
+        raise lost.error
+    if lost.error is None:
+        reason, detail = f"media_{lost.why}", lost.words
+        logger.warning("media: %s: %s", task, detail, extra={"stage": NAME, "reason": reason})
+    else:
+        reason, detail = "media_crashed", f"{type(lost.error).__name__}: {lost.error}"
+        logger.error("media: %s: an error that nobody expected:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason})
+    return clip.without_result(task, reason, detail)
+
+
+def _write(job: _Job, index: int, part: _OpenPart) -> None:
+    from pipeline.media import pack
+
+    rows = [row for row in part.rows if row is not None]
+    pack.write_part(job.work.part(index), [columns for columns, _ in rows])
+    job.work.mark_done(index, [failure for _, of_row in rows for failure in of_row])
 
 
 def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:

@@ -27,7 +27,9 @@ SCHEMA = pa.schema(
         pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
         pa.field("faces_seen", pa.int32(), nullable=False),  # detections over all of them
         pa.field("face_tracks", pa.int32(), nullable=False),  # persons they were linked to
-        pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by size times persistence; -1 if none
+        pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by ``choice`` of the settings; -1 if none
         pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
+        pa.field("face_choice_score", pa.float32(), nullable=False),  # of the choice, 0 to 1; 0 if none
+        pa.field("face_choice_margin", pa.float32(), nullable=False),  # how far the runner-up is behind; 1 if there is but one person, 0 if none
     ]
 )

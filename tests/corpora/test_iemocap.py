@@ -3,11 +3,13 @@
 import hashlib
 import itertools
 import random
+import wave
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from pipeline.corpora.base import Reading
 from pipeline.corpora.dialogue import Dialogue, Utterance
 from pipeline.corpora.iemocap import VALIDATION_12, Iemocap, assign_splits
 from pipeline.corpora.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription
+from pipeline.corpora.iemocap_channels import Spoken, listen
 from pipeline.corpora.labels import label_set
 from pipeline.errors import BadSettings, BadTable, RawDataMissing
 from pipeline.params import Params
@@ -456,6 +459,16 @@ def test_sound_is_the_utterances_own_file_and_the_picture_a_half_and_span_of_the
     assert (utterance.video_start_seconds, utterance.video_end_seconds) == (0.5, 1.5)
 
 
+def test_tags_are_kept_or_dropped(raw: Path) -> None:
+    turns = [Turn("F000", text="[LAUGHTER] I [breathing] know. [GARBAGE]"), Turn("M000", text="[LIPSMACK]"), Turn("F001", text="Oh [LAUGHTER], well. [1]")]
+    write_dialogue(raw / "iemocap", "Ses01F_impro01", turns)
+    texts = {tags: [one.text for one in read(raw, tags=tags).dialogues[0].utterances] for tags in ("keep", "drop")}
+    assert texts["keep"] == [turn.text for turn in turns]
+    assert texts["drop"] == ["I know.", "", "Oh, well. [1]"]
+    table = manifest.build("iemocap", read(raw, tags="drop").dialogues, label_set("iemocap6"))
+    assert table["text_characters"].to_pylist()[:3] == [7, 0, 13]
+
+
 def test_without_sentence_files_the_sound_is_a_span_of_the_dialogue(tmp_path: Path) -> None:
     for name, turns in SMALL.items():
         write_dialogue(tmp_path / "iemocap", name, turns)
@@ -463,6 +476,102 @@ def test_without_sentence_files_the_sound_is_a_span_of_the_dialogue(tmp_path: Pa
     utterance = utterances(read(tmp_path, media=frozenset({"audio"})))["Ses01F_impro01_M000"]
     assert utterance.audio_path == "iemocap/Session1/dialog/wav/Ses01F_impro01.wav"
     assert (utterance.audio_start_seconds, utterance.audio_end_seconds) == (0.5, 1.5)
+
+
+def test_of_the_dialogues_sound_the_speakers_channel_alone_is_heard(tmp_path: Path) -> None:
+    for name, turns in SMALL.items():
+        write_dialogue(tmp_path / "iemocap", name, turns)
+        write_media(tmp_path / "iemocap", name, turns, sentences=False)
+
+    def channels(**settings: str) -> dict[str, str]:
+        found = utterances(read(tmp_path, media=frozenset({"audio"}), marked_actor_channel=settings))
+        return {name: one.audio_channel for name, one in found.items() if "impro01_" in name and name.endswith("000")}
+
+    assert channels() == {
+        "Ses01F_impro01_M000": "right",
+        "Ses01F_impro01_F000": "left",
+        "Ses01M_impro01_F000": "right",
+        "Ses01M_impro01_M000": "left",
+    }
+    assert channels(session1="right")["Ses01F_impro01_M000"] == "left"
+
+
+def test_an_utterances_own_file_needs_no_channel(raw: Path) -> None:
+    assert {one.audio_channel for one in utterances(read(raw, media=frozenset({"audio"}))).values()} == {"mix"}
+
+
+def write_voices(base: Path, dialogue_id: str, louder: list[tuple[float, float, str]], *, channels: int = 2) -> None:
+    """A dialogue's wav of quiet noise in which one channel is ten times louder in each span (start, end, side)."""
+    sound = np.random.default_rng(0).normal(0, 100, (160_000, channels))
+    for start, end, side in louder:
+        sound[round(start * 16_000) : round(end * 16_000), channels - 1 if side == "right" else 0] *= 10
+    path = base / f"Session{dialogue_id[4]}" / "dialog" / "wav" / f"{dialogue_id}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(sound.astype("<i2").tobytes())
+
+
+TURNS = [Turn("F000", start=0.0, end=2.0), Turn("M000", start=2.0, end=4.0), Turn("F001", start=4.0, end=6.0), Turn("M001", start=6.0, end=8.0)]
+BOTH = frozenset({"audio", "visual"})
+
+
+def one_session(raw: Path, sides: str, **settings: object) -> Reading:
+    """Session 5 with one dialogue of four turns, F (who wears the markers) M F M; ``sides``: the louder channel in each."""
+    for name in ("Ses05F_impro07", "Ses05M_script01_1b"):
+        for file in (raw / "iemocap" / "Session5").rglob(f"{name}*"):
+            if file.is_file():
+                file.unlink()
+    write_dialogue(raw / "iemocap", "Ses05F_impro07", TURNS)
+    write_media(raw / "iemocap", "Ses05F_impro07", TURNS)
+    names = {"l": "left", "r": "right"}
+    write_voices(raw / "iemocap", "Ses05F_impro07", [(turn.start, turn.end, names[side]) for turn, side in zip(TURNS, sides, strict=True)])
+    return read(raw, media=BOTH, splits=("test",), **settings)
+
+
+@pytest.mark.parametrize(("sides", "agrees"), [("lrlr", 4), ("lrll", 3), ("llll", 2)])
+def test_the_louder_channel_bears_out_where_the_speakers_are(raw: Path, sides: str, agrees: int) -> None:
+    reading = one_session(raw, sides)
+    assert reading.checks == {"louder_channel": {"session5": {"utterances": 4, "channel_agrees": agrees, "region_agrees": agrees, "unreadable_files": 0}}}
+    assert reading.deviations == []
+
+
+def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_name(raw: Path) -> None:
+    reading = one_session(raw, "rlrr")
+    assert reading.checks["louder_channel"]["session5"] == {"utterances": 4, "channel_agrees": 1, "region_agrees": 1, "unreadable_files": 0}
+    told = "puts the speaker on the other side than the louder channel of dialog/wav in 3 of 4 utterances that were listened to"
+    assert [line.partition(";")[0] for line in reading.deviations] == [
+        f"session 5: marked_actor_channel {told}",
+        f"session 5: marked_actor_side {told}",
+    ]
+    assert one_session(raw, "rlrr", marked_actor_channel={"session5": "right"}, marked_actor_side={"session5": "right"}).deviations == []
+    reading = one_session(raw, "lrlr", marked_actor_side={"session5": "right"})
+    assert [line.partition(" puts")[0] for line in reading.deviations] == ["session 5: marked_actor_side"]
+
+
+def test_the_same_voices_are_listened_to_every_time_and_not_more_than_sixty(raw: Path) -> None:
+    first = one_session(raw, "lrlr").checks
+    assert one_session(raw, "lrlr").checks == first
+    path = raw / "iemocap" / "Session5" / "dialog" / "wav" / "Ses05F_impro07.wav"
+    many = [Spoken(path, 0.0, 2.0, "left", "left")] * 50 + [Spoken(path, 2.0, 4.0, "left", "right")] * 150 + [Spoken(path, 0.0, 0.4, "left", "left")] * 99
+    votes = listen(many)
+    assert (votes.utterances, votes.channel_agrees, votes.region_agrees) == (60, 15, 60)
+
+
+def test_sound_without_two_channels_is_told_and_nothing_is_concluded(raw: Path) -> None:
+    one_session(raw, "lrlr")
+    write_voices(raw / "iemocap", "Ses05F_impro07", [], channels=1)
+    reading = read(raw, media=BOTH, splits=("test",))
+    assert reading.checks["louder_channel"]["session5"] == {"utterances": 0, "channel_agrees": 0, "region_agrees": 0, "unreadable_files": 1}
+    assert reading.deviations == ["session 5: none of 1 files of dialog/wav is a wav of two channels; who sits where is not checked"]
+
+
+def test_for_text_alone_nothing_is_listened_to(raw: Path) -> None:
+    one_session(raw, "rlrl")
+    reading = read(raw, splits=("test",))
+    assert (reading.checks, reading.deviations) == ({}, [])
 
 
 def test_the_speakers_half_follows_the_marked_actor_and_the_session(raw: Path) -> None:

@@ -84,6 +84,9 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
         ("utterance_id", ["u", "v", "u", "w", "x", "y"], "utterance id 'u' occurs 2 times"),
         ("split", ["train"] * 5 + ["validation"], r"split \['validation'\] instead of one of"),
         ("video_region", ["full"] * 5 + ["middle"], r"video_region \['middle'\] instead of one of"),
+        ("audio_channel", ["mix"] * 5 + ["centre"], r"audio_channel \['centre'\] instead of one of"),
+        ("expected_seconds", [None, 1.0, 0.0, None, None, 2.0], r"train/a_2 has expected_seconds 0\.0; above 0, or empty"),
+        ("expected_seconds", [None, 1.0, float("nan"), None, None, 2.0], "train/a_2 has expected_seconds nan"),
         ("dialogue_id", ["p", "p", "p", "q", "p", "p"], "the utterances of a dialogue are not together"),
         ("position", [0, 1, 3, 0, 0, 1], "train/a_2 has position 3 instead of 2"),
         ("position", [1, 2, 3, 0, 0, 1], "train/a_0 has position 1 instead of 0"),
@@ -145,6 +148,35 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(tmp_path: 
     assert raised.value.errno == errno.ENOSPC
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.parquet"]
+
+
+def test_a_manifest_of_another_schema_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.parquet"
+    for older in (_table().replace_schema_metadata({"schema_version": "1"}), _table().drop_columns(["text_characters"]).replace_schema_metadata(None)):
+        pq.write_table(older, path)
+        with pytest.raises(BadTable, match=r"manifest\.parquet: schema version 1, this program reads 2; run the manifest stage again"):
+            manifest.read(path)
+
+
+def test_lengths_of_texts_are_counted_in_characters_and_speakers_keep_their_names(tmp_path: Path) -> None:
+    said = (("The Waiter", "Waiter", "“Déjà vu”…"), ("", "Ann", ""), ("", "Bob", "👍 ok"))
+    utterances = tuple(
+        Utterance(
+            source_utterance_id=f"a_{index}",
+            speaker=speaker,
+            source_speaker=source,
+            text=text,
+            emotion="sad",
+            start_seconds=float(index),
+            end_seconds=index + 1.0,
+        )
+        for index, (source, speaker, text) in enumerate(said)
+    )
+    table = manifest.build("any", [Dialogue(split="train", source_dialogue_id="a", utterances=utterances)], IEMOCAP4)
+    assert table["text_characters"].to_pylist() == [10, 0, 4]
+    assert table["speaker"].to_pylist() == ["Waiter", "Ann", "Bob"]
+    assert table["source_speaker"].to_pylist() == ["The Waiter", "Ann", "Bob"]
+    assert (table["audio_channel"].to_pylist(), table["expected_seconds"].to_pylist()) == (["mix"] * 3, [None] * 3)
 
 
 def test_bounds_of_dialogues_are_half_open_and_cover_the_table() -> None:

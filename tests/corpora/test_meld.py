@@ -11,7 +11,7 @@ import pytest
 from pipeline.corpora import manifest, text_repair
 from pipeline.corpora.base import Reading
 from pipeline.corpora.csv_rows import read_rows
-from pipeline.corpora.dialogue import SPLITS, Utterance
+from pipeline.corpora.dialogue import SPLITS, Dialogue, Utterance
 from pipeline.corpora.labels import label_set
 from pipeline.corpora.meld import Meld
 from pipeline.errors import BadTable, RawDataMissing
@@ -48,6 +48,7 @@ def test_a_row_becomes_an_utterance(meld: Any) -> None:
     assert _only(reading) == Utterance(
         source_utterance_id="dia3_utt7",
         speaker="Ann",
+        source_speaker="Ann",
         text="“Hi”, he’s here…",
         emotion="joy",
         sentiment="positive",
@@ -167,7 +168,6 @@ def test_annotations_without_a_single_row_are_refused(meld: Any) -> None:
 @pytest.mark.parametrize(
     ("start", "end", "seconds", "details"),
     [
-        ("00:00:12,632", "00:00:12,632", (12.632, 12.632), []),
         ("0:36:59,425", "00:37:00.000", (2219.425, 2220.0), []),
         ("00:00:05,000", "00:00:04,000", (5.0, 5.0), ["EndTime '00:00:04,000' is before StartTime '00:00:05,000'; the end was set to the start"]),
         ("00:00:05,000", "soon", (5.0, 5.0), ["EndTime 'soon' is not a time"]),
@@ -184,6 +184,51 @@ def test_times_are_read_or_repaired_and_recorded(meld: Any, start: str, end: str
         ("annotation_repaired", "all", detail) for detail in details
     ]
     assert manifest.build("meld", reading.dialogues, label_set("meld7")).num_rows == 1
+
+
+def test_an_utterance_without_duration_is_kept_and_recorded(meld: Any) -> None:
+    meld.csv("test", [meld.row(0, 0, StartTime="00:00:12,632", EndTime="00:00:12,632")])
+    reading = _read(meld, splits=("test",))
+    utterance = _only(reading)
+    assert (utterance.start_seconds, utterance.end_seconds, utterance.expected_seconds) == (12.632, 12.632, None)
+    assert [(failure.reason, failure.modality, failure.kind) for failure in reading.failures] == [("span_empty", "all", "altered")]
+
+
+def test_plain_test_clips_alone_are_expected_to_last_as_long_as_their_annotation(meld: Any) -> None:
+    for split in SPLITS:
+        meld.csv(split, [meld.row(0, u, StartTime="00:00:01,000", EndTime="00:00:03,250") for u in range(3)])
+        meld.clips(split, ["dia0_utt0.mp4", "dia0_utt1.mp4", "dia0_utt2.mp4"])
+    meld.clips("test", ["final_videos_testdia0_utt1.mp4"])
+    expected = {dialogue.split: [one.expected_seconds for one in dialogue.utterances] for dialogue in _read(meld).dialogues}
+    assert expected == {"train": [None] * 3, "dev": [None] * 3, "test": [2.25, None, 2.25]}
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "expected", "reasons"),
+    [
+        ("x" * 70, "00:00:01,000", "00:00:03,000", 2.0, []),  # 35 characters a second
+        ("x" * 71, "00:00:01,000", "00:00:03,000", None, ["span_doubted"]),
+        ("No.", "00:00:01,000", "00:00:01,500", 0.5, []),
+        ("No.", "00:00:01,000", "00:00:01,499", None, ["span_doubted"]),
+        ("No.", "00:00:01,000", "00:00:03,50", None, ["annotation_repaired"]),
+    ],
+)
+def test_an_annotation_that_is_too_short_to_be_true_cuts_nothing(
+    meld: Any, text: str, start: str, end: str, expected: float | None, reasons: list[str]
+) -> None:
+    meld.csv("test", [meld.row(0, 0, Utterance=text, StartTime=start, EndTime=end)])
+    reading = _read(meld, splits=("test",))
+    assert _only(reading).expected_seconds == expected
+    assert [failure.reason for failure in reading.failures] == reasons
+
+
+def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_beside_it(meld: Any) -> None:
+    names = ["Phoebe Sr", "Phoebe Sr.", "The Interviewer", "Interviewer", "Ross and Joey", "Joey and Ross"]
+    reading = _train(meld, *(meld.row(0, number, Speaker=name) for number, name in enumerate(names)))
+    table = manifest.build("meld", reading.dialogues, label_set("meld7"))
+    assert table["speaker"].to_pylist() == ["Phoebe Sr.", "Phoebe Sr.", "Interviewer", "Interviewer", "Joey and Ross", "Joey and Ross"]
+    assert table["speaker_index"].to_pylist() == [0, 0, 1, 1, 2, 2]
+    assert table["source_speaker"].to_pylist() == names
 
 
 def test_the_corpus_may_lie_in_the_folder_of_the_archive(meld: Any) -> None:
@@ -349,13 +394,21 @@ def test_the_real_annotations_have_the_counts_of_the_distribution(real: Reading,
     assert Counter(real_table["emotion_index"].to_pylist())[4] == 1743 + 163 + 402
 
 
+def _as_written(dialogue: Dialogue) -> int:
+    return len({one.source_speaker for one in dialogue.utterances})
+
+
 def test_the_real_dialogues_have_their_known_sizes_speakers_and_gaps(real: Reading) -> None:
     of_split = {split: [dialogue for dialogue in real.dialogues if dialogue.split == split] for split in SPLITS}
     lengths = {split: [len(dialogue.utterances) for dialogue in dialogues] for split, dialogues in of_split.items()}
     assert {split: (min(sizes), max(sizes)) for split, sizes in lengths.items()} == {"train": (1, 24), "dev": (1, 23), "test": (1, 33)}
-    speakers = {split: [{utterance.speaker for utterance in dialogue.utterances} for dialogue in dialogues] for split, dialogues in of_split.items()}
+    speakers = {split: [{utterance.source_speaker for utterance in dialogue.utterances} for dialogue in dialogues] for split, dialogues in of_split.items()}
     assert {split: len(set().union(*each)) for split, each in speakers.items()} == {"train": 260, "dev": 47, "test": 100}
     assert {split: max(map(len, each)) for split, each in speakers.items()} == {"train": 9, "dev": 8, "test": 8}
+    persons = {split: {utterance.speaker for dialogue in each for utterance in dialogue.utterances} for split, each in of_split.items()}
+    assert {split: len(each) for split, each in persons.items()} == {"train": 253, "dev": 47, "test": 98}
+    together = [dialogue.dialogue_id for dialogue in real.dialogues if len({one.speaker for one in dialogue.utterances}) < _as_written(dialogue)]
+    assert together == ["test/dia16"]  # "A Waiter" comes, and is "The Waiter" from then on
     numbers = {
         split: [[int(utterance.source_utterance_id.split("_utt")[1]) for utterance in dialogue.utterances] for dialogue in each]
         for split, each in of_split.items()
@@ -371,12 +424,17 @@ def test_positions_in_the_real_table_are_dense(real_table: pa.Table) -> None:
     assert real_table["position"].to_pylist() == [position for start, stop in bounds for position in range(stop - start)]
 
 
-def test_of_the_real_annotations_three_times_are_repaired_and_nothing_else(real: Reading) -> None:
-    assert [(failure.utterance_id, failure.reason) for failure in real.failures] == [
+def test_of_the_real_annotations_three_times_are_repaired_and_too_short_ones_of_test_doubted(real: Reading) -> None:
+    doubted = [failure for failure in real.failures if failure.reason == "span_doubted"]
+    assert [(failure.utterance_id, failure.reason) for failure in real.failures if failure not in doubted] == [
         ("train/dia437_utt2", "annotation_repaired"),
+        ("test/dia155_utt3", "span_empty"),
         ("test/dia187_utt2", "annotation_repaired"),
         ("test/dia233_utt8", "annotation_repaired"),
     ]
+    assert {failure.utterance_id.partition("/")[0] for failure in doubted} == {"test"}
+    assert len(doubted) == 108  # counted anew with the csv module alone
+    assert ("test/dia242_utt1", "0.140 s for 75 characters") in [(failure.utterance_id, failure.detail) for failure in doubted]
     by_id = {dialogue.utterance_id(utterance): utterance for dialogue in real.dialogues for utterance in dialogue.utterances}
     still = by_id["test/dia155_utt3"]
     assert still.start_seconds == still.end_seconds == 752.632

@@ -50,7 +50,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
     assert sorted(file.name for file in layout.folder.iterdir()) == ["manifest.json", "manifest.parquet"]
     assert files.read_json(layout.folder / "manifest.json") == {
         "settings": {
-            "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep"}},
+            "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep", "min_believed_seconds": 0.5, "max_characters_per_second": 35.0}},
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
         "source": Meld.SOURCE,
@@ -61,6 +61,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
             "test": {"utterances": 4, "dialogues": 2, "emotions": {"neutral": 2, "joy": 2}},
         },
         "deviations": [],
+        "checks": {},
         "failures": [],
     }
 

@@ -47,6 +47,9 @@ def _write_media(
     codec: str = "libx264",
     sound_codec: str = "aac",
     options: dict[str, str] | None = None,
+    pixel_format: str = "yuv420p",
+    pixel_aspect: Fraction | None = None,
+    pictures_HWC: Sequence[NDArray[np.uint8]] | None = None,
     seed: int = 0,
 ) -> None:
     """Writes a clip: pictures whose grey level is five times their number (from 50 on it repeats), and a tone (or the given sound).
@@ -64,6 +67,9 @@ def _write_media(
         codec: of the pictures.
         sound_codec: of the sound.
         options: of the container.
+        pixel_format: FFmpeg's name.
+        pixel_aspect: width of a pixel over its height.
+        pictures_HWC: RGB, in turn, in place of the grey ones.
         seed: frequency of the tone.
     """
     times = [number / fps for number in range(max(1, round(seconds * fps)))] if picture_times is None else list(picture_times)
@@ -71,7 +77,9 @@ def _write_media(
         pictures: Any = None
         if size is not None:
             pictures = container.add_stream(codec, rate=100 if picture_times is not None else fps)
-            pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
+            pictures.width, pictures.height, pictures.pix_fmt = *size, pixel_format
+            if pixel_aspect is not None:
+                pictures.codec_context.sample_aspect_ratio = pixel_aspect
             pictures.codec_context.time_base = Fraction(1, 100)
             pictures.bit_rate = 2_000_000  # so that grey levels survive
         sound: Any = None
@@ -83,7 +91,8 @@ def _write_media(
                 sound_CS = np.repeat(tone[None], channels, axis=0).astype(np.float32)
         if pictures is not None:
             for number, time in enumerate(times):
-                frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 5 * number % 250, np.uint8), format="rgb24")
+                picture = np.full((size[1], size[0], 3), 5 * number % 250, np.uint8) if pictures_HWC is None else pictures_HWC[number % len(pictures_HWC)]
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = round(time * 100), Fraction(1, 100)
                 if picture_times is None:
                     frame.duration = round(100 / fps)

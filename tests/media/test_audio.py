@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from pipeline.media import pack
-from pipeline.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights
+from pipeline.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights, side_weights
 from pipeline.media.spans import Span
 
 
@@ -104,11 +104,110 @@ def test_sixty_milliseconds_of_sound_are_sound(tmp_path: Path, write_media, deco
     assert (row["audio_status"], row["duration_seconds"], len(heard(row))) == ("ok", 0.06, 960)
 
 
-def test_silence_is_sound_too(tmp_path: Path, write_media, decode_one):
-    write_media(tmp_path / "still.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.zeros((1, 16_000), np.float32))
-    row, _ = decode_one(tmp_path, "still.wav")
+@pytest.mark.parametrize("level", [0.0, 0.25], ids=["zeros", "a constant"])
+def test_digital_silence_is_absent_and_said_once(tmp_path: Path, write_media, decode_one, level):
+    write_media(tmp_path / "still.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.full((1, 16_000), level, np.float32))
+    row, failures = decode_one(tmp_path, "still.wav")
+    assert (row["audio_status"], row["audio"], row["duration_seconds"]) == ("silence", b"", 1.0)
+    assert [reason for modality, reason in failures if modality == "audio"] == ["silence"]
+
+
+@pytest.mark.parametrize(
+    ("sound", "reasons"),
+    [
+        (tone(440, 1.0, 16_000, level=0.3), []),
+        (tone(440, 1.0, 16_000, level=0.0015), []),  # 59.5 dB below full scale
+        (tone(440, 1.0, 16_000, level=0.0013), ["nearly_silent"]),  # 60.7
+        (np.r_[np.zeros(15_999), 1 / 2**15], ["nearly_silent"]),  # one sample differs by one step
+        (tone(440, 0.1, 16_000), []),
+        (tone(440, 0.09, 16_000), ["nearly_empty"]),
+        (tone(440, 0.09, 16_000, level=0.001), ["nearly_empty", "nearly_silent"]),
+        (np.full(1, 0.5), ["silence"]),
+    ],
+)
+def test_sound_that_is_hardly_there_is_kept_and_recorded(tmp_path: Path, write_media, decode_one, sound, reasons):
+    write_media(tmp_path / "sound.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.asarray(sound, np.float32)[None])
+    row, failures = decode_one(tmp_path, "sound.wav")
+    assert [reason for modality, reason in failures if modality == "audio"] == reasons
+    assert row["audio_status"] == ("silence" if "silence" in reasons else "ok")
+    assert row["duration_seconds"] == len(sound) / 16_000
+
+
+def flattened(level):
+    """A tone cut off at full scale: of a sine of 1.25, two fifths are beyond."""
+    return np.clip(tone(100, 1.0, 16_000, level=level), -1.0, 32767 / 32768)
+
+
+@pytest.mark.parametrize(
+    ("channels", "layout", "recorded"),
+    [
+        ([flattened(1.25)], "mono", True),
+        ([flattened(0.99)], "mono", False),
+        ([np.where(np.arange(16_000) % 50 < 2, 32767 / 32768, 0.1)], "mono", False),  # two in a row are a peak
+        ([np.where(np.arange(16_000) % 50 < 3, 32767 / 32768, 0.1)], "mono", True),
+        ([np.where(np.arange(16_000) < 15, 32767 / 32768, 0.1)], "mono", False),  # less than one sample in a thousand
+        ([flattened(0.2), flattened(1.25)], "stereo", True),
+        ([flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2, "5.1", False),  # the low-frequency channel, which nobody hears
+    ],
+)
+def test_a_recording_that_was_too_loud_is_recorded(tmp_path: Path, write_media, decode_one, channels, layout, recorded):
+    write_media(tmp_path / "loud.wav", size=None, sound_codec="pcm_s16le", layout=layout, sound_CS=np.stack(channels).astype(np.float32))
+    row, failures = decode_one(tmp_path, "loud.wav")
     assert row["audio_status"] == "ok"
-    assert not heard(row).any()
+    assert (("audio", "source_clipped") in failures) == recorded
+
+
+def test_the_share_of_clipped_samples_is_that_of_the_span(config):
+    values = np.zeros(1000, np.float32)
+    values[100:110] = 1.0
+    values[500] = -1.0
+    spans = [SoundSpan(Span(0.0, 0.03125), 60.0), SoundSpan(Span(0.03125, 0.0625), 60.0)]
+    stream = SoundStream(spans, config)
+    stream.feed(frame_of(values[None], "mono", 16_000), 0.0)
+    assert [span.flat_share for span in spans] == [10 / 500, 0.0]
+
+
+def test_one_side_of_a_stereo_sound_can_be_wanted(tmp_path: Path, decode_one):
+    left, right = np.arange(1, 8001, dtype=np.int16), np.arange(-8000, 0, dtype=np.int16)
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000, subtype="PCM_16")
+    for side, values, name in (("left", left, "unnamed0*1"), ("right", right, "unnamed1*1")):  # a wav keeps no names
+        row, failures = decode_one(tmp_path, "two.wav", audio_channel=side)
+        stored, _ = soundfile.read(io.BytesIO(row["audio"]), dtype="int16")
+        np.testing.assert_array_equal(stored, values)
+        assert (row["audio_channel_used"], row["audio_channels"]) == (name, 2)
+        assert ("audio", "channel_missing") not in failures
+
+
+def test_without_sides_all_channels_are_mixed_and_that_is_recorded(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "one.wav", size=None, sound_codec="pcm_s16le")
+    row, failures = decode_one(tmp_path, "one.wav", audio_channel="right")
+    assert (row["audio_status"], row["audio_channel_used"]) == ("ok", "unnamed0*1")
+    assert ("audio", "channel_missing") in failures
+
+
+@pytest.mark.parametrize(
+    ("channels", "weights"),
+    [("FL FR", [0.0, 1.0]), ("FL FR FC LFE", [0.0, 1.0, 0.0, 0.0]), ("unnamed0 unnamed1", [0.0, 1.0]), ("unnamed0 unnamed1 unnamed2", None), ("FC", None)],
+)
+def test_the_right_side_is_found_by_its_name(channels, weights):
+    assert side_weights(channels.split(), "right") == weights
+
+
+def test_utterances_of_one_stereo_file_each_get_their_speakers_side(config):
+    values = np.stack([np.full(1600, 0.25), np.full(1600, 0.5)])
+    spans = [SoundSpan(Span(0.0, 0.1), 60.0, side) for side in ("left", "right", "mix")]
+    stream = SoundStream(spans, config)
+    stream.feed(frame_of(values, "stereo", 16_000), 0.0)
+    assert [float(span.waveform()[0]) for span in spans] == [0.25, 0.5, 0.375]
+    assert [span.mixes for span in spans] == [["FL*1"], ["FR*1"], ["FL*0.5+FR*0.5"]]
+
+
+@pytest.mark.parametrize(("hertz", "change_db"), [(100, 0.0), (1_000, 0.0), (6_000, 0.0), (7_000, 0.0), (9_000, -100.0), (15_000, -100.0), (23_000, -100.0)])
+def test_resampling_keeps_what_16_khz_can_hold_and_nothing_folds_back(config, hertz, change_db):
+    span = SoundSpan(Span(0.0, 10.0), 60.0)
+    SoundStream([span], config).feed(frame_of(tone(hertz, 1.0, 48_000)[None], "mono", 48_000), 0.0)
+    change = 20 * np.log10(loudness(span.waveform()) / loudness(tone(hertz, 1.0, 48_000)))
+    assert change == pytest.approx(change_db, abs=0.05) if change_db == 0 else change < change_db
 
 
 def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path, write_media, decode_one):
@@ -143,7 +242,7 @@ def test_a_stream_that_changes_layout_and_rate_midway_is_put_together(config):
     assert len(waveform) == 32_000
     np.testing.assert_allclose(waveform[:16_000], 0.25)
     np.testing.assert_allclose(waveform[17_000:31_000], 0.5, atol=1e-4)
-    assert stream.mixes == ["FL*0.5+FR*0.5", "FC*1"]
+    assert span.mixes == ["FL*0.5+FR*0.5", "FC*1"]
     assert (stream.channels, stream.rate_hz) == (2, 16_000)
 
 

@@ -1,13 +1,21 @@
 """Bad input: every fault ends in a row, none in an exception."""
 
+import io
 import os
+import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.corpora.failures import REASONS
+from pipeline.media import container, faces, speaker
 from pipeline.media.clip import decode_dialogue
+from pipeline.media.faces import Sighting
 from pipeline.media.tables import SCHEMA
 from pipeline.media.tasks import Clip, DialogueTask
 
@@ -170,3 +178,163 @@ def test_words_do_not_depend_on_what_was_decoded_before(tmp_path: Path, config, 
         ((_, failures),) = decode_dialogue(task)
         details.append([failure["detail"] for failure in failures])
     assert details[0] == details[1] == details[2]
+
+
+def test_a_video_of_one_frame_is_looked_at_once(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "one.mp4", seconds=0.1, fps=10)
+    row, failures = decode_one(tmp_path, "one.mp4")
+    assert (row["audio_status"], row["frames_seen"]) == ("ok", 1)
+    assert ("visual", "no_face") in failures
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libx264", "mpeg4", "libvpx-vp9"])
+def test_usual_codecs_are_read(tmp_path: Path, write_media, decode_one, codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no encoder {codec}")
+    write_media(tmp_path / "a.mkv", codec=codec)
+    row, failures = decode_one(tmp_path, "a.mkv")
+    assert (row["audio_status"], row["visual_status"], row["frames_seen"]) == ("ok", "no_face", 8)
+    assert failures == [("visual", "no_face")]
+
+
+def test_sound_that_starts_late_keeps_its_place(tmp_path: Path, write_media, decode_one):
+    tone = 0.3 * np.ones((1, 8_000), np.float32) * np.sin(np.arange(8_000) * 0.2, dtype=np.float32)
+    write_media(tmp_path / "late.mkv", seconds=1.0, sound_CS=tone, sound_begin=0.5, sound_codec="pcm_s16le")
+    row, _ = decode_one(tmp_path, "late.mkv")
+    waveform, _ = soundfile.read(io.BytesIO(row["audio"]))
+    assert row["duration_seconds"] == pytest.approx(1.0, abs=0.001)
+    assert not waveform[:7_990].any()
+    assert waveform[8_010:].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_sound_shorter_than_the_pictures_leaves_these_whole(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "short.mkv", seconds=2.0, sound_CS=np.full((1, 8_000), 0.1, np.float32) * np.sign(np.sin(np.arange(8_000))), sound_codec="pcm_s16le")
+    row, failures = decode_one(tmp_path, "short.mkv")
+    assert (row["audio_status"], row["duration_seconds"], row["frames_seen"]) == ("ok", 0.5, 8)
+    assert failures == [("visual", "no_face")]
+
+
+def test_a_wav_that_is_called_mp4_is_what_it_is(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "a.wav", size=None, sound_codec="pcm_s16le")
+    (tmp_path / "a.wav").rename(tmp_path / "a.mp4")
+    row, failures = decode_one(tmp_path, "a.mp4")
+    assert (row["audio_status"], row["duration_seconds"], failures) == ("ok", 1.0, [("visual", "no_video_stream")])
+
+
+@pytest.mark.parametrize("name", ["two\nlines.mp4", 'it\'s "quoted".mp4', "100%d.mp4", "-y.mp4", "file:a.mp4", "päth ünd spaces .mp4"])
+def test_names_are_taken_as_they_are(tmp_path: Path, write_media, decode_one, name):
+    write_media(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").rename(tmp_path / name)
+    row, failures = decode_one(tmp_path, name)
+    assert (row["audio_status"], row["frames_seen"], failures) == ("ok", 8, [("visual", "no_face")])
+
+
+class Chooser:
+    """Stands for the choice of the speaker: takes the second person, and remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def choose(self, tracks, looks, glimpses, waveform, config):
+        self.calls.append((len(tracks), [seconds for seconds, _ in looks], glimpses, waveform))
+        return speaker.Choice(min(1, len(tracks) - 1), 0.75, 0.5)
+
+
+@pytest.fixture
+def chooser(monkeypatch):
+    """Two people in the left half of every picture and one in the right, as though a detector had found them."""
+    made = Chooser()
+
+    def find(self, picture):
+        scale = picture.size[0] / 64
+        people = [(4.0, 4.0, 12.0, 12.0), (30.0, 20.0, 10.0, 10.0)] if picture.rgb()[0, 0, 0] < 200 else [(4.0, 4.0, 12.0, 12.0)]
+        found = []
+        for number, box in enumerate(people):
+            left, top, width, height = (scale * value for value in box)
+            patch, patch_scale, corner = picture.square(round(left), round(top), round(2 * width), 336)
+            appearance = np.eye(2, faces.APPEARANCE, dtype=np.float32)[number]
+            found.append(Sighting((left, top, width, height), 0.9, patch, patch_scale, corner, None, appearance))
+        return found
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    monkeypatch.setattr(speaker, "choose", made.choose)
+    return made
+
+
+def test_the_choice_gets_the_sound_and_the_glimpses_of_a_clip(tmp_path: Path, write_media, decode_one, config, chooser):
+    write_media(tmp_path / "a.mp4", seconds=2.0, fps=20, rate_hz=48_000)
+    settings = config.model_copy(update={"choice": "speaking", "glimpses_per_second": 10.0, "glimpse_width_pixels": 32})
+    row, failures = decode_one(tmp_path, "a.mp4", settings)
+    assert failures == []
+    ((persons, times, glimpses, waveform),) = chooser.calls
+    assert persons == 2
+    assert times == pytest.approx(np.arange(8) * 0.25 + 0.1, abs=0.03)
+    assert [round(one.seconds, 2) for one in glimpses] == [round(0.1 * number + 0.05, 2) for number in range(20)]
+    assert {(one.grey.shape, one.scale) for one in glimpses} == {((24, 32), 0.5)}
+    assert len(waveform) == pytest.approx(32_000, abs=500)
+    assert (row["face_track"], row["face_choice_score"], row["face_choice_margin"]) == (1, 0.75, 0.5)
+    assert (row["face_tracks"], row["face_coverage"], len(row["faces"])) == (2, 1.0, 8)
+
+
+def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobody_asked_for(tmp_path: Path, write_media, config, chooser):
+    write_media(tmp_path / "both.avi", seconds=4.0, layout=None, codec="mpeg4", size=(128, 48))
+    clips = []
+    for number, (start, end) in enumerate([(2.0, 3.5), (0.0, 1.0), (0.5, 2.5)]):
+        write_media(tmp_path / f"{number}.wav", size=None, sound_codec="pcm_s16le", seconds=end - start, seed=number)
+        clips.append(Clip(f"train/d_u{number}", "train/d", "both.avi", f"{number}.wav", "left", start, end, None, None))
+    settings = config.model_copy(update={"choice": "speaking", "glimpses_per_second": 10.0, "glimpse_width_pixels": 32})
+    rows = {}
+    for streams in (frozenset({"audio", "visual"}), frozenset({"visual"})):
+        chooser.calls.clear()
+        rows[streams] = [row for row, _ in decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips), streams, settings, None))]
+        assert sorted(len(waveform) for *_, waveform in chooser.calls) == [16_000, 24_000, 32_000]
+        assert {one.grey.shape for *_, glimpses, _ in chooser.calls for one in glimpses} == {(24, 32)}  # of the half
+        assert sorted(len(glimpses) for *_, glimpses, _ in chooser.calls) == [10, 15, 20]
+    heard, unheard = rows.values()
+    assert [row["audio_status"] for row in unheard] == ["not_decoded"] * 3
+    assert [row["faces"] for row in heard] == [row["faces"] for row in unheard]
+
+
+def test_glimpses_of_one_person_are_not_kept_and_other_choices_take_none(tmp_path: Path, write_media, decode_one, config, chooser):
+    write_media(tmp_path / "a.mp4", pictures_HWC=[np.full((48, 64, 3), 255, np.uint8)])
+    row, _ = decode_one(tmp_path, "a.mp4", config.model_copy(update={"choice": "speaking"}))
+    write_media(tmp_path / "b.mp4")
+    decode_one(tmp_path, "b.mp4", config.model_copy(update={"choice": "largest"}))
+    assert [(persons, len(glimpses)) for persons, _, glimpses, _ in chooser.calls] == [(1, 0), (2, 0)]
+    assert row["face_track"] == 0
+
+
+def test_sound_and_pictures_of_several_utterances_in_one_file_are_each_decoded_once(tmp_path: Path, write_media, config, chooser, monkeypatch):
+    write_media(tmp_path / "all.mp4", seconds=4.0)
+    spans = [(0.0, 1.5), (1.0, 4.0)]
+    clips = tuple(Clip(f"train/d_u{number}", "train/d", "all.mp4", "all.mp4", "full", *one, *one) for number, one in enumerate(spans))
+    read = []
+    real = container.read
+    monkeypatch.setattr(container, "read", lambda path, sounds, wishes, *rest: (read.append((len(sounds), len(wishes))), real(path, sounds, wishes, *rest))[1])
+    rows = decode_dialogue(DialogueTask(tmp_path, "meld", clips, frozenset({"audio", "visual"}), config, None))
+    assert read == [(2, 0), (0, 2)]
+    assert [(row["audio_status"], row["duration_seconds"], row["visual_status"]) for row, _ in rows] == [("ok", 1.5, "ok"), ("ok", 3.0, "ok")]
+    assert [len(waveform) for *_, waveform in chooser.calls] == [24_000, 48_000]
+
+
+def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(tmp_path: Path, write_media, decode_one, config, real_data):
+    with av.open(str(real_data / "media" / "single_face.mp4")) as opened:
+        upright = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)][::18]
+    turned = [np.ascontiguousarray(np.rot90(picture)) for picture in upright]
+    narrow = [np.ascontiguousarray(picture[:, ::2]) for picture in upright]
+    settings = config.model_copy(update={"choice": "largest"})
+    rows = {}
+    for name, pictures, aspect in (("upright", upright, None), ("turned", turned, None), ("narrow", narrow, Fraction(2))):
+        height, width = pictures[0].shape[:2]
+        path = tmp_path / f"{name}.mp4"
+        write_media(path, seconds=0.4, size=(width, height), pictures_HWC=pictures, pixel_aspect=aspect, layout=None)
+        if name == "turned":  # a quarter turn with the clock puts it upright: a, b, c, d = 0, 1, -1, 0 of ISO/IEC 14496-12, 8.3.2
+            content = bytearray(path.read_bytes())
+            at = content.index(b"tkhd") + 44
+            content[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+            path.write_bytes(content)
+        rows[name], _ = decode_one(tmp_path, path.name, settings)
+    for name, row in rows.items():
+        assert (row["face_tracks"], row["face_coverage"]) == (1, 1.0), name
+        ours, theirs = (cv2.imdecode(np.frombuffer(one["faces"][0], np.uint8), cv2.IMREAD_GRAYSCALE) for one in (row, rows["upright"]))
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9, name

@@ -1,16 +1,22 @@
+import importlib
 import io
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from pipeline.corpora import failures, manifest
+from pipeline.corpora.stage import build_manifest
 from pipeline.errors import BadSettings, RawDataMissing, SettingsDiffer, TooManyFailures
 from pipeline.layout import Layout
 from pipeline.media import tables
@@ -149,6 +155,199 @@ def test_mistakes_are_named(corpus, tmp_path):
         decode(params(), Layout(tmp_path, tmp_path / "nowhere", "tiny"), ONE, streams=BOTH)
 
 
+@pytest.fixture
+def dangerous(monkeypatch) -> None:
+    """Files named ``segfault``, ``sleep``, ``raise`` and ``settings`` do that to the worker that decodes them."""
+    here = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+    from pipeline.media import clip
+
+    monkeypatch.setattr(clip, "decode_dialogue", importlib.import_module("errands").decode)
+
+
+@pytest.fixture
+def minefield(corpus, dangerous, write_manifest) -> Layout:
+    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error nobody expected lie among them."""
+    for number, name in enumerate(["segfault", "sleep", "raise", *[f"good{number}" for number in range(9)]]):
+        os.link(corpus.raw / f"{number % 6}.mp4", corpus.raw / f"{name}.mp4")
+    return write_manifest(
+        [
+            ["good0.mp4", "segfault.mp4", "good1.mp4"],
+            ["good2.mp4", "good3.mp4", "sleep.mp4"],
+            ["raise.mp4", "good4.mp4", "good5.mp4"],
+            ["segfault.mp4", "segfault.mp4", "good6.mp4"],
+            ["good7.mp4", "good8.mp4"],
+        ]
+    )
+
+
+def careful(*overrides: str) -> Params:
+    return params("run.clip_timeout_seconds=2", *overrides)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield, caplog, monkeypatch, workers):
+    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)
+    folder = decode(careful(), minefield, RunOptions(workers=workers, max_failed="50%"), streams=BOTH)
+    rows = [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert [row["utterance_id"] for row in rows] == manifest.read(minefield.manifest)["utterance_id"].to_pylist()
+    lost = {row["utterance_id"]: (row["audio_status"], row["visual_status"]) for row in rows if row["audio_status"] != "ok"}
+    assert lost == {
+        "train/dia0_utt1": ("media_crashed", "media_crashed"),
+        "train/dia1_utt2": ("media_timeout", "media_timeout"),
+        "train/dia2_utt0": ("media_crashed", "media_crashed"),
+        "train/dia3_utt0": ("media_crashed", "media_crashed"),
+        "train/dia3_utt1": ("media_crashed", "media_crashed"),
+    }
+    assert all(row["audio"] == b"" and row["faces"] == [] for row in rows if row["utterance_id"] in lost)
+    failed = pq.read_table(folder / "failures.parquet").to_pylist()
+    broken = [(row["utterance_id"][-9:], row["modality"], row["detail"]) for row in failed if row["kind"] == "broken"]
+    assert broken == [
+        (utterance, modality, detail)
+        for utterance, detail in (
+            ("dia0_utt1", "its process was killed by SIGSEGV, 2 times"),
+            ("dia1_utt2", "not done within 2 s, 2 times"),
+            ("dia2_utt0", "LookupError: 1000"),
+            ("dia3_utt0", "its process was killed by SIGSEGV, 2 times"),
+            ("dia3_utt1", "its process was killed by SIGSEGV, 2 times"),
+        )
+        for modality in ("audio", "visual")
+    ]
+    info = json.loads((folder / "info.json").read_text())
+    assert info["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
+    assert info["counts"]["audio_ok"] == 9
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 4  # the two that share a file are one
+    assert any("Traceback" in message and "LookupError: 1000" in message for message in told)
+
+
+def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_path, monkeypatch):
+    options = RunOptions(workers=2, max_failed="50%")
+    decode(careful(), minefield, options, streams=BOTH)
+    undisturbed = content(minefield.media)
+
+    again = Layout(minefield.raw, tmp_path / "again", "tiny")
+    manifest.write(again.manifest, manifest.read(minefield.manifest))
+    from pipeline.media import pack
+
+    written, write_part = [], pack.write_part
+
+    def interrupted(path, rows):
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_part(path, rows)
+
+    monkeypatch.setattr(pack, "write_part", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decode(careful(), again, options, streams=BOTH)
+    monkeypatch.setattr(pack, "write_part", write_part)
+    assert not again.media.exists()
+    assert plan(careful(), again, options, streams=BOTH)["utterances_to_decode"] in (2, 3)
+    decode(careful("run.clip_timeout_seconds=2.2"), again, options, streams=BOTH)
+    assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {"failures.parquet", "info.json"}
+    ours, theirs = (pq.read_table(folder / "failures.parquet").to_pylist() for folder in (again.media, minefield.media))
+    assert [{**row, "detail": ""} for row in ours] == [{**row, "detail": ""} for row in theirs]
+
+
+def test_mistakes_in_the_settings_that_a_worker_finds_end_the_run(corpus, dangerous, write_manifest):
+    os.link(corpus.raw / "0.mp4", corpus.raw / "settings.mp4")
+    layout = write_manifest([["1.mp4", "settings.mp4"]])
+    with pytest.raises(BadSettings, match="the settings are wrong: 1000"):
+        decode(params(), layout, tolerant(), streams=BOTH)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", ".nan", "true"])
+def test_a_time_limit_that_is_none_is_named(corpus, value):
+    with pytest.raises(BadSettings, match=r"run\.clip_timeout_seconds is .*; a number of seconds above 0 is expected"):
+        decode(params(f"run.clip_timeout_seconds={value}"), corpus, ONE, streams=BOTH)
+
+
+def test_the_time_limit_is_no_setting_of_the_result(corpus):
+    decode(params(), corpus, tolerant(), streams=BOTH)
+    assert plan(params("run.clip_timeout_seconds=7"), corpus, tolerant(), streams=BOTH)["cached"]
+
+
+def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_media, write_manifest):
+    write_media(corpus.raw / "film.mp4", seconds=3.0)
+    for number in range(8):
+        os.link(corpus.raw / f"{number % 6}.mp4", corpus.raw / f"more{number}.mp4")
+    names = [["film.mp4", "film.mp4", "0.mp4"], *[[f"more{number}.mp4", f"{number % 6}.mp4", "gone.mp4"] for number in range(8)]]
+    layout = write_manifest(names)
+    made = []
+    for workers in (1, 3):
+        out = Layout(layout.raw, tmp_path / f"with{workers}", "tiny")
+        manifest.write(out.manifest, manifest.read(layout.manifest))
+        made.append(content(decode(params(), out, RunOptions(workers=workers, max_failed="50%"), streams=BOTH)))
+    assert made[0] == made[1]
+    assert len(made[0]) == 9 + 2
+
+
+def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus_says_so(corpus, write_media, write_manifest):
+    for seconds in (2.0, 2.39, 2.6, 5.0):
+        write_media(corpus.raw / f"lasts{seconds}.mp4", seconds=seconds, layout="stereo")
+    names = ["lasts2.0.mp4", "lasts2.39.mp4", "lasts2.6.mp4", "lasts5.0.mp4", "gone.mp4", "empty.mp4"]
+    folder = decode(params("media.max_overlong_seconds=0.4"), write_manifest([names], expected_seconds=2.0), tolerant(), streams=BOTH)
+    rows = pq.read_table(folder / "part-00000.parquet").to_pylist()
+    lengths = [row["duration_seconds"] for row in rows]
+    assert lengths[:2] == pytest.approx([2.0, 2.39], abs=0.15)  # AAC ends with a whole block
+    assert lengths[2:4] == [2.0, 2.0]
+    failed = pq.read_table(folder / "failures.parquet").to_pylist()
+    cut = [(row["utterance_id"], row["modality"], row["kind"]) for row in failed if row["reason"] == "cut_to_annotation"]
+    assert cut == [(f"train/dia0_utt{number}", modality, "altered") for number in (2, 3) for modality in ("audio", "visual")]
+    details = [row["detail"] for row in failed if row["reason"] == "cut_to_annotation"]
+    assert all(detail.startswith("cut from 5.") and detail.endswith(" s to 2.000 s") for detail in details[2:])
+    assert not any(row["truncated"] for row in rows)
+    as_they_are = decode(params(), write_manifest([names]), tolerant(overwrite=True), streams=BOTH)
+    assert pq.read_table(as_they_are / "part-00000.parquet")["duration_seconds"].to_pylist()[3] > 4.9
+
+
+@pytest.mark.slow
+def test_of_two_thousand_clips_with_a_twentieth_broken_every_one_is_accounted_for(tmp_path, write_media):
+    """Through the manifest and the media stage, in MELD's layout; five kinds of damage, twenty clips of each."""
+    raw = tmp_path / "raw"
+    clips = raw / "meld" / "train_splits"
+    clips.mkdir(parents=True)
+    for number in range(4):
+        write_media(tmp_path / f"good{number}.mp4", seconds=0.1, fps=30, size=(32, 32), seed=number)
+    good = (tmp_path / "good0.mp4").read_bytes()
+    write_media(tmp_path / "silent_film.mp4", seconds=0.1, fps=30, size=(32, 32), layout=None)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])  # the index lies at the end
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 20)
+    damage = ["empty", "half", "noise", "silent_film", None]
+    columns = "Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime"
+    lines, broken = [columns], 0
+    for index in range(2000):
+        dialogue, utterance = divmod(index, 10)
+        lines.append(f'Oh.,Ann,neutral,neutral,{dialogue},{utterance},"00:00:01,000","00:00:01,100"')
+        kind = damage[index // 20 % 5] if index % 20 == 7 else f"good{index % 4}"
+        broken += index % 20 == 7
+        if kind is not None:
+            os.link(tmp_path / f"{kind}.mp4", clips / f"dia{dialogue}_utt{utterance}.mp4")
+    assert broken == 100
+    (raw / "meld" / "train_sent_emo.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
+    layout, settings = Layout(raw, tmp_path / "features", "meld"), Params.load(PARAMS, ("corpora.meld.check_counts=false",))
+    build_manifest(settings, layout, RunOptions(), splits=("train",))
+    told = r"100 of 2000 utterances are broken \(media_empty 20, media_missing 20, media_undecodable 40, no_audio_stream 20;"
+    with pytest.raises(TooManyFailures, match=told):
+        decode(settings, layout, RunOptions(workers=2, max_failed="99"), streams=BOTH)
+    folder = decode(settings, layout, RunOptions(workers=2, max_failed="5%"), streams=BOTH)
+
+    table = pa.concat_tables([pq.read_table(path, columns=["utterance_id", "audio_status", "visual_status"]) for path in sorted(folder.glob("part-*"))])
+    assert table.num_rows == len(set(table["utterance_id"].to_pylist())) == 2000
+    failed = pq.read_table(folder / "failures.parquet").to_pylist()
+    counts = {"media_empty": 20, "media_undecodable": 40, "media_missing": 20}
+    assert Counter(table["audio_status"].to_pylist()) == {"ok": 1900, "no_audio_stream": 20, **counts}
+    assert Counter(table["visual_status"].to_pylist()) == {"no_face": 1920, **counts}
+    for modality in ("audio", "visual"):
+        told = Counter(row["reason"] for row in failed if row["modality"] == modality and row["kind"] != "altered")
+        status = Counter(table[f"{modality}_status"].to_pylist())
+        assert told == {reason: count for reason, count in status.items() if reason != "ok"}
+    assert len({row["utterance_id"] for row in failed if row["kind"] == "broken"}) == 100
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -203,13 +402,14 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
     run.communicate(timeout=60)
     assert run.returncode != 0
     assert not again.media.exists()
-    done = {path.name: path.stat().st_mtime_ns for path in again.scratch.glob("media/*/part-*.json")}
+    done = {path.stem for path in again.scratch.glob("media/*/part-*.json")}
     assert done
     while processes_naming(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert processes_naming(mark) == []
 
-    kept = next(again.scratch.glob("media/*/part-00000.parquet")).stat().st_ino
+    kept = {path.name: path.stat().st_ino for path in again.scratch.glob("media/*/part-*.parquet") if path.stem in done}
+    assert len(kept) == len(done)
     decode(params(), again, RunOptions(workers=2, max_failed="50%"), streams=BOTH)
-    assert (again.media / "part-00000.parquet").stat().st_ino == kept
+    assert {name: (again.media / name).stat().st_ino for name in kept} == kept
     assert content(again.media) == undisturbed

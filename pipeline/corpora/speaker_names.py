@@ -1,0 +1,69 @@
+"""One spelling per speaker, so that a person who is written in two ways is not taken for two.
+
+What is changed, in this order; nothing else, so that two persons are not taken for one:
+
+| rule | as in the corpus | becomes |
+| --- | --- | --- |
+| Unicode composed (NFC), white space collapsed | ``Ross  `` | ``Ross`` |
+| a corpus's own table of spellings | ``Phoebe Sr`` | ``Phoebe Sr.`` |
+| a number after ``#`` | ``Fireman #1`` | ``Fireman No. 1`` |
+| an article in front of a role | ``The Interviewer``, ``A Waiter`` | ``Interviewer``, ``Waiter`` |
+| several at a time, by alphabet | ``Ross and Joey``, ``Ross, Joey & Chandler`` | ``Joey and Ross``, ``Chandler, Joey and Ross`` |
+| names that differ in capitals alone | ``ROSS`` beside ``Ross`` | the more frequent one |
+
+The name as the corpus has it stays beside it (``source_speaker`` in the manifest).
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+_ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S)", re.IGNORECASE)
+_NUMBER = re.compile(r"#\s*(?=[0-9])")
+_BETWEEN_NAMES = re.compile(r"\s*,\s*and\s+|\s*,\s*|\s+and\s+|\s*&\s*", re.IGNORECASE)
+
+
+def normalised(name: str, spellings: Mapping[str, str]) -> str:
+    """One name by all rules but the last, which needs to know the others.
+
+    >>> [normalised(name, {}) for name in ("The  Interviewer", "Ross and Joey", "Ross, Joey & Chandler", "Nurse #2", "an")]
+    ['Interviewer', 'Joey and Ross', 'Chandler, Joey and Ross', 'Nurse No. 2', 'an']
+
+    Args:
+        name: as the corpus has it.
+        spellings: name → its usual spelling, both with single blanks.
+    """
+    members = {_member(one, spellings) for one in _BETWEEN_NAMES.split(_plain(name)) if one}
+    *others, last = sorted(members) or [_plain(name)]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def _member(name: str, spellings: Mapping[str, str]) -> str:
+    numbered = _NUMBER.sub("No. ", spellings.get(name, name))
+    return numbered.removeprefix(article[0]) if (article := _ARTICLE.match(numbered)) else numbered
+
+
+def one_spelling(names: Iterable[str], spellings: Mapping[str, str]) -> dict[str, str]:
+    """Name as in the corpus → the spelling to use.
+
+    Args:
+        names: of all utterances, each as often as it occurs: of spellings that differ in capitals alone the most frequent wins, then the first by alphabet.
+        spellings: see :func:`normalised`.
+
+    >>> one_spelling(["Ross", "ROSS", "Ross", "The Waiter", "Waiter"], {})
+    {'Ross': 'Ross', 'ROSS': 'Ross', 'The Waiter': 'Waiter', 'Waiter': 'Waiter'}
+    """
+    counts = Counter(names)
+    plain = {name: normalised(name, spellings) for name in counts}
+    frequency: Counter[str] = Counter()
+    for name, count in counts.items():
+        frequency[plain[name]] += count
+    best: dict[str, str] = {}
+    for spelling in sorted(frequency, key=lambda one: (-frequency[one], one)):
+        best.setdefault(spelling.casefold(), spelling)
+    return {name: best[plain[name].casefold()] for name in counts}
