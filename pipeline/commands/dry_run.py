@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.corpora import manifest
 from pipeline.corpora.stage import read_corpus, will_be_made
+from pipeline.errors import BadTable
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import RunOptions
@@ -62,7 +65,7 @@ def describe(
     yield f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f} hours by their annotation"
 
     # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it would.
-    there = layout.manifest.is_file() and manifest.read(layout.manifest).equals(table)
+    there = _same(layout.manifest, table)
     yield _line("manifest", there, {})
     told = f"{table.num_rows} utterances"
     decoded = there
@@ -81,6 +84,14 @@ def describe(
     yield _line("shards", joined, facts, told)
     done, _ = _ask(joined, partial(trajectories.plan, params, layout, run))
     yield _line("trajectories", done, {}, told)
+
+
+def _same(path: Path, table: pa.Table) -> bool:
+    """Whether the manifest that is there is this one; one of an older schema is not."""
+    try:
+        return path.is_file() and manifest.read(path).equals(table)
+    except BadTable:
+        return False
 
 
 def _ask(ready: bool, plan: _Plan) -> tuple[bool, dict[str, Any]]:
