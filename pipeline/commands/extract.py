@@ -9,6 +9,7 @@ import click
 from pipeline import __version__, log, plugins
 from pipeline.command_line import exiting
 from pipeline.commands import dry_run
+from pipeline.commands.inspect import inspect
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.corpora.failures import limit_of
 from pipeline.corpora.stage import build_manifest
@@ -199,3 +200,6 @@ def _summary(layout: Layout, order: Order) -> list[str]:
         present, total = record["counts"]["present"], record["counts"]["utterances"]
         lines.append(f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers each{'; absent: ' + absent if absent else ''}")
     return lines
+
+
+main.add_command(inspect)
