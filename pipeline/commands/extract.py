@@ -11,6 +11,7 @@ import click
 from pipeline import __version__, log, plugins
 from pipeline.command_line import exiting
 from pipeline.commands import dry_run
+from pipeline.commands.inspect import inspect
 from pipeline.commands.models import encoders_of, models
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.corpora.failures import limit_of
@@ -112,6 +113,9 @@ def main(
       3  more broken clips than --max-failed allows      130  interrupted; run again to go on
     """
     if context.invoked_subcommand is not None:
+        given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}", context)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
@@ -232,3 +236,4 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 
 
 main.add_command(models)
+main.add_command(inspect)
