@@ -17,7 +17,7 @@ Known defects of the distribution, and what is done about each:
 - 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on into the next utterance:
   decoding cuts them to the annotation's length, and says so (train and dev have no such clips). An annotation that is too short to be true
   (0.14 s for "It's been fourteen and a half minutes …", test dia242_utt1) cuts nothing.
-- A speaker is written in two ways now and then (``Phoebe Sr``, ``The Waiter`` and ``A Waiter``): see speaker_names.py.
+- A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
 - Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and recorded.
 """

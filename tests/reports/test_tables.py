@@ -47,7 +47,7 @@ def test_failures_by_reason_with_kind_and_meaning(write_shards: WriteShards) -> 
         ("media", "all", "truncated", "altered", 2),
         ("media", "audio", "silence", "absent", 2),
     ]
-    assert rows[1].meaning == "the sound is digital silence"
+    assert rows[1].meaning == "the sound is digital silence: all samples are the same"
 
 
 def test_an_unknown_reason_is_refused(write_shards: WriteShards) -> None:
