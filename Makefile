@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format setup system clean
+.PHONY: run test test-gpu check format setup system clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
@@ -15,6 +15,9 @@ run: setup  ## make the demonstration corpus and everything up to the report
 
 test: setup  ## run the tests; MERC_REAL_DATA=<folder> adds those on real data
 	pytest -n 2 --dist loadscope
+
+test-gpu: setup  ## run the tests that need a GPU; fails without one
+	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda
 
 check: setup  ## lint, types, import order
 	ruff format --check pipeline tests benchmarks

@@ -192,10 +192,10 @@ def decode_anew(params: Params, layout: Layout, table: pa.Table, workers: int) -
         Utterance id → what was seen.
     """
     from pipeline.commands.inspection.seen import Seen, observe
-    from pipeline.media import faces, pool, stage
+    from pipeline.media import detector, faces, pool, stage
 
     config = params.fill("media", MediaConfig)
-    model = stage.detector_file(config)
+    model = detector.path(config, offline=False)
     faces.check(config, model)
     timeout_seconds = stage.clip_timeout_seconds(params)
     tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]

@@ -27,8 +27,9 @@ class MediaConfig(Settings):
         frames_per_clip: so many, with ``count``.
         frames_per_second: so many per second, with ``rate``.
         max_frames_per_clip: at most so many, with ``rate``.
-        detector: ``haar`` (comes with OpenCV) or ``yunet`` (needs ``yunet_file``).
-        yunet_file: ONNX file of YuNet, relative to the current folder.
+        detector: ``haar`` (comes with OpenCV) or ``yunet`` (a file of 230 kB).
+        yunet_file: ONNX file of YuNet, relative to the current folder; empty: that of the hub.
+        yunet_repo, yunet_revision, yunet_name, yunet_sha256: which file of the hub.
         yunet_min_score: detections below are dropped.
         haar_scale_step: ratio between the face sizes that the cascade looks for.
         haar_min_neighbours: overlapping hits that make a detection.
@@ -74,6 +75,10 @@ class MediaConfig(Settings):
     max_frames_per_clip: int = Field(ge=1, le=1000)
     detector: Literal["haar", "yunet"]
     yunet_file: str
+    yunet_repo: str
+    yunet_revision: str = Field(pattern="^[0-9a-f]{40}$")
+    yunet_name: str
+    yunet_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     yunet_min_score: float = Field(gt=0, lt=1)
     haar_scale_step: float = Field(gt=1, le=2)
     haar_min_neighbours: int = Field(ge=1)

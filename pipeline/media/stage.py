@@ -25,6 +25,7 @@ from pipeline.corpora import failures, manifest
 from pipeline.errors import BadSettings, PipelineError, RawDataMissing
 from pipeline.layout import Layout
 from pipeline.log import logger, progress
+from pipeline.media import detector
 from pipeline.media.config import MediaConfig
 from pipeline.media.tables import SAMPLE_RATE_HZ
 from pipeline.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
@@ -75,6 +76,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
     Raises:
         RawDataMissing: if there is no manifest.
         BadSettings: if a setting is impossible, a stream unknown, or the face detector cannot be loaded.
+        ModelUnavailable: if the face detector is not here and cannot be fetched.
         SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
         PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
@@ -83,12 +85,13 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
     if job.work.cached():
         logger.info("media: up to date, %d utterances", job.table.num_rows, extra={"stage": NAME, "utterances": job.table.num_rows})
         return layout.media
+    model = detector.path(job.config, offline=run.offline) if "visual" in job.streams else None
     if "visual" in job.streams:
         from pipeline.media import faces
 
-        faces.check(job.config, job.model)
+        faces.check(job.config, model)
     job.work.start()
-    _make_parts(job, layout, run.workers, clip_timeout_seconds(params))
+    _make_parts(job, model, layout, run.workers, clip_timeout_seconds(params))
     rows = job.work.failures(len(job.parts))
     failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
     table = failures.table(rows)
@@ -129,7 +132,6 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[
 @dataclass(frozen=True)
 class _Job:
     config: MediaConfig
-    model: Path | None
     table: pa.Table
     streams: frozenset[str]
     parts: Sequence[tuple[int, int]]
@@ -148,18 +150,9 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     settings = {"media": config.model_dump(mode="json")}
     looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
-    model = detector_file(config) if "visual" in streams else None
     fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
     work = StageWork(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
-    return _Job(config, model, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
-
-
-def detector_file(config: MediaConfig) -> Path | None:
-    """The face detector's file; None with ``haar``. Raises ``BadSettings`` if it is not there."""
-    model = Path(config.yunet_file).resolve() if config.detector == "yunet" else None
-    if model is not None and not model.is_file():
-        raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; media.detector: haar needs none")
-    return model
+    return _Job(config, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
 
 
 def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
@@ -185,8 +178,7 @@ def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], stre
             "files": files.digest({path: looks[path] for path in _paths(table, read)}),
         }
         if stream == "visual" and config.detector == "yunet":
-            model = Path(config.yunet_file)
-            of_streams[stream]["detector"] = files.sha256(model) if model.is_file() else "missing"
+            of_streams[stream]["detector"] = detector.content(config)
     return {"version": _VERSION, "streams": of_streams}
 
 
@@ -228,7 +220,7 @@ def clip_timeout_seconds(params: Params) -> float:
     return float(value)
 
 
-def _make_parts(job: _Job, layout: Layout, workers: int, timeout_seconds: float) -> None:
+def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
     """Decodes the parts that are not done, and writes each as soon as its last clip is there."""
     from pipeline.media import clip, pool
 
@@ -242,7 +234,7 @@ def _make_parts(job: _Job, layout: Layout, workers: int, timeout_seconds: float)
             while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
                 index = left.popleft()
                 open_parts[index] = _OpenPart(job.parts[index])
-                for rows, task in _tasks(job, layout, index):
+                for rows, task in _tasks(job, model, layout, index):
                     key = next(keys)
                     tasks[key] = index, rows, task
                     crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, timeout_seconds))
@@ -278,10 +270,10 @@ class _OpenPart:
             self._missing -= 1
 
 
-def _tasks(job: _Job, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+def _tasks(job: _Job, model: Path | None, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work of a part: rows of the manifest, and the task that makes them."""
     first, last = job.parts[part]
-    for rows, task in tasks_of(job.table.slice(first, last - first), layout, job.streams, job.config, job.model):
+    for rows, task in tasks_of(job.table.slice(first, last - first), layout, job.streams, job.config, model):
         yield tuple(first + row for row in rows), task
 
 
