@@ -35,11 +35,12 @@ def run(errand: str) -> object:
 
 
 def _once(rest: str) -> str:
-    """Dies the first time, and gives its word the second time; ``rest``: a file that remembers, and the word."""
+    """Dies the first time, and gives its word the second time; ``rest``: a file that remembers both processes, and the word."""
     path, _, word = rest.partition(" ")
-    if not os.path.exists(path):  # noqa: PTH110
-        with open(path, "w"):  # noqa: PTH123
-            pass
+    second = os.path.exists(path)  # noqa: PTH110
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write(f"{os.getpid()}\n")
+    if not second:
         os.kill(os.getpid(), signal.SIGKILL)
     return word
 

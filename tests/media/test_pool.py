@@ -80,11 +80,16 @@ def test_a_second_try_in_a_new_process_saves_whom_the_system_killed_for_the_memo
 
 
 def test_the_second_try_is_in_a_process_that_did_nothing_before(run, tmp_path):
-    log = tmp_path / "log"
-    errands = [*[f"note {log} other" for _ in range(6)], f"once {tmp_path / 'died'} saved", *[f"note {log} other" for _ in range(6)]]
-    assert outcomes(run, errands, workers=2, attempts=2).count("other") == 12
-    processes = {line.split()[1] for line in log.read_text().splitlines()}
-    assert 2 <= len(processes) <= 3
+    log, died = tmp_path / "log", tmp_path / "died"
+    with Crew(run, 2, attempts=2) as crew:
+        for key in range(6):
+            crew.submit(key, f"note {log} other")
+        assert sorted(crew.next_outcome()[0] for _ in range(6)) == list(range(6))
+        crew.submit(6, f"once {died} saved")
+        assert crew.next_outcome() == (6, "saved")
+    busy_before = {line.split()[1] for line in log.read_text().splitlines()}
+    first, second = died.read_text().split()
+    assert second not in {first, *busy_before}
 
 
 def test_the_heaviest_are_begun_first(run, tmp_path):
