@@ -18,7 +18,7 @@ from pipeline.parts import RunOptions
 _Plan = Callable[[], dict[str, Any]]
 
 # What decoding takes, measured by benchmarks/stage_costs.py (2026-11-20, clips of 640x360 and 1.3 s; larger ones take more).
-_DECODE_CPU_SECONDS = 0.209
+_DECODE_CPU_SECONDS = 0.224
 _DECODE_BYTES = 60_000
 _SHOWN = {
     "utterances_to_decode": "utterances left",
