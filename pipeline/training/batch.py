@@ -23,6 +23,9 @@ class DialogueBatch:
         utterance_index: long [B, T]; the utterance's place in its split, -1 at padding. Banks of representations are addressed with it.
         dialogue_ids: B ids.
         scenario_ids: B scenarios (IEMOCAP), or None.
+        neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer;
+            None if the recipe names no similarity.
+        neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
     """
 
     features: dict[str, Tensor]
@@ -35,6 +38,8 @@ class DialogueBatch:
     utterance_index: Tensor
     dialogue_ids: tuple[str, ...]
     scenario_ids: tuple[str, ...] | None = None
+    neighbours: Tensor | None = None
+    neighbour_similarity: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.utterance_mask.shape)
@@ -55,6 +60,21 @@ class DialogueBatch:
     def labelled(self) -> Tensor:
         """bool [B, T]: real utterances with a label; only these enter losses and metrics."""
         return self.utterance_mask & (self.labels != UNLABELLED)
+
+    @property
+    def real_positions(self) -> Tensor:
+        """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a bool mask."""
+        return self.utterance_mask.flatten().nonzero().squeeze(1)
+
+    @property
+    def labelled_positions(self) -> Tensor:
+        """long [M]: the same for the labelled utterances."""
+        return self.labelled.flatten().nonzero().squeeze(1)
+
+    @property
+    def lengths_cpu(self) -> Tensor:
+        """``lengths`` on the CPU, where packing wants them."""
+        return self.lengths.cpu()
 
     def to(self, device: torch.device | str) -> "DialogueBatch":
         """The batch with all its tensors on ``device``."""

@@ -128,7 +128,7 @@ class _Training:
     def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device) -> None:
         self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
         self.model = plan.model(plan.model_config, data.dims, len(data.classes)).to(device)
-        facts = TrainingFacts(class_counts=data.class_counts, hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims)
+        facts = TrainingFacts(class_counts=data.class_counts, hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims, train=data.train)
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
@@ -161,6 +161,8 @@ class _Training:
 
     def _epoch(self, epoch: int) -> dict[str, float | int]:
         learning_rate = self.optimizer.param_groups[0]["lr"]
+        for loss in self.losses:
+            loss.begin_epoch(epoch - 1, self.model, self.generator)
         self.model.train()
         summed, seen = 0.0, 0
         for batch in shuffled_batches(self.data.train, self.batch_dialogues, self.generator):

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.encoders.audio.layers import LayersConfig, shares
 from pipeline.encoders.audio.sound import why_absent
-from pipeline.encoders.audio.windows import combine, cut
-from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, Frames, UtteranceInput
+from pipeline.encoders.audio.windows import combine, cut, join_frames
+from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 from pipeline.encoders.batching import scatter
 from pipeline.encoders.forward import in_batches
-from pipeline.encoders.neural import NeuralConfig, NeuralEncoder, check_layer
+from pipeline.encoders.neural import NeuralEncoder
 from pipeline.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 _SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
 
 
-class SpectrogramConfig(NeuralConfig):
+class SpectrogramConfig(LayersConfig):
     """Settings of a model that reads a spectrogram.
 
     ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others come without a norm.
@@ -46,13 +47,11 @@ class SpectrogramConfig(NeuralConfig):
         pooling: over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as
             long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean of its two tokens, which is what its own classifier reads;
             these have seen the padding, too.
-        layer_weights: instead of ``layer``: a weighted mean of all layers, from layer 0 to the last; the weights need not sum to one.
         overlap_seconds: what neighbouring windows of a clip share at least, where it is longer than the model's input; each takes half of it.
         windows_per_batch: ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there.
     """
 
     pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"]
-    layer_weights: tuple[float, ...] | None = None
     overlap_seconds: float = Field(ge=0)
     windows_per_batch: int | Literal["auto"] = "auto"
 
@@ -60,11 +59,6 @@ class SpectrogramConfig(NeuralConfig):
     def _agree(self) -> Self:
         if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
             raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
-        if self.layer_weights is not None:
-            if self.layer != -1:
-                raise ValueError("layer and layer_weights exclude each other; leave one out")
-            if min(self.layer_weights, default=0) < 0 or not 0 < sum(self.layer_weights) < np.inf:
-                raise ValueError(f"layer_weights {list(self.layer_weights)}: must be finite, none below zero, and one above")
         return self
 
 
@@ -146,17 +140,7 @@ class Spectrogram(NeuralEncoder):
                 f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of {geometry.window / SAMPLE_RATE_HZ:.2f} s; "
                 f"valid: 0 to {geometry.window / 2 / SAMPLE_RATE_HZ:.2f}"
             )
-        self._shares(geometry.layers)
-
-    def _shares(self, layers: int) -> list[float]:
-        """(layers + 1) numbers: each layer's weight, 0 for those that are not needed."""
-        weights = self.config.layer_weights
-        if weights is None:
-            position = check_layer(self.config.repo, self.config.layer, layers)
-            return [float(number == position) for number in range(layers + 1)]
-        if len(weights) != layers + 1:
-            raise BadSettings(f"{self.config.repo}: {len(weights)} layer_weights; the model has {layers} layers and takes {layers + 1}, the first for layer 0")
-        return list(weights)
+        shares(config, geometry.layers)
 
     @cached_property
     def _at(self) -> Geometry:
@@ -166,7 +150,7 @@ class Spectrogram(NeuralEncoder):
     def further_provenance(self) -> dict[str, Any]:
         config = self.config
         return {
-            "layer": config.layer if config.layer_weights is None else list(config.layer_weights),
+            "layer": config.stated_layer,
             "pooling": config.pooling,
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "window_seconds": self._at.window / SAMPLE_RATE_HZ,
@@ -182,7 +166,7 @@ class Spectrogram(NeuralEncoder):
         self.check_configuration(configuration)
         folder = self.checkpoint.fetch()
         self._whisper = configuration["model_type"] == "whisper"
-        self._weights = self._shares(self._at.layers)
+        self._weights = shares(self.config, self._at.layers).tolist()
         if self._whisper:
             from transformers import WhisperFeatureExtractor
             from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -242,7 +226,7 @@ class Spectrogram(NeuralEncoder):
         remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
         if self.frames:
-            encoded.frames = self._sequences(items, kept, encoded.present)
+            encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
 
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
@@ -316,17 +300,6 @@ class Spectrogram(NeuralEncoder):
             return hidden_BPD
         batch, _, dim = hidden_BPD.shape
         return hidden_BPD[:, _SPECIAL_TOKENS:].float().reshape(batch, self._at.rows, self._at.positions, dim).mean(dim=1)
-
-    def _sequences(self, items: Sequence[Item], kept: Sequence[NDArray[np.float16]], present: NDArray[np.bool_]) -> list[Frames | None]:
-        """The frames of each utterance, windows put together."""
-        pieces: dict[int, list[NDArray[np.float16]]] = {}
-        for item, piece in zip(items, kept, strict=True):
-            pieces.setdefault(item.clip, []).append(piece)
-        sequences: list[Frames | None] = []
-        for index, there in enumerate(present):
-            vectors = np.concatenate(pieces[index]) if there else None
-            sequences.append(None if vectors is None else Frames(vectors, self._middles(len(vectors))))
-        return sequences
 
     def _middles(self, frames: int) -> NDArray[np.float32]:
         """(frames,) seconds from the clip's begin."""

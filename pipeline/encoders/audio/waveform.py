@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.encoders.audio.layers import LayersConfig, shares
 from pipeline.encoders.audio.sound import why_absent
-from pipeline.encoders.audio.windows import combine, cut
-from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, Frames, UtteranceInput
+from pipeline.encoders.audio.windows import combine, cut, join_frames
+from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 from pipeline.encoders.batching import scatter
 from pipeline.encoders.forward import in_batches
-from pipeline.encoders.neural import NeuralConfig, NeuralEncoder, check_layer
+from pipeline.encoders.neural import NeuralEncoder
 from pipeline.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ VARIANCE_FLOOR = 1e-7  # of transformers' Wav2Vec2FeatureExtractor
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-class WaveformConfig(NeuralConfig):
+class WaveformConfig(LayersConfig):
     """Settings of a model that reads the waveform.
 
     Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer norm of the models that have
@@ -47,8 +48,6 @@ class WaveformConfig(NeuralConfig):
 
     Attributes:
         pooling: over the clip's frames: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as long.
-        layer_weights: instead of ``layer``: the pooled sequence is the mean of all layers with these weights, from layer 0 to the last; they need
-            not sum to one.
         window_seconds: longer clips are cut into overlapping windows of this length, evenly spread; nothing of a clip is left out.
         overlap_seconds: what neighbouring windows share at least; its first half counts as the left window gives it, its second as the right one.
         minimum_seconds: shorter clips are padded with zeros to this length, or to what the convolutions need if that is more, and recorded.
@@ -56,7 +55,6 @@ class WaveformConfig(NeuralConfig):
     """
 
     pooling: Literal["mean", "mean_std"]
-    layer_weights: tuple[float, ...] | None = None
     window_seconds: float = Field(gt=0)
     overlap_seconds: float = Field(ge=0)
     minimum_seconds: float = Field(ge=0)
@@ -70,11 +68,6 @@ class WaveformConfig(NeuralConfig):
             raise ValueError(f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}")
         if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
             raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
-        if self.layer_weights is not None:
-            if self.layer != -1:
-                raise ValueError("layer and layer_weights exclude each other; leave one out")
-            if min(self.layer_weights, default=0) < 0 or not 0 < sum(self.layer_weights) < np.inf:
-                raise ValueError(f"layer_weights {list(self.layer_weights)}: must be finite, none below zero, and one above")
         return self
 
 
@@ -123,28 +116,17 @@ class Waveform(NeuralEncoder):
         if model_type == "wavlm" and config.attention != "eager":
             raise BadSettings(f"{repo}: transformers has no attention: {config.attention} for WavLM; valid: eager")
         if "num_hidden_layers" in configuration:
-            self._layer_shares(int(configuration["num_hidden_layers"]))
+            shares(config, int(configuration["num_hidden_layers"]))
         preprocessor = self.checkpoint.preprocessor()
         if not preprocessor:
             raise BadSettings(f"{repo}: has no preprocessor_config.json, so that neither its sampling rate nor its normalisation is known")
         if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
             raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
 
-    def _layer_shares(self, layers: int) -> NDArray[np.float64]:
-        """(layers + 1,) each layer's share in the pooled sequence, in sum one."""
-        weights = self.config.layer_weights
-        if weights is None:
-            shares = np.zeros(layers + 1)
-            shares[check_layer(self.config.repo, self.config.layer, layers)] = 1.0
-            return shares
-        if len(weights) != layers + 1:
-            raise BadSettings(f"{self.config.repo}: {len(weights)} layer_weights; the model has {layers} layers and takes {layers + 1}, the first for layer 0")
-        return np.array(weights) / sum(weights)
-
     def further_provenance(self) -> dict[str, Any]:
         config = self.config
         return {
-            "layer": config.layer if config.layer_weights is None else list(config.layer_weights),
+            "layer": config.stated_layer,
             "pooling": config.pooling,
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "normalised": self._normalised(),
@@ -175,8 +157,7 @@ class Waveform(NeuralEncoder):
         self._least = max(self._field, round(self.config.minimum_seconds * SAMPLE_RATE_HZ))
         self._normalise = self._normalised()
         self._edges = Edges()
-        shares = self._layer_shares(int(settings.num_hidden_layers))
-        self._mixture = Mixture(model, shares)
+        self._mixture = Mixture(model, shares(self.config, int(settings.num_hidden_layers)))
         respect_edges(model, self._edges)
         gelu_in_place(model)
         self._model = model.to(device)
@@ -222,7 +203,7 @@ class Waveform(NeuralEncoder):
         remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
         if self.frames:
-            encoded.frames = self._sequences(items, kept, encoded.present)
+            encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
 
     def _items(self, clip: int, samples: int) -> list[Item]:
@@ -314,20 +295,9 @@ class Waveform(NeuralEncoder):
         means, variances = combine(each, deviations**2, counts, positions.tolist())
         return clips, np.concatenate([means, np.sqrt(variances)], axis=1).astype(np.float32)
 
-    def _sequences(self, items: Sequence[Item], kept: Sequence[NDArray[np.float16]], present: NDArray[np.bool_]) -> list[Frames | None]:
-        """The frames of each utterance, windows put together."""
-        pieces: dict[int, list[NDArray[np.float16]]] = {}
-        for item, piece in zip(items, kept, strict=True):
-            pieces.setdefault(item.clip, []).append(piece)
-        sequences: list[Frames | None] = []
-        for index, there in enumerate(present):
-            if not there:
-                sequences.append(None)
-                continue
-            vectors = np.concatenate(pieces[index])
-            middles = (np.arange(len(vectors)) * self._hop + self._field / 2) / SAMPLE_RATE_HZ
-            sequences.append(Frames(vectors, middles.astype(np.float32)))
-        return sequences
+    def _middles(self, frames: int) -> NDArray[np.float32]:
+        """(frames,) seconds from the clip's begin."""
+        return ((np.arange(frames) * self._hop + self._field / 2) / SAMPLE_RATE_HZ).astype(np.float32)
 
 
 class Edges:

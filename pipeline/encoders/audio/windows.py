@@ -8,11 +8,13 @@
 In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has sound on both sides of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.encoders.base import Frames
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,21 @@ def combine(
 
 def _divide_up(number: int, by: int) -> int:
     return -(-number // by)
+
+
+def join_frames(
+    clips: Sequence[int], pieces: Sequence[NDArray[np.float16]], present: NDArray[np.bool_], middles: Callable[[int], NDArray[np.float32]]
+) -> list[Frames | None]:
+    """The frames of each utterance, its windows put together.
+
+    Args:
+        clips: of each window, the index of its utterance; those of one utterance in order.
+        pieces: of each window, the (frames, dim) that count.
+        present: (utterances,) where there is a vector.
+        middles: gives the seconds of so many frames from a clip's begin.
+    """
+    of_clip: dict[int, list[NDArray[np.float16]]] = {}
+    for clip, piece in zip(clips, pieces, strict=True):
+        of_clip.setdefault(clip, []).append(piece)
+    joined = [np.concatenate(of_clip[index]) if there else None for index, there in enumerate(present)]
+    return [None if vectors is None else Frames(vectors, middles(len(vectors))) for vectors in joined]

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.models.base import MERCOutput
+from pipeline.training.dataset import DialogueSplit
+from pipeline.training.models.base import MERCModel, MERCOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +22,13 @@ class TrainingFacts:
         class_counts: [C] float32, labelled utterances per class in the train split.
         hidden_dim: width of :attr:`MERCOutput.hidden`.
         unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
+        train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
 
     class_counts: Tensor
     hidden_dim: int
     unimodal_dims: Mapping[str, int]
+    train: DialogueSplit | None = None
 
 
 class MERCLoss(nn.Module, ABC):
@@ -44,6 +48,15 @@ class MERCLoss(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.classes = len(facts.class_counts)
+
+    def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
+        """Called before each epoch's first batch; does nothing unless a loss keeps something, such as a bank of representations.
+
+        Args:
+            epoch: from 0.
+            model: the model in training.
+            generator: seeded, on the CPU, for terms that sample.
+        """
 
     @abstractmethod
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
