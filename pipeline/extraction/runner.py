@@ -24,7 +24,7 @@ from pipeline.corpora.failures import REASONS, Failure
 from pipeline.encoders.base import Encoded, Encoder, Frames
 from pipeline.encoders.neural import NeuralEncoder
 from pipeline.errors import BadTable
-from pipeline.extraction import frames, tables
+from pipeline.extraction import frames, memory, tables
 from pipeline.extraction.inputs import PartInput, Source
 from pipeline.log import logger
 from pipeline.media import pool
@@ -163,6 +163,7 @@ def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int]
         left: parts that are not done.
         advance: told the number of utterances after each part.
     """
+    memory.return_large_blocks()
     encoder = job.make_encoder()
     encoder.load(device)
     threads = os.cpu_count() or 1
@@ -177,6 +178,8 @@ def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int]
                 behind.result()  # a full disk ends the run here; and no more than two parts are in memory
             behind = writer.submit(save_part, job, index, encoded)
             advance(len(part.utterance_ids))
+            del part, encoded
+            memory.trim()
         if behind is not None:
             behind.result()
     if isinstance(encoder, NeuralEncoder):
