@@ -43,32 +43,11 @@ class ContrastiveLoss(nn.Module):
         return f"temperature={self.temperature}, form={self.form}, similarity={self.similarity}, reduction={self.reduction}"
 
     def rows(self, z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Flattens a call's arguments; rows that do not count become zero vectors, so that not even their NaNs reach a gradient.
-
-        Args:
-            z: [N, D], or [B, T, D].
-            mask: bool [N] or [B, T], or None: all count.
-            labels: [N] or [B, T], -1 = unlabelled, or None.
-
-        Returns:
-            [N, D]; long [N], zeros without labels; bool [N], which rows count.
-
-        Raises:
-            ValueError: if shapes do not fit; in debug mode if a row that counts is not finite.
-        """
-        if z.ndim not in (2, 3):
-            raise ValueError(f"vectors must be [N, D] or [B, T, D], not {tuple(z.shape)}")
-        for name, tensor in (("mask", mask), ("labels", labels)):
-            if tensor is not None and tensor.shape != z.shape[:-1]:
-                raise ValueError(f"the {name} must be {tuple(z.shape[:-1])} for vectors of {tuple(z.shape)}, not {tuple(tensor.shape)}")
-        counted_N = torch.ones(z.shape[:-1], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
-        if labels is None:
-            labels = torch.zeros_like(counted_N, dtype=torch.long)
-        counted_N = (counted_N & (labels >= 0)).flatten()
-        z_ND = z.flatten(0, -2).masked_fill(~counted_N[:, None], 0.0)
+        """:func:`counted_rows`; in debug mode raises ``ValueError`` if a row that counts is not finite."""
+        z_ND, labels_N, counted_N = counted_rows(z, mask, labels)
         if self.debug and not torch.isfinite(z_ND).all():
             raise ValueError("a vector that counts is not finite")
-        return z_ND, labels.flatten(), counted_N
+        return z_ND, labels_N, counted_N
 
     def logits(self, a_ND: Tensor, b_MD: Tensor) -> Tensor:
         """[N, M], similarity over temperature."""
@@ -80,6 +59,32 @@ class ContrastiveLoss(nn.Module):
         """The kernel with this loss's form and reduction; remembers which anchors were valid."""
         self.valid = valid_anchors(pos_NM, cand_NM)
         return masked_contrastive(logits_NM, pos_NM, cand_NM, self.form, weights_N, self.reduction, gamma=gamma, log_shares_M=log_shares_M)
+
+
+def counted_rows(z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Flattens a loss's arguments; rows that do not count become zero vectors, so that not even their NaNs reach a gradient.
+
+    Args:
+        z: [N, D], or [B, T, D].
+        mask: bool [N] or [B, T], or None: all count.
+        labels: long [N] or [B, T], -1 = unlabelled, or None.
+
+    Returns:
+        [N, D]; long [N], zeros without labels; bool [N], which rows count: they are in the mask, and labelled if there are labels.
+
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    if z.ndim not in (2, 3):
+        raise ValueError(f"vectors must be [N, D] or [B, T, D], not {tuple(z.shape)}")
+    for name, tensor in (("mask", mask), ("labels", labels)):
+        if tensor is not None and tensor.shape != z.shape[:-1]:
+            raise ValueError(f"the {name} must be {tuple(z.shape[:-1])} for vectors of {tuple(z.shape)}, not {tuple(tensor.shape)}")
+    counted_N = torch.ones(z.shape[:-1], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
+    if labels is None:
+        labels = torch.zeros_like(counted_N, dtype=torch.long)
+    counted_N = (counted_N & (labels >= 0)).flatten()
+    return z.flatten(0, -2).masked_fill(~counted_N[:, None], 0.0), labels.flatten(), counted_N
 
 
 def same_label(labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def masked_contrastive(
     Args:
         logits_NM: [N, M], similarities divided by the temperature. Computed in float32, or float64 if they are.
         pos_NM: bool [N, M], the anchor's positives P.
-        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself must be in neither. If A holds the positives
+        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself is usually in neither. If A holds the positives
             the loss is never negative; if it holds the negatives alone, it may be.
         form: see the head of the module. ``focal`` needs positives that are candidates.
         weights_N: [N], a factor for each anchor; the mean stays one over the number of anchors.
