@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.base import MERCLoss, TrainingFacts, real_rows
 from pipeline.training.losses.kernel import Reduction
 from pipeline.training.losses.supcon import SupConLoss
 from pipeline.training.models.base import MERCOutput
@@ -105,9 +105,8 @@ class Disentanglement(MERCLoss):
         self.utterance = DisentanglementLoss("utterance", temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        positions_N = batch.real_positions
-        first = {name: project(output.unimodal[name].flatten(0, 1).index_select(0, positions_N)) for name, project in self.of_modality.items()}
+        first = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()}
         second = {name: project(first[name]) for name, project in self.of_utterance.items()}
-        present = {name: batch.modality_mask[name].flatten().index_select(0, positions_N) for name in first}
+        present = {name: real_rows(batch.modality_mask[name], batch) for name in first}
         value: Tensor = self.modality(views=first, mask=present) + self.utterance(views=second, mask=present)
         return value

@@ -15,7 +15,7 @@ from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.plugins import nearest
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.base import MERCLoss, TrainingFacts, real_rows
 from pipeline.training.losses.contrastive import counted_rows
 from pipeline.training.losses.kernel import at_least_float32, pair_logits, reduced
 from pipeline.training.models.base import MERCOutput
@@ -65,15 +65,16 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}")
         student_NC, _, counted_N = counted_rows(student, mask)
         teacher_NC, _, _ = counted_rows(teacher.detach(), mask)
+        square = self.temperature * self.temperature
         log_s_NC = (at_least_float32(student_NC) / self.temperature).log_softmax(dim=1)
         log_t_NC = (at_least_float32(teacher_NC) / self.temperature).log_softmax(dim=1)
         if self.kind == "hinton":
             divergence_N = (log_t_NC.exp() * (log_t_NC - log_s_NC)).sum(dim=1)
-            return self.temperature**2 * reduced(divergence_N.masked_fill(~counted_N, 0.0), counted_N, "mean")
+            return square * reduced(divergence_N.masked_fill(~counted_N, 0.0), counted_N, "mean")
         s_NC, t_NC = log_s_NC.exp(), log_t_NC.exp()
         rows = 1 - reduced(_correlation(s_NC, t_NC, torch.ones_like(s_NC), 1).masked_fill(~counted_N, 0.0), counted_N, "mean")
         classes = 1 - _correlation(s_NC, t_NC, counted_N[:, None].expand_as(s_NC).to(s_NC.dtype), 0).mean()
-        return self.temperature**2 * (rows + classes).masked_fill(~counted_N.any(), 0.0)
+        return square * (rows + classes).masked_fill(~counted_N.any(), 0.0)
 
 
 def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
@@ -174,16 +175,13 @@ class Distillation(MERCLoss):
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         if self.teacher not in output.unimodal_logits:
             raise BadSettings("the distillation needs a model with logits of each modality")
-        positions_N = batch.real_positions
-
-        def rows(values_BT: Tensor) -> Tensor:
-            return values_BT.flatten(0, 1).index_select(0, positions_N)
-
+        logits = {name: real_rows(logits_BTC, batch) for name, logits_BTC in output.unimodal_logits.items()}
+        vectors = {name: real_rows(values_BTD, batch) for name, values_BTD in output.unimodal.items()}
         terms = []
         for name in self.students:
-            both_N = rows(batch.modality_mask[name] & batch.modality_mask[self.teacher])
-            term = self.response(rows(output.unimodal_logits[name]), teacher=rows(output.unimodal_logits[self.teacher]), mask=both_N)
+            both_N = real_rows(batch.modality_mask[name] & batch.modality_mask[self.teacher], batch)
+            term = self.response(logits[name], teacher=logits[self.teacher], mask=both_N)
             if self.feature_weight:
-                term = term + self.feature_weight * self.feature(rows(output.unimodal[name]), teacher=rows(output.unimodal[self.teacher]), mask=both_N)
+                term = term + self.feature_weight * self.feature(vectors[name], teacher=vectors[self.teacher], mask=both_N)
             terms.append(term)
         return torch.stack(terms).mean()

@@ -110,8 +110,8 @@ def _values(s_NM: Tensor, pos_NM: Tensor, all_N: Tensor, form: Form, gamma: floa
     if form == "focal":
         log_p_NM = (s_NM - all_N[:, None]).masked_fill(~pos_NM, 0.0)
         # 1 - p is kept off zero, where the derivative of a root is infinite; clamp passes no gradient there, and ln p is 0.
-        rest_NM = -torch.expm1(log_p_NM)
-        return -(rest_NM.clamp(min=torch.finfo(s_NM.dtype).tiny) ** gamma * log_p_NM).sum(dim=1) / n_pos_N
+        rest_NM = (-torch.expm1(log_p_NM)).clamp(min=torch.finfo(s_NM.dtype).tiny)
+        return -(rest_NM.pow(gamma) * log_p_NM).sum(dim=1) / n_pos_N
     raise ValueError(f"no form named {form!r}; valid: focal, in_mean, in_sum, out")
 
 
