@@ -67,13 +67,3 @@ class MERCLoss(nn.Module, ABC):
             batch: the dialogues with their labels.
             state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU for terms that sample.
         """
-
-
-def labelled_rows(values_BT: Tensor, batch: DialogueBatch) -> Tensor:
-    """[N, …]: what a [B, T, …] tensor holds for the labelled utterances, in order. A gather, since choosing by a mask makes the host wait for a GPU."""
-    return values_BT.flatten(0, 1).index_select(0, batch.labelled_positions)
-
-
-def real_rows(values_BT: Tensor, batch: DialogueBatch) -> Tensor:
-    """[N, …]: the same for all real utterances."""
-    return values_BT.flatten(0, 1).index_select(0, batch.real_positions)

@@ -1,8 +1,9 @@
-"""The base of the contrastive losses, and what they share. Legend: N rows, D features, B dialogues, T utterances, C classes."""
+"""The base of the contrastive losses, and what their adapters share. Legend: N rows, D features, B dialogues, T utterances, C classes."""
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.kernel import Form, Reduction, Similarity, masked_contrastive, off_diagonal, pair_logits, valid_anchors
 
 
@@ -96,6 +97,17 @@ def with_anchors(labels_N: Tensor, counted_N: Tensor, known_C: Tensor) -> tuple[
     """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the class is the row's."""
     usable_NC = counted_N[:, None] & known_C
     return usable_NC, usable_NC & (labels_N[:, None] == torch.arange(len(known_C), device=labels_N.device))
+
+
+def labelled_rows(values_BTD: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
+    """The labelled utterances' vectors [N, D] and labels [N], in order, by a gather that needs no waiting."""
+    positions_N = batch.labelled_positions
+    return values_BTD.flatten(0, 1).index_select(0, positions_N), batch.labels.flatten().index_select(0, positions_N)
+
+
+def real_rows(values_BTD: Tensor, batch: DialogueBatch) -> Tensor:
+    """The real utterances' vectors [N, D], labelled or not, in order; or their values [N] of a [B, T] tensor."""
+    return values_BTD.flatten(0, 1).index_select(0, batch.real_positions)
 
 
 def projection(dim: int, units: int) -> nn.Module:

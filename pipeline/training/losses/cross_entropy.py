@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.models.base import MERCOutput
 
 
@@ -53,19 +53,17 @@ class CrossEntropy(MERCLoss):
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        labels_N = labelled_rows(batch.labels, batch)
-        total = self._mean(labelled_rows(output.logits, batch), labels_N, torch.ones_like(labels_N, dtype=torch.bool))
+        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
         if self.unimodal_weight and len(output.unimodal_logits) > 1:
-            terms = [
-                self._mean(labelled_rows(logits_BTC, batch), labels_N, labelled_rows(batch.modality_mask[name], batch))
-                for name, logits_BTC in output.unimodal_logits.items()
-            ]
+            present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
+            terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()
         return total
 
-    def _mean(self, logits_NC: Tensor, labels_N: Tensor, counted_N: Tensor) -> Tensor:
-        """The weighted loss over the utterances that count, divided by their number; exactly zero without any."""
-        logits_NC = logits_NC.float().masked_fill(~counted_N[:, None], 0.0)
+    def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
+        """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
+        logits_NC = logits_BTC.flatten(0, 1).index_select(0, batch.labelled_positions).float().masked_fill(~counted_N[:, None], 0.0)
         values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
         return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, real_rows
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import real_rows
 from pipeline.training.losses.kernel import Reduction
 from pipeline.training.losses.supcon import SupConLoss
 from pipeline.training.models.base import MERCOutput

@@ -15,8 +15,8 @@ from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.plugins import nearest
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, real_rows
-from pipeline.training.losses.contrastive import counted_rows
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import counted_rows, real_rows
 from pipeline.training.losses.kernel import at_least_float32, pair_logits, reduced
 from pipeline.training.models.base import MERCOutput
 
@@ -81,7 +81,7 @@ def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along a dimension over the entries with weight 1; 0 where one side is constant."""
     n = weights.sum(dim=dim, keepdim=True).clamp(min=1)
     a, b = ((x - (x * weights).sum(dim=dim, keepdim=True) / n) * weights for x in (a, b))
-    lengths = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     return (a * b).sum(dim=dim) / (lengths + 1e-8)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows
-from pipeline.training.losses.contrastive import counted_rows
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import counted_rows, labelled_rows
 from pipeline.training.losses.cross_entropy import weights_of
 from pipeline.training.losses.kernel import Reduction, at_least_float32, reduced
 from pipeline.training.models.base import MERCOutput
@@ -59,7 +59,7 @@ class FocalLoss(nn.Module):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``; exactly 0 where nothing is labelled.
+            A scalar; [N], or [B · T], for the reduction ``none``; exactly 0 where nothing is labelled.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -107,5 +107,6 @@ class Focal(MERCLoss):
         self.loss = FocalLoss(gamma=config.gamma, class_weights=weights_C, legacy_focal=config.legacy_focal)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        value: Tensor = self.loss(labelled_rows(output.logits, batch), labels=labelled_rows(batch.labels, batch))
+        logits_NC, labels_N = labelled_rows(output.logits, batch)
+        value: Tensor = self.loss(logits_NC, labels=labels_N)
         return value

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, real_rows
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import ContrastiveLoss, projection, real_rows
 from pipeline.training.losses.kernel import Reduction, Similarity
 from pipeline.training.models.base import MERCOutput
 
@@ -50,7 +50,7 @@ class InfoNCELoss(ContrastiveLoss):
             mask: bool [N] or [B, T]: where both views are there; None: everywhere.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``; a single row costs exactly 0.
+            A scalar; [N], or [B · T], for the reduction ``none``; a single row costs exactly 0.
 
         Raises:
             ValueError: if shapes do not fit.

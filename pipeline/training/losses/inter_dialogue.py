@@ -26,7 +26,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.losses.contrastive import ContrastiveLoss
-from pipeline.training.losses.kernel import Reduction, Similarity, off_diagonal
+from pipeline.training.losses.kernel import Reduction, Similarity, at_least_float32, off_diagonal
 from pipeline.training.models.base import MERCModel, MERCOutput
 
 
@@ -40,7 +40,7 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
             a dialogue is, and dialogues of one length would count as alike.
 
     Returns:
-        [B, D]; zero where there is no utterance.
+        [B, D], float32 or float64; zero where there is no utterance.
 
     Example:
         >>> masked_mean(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]]), torch.tensor([[True, True, False]]))
@@ -48,7 +48,7 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     """
     if position_codes_TD is not None:
         features_BTD = features_BTD - position_codes_TD
-    counted_BTD = features_BTD.masked_fill(~mask_BT[..., None], 0.0)
+    counted_BTD = at_least_float32(features_BTD).masked_fill(~mask_BT[..., None], 0.0)
     return counted_BTD.sum(dim=1) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
 
 

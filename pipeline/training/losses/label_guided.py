@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection, same_label, with_anchors
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
 from pipeline.training.losses.kernel import Reduction, at_least_float32, normalised, off_diagonal
 from pipeline.training.models.base import MERCOutput
 
@@ -50,7 +50,7 @@ class LabelGuidedLoss(ContrastiveLoss):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``.
+            A scalar; [N], or [B · T], for the reduction ``none``.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -110,8 +110,8 @@ class LabelGuided(MERCLoss):
         self.loss = LabelGuidedLoss(temperature=config.temperature, supcon_weight=config.supcon_weight)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = self.project(labelled_rows(output.hidden, batch)), labelled_rows(batch.labels, batch)
-        value: Tensor = self.loss(z_ND, labels=labels_N, anchors=self.anchors_CD)
+        z_ND, labels_N = labelled_rows(output.hidden, batch)
+        value: Tensor = self.loss(self.project(z_ND), labels=labels_N, anchors=self.anchors_CD)
         if self.spread_weight:
             # Without a labelled utterance the whole term is zero.
             with torch.autocast(self.anchors_CD.device.type, enabled=False):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection, same_label, with_anchors
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
 from pipeline.training.losses.kernel import Reduction
 from pipeline.training.models.base import MERCOutput
 
@@ -47,7 +47,7 @@ class SPCLLoss(ContrastiveLoss):
             known: bool [C], which prototypes there are; None: all.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``.
+            A scalar; [N], or [B · T], for the reduction ``none``.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -146,7 +146,8 @@ class SPCL(MERCLoss):
         self.loss = SPCLLoss(temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = self.project(labelled_rows(output.hidden, batch)), labelled_rows(batch.labels, batch)
+        z_ND, labels_N = labelled_rows(output.hidden, batch)
+        z_ND = self.project(z_ND)
         anchors_CD, known_C = self.queue.prototypes(state.get("generator"))
         value: Tensor = self.loss(z_ND, labels=labels_N, anchors=anchors_CD, known=known_C)
         if self.training:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection, same_label
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
 from pipeline.training.losses.kernel import Candidates, Form, Reduction, Similarity
 from pipeline.training.models.base import MERCOutput
 
@@ -67,7 +67,7 @@ class SupConLoss(ContrastiveLoss):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``.
+            A scalar; [N], or [B · T], for the reduction ``none``.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -114,6 +114,6 @@ class SupCon(MERCLoss):
         self.loss = SupConLoss(temperature=config.temperature, form=config.form, candidates=config.candidates, class_balanced=config.class_balanced)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = self.project(labelled_rows(output.hidden, batch)), labelled_rows(batch.labels, batch)
-        value: Tensor = self.loss(z_ND, labels=labels_N)
+        z_ND, labels_N = labelled_rows(output.hidden, batch)
+        value: Tensor = self.loss(self.project(z_ND), labels=labels_N)
         return value

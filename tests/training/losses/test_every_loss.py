@@ -8,7 +8,7 @@ import torch
 
 from pipeline import plugins
 from pipeline.params import Params
-from pipeline.training.losses.base import MERCLoss, TrainingFacts, labelled_rows, real_rows
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.models.context_gru import ContextGRU
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
@@ -154,10 +154,3 @@ def test_on_a_gpu_a_step_waits_for_nothing(name, build, batch, make_output, no_w
             term(output, batch, epoch=0, generator=torch.Generator()).backward()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-
-
-def test_rows_are_gathered_in_order(batch):
-    values = torch.randn(*batch.labels.shape, 3)
-    assert torch.equal(labelled_rows(values, batch), values[batch.labelled])
-    assert torch.equal(labelled_rows(batch.labels, batch), batch.labels[batch.labelled])
-    assert torch.equal(real_rows(values, batch), values[batch.utterance_mask])
