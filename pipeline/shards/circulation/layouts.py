@@ -93,11 +93,11 @@ def read(content: Any, layer: RobertaLayer = "mean") -> FeatureFile:
     layout = _layout_of(content)
     slots = dict(zip(SLOTS[layout], content, strict=True))
     splits = {name: _keys(slots.pop(name), name) for name in ("train", "dev", "test") if name in slots}
+    if not _by_dialogue(slots.get("sentiments"), slots["labels"]):
+        slots.pop("sentiments", None)
     for name, table in slots.items():
         if not isinstance(table, dict):
             raise BadTable(f"{name} (entry {SLOTS[layout].index(name) + 1} of {len(content)}) is a {type(table).__name__} instead of a dictionary by dialogue")
-    if not _by_dialogue(slots.get("sentiments"), slots["labels"]):
-        slots.pop("sentiments", None)
     conversations = [_conversation(key, split, _values_of(key, split, slots), layer) for split, keys in splits.items() for key in keys]
     placed = {one.key for one in conversations}
     if len(placed) != len(conversations):
