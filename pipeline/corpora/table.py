@@ -65,6 +65,11 @@ class Columns(Settings):
     arousal: str = ""
     dominance: str = ""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing_is_an_empty_name(cls, name: object) -> object:
+        return "" if name is None else name  # what YAML makes of a key without a value
+
     @model_validator(mode="after")
     def _start_with_end(self) -> Self:
         if bool(self.start) != bool(self.end):

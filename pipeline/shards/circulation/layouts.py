@@ -5,7 +5,7 @@
 | ``mmgcn`` | MMGCN, MM-DFN, DialogueGCN, DialogueCRN, COGMEN: ``IEMOCAP_features.pkl`` | 9 entries, see :data:`SLOTS` |
 | ``mmgcn_meld`` | MMGCN, MM-DFN: ``MELD_features_raw1.pkl`` | 10, the last one is the sentiment |
 | ``cosmic``, ``cosmic_meld`` | COSMIC: ``iemocap_features_roberta.pkl``, ``meld_features_roberta.pkl`` | 10 and 11, four layers of RoBERTa |
-| ``idcl`` | IDCL, CORECT: ``data_iemocap.pkl`` | split → list of dictionaries |
+| ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 
 Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and types are checked here.
 """

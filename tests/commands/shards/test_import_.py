@@ -24,15 +24,8 @@ def file(tmp_path: Path) -> Path:
     random = np.random.default_rng(1)
     vectors = [{key: [random.normal(size=3) for _ in range(2)] for key in keys} for _ in range(3)]
     ids = {key: [f"{key}_F000", f"{key}_M000"] for key in keys}
-    content = (
-        ids,
-        {key: ["F", "M"] for key in keys},
-        {key: [0, 4] for key in keys},
-        *vectors,
-        {key: ["Hi.", "No."] for key in keys},
-        list(keys[:2]),
-        [keys[2]],
-    )
+    speakers, labels, sentences = ({key: list(row) for key in keys} for row in (("F", "M"), (0, 4), ("Hi.", "No.")))
+    content = (ids, speakers, labels, *vectors, sentences, list(keys[:2]), [keys[2]])
     path = tmp_path / "IEMOCAP_features.pkl"
     path.write_bytes(pickle.dumps(content))
     return path
