@@ -174,7 +174,7 @@ def _portable(data: bytes) -> bytes:
     """The pickle with numpy's functions under the names that they have had since long before numpy 2, and that numpy 2 still knows."""
     pieces, end = [], 0
     for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
-        if opcode.name == "GLOBAL" and argument.startswith("numpy._core."):
+        if opcode.name == "GLOBAL" and position is not None and str(argument).startswith("numpy._core."):
             begin = position + len(b"c")
             pieces += [data[end:begin], b"numpy.core."]
             end = begin + len(b"numpy._core.")

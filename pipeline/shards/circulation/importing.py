@@ -166,12 +166,12 @@ def _vectors(conversations: Sequence[Conversation], utterance_ids: Sequence[str]
         with np.errstate(over="ignore"):  # beyond float32 a number becomes infinite, and is found below
             values_ND = np.concatenate([one.vectors[modality] for one in conversations]).astype(np.float32)
         wrong_ND = ~np.isfinite(values_ND)
-        for row in np.flatnonzero(wrong_ND.any(axis=1)):
+        for row in np.flatnonzero(wrong_ND.any(axis=1)).tolist():
             told = f"{int(wrong_ND[row].sum())} of {values_ND.shape[1]} numbers in the file are not finite in float32"
             absent.append(Failure(utterance_ids[row], "import", modality, "not_finite", told))
         values_ND[wrong_ND.any(axis=1)] = 0
         zeros_N = ~values_ND.any(axis=1) & ~wrong_ND.any(axis=1)
-        absent += [Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file") for row in np.flatnonzero(zeros_N)]
+        absent += [Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file") for row in np.flatnonzero(zeros_N).tolist()]
         vectors[modality] = values_ND
     return vectors, absent
 

@@ -173,7 +173,7 @@ def _conversation(key: str | int, split: str, values: dict[str, Any], layer: Rob
     where = f"dialogue {key!r}"
     vectors = {name: _vectors(values[name], f"{where}: {name}") for name in (*MODALITIES, *_ROBERTA) if name in values}
     rows = {name: _row(values[name], f"{where}: {name}") for name in ("ids", "speakers", "labels", "sentiments", "sentences") if name in values}
-    lengths = {name: len(value) for name, value in {**rows, **vectors}.items()}
+    lengths = {name: len(rows[name]) for name in rows} | {name: len(vectors[name]) for name in vectors}
     if len(set(lengths.values())) != 1:
         raise BadTable(f"{where}: its entries differ in length: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
     if not lengths["labels"]:

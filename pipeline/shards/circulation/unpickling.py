@@ -89,7 +89,7 @@ class _DType:
         return self.code.startswith("O")
 
     def plain(self) -> np.dtype[Any]:
-        return np.dtype(self.code).newbyteorder(self.order)
+        return np.dtype(self.order + self.code)
 
 
 class _Array:
@@ -188,11 +188,13 @@ def _resolved(value: Any, done: dict[int, Any]) -> Any:
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, list):
-        done[id(value)] = members = []
+        members: list[Any] = []
+        done[id(value)] = members  # before its members, of which it may be one
         members.extend(_resolved(one, done) for one in value)
         return members
     if isinstance(value, dict):
-        done[id(value)] = table = {}
+        table: dict[Any, Any] = {}
+        done[id(value)] = table
         table.update((_resolved(key, done), _resolved(one, done)) for key, one in value.items())
         return table
     done[id(value)] = plain = type(value)(_resolved(one, done) for one in value)
