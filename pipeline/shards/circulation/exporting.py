@@ -136,7 +136,10 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
             session_of(name)
         except BadTable as error:
             raise BadSettings(f"the layouts name dialogues as IEMOCAP does: {error}") from error
-        return {"key": name, "ids": ids, "speakers": [one[-1:] for one in speakers]}
+        letters = [one[-1:] for one in speakers]
+        if not {"M", "F"}.issuperset(letters):
+            raise BadSettings(f"the layouts have the speakers M and F; {dialogue['dialogue_id']} has {', '.join(sorted(set(speakers)))}")
+        return {"key": name, "ids": ids, "speakers": letters}
     numbers = [_NUMBERED.fullmatch(one) for one in ids]
     if not re.fullmatch(r"dia[0-9]+", name) or not all(numbers):
         raise BadSettings(f"the layout numbers dialogues and utterances as MELD does, dia0 and dia0_utt0; these shards hold {name!r} and {ids[0]!r}")
@@ -152,17 +155,13 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
 def _tuple(by_split: Mapping[str, list[dict[str, Any]]], corpus: str) -> tuple[Any, ...]:
     """MMGCN's entries, in their order (:data:`pipeline.shards.circulation.layouts.SLOTS`)."""
     keys = {split: [sample["key"] for sample in samples] for split, samples in by_split.items()}
-    splits = {"train": keys.get("dev", []) + keys.get("train", []), "test": keys.get("test", [])}
+    splits: dict[str, Any] = {"train": keys.get("dev", []) + keys.get("train", []), "test": keys.get("test", [])}
     samples = [sample for of_split in by_split.values() for sample in of_split]
-    index = {name: number for number, name in enumerate(SENTIMENTS)}
-    has_sentiments = all(one in index for sample in samples for one in sample["sentiments"])
-    for sample in samples:
-        sample["sentiments"] = [index[one] for one in sample["sentiments"]] if has_sentiments else []
-
-    def entry(name: str) -> Any:
-        return splits[name] if name in splits else {sample["key"]: sample[name] for sample in samples}
-
-    return tuple(entry(name) for name in SLOTS["mmgcn_meld" if corpus == "meld" else "mmgcn"])
+    entries = splits | {name: {sample["key"]: sample[name] for sample in samples} for name in SLOTS["mmgcn_meld"] if name not in splits}
+    if any(one not in SENTIMENTS for row in entries["sentiments"].values() for one in row):
+        entries["sentiments"] = {}
+    entries["sentiments"] = {key: [SENTIMENTS.index(one) for one in row] for key, row in entries["sentiments"].items()}
+    return tuple(entries[name] for name in SLOTS["mmgcn_meld" if corpus == "meld" else "mmgcn"])
 
 
 def _splits(by_split: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ from pipeline.shards.stage import build_shards
 ENCODER = "imported"
 """What stands in the shards as the name of the encoder."""
 
-_OVERLAP = {"cosmic": "RoBERTa was fine-tuned on the emotion labels of the train split", "idcl": "not stated in the file", "mmgcn": "not stated in the file"}
+_COSMIC_OVERLAP = "RoBERTa was fine-tuned on the emotion labels of the train split"
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,18 @@ def read_file(path: Path, params: Params, wishes: Wishes) -> Imported:
         config = params.fill("corpora.iemocap", iemocap.Iemocap.Config)
         validation = wishes.validation or config.validation
         splits = naming.splits_of(file, corpus, validation, config.validation_seed)
+        order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), file.conversations[index].key))
+        conversations = [file.conversations[index] for index in order]
+        dialogues = [naming.dialogue_of(one, splits[index], labels) for index, one in zip(order, conversations, strict=True)]
+        table = manifest.build(corpus, dialogues, labels)
     except BadTable as error:
         raise BadTable(f"{path}: {error}") from error
-    order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), file.conversations[index].key))
-    conversations = [file.conversations[index] for index in order]
-    dialogues = [naming.dialogue_of(one, splits[index], labels) for index, one in zip(order, conversations, strict=True)]
-    table = manifest.build(corpus, dialogues, labels)
     sha256 = files.sha256(path)
     vectors, absent = _vectors(conversations, table["utterance_id"].to_pylist())
-    chosen = "file" if file.has_dev else validation
-    settings = {"reader": ENCODER, "layout": file.layout, "sha256": sha256, "label_set": labels.name}
-    settings |= {"validation": chosen if corpus == "iemocap" else "file"} | ({"roberta_layer": wishes.layer} if "cosmic" in file.layout else {})
+    chosen = "file" if file.has_dev or corpus == "meld" else validation
+    settings = {"reader": ENCODER, "layout": file.layout, "sha256": sha256, "label_set": labels.name, "validation": chosen}
+    if file.layout.startswith("cosmic"):
+        settings["roberta_layer"] = wishes.layer
     record = {
         "settings": {"corpora": {corpus: settings}},
         "source": _source(path, file, corpus),
@@ -151,7 +152,7 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
                 "encoder": f"a file of the layout {imported.layout}",
                 "revision": f"sha256 {imported.sha256}",
                 "licence": "not stated in the file",
-                "training_data_overlap": _OVERLAP[imported.layout.partition("_")[0]],
+                "training_data_overlap": _COSMIC_OVERLAP if imported.layout.startswith("cosmic") else "not stated in the file",
             },
             "versions": provenance.versions(),
         }
@@ -182,6 +183,7 @@ def _source(path: Path, file: FeatureFile, corpus: str) -> str:
         f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance begins and ends at 0.",
         "" if file.conversations[0].ids else "It holds no ids of utterances: `turn3` is the fourth of its dialogue.",
         "Speakers are numbered within their dialogue." if corpus == "meld" else "",
+        "" if corpus == "iemocap" or file.conversations[0].sentiments else "Sentiments were not found in it.",
         (meld.Meld if corpus == "meld" else iemocap.Iemocap).SOURCE,
     ]
     return " ".join(line for line in lines if line)

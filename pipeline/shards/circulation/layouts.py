@@ -123,8 +123,8 @@ def _holds_numbers(table: Any) -> bool:
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
-    """Whether the last entry of MMGCN's file is that of the sentiments; the code that goes with the file passes over it."""
-    return _holds_numbers(sentiments) and sentiments.keys() == labels.keys()
+    """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other things may stand there."""
+    return _holds_numbers(sentiments) and {key: len(row) for key, row in sentiments.items()} == {key: len(row) for key, row in labels.items()}
 
 
 def _keys(value: Any, name: str) -> list[str | int]:

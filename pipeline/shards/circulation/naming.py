@@ -93,7 +93,11 @@ def _meld_split(one: Conversation, has_dev: bool) -> str:
 
 
 def dialogue_of(one: Conversation, split: str, labels: LabelSet) -> Dialogue:
-    """A dialogue as our readers give it. The files hold no times: an utterance begins and ends at 0."""
+    """A dialogue as our readers give it. The files hold no times: an utterance begins and ends at 0.
+
+    Raises:
+        BadTable: if a dialogue of IEMOCAP has a third speaker.
+    """
     name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if isinstance(one.key, int) else one.key
     sentiments = [SENTIMENTS[index] for index in one.sentiments] or [""] * len(one.labels)
     return Dialogue(
@@ -116,17 +120,21 @@ def dialogue_of(one: Conversation, split: str, labels: LabelSet) -> Dialogue:
 
 
 def _utterance_name(one: Conversation, dialogue: str, position: int) -> str:
-    """The corpus's own id; ``<dialogue>_turn<position>`` where the file has none."""
+    """The corpus's own id, of which MELD's files hold the number; ``<dialogue>_turn<position>`` where the file has none."""
     if not one.ids:
         return f"{dialogue}_turn{position}"
-    return f"{dialogue}_utt{one.ids[position]}" if isinstance(one.key, int) else str(one.ids[position])
+    name = str(one.ids[position])
+    return f"{dialogue}_utt{name}" if name.isdigit() else name
 
 
 def _speaker_name(key: str | int, speaker: str | int) -> str:
     """``Ses01_F`` for IEMOCAP, as its reader has it; for MELD, whose files have no names, ``speaker_<slot>``."""
     if isinstance(key, int):
         return f"speaker_{speaker}"
-    return f"Ses0{session_of(key)}_{('M', 'F')[speaker] if isinstance(speaker, int) else speaker}"
+    letter = {0: "M", 1: "F"}.get(speaker) if isinstance(speaker, int) else speaker
+    if letter is None:
+        raise BadTable(f"dialogue {key!r}: a speaker in slot {speaker}; IEMOCAP's are M and F, or slots 0 and 1")
+    return f"Ses0{session_of(key)}_{letter}"
 
 
 def without_other_sentiments(file: FeatureFile) -> FeatureFile:

@@ -10,6 +10,7 @@ A file can still be made to ask for more memory than there is; it cannot run any
 import math
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _ADVICE = (
     "Nothing of it was run. If you trust where it comes from, load it with the code it belongs to, and store it anew "
     "as dictionaries, lists, strings, numbers and numpy arrays (a tensor by its .numpy())."
 )
+_NUMPY_CORES = ("numpy.core", "numpy._core")
+_BUILTINS = ("builtins", "__builtin__")
 # Whole and floating point numbers, truth values, strings of fixed length; "O" for arrays of other admitted things.
 _PLAIN_DTYPE = re.compile(r"[iu][1248]|f[248]|b1|[US][0-9]{1,6}|O8?")
 
@@ -65,12 +68,25 @@ class _Unpickler(pickle.Unpickler):
         raise _Refused(f"it refers to something outside of the file, {str(pid)[:80]!r}, as files written by torch.save do")
 
 
-class _NdArray:
-    """In place of the class ``numpy.ndarray``, which pickles only name."""
+class _StandIn:
+    """What a name leads to: the file may call it, but not give it a state, by which it would change it for all files to come."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _Refused("it changes a function")
 
 
 class _DType:
     """In place of ``numpy.dtype``: a code such as ``f4``, to which the byte order comes as state."""
+
+    __slots__ = ("code", "order")
 
     def __init__(self, code: Any = None, *_: Any) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
@@ -94,6 +110,8 @@ class _DType:
 
 class _Array:
     """In place of an array, which is made empty and then given its state."""
+
+    __slots__ = ("values",)
 
     def __init__(self, values: Any = None) -> None:
         self.values = values
@@ -128,7 +146,7 @@ def _values(shape: Any, dtype: Any, raw: Any, order: Any) -> Any:
 
 
 def _reconstruct(subtype: Any, *_: Any) -> _Array:
-    if subtype is not _NdArray:
+    if subtype is not _NDARRAY:
         raise _Refused("it asks numpy to make something that is no array")
     return _Array()
 
@@ -154,27 +172,26 @@ def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
     return bytes(content) if isinstance(content, bytes | bytearray) else _encode(content, encoding)
 
 
-def _dict(*items: Any) -> dict[Any, Any]:
-    return dict(*items)
+def _no_array(*_: Any) -> None:
+    raise _Refused("it makes an array in a way that numpy does not write")
 
 
-def _default_dict(*_factory: Any) -> dict[Any, Any]:
-    return {}
+_NDARRAY = _StandIn(_no_array)  # a class that pickles only name
 
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _NdArray,
-    ("numpy", "dtype"): _DType,
-    ("collections", "OrderedDict"): _dict,
-    ("collections", "defaultdict"): _default_dict,
-    ("_codecs", "encode"): _encode,
+_ADMITTED: dict[tuple[str, str], _StandIn] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _StandIn(_DType),
+    ("collections", "OrderedDict"): _StandIn(dict),
+    ("collections", "defaultdict"): _StandIn(lambda *_factory: {}),
+    ("_codecs", "encode"): _StandIn(_encode),
+    # Before and since numpy 2.
+    **{(f"{core}.multiarray", "_reconstruct"): _StandIn(_reconstruct) for core in _NUMPY_CORES},
+    **{(f"{core}.multiarray", "scalar"): _StandIn(_scalar) for core in _NUMPY_CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _StandIn(_frombuffer) for core in _NUMPY_CORES},
+    # Python 3 and 2.
+    **{(builtins, kind.__name__): _StandIn(kind) for builtins in _BUILTINS for kind in (list, tuple, dict, set, frozenset)},
+    **{(builtins, name): _StandIn(_bytes) for builtins in _BUILTINS for name in ("bytes", "bytearray")},
 }
-for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
-    _ADMITTED |= {(f"{_core}.multiarray", "_reconstruct"): _reconstruct, (f"{_core}.multiarray", "scalar"): _scalar}
-    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
-for _builtins in ("builtins", "__builtin__"):  # Python 3 and 2
-    _ADMITTED |= {(_builtins, kind.__name__): kind for kind in (list, tuple, set, frozenset)}
-    _ADMITTED |= {(_builtins, "dict"): _dict, (_builtins, "bytes"): _bytes, (_builtins, "bytearray"): _bytes}
 
 
 def _resolved(value: Any, done: dict[int, Any]) -> Any:

@@ -50,7 +50,7 @@ def test_the_sentiments_of_cosmic_for_meld_are_read(feature_files: Any) -> None:
     assert found.conversations[2].sentiments == (0, 1, 2, 2)
 
 
-@pytest.mark.parametrize("extra", [None, {}, {0: "something else"}, [1, 2], {0: [0, 1, 2]}])
+@pytest.mark.parametrize("extra", [None, {}, {0: "something else"}, [1, 2], {0: [0, 1, 2]}, {0: [0], 61: [0], 1039: [0], 1154: [0]}])
 def test_an_unknown_last_entry_of_mmgcn_is_passed_over(feature_files: Any, extra: Any) -> None:
     content = feature_files.mmgcn_meld()
     content[9] = extra

@@ -95,6 +95,13 @@ def test_a_dialogue_of_iemocap_has_actors_and_a_scenario(feature_files: Any) -> 
     assert {(utterance.start_seconds, utterance.end_seconds) for utterance in dialogue.utterances} == {(0.0, 0.0)}
 
 
+def test_a_third_speaker_of_iemocap_is_refused(feature_files: Any) -> None:
+    one = layouts.read(feature_files.cosmic()).conversations[0]
+    assert naming.dialogue_of(replace(one, speakers=(0, 1, 0)), "train", label_set("iemocap6")).utterances[1].speaker == "Ses01_F"
+    with pytest.raises(BadTable, match="'Ses01F_impro01': a speaker in slot 2; IEMOCAP's are M and F"):
+        naming.dialogue_of(replace(one, speakers=(0, 1, 2)), "train", label_set("iemocap6"))
+
+
 @pytest.mark.parametrize("sentiments", [(1, 1, 2, 2), (0, 2, 2, 2), (0, 1, 3, 0), (0, 1, -1, 0)])
 def test_sentiments_that_cannot_be_melds_are_left_out(feature_files: Any, sentiments: tuple[int, ...]) -> None:
     file = layouts.read(feature_files.mmgcn_meld())

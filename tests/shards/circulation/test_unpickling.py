@@ -174,9 +174,9 @@ class _TamperedDType:
         (np.zeros(2, dtype="M8[s]"), "an array of the type 'M8'"),
         (np.array([["a"]], dtype=object), "an array of objects"),
         (_Calls(bytearray, 10**15), "code page"),
-        (_Calls(np.ndarray, 10**15), "damaged"),
+        (_Calls(np.ndarray, 10**15), "in a way that numpy does not write"),
         ([np.dtype("f4")], "a DType where a value should be"),
-        ([np.ndarray], "a type where a value should be"),
+        ([np.ndarray], "a StandIn where a value should be"),
         (1 + 2j, "complex"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -184,6 +184,17 @@ class _TamperedDType:
 def test_what_numpy_would_trust_is_checked(pickled: Pickled, content: Any, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         unpickling.load(pickled(content))
+
+
+@pytest.mark.parametrize("name", ["numpy\nndarray", "numpy\ndtype", "numpy.core.multiarray\n_reconstruct", "_codecs\nencode", "builtins\nlist"])
+@pytest.mark.parametrize("state", [b"(dVplain\nI1\ns", b"(N(dV__defaults__\n(I1\ntstt", b"I1\n"])
+def test_what_is_admitted_cannot_be_changed(tmp_path: Path, pickled: Pickled, name: str, state: bytes) -> None:
+    # "b" gives a state to what lies before it, which for a function or a class would be for good.
+    path = tmp_path / "changing.pkl"
+    path.write_bytes(b"c" + name.encode() + b"\n" + state + b"b.")
+    with pytest.raises(BadTable, match=r"changing\.pkl: (refused: it changes a function|not a pickle)"):
+        unpickling.load(path)
+    assert len(unpickling.load(pickled([np.zeros(2), [b"a"]]))) == 2
 
 
 def test_a_reference_out_of_the_file_is_refused(tmp_path: Path) -> None:
