@@ -242,9 +242,11 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
     def _check_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> None:
         utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
         for modality, column in (("visual", "video_path"), ("audio", "audio_path")):
+            if modality not in media:
+                continue
             paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
             missing = [path for path in paths if not (path and (raw / path).is_file())]
-            if modality in media and (len(missing) == len(paths) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(paths))):
+            if len(missing) == len(paths) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(paths)):
                 first = missing[0] or "an empty cell of the table"
                 raise RawDataMissing(
                     f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import files
+from pipeline.corpora import manifest, meld
+from pipeline.corpora.labels import label_set
 from pipeline.errors import BadSettings, BadTable
 from pipeline.layout import Layout
 from pipeline.params import Params
@@ -176,3 +178,27 @@ def test_an_utterance_twice_is_refused(feature_files: Any, pickled: Pickled, par
     content[0]["Ses01F_impro01"][1] = content[0]["Ses01F_impro01"][0]
     with pytest.raises(BadTable, match="utterance id 'train/Ses01F_impro01_F000' occurs 2 times"):
         read_file(pickled(content), params, Wishes())
+
+
+def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path, pickled: Pickled, params: Params) -> None:
+    reader_of_meld = meld.Meld(params.fill("corpora.meld", meld.Meld.Config))
+    dialogues = reader_of_meld.read(real_data / "meld", real_data, media=frozenset(), splits=("train", "dev", "test")).dialogues
+    offsets = {"train": 0, "dev": 1039, "test": 1153}
+    keyed = {int(one.source_dialogue_id[3:]) + offsets[one.split]: one.utterances for one in dialogues}
+    speakers = {key: sorted({one.speaker for one in row}) for key, row in keyed.items()}
+    vectors = {key: np.ones((len(row), 2), np.float32) for key, row in keyed.items()}
+    content = (
+        {key: [int(one.source_utterance_id.partition("_utt")[2]) for one in row] for key, row in keyed.items()},
+        {key: [np.eye(9, dtype=int)[speakers[key].index(one.speaker)].tolist() for one in row] for key, row in keyed.items()},
+        {key: [meld.EMOTIONS.index(one.emotion) for one in row] for key, row in keyed.items()},
+        *[vectors] * 3,
+        {key: [one.text for one in row] for key, row in keyed.items()},
+        [key for key in keyed if key < offsets["test"]],
+        [key for key in keyed if key >= offsets["test"]],
+        {key: [("neutral", "positive", "negative").index(one.sentiment) for one in row] for key, row in keyed.items()},
+    )
+    imported = read_file(pickled(content), params, Wishes())
+    assert imported.record["deviations"] == []
+    wanted = manifest.build("meld", dialogues, label_set("meld7"))
+    for column in ("utterance_id", "dialogue_id", "position", "text", "emotion_index", "sentiment"):
+        assert imported.table[column].equals(wanted[column]), column
