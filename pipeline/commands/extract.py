@@ -44,7 +44,7 @@ class Order:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld or demo-iemocap: a block under corpora in params.yaml.")
+@click.option("--dataset", metavar="NAME", help="meld, iemocap, table (one's own), demo-meld or demo-iemocap: a block under corpora in params.yaml.")
 @click.option(
     "--raw",
     type=click.Path(path_type=Path),

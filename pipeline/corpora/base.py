@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pipeline.corpora.dialogue import Dialogue
 from pipeline.corpora.failures import Failure
+from pipeline.corpora.labels import LabelSet
 from pipeline.params import Settings
 
 
@@ -37,12 +38,14 @@ class Reading:
         failures: what had to be repaired or is missing, by utterance.
         deviations: one line per expected count that is not met, and per setting that the data speak against.
         checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
+        labels: the label set, where the corpus brings its own; None: the one that the settings name.
     """
 
     dialogues: list[Dialogue]
     failures: list[Failure] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
+    labels: LabelSet | None = None
 
 
 class CorpusReader(ABC):

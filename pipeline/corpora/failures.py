@@ -62,7 +62,7 @@ class Failure:
 
     Attributes:
         utterance_id: whose it is.
-        stage: ``manifest``, ``media`` or ``extraction``.
+        stage: ``manifest``, ``media``, ``extraction`` or ``import``.
         modality: ``text``, ``audio``, ``visual``, or ``all`` where it concerns the utterance as such.
         reason: a key of :data:`REASONS`.
         detail: the library's own words, or the numbers (what was cut, from how long).

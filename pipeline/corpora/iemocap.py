@@ -386,7 +386,7 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
         found.append((f"dialogues of session {number}", DIALOGUES_PER_SESSION[number], len(there)))
         found.append((f"utterances of session {number}", UTTERANCES_PER_SESSION[number], sum(len(dialogue.utterances) for dialogue in there)))
     if config.test_session == 5:
-        found += _by_split(dialogues, config, read, train_whole)
+        found += by_split(dialogues, config, read, train_whole)
     if by_session == list(SESSIONS):
         found += [(f"official labels {name}", count, tally.official[name]) for name, count in OFFICIAL_LABELS.items()]
         found += [(what, count, tally.left_out[what]) for what, count in LEFT_OUT.items()]
@@ -396,7 +396,15 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
     return [f"{what}: {expected} in the release, {met} here" for what, expected, met in found if expected != met]
 
 
-def _by_split(dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[str], train_whole: bool) -> Iterator[tuple[str, object, object]]:
+def by_split(dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[str], train_whole: bool) -> Iterator[tuple[str, object, object]]:
+    """Yields what is counted, how often it occurs in the benchmark, and how often here; session 5 must be the test split.
+
+    Args:
+        dialogues: of the splits that were read, nothing dropped.
+        config: label set and validation decide which counts hold.
+        read: the splits that were read.
+        train_whole: whether all of sessions 1 to 4 was read.
+    """
     for split, count in DIALOGUES_PER_SPLIT[config.validation].items():
         if split in read:
             yield f"dialogues in {split}", count, sum(dialogue.split == split for dialogue in dialogues)

@@ -104,7 +104,7 @@ def read_corpus(
         _compare(_record_path(layout), settings)
     reading = reader.read(layout.corpus_root, layout.raw, media=_MEDIA & set(modalities), splits=wanted)
     dialogues = _first_of_each_split(reading.dialogues, limit)
-    labels = label_set(reader.config.label_set)
+    labels = reading.labels or label_set(reader.config.label_set)
     table = manifest.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
     return table, {"settings": settings, "source": _source(reader), **_facts(reading, table)}
 

@@ -188,7 +188,7 @@ def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest(meld: Any) 
 
 
 def test_an_unknown_reader_is_answered_with_readers_alone(meld: Any) -> None:
-    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in pipeline\.corpora; valid: .*\bmeld$") as raised:
+    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in pipeline\.corpora; valid: .*\bmeld, table$") as raised:
         build_manifest(_params(reader="labels"), _layout(meld), RunOptions())
     for other in ("dialogue", "manifest", "failures", "text_repair", "demo", "stage"):
         assert other not in str(raised.value).partition("valid:")[2]

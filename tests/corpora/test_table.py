@@ -1,0 +1,260 @@
+"""A corpus of one's own: what becomes of each column, how splits are drawn, and what is refused."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.corpora.base import Reading
+from pipeline.corpora.stage import build_manifest
+from pipeline.corpora.table import Table
+from pipeline.errors import BadSettings, BadTable, RawDataMissing
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.parts import RunOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLITS = ("train", "dev", "test")
+BOTH = frozenset({"audio", "visual"})
+Rows = list[dict[str, str]]
+ROWS: Rows = [
+    {"dialogue": "walk", "speaker": "Ann", "text": "Look, a heron.", "emotion": "glad", "split": "train", "video": "w1.mp4"},
+    {"dialogue": "soup", "speaker": "Ann", "text": "It is cold.", "emotion": "cross", "split": "dev", "video": "s1.mp4"},
+    {"dialogue": "walk", "speaker": "Bob", "text": "Where?", "emotion": "", "split": "train", "video": "w2.mp4"},
+    {"dialogue": "work", "speaker": "Bob", "text": "Done!", "emotion": "unlabelled", "split": "Validation", "video": "k1.mp4"},
+    {"dialogue": "end", "speaker": "Cem", "text": "Bye.", "emotion": "calm", "split": "test", "video": "e1.mp4"},
+]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Reading]:
+    """Writes a table and reads it: ``rows``; ``media`` wanted; ``there``: files to make; other settings by name, columns as ``columns={…}``."""
+
+    def make(rows: Rows = ROWS, media: frozenset[str] = frozenset(), there: tuple[str, ...] = (), splits: tuple[str, ...] = SPLITS, **settings: Any) -> Reading:
+        root = tmp_path / "raw" / "own"
+        (root / "media").mkdir(parents=True, exist_ok=True)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        (root / "utterances.csv").write_text(text.getvalue(), encoding="utf-8")
+        for name in there:
+            (root / "media" / name).touch()
+        block = Params.load(ROOT / "params.yaml").get("corpora.table")
+        changed = {**block, **settings, "columns": {**block["columns"], **settings.get("columns", {})}}
+        reader = Table(Params({"own": changed}).fill("own", Table.Config))
+        return reader.read(root, tmp_path / "raw", media=media, splits=splits)
+
+    return make
+
+
+def _changed(row: int, **cells: str) -> Rows:
+    return [{**one, **(cells if number == row else {})} for number, one in enumerate(ROWS)]
+
+
+def test_rows_become_dialogues_by_split_in_the_order_of_the_table(read: Callable[..., Reading]) -> None:
+    reading = read()
+    assert [(one.dialogue_id, len(one.utterances)) for one in reading.dialogues] == [("train/walk", 2), ("dev/soup", 1), ("dev/work", 1), ("test/end", 1)]
+    first, second = reading.dialogues[0].utterances
+    assert (first.source_utterance_id, first.speaker, first.text, first.emotion, first.sentiment) == ("walk_0", "Ann", "Look, a heron.", "glad", "")
+    assert (second.source_utterance_id, second.speaker, second.emotion) == ("walk_1", "Bob", "unlabelled")
+    assert (first.start_seconds, first.end_seconds, first.valence) == (0.0, 0.0, None)
+    assert (first.video_path, first.audio_path) == ("own/media/w1.mp4", "own/media/w1.mp4")
+    assert (first.video_start_seconds, first.audio_end_seconds) == (None, None)
+    assert (reading.failures, reading.deviations) == ([], [])
+
+
+def test_the_classes_are_those_of_the_table_by_alphabet_or_those_of_the_settings_in_their_order(read: Callable[..., Reading]) -> None:
+    for classes, settings in ((("calm", "cross", "glad"), {}), (("glad", "sad", "cross", "calm"), {"labels": ["glad", "sad", "cross", "calm"]})):
+        labels = read(**settings).labels
+        assert labels is not None
+        assert (labels.name, labels.classes) == ("own", classes)
+        assert labels.index("unlabelled") == -1
+
+
+def test_the_classes_are_the_same_whatever_split_is_read(read: Callable[..., Reading]) -> None:
+    reading = read(splits=("dev",))
+    assert [one.dialogue_id for one in reading.dialogues] == ["dev/soup", "dev/work"]
+    assert reading.labels is not None
+    assert reading.labels.classes == ("calm", "cross", "glad")
+
+
+def test_a_known_label_set_can_be_used(read: Callable[..., Reading]) -> None:
+    rows = [{**row, "emotion": emotion} for row, emotion in zip(ROWS, ("happy", "excited", "", "sad", "angry"), strict=True)]
+    labels = read(rows, label_set="iemocap4_merged").labels
+    assert labels is not None
+    assert (labels.name, labels.index("excited")) == ("iemocap4_merged", 0)
+
+
+def test_columns_of_other_names_are_found(read: Callable[..., Reading]) -> None:
+    rows = [
+        {"Talk": "a", "Turn": turn, "Who": "Ann", "Said": "Hm.", "Feels": "calm", "V": v, "From": "1.5", "To": "2", "Mood": "neutral"}
+        for turn, v in (("7", "2.5"), ("a_9", ""))
+    ]
+    columns = {"dialogue": "Talk", "utterance": "Turn", "speaker": "Who", "text": "Said", "emotion": "Feels", "valence": "V", "start": "From", "end": "To"}
+    reading = read(rows, columns={**columns, "sentiment": "Mood", "split": "", "video": ""}, split_shares={"train": 1, "dev": 0, "test": 0})
+    first, second = reading.dialogues[0].utterances
+    assert [one.source_utterance_id for one in (first, second)] == ["a_7", "a_9"]
+    assert (first.valence, second.valence, first.sentiment) == (2.5, None, "neutral")
+    assert (first.start_seconds, first.end_seconds, first.video_path, first.audio_path) == (1.5, 2.0, "", "")
+
+
+def test_an_utterance_is_cut_out_of_its_recording(read: Callable[..., Reading]) -> None:
+    rows = [{**row, "from": "1", "to": "2.5", "sound": "all.wav"} for row in ROWS]
+    columns = {"start": "from", "end": "to", "audio": "sound"}
+    one = read(rows, media_are="recordings", columns=columns).dialogues[0].utterances[0]
+    assert (one.video_path, one.video_start_seconds, one.video_end_seconds) == ("own/media/w1.mp4", 1.0, 2.5)
+    assert (one.audio_path, one.audio_start_seconds, one.audio_end_seconds) == ("own/media/all.wav", 1.0, 2.5)
+    clip = read(rows, columns=columns).dialogues[0].utterances[0]
+    assert (clip.start_seconds, clip.video_start_seconds, clip.audio_end_seconds) == (1.0, None, None)
+
+
+def test_text_alone_needs_neither_media_nor_their_columns(read: Callable[..., Reading]) -> None:
+    rows = [{name: cell for name, cell in row.items() if name != "video"} for row in ROWS]
+    assert read(rows).dialogues[0].utterances[0].video_path == ""
+    with pytest.raises(RawDataMissing, match="the columns video are missing; there are dialogue, speaker"):
+        read(rows, media=BOTH)
+
+
+def test_wrongly_decoded_text_is_repaired_and_recorded(read: Callable[..., Reading]) -> None:
+    reading = read(_changed(0, text="donâ€™t"))
+    assert reading.dialogues[0].utterances[0].text == "don’t"
+    (failure,) = reading.failures
+    assert (failure.utterance_id, failure.reason, failure.modality) == ("train/walk_0", "text_repaired", "text")
+
+
+def test_splits_are_drawn_by_dialogue_with_the_shares_asked_for(read: Callable[..., Reading]) -> None:
+    rows = [{**ROWS[0], "dialogue": f"d{number // 2}"} for number in range(100)]
+    drawn = {seed: [one.dialogue_id for one in read(rows, columns={"split": ""}, split_seed=seed).dialogues] for seed in (0, 1)}
+    for ids in drawn.values():
+        assert [sum(one.startswith(split) for one in ids) for split in SPLITS] == [40, 5, 5]
+        assert len({one.partition("/")[2] for one in ids}) == 50
+    assert drawn[0] != drawn[1]
+    assert [one.dialogue_id for one in read(rows[::-1], columns={"split": ""}).dialogues if one.split == "dev"] == [
+        one for one in reversed(drawn[0]) if one.startswith("dev")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (_changed(2, dialogue=""), "line 4: the dialogue is ''; a name is expected"),
+        (_changed(2, speaker=" "), "line 4: there is no speaker"),
+        (_changed(2, split="tain"), "line 4: the split is 'tain'; did you mean 'train'"),
+        (_changed(2, split=""), "line 4: the split is ''; valid: dev, test, train"),
+        (_changed(2, split="test"), "line 4: the dialogue 'walk' is in test here, and in train in .*line 2"),
+        (_changed(2, video="../../secret.mp4"), "line 4: the video '../../secret.mp4' leads out"),
+        (_changed(2, emotion="a,b"), "the emotion 'a,b' holds a comma"),
+        ([{**row, "emotion": ""} for row in ROWS], "no row has an emotion; name the classes"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(read: Callable[..., Reading], rows: Rows, message: str) -> None:
+    with pytest.raises(BadTable, match=message):
+        read(rows)
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns", "message"),
+    [
+        ({"turn": "1"}, {"utterance": "turn"}, "line 4: the utterance '1' of dialogue 'walk' stands in .*line 2 already"),
+        ({"from": "2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from 2 to 1 s"),
+        ({"from": "-2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from -2 to 1 s"),
+        ({"from": "2", "to": ""}, {"start": "from", "end": "to"}, "line 2: lasts from 2 to nothing s"),
+        ({"from": "soon", "to": "1"}, {"start": "from", "end": "to"}, "line 2: start is 'soon' instead of a number"),
+        ({"v": "high"}, {"valence": "v"}, "line 2: valence is 'high' instead of a number"),
+    ],
+)
+def test_a_bad_cell_of_a_further_column_is_refused(read: Callable[..., Reading], cells: dict[str, str], columns: dict[str, str], message: str) -> None:
+    with pytest.raises(BadTable, match=message):
+        read([{**row, **cells} for row in ROWS], columns=columns)
+
+
+def test_an_utterance_without_times_cannot_be_cut_out_of_a_recording(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadTable, match="line 2: no start and end"):
+        read([{**row, "from": "", "to": ""} for row in ROWS], media_are="recordings", columns={"start": "from", "end": "to"})
+    with pytest.raises(BadSettings, match="media_are recordings, but the settings' columns name no start and end"):
+        read(media=BOTH, media_are="recordings")
+
+
+def test_an_emotion_outside_of_the_labels_is_refused_with_the_nearest(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadTable, match="line 6: the emotion is 'calm'; valid: cross, glad; empty where there is none"):
+        read(labels=["glad", "cross"])
+    with pytest.raises(BadTable, match="line 2: the emotion is 'glad'"):
+        read(label_set="meld7")
+
+
+def test_missing_columns_are_named(read: Callable[..., Reading]) -> None:
+    with pytest.raises(RawDataMissing, match="the columns said, feels are missing; there are dialogue, speaker, text, emotion, split, video"):
+        read(columns={"text": "said", "emotion": "feels"})
+
+
+def test_a_missing_table_prints_what_is_expected_and_found(tmp_path: Path, read: Callable[..., Reading]) -> None:
+    with pytest.raises(RawDataMissing, match=r"(?s)other\.csv not found.*Expected in .*utterances\.csv .*Found: media, utterances\.csv"):
+        read(file="other.csv")
+
+
+def test_media_that_are_not_there_are_refused_but_for_a_few(read: Callable[..., Reading]) -> None:
+    names = ("w1.mp4", "w2.mp4", "s1.mp4", "k1.mp4", "e1.mp4")
+    with pytest.raises(RawDataMissing, match=r"visual: 5 of 5 files are missing in .*media, the first is own/media/w1\.mp4"):
+        read(media=frozenset({"visual"}))
+    assert len(read(media=BOTH, there=names[:4]).dialogues) == 4  # a single one is recorded when it is decoded
+    assert len(read(media=BOTH, there=names).dialogues) == 4
+
+
+def test_two_of_five_missing_are_too_many(read: Callable[..., Reading]) -> None:
+    with pytest.raises(RawDataMissing, match="audio: 2 of 5 files are missing"):
+        read(media=frozenset({"audio"}), there=("w1.mp4", "w2.mp4", "s1.mp4"))
+
+
+def test_media_are_wanted_only_where_a_column_names_them(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadSettings, match="the visual modality is wanted, but the settings' columns name no video"):
+        read(media=frozenset({"visual"}), columns={"video": ""})
+    with pytest.raises(BadSettings, match="the audio modality is wanted, but the settings' columns name no audio or video"):
+        read(media=frozenset({"audio"}), columns={"video": ""})
+
+
+def test_a_split_without_dialogues_is_refused(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadSettings, match="no dialogue is in test; the table has dev, train"):
+        read(ROWS[:4], splits=("test",))
+
+
+def test_a_column_without_a_name_in_the_settings_is_none(read: Callable[..., Reading]) -> None:
+    assert len(read(columns={"split": None, "video": None}).dialogues) == 4
+
+
+def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadSettings, match="1 dialogues are too few for the split_shares"):
+        read(ROWS[:1], columns={"split": ""})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"columns": {"dialogue": ""}}, "columns.dialogue: String should have at least 1 character"),
+        ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
+        ({"columns": {"start": "from"}}, "start and end: either both are columns, or none is"),
+        ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),
+        ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
+        ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),
+        ({"labels": ["a"], "label_set": "meld7"}, "labels are those of the label set own; meld7 has its own"),
+        ({"labels": ["a", "a"]}, "labels: each once"),
+        ({"labels": ["unlabelled"]}, "and not unlabelled"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(read: Callable[..., Reading], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
+        read(**settings)
+
+
+def test_the_manifest_has_the_tables_own_classes(tmp_path: Path, read: Callable[..., Reading]) -> None:
+    read()  # writes the table
+    params = Params.load(ROOT / "params.yaml")
+    params.tree["corpora"]["own"] = params.get("corpora.table")  # a block of another name, as for a second corpus
+    table = build_manifest(params, Layout(tmp_path / "raw", tmp_path / "features", "own"), RunOptions(), modalities=("text",))
+    assert table["utterance_id"].to_pylist() == ["train/walk_0", "train/walk_1", "dev/soup_0", "dev/work_0", "test/end_0"]
+    assert table["emotion_index"].to_pylist() == [2, -1, 1, -1, 0]
+    assert table.schema.metadata[b"classes"] == b"calm,cross,glad"
+    assert table.schema.metadata[b"label_set"] == b"own"

@@ -1,0 +1,110 @@
+"""Feature files in the layouts in circulation, small, written entry by entry as their authors' code unpacks them."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.params import Params
+
+ROOT = Path(__file__).resolve().parents[3]
+Vectors = dict[Any, list[NDArray[np.float32]]]
+
+
+class FeatureFiles:
+    """Content of small files: three dialogues of IEMOCAP, one of each split by val12, and four of MELD."""
+
+    iemocap = ("Ses01F_impro01", "Ses01M_impro01", "Ses05F_impro01")
+    meld = (0, 61, 1039, 1154)  # train dia0 and dia61, dev dia0, test dia1
+    lengths = (3, 2, 4, 1)
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(3)
+
+    def vectors(self, keys: tuple[Any, ...], dim: int, dtype: str = "f4") -> Vectors:
+        return {key: [self.random.normal(size=dim).astype(dtype) for _ in range(length)] for key, length in zip(keys, self.lengths, strict=False)}
+
+    def each(self, keys: tuple[Any, ...], value: Callable[[Any, int], Any]) -> dict[Any, list[Any]]:
+        return {key: [value(key, turn) for turn in range(length)] for key, length in zip(keys, self.lengths, strict=False)}
+
+    def mmgcn(self) -> list[Any]:
+        """``IEMOCAP_features.pkl`` of MMGCN and of COGMEN, but for the dimensions; there the ids of the splits are sets."""
+        keys = self.iemocap
+        return [
+            self.each(keys, lambda key, turn: f"{key}_{'FM'[turn % 2]}{turn:03d}"),
+            self.each(keys, lambda _, turn: "FM"[turn % 2]),
+            self.each(keys, lambda _, turn: (5, 0, 2, 1)[turn]),
+            self.vectors(keys, 5),
+            self.vectors(keys, 4),
+            self.vectors(keys, 3),
+            self.each(keys, lambda key, turn: f"Line {turn} of {key}."),
+            {keys[0], keys[1]},
+            {keys[2]},
+        ]
+
+    def mmgcn_meld(self) -> list[Any]:
+        """``MELD_features_raw1.pkl``: numbers for ids, speakers one-hot of 9, dev among the training ids."""
+        keys = self.meld
+        return [
+            self.each(keys, lambda _, turn: turn + 2 * (turn > 1)),  # there are gaps
+            self.each(keys, lambda key, turn: np.eye(9, dtype=int)[(turn + key) % 3].tolist()),
+            self.each(keys, lambda _, turn: (0, 4, 6, 1)[turn]),
+            self.vectors(keys, 5),
+            self.vectors(keys, 4),
+            self.vectors(keys, 3),
+            self.each(keys, lambda key, turn: f"Line {turn} of {key}."),
+            [0, 61, 1039],
+            [1154],
+            self.each(keys, lambda _, turn: (0, 1, 2, 2)[turn]),
+        ]
+
+    def cosmic(self) -> list[Any]:
+        """``iemocap_features_roberta.pkl``: no ids of utterances, four layers, three splits."""
+        keys = self.iemocap
+        whole = self.mmgcn()
+        return [whole[1], whole[2], *(self.vectors(keys, 6) for _ in range(4)), whole[6], [keys[0]], [keys[2]], [keys[1]]]
+
+    def idcl(self) -> dict[str, Any]:
+        """``data_iemocap.pkl``: split → dictionaries, with arrays instead of lists of rows."""
+        _, speakers, labels, text, audio, visual, sentences, _, _ = self.mmgcn()
+        return {
+            split: [
+                {
+                    "vid": key,
+                    "speakers": speakers[key],
+                    "labels": labels[key],
+                    "audio": np.stack(audio[key]),
+                    "visual": np.stack(visual[key]),
+                    "text": np.stack(text[key]),
+                    "sentence": sentences[key],
+                }
+            ]
+            for split, key in zip(("train", "dev", "test"), self.iemocap, strict=True)
+        }
+
+
+@pytest.fixture
+def feature_files() -> FeatureFiles:
+    return FeatureFiles()
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> Callable[..., Path]:
+    """Writes content as a pickle."""
+
+    def write(content: Any, name: str = "features.pkl", protocol: int = 2) -> Path:
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The shipped settings."""
+    return Params.load(ROOT / "params.yaml")
