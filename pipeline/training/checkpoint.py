@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
@@ -15,8 +15,9 @@ from pipeline import files, plugins
 from pipeline.errors import BadTable
 from pipeline.params import Settings, fill
 from pipeline.training.dataset import Standardisation
+from pipeline.training.frameworks.base import Framework
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import MODELS
+from pipeline.training.recipe import FRAMEWORKS, MODELS
 
 # All in one entry, since safetensors writes several in an order that changes from run to run.
 _KEY = "merc"
@@ -30,6 +31,8 @@ class Header(Settings):
     Attributes:
         model: file in ``models/``.
         model_settings: its settings, complete.
+        framework: file in ``frameworks/`` that wraps it; None: none.
+        framework_settings: its settings, complete.
         dims: modality → length of its vectors, in the model's order.
         classes: of the label set, index = position.
         label_set: its name.
@@ -42,6 +45,8 @@ class Header(Settings):
 
     model: str
     model_settings: dict[str, Any]
+    framework: str | None = None
+    framework_settings: dict[str, Any] = Field(default_factory=dict)
     dims: dict[str, int]
     classes: tuple[str, ...]
     label_set: str
@@ -79,7 +84,7 @@ def load(path: Path) -> Loaded:
 
     Raises:
         BadTable: if the file is no safetensors file, has no such header, or its tensors do not fit the model it names.
-        BadSettings: if it names a model that is not in ``models/``, or settings that the model does not have.
+        BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -88,14 +93,22 @@ def load(path: Path) -> Loaded:
         header = Header(**json.loads(metadata[_KEY]))
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise BadTable(f"{path}: not a trained model of this program: {error}") from error
-    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
-    model = kind(fill(header.model_settings, kind.Config, where=f"{path.name}: {header.model}"), header.dims, len(header.classes))
+    model = _built(header, path.name)
     try:
         model.load_state_dict(_below(tensors, _MODEL))
         standardisation = _standardisation(_below(tensors, _STANDARDISATION), header)
     except (RuntimeError, KeyError) as error:
         raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
     return Loaded(model.eval(), standardisation, header)
+
+
+def _built(header: Header, where: str) -> MERCModel:
+    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
+    model = kind(fill(header.model_settings, kind.Config, where=f"{where}: {header.model}"), header.dims, len(header.classes))
+    if header.framework is None:
+        return model
+    framework = plugins.load(FRAMEWORKS, header.framework, Framework)  # type: ignore[type-abstract]
+    return framework(fill(header.framework_settings, framework.Config, where=f"{where}: {header.framework}"), model)
 
 
 def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ shards                            DialogueSplit (N utterances, padding row at th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ class DialogueSplit:
         present: modality → bool [N + 1].
         labels: long [N + 1]; class index, -1 = unlabelled.
         speakers: long [N + 1]; index in the dialogue by first appearance.
-        starts: long [K]; row of the first utterance of each dialogue.
-        lengths: long [K], at least 1.
+        starts: long [K], always on the CPU, where batches are put together; row of the first utterance of each dialogue.
+        lengths: long [K], always on the CPU; at least 1.
         dialogue_ids: K ids.
         scenario_ids: K scenarios, or None if the corpus has none.
         utterance_ids: N ids.
@@ -62,17 +63,22 @@ class DialogueSplit:
         """bool [N]: utterances with a label; only these count."""
         return self.labels[:-1] != UNLABELLED
 
+    @cached_property
+    def labels_cpu(self) -> Tensor:
+        """``labels`` on the CPU."""
+        return self.labels.cpu()
+
     def to(self, device: torch.device | str) -> "DialogueSplit":
-        """The split with all its tensors on ``device``; the whole of MELD with three modalities takes about 170 MB."""
-        return replace(
+        """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes about 170 MB."""
+        moved = replace(
             self,
             features={name: tensor.to(device) for name, tensor in self.features.items()},
             present={name: tensor.to(device) for name, tensor in self.present.items()},
             labels=self.labels.to(device),
             speakers=self.speakers.to(device),
-            starts=self.starts.to(device),
-            lengths=self.lengths.to(device),
         )
+        vars(moved)["labels_cpu"] = self.labels_cpu
+        return moved
 
 
 @dataclass(frozen=True, kw_only=True)

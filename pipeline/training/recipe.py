@@ -1,20 +1,25 @@
-"""A recipe: which model, on which modalities, with which losses, and how it is trained. One block under ``recipes`` in params.yaml."""
+"""A recipe: which model, on which modalities, with which losses, and how it is trained.
 
-import re
+One block under ``recipes`` in params.yaml, or such a block with additions (:mod:`pipeline.training.composition`).
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline import plugins
-from pipeline.errors import BadSettings
 from pipeline.layout import MODALITIES
-from pipeline.params import Params, Settings
+from pipeline.params import Params, Settings, fill
+from pipeline.training.composition import RECIPES, compose
+from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import MERCModel
 
 MODELS = "pipeline.training.models"
 LOSSES = "pipeline.training.losses"
+FRAMEWORKS = "pipeline.training.frameworks"
 
 
 class Optimizer(Settings):
@@ -47,6 +52,8 @@ class Recipe(Settings):
     Attributes:
         model: file in ``models/``.
         model_settings: override keys of the block ``models.<model>``.
+        framework: file in ``frameworks/`` that wraps the model; null: none.
+        framework_settings: override keys of the block ``frameworks.<framework>``.
         modalities: what the model sees.
         losses: terms of the objective, summed with their weights.
         optimizer: and its learning rate and weight decay.
@@ -63,6 +70,8 @@ class Recipe(Settings):
 
     model: str
     model_settings: dict[str, Any] = Field(default_factory=dict)
+    framework: str | None = None
+    framework_settings: dict[str, Any] = Field(default_factory=dict)
     modalities: tuple[str, ...] = Field(min_length=1)
     losses: tuple[LossTerm, ...] = Field(min_length=1)
     optimizer: Optimizer
@@ -111,6 +120,15 @@ class LossPlan:
 
 
 @dataclass(frozen=True)
+class FrameworkPlan:
+    """A framework with its settings, overrides applied."""
+
+    name: str
+    kind: type[Framework]
+    config: Settings
+
+
+@dataclass(frozen=True)
 class Plan:
     """A recipe with everything it names looked up."""
 
@@ -119,29 +137,47 @@ class Plan:
     model: type[MERCModel]
     model_config: Settings
     losses: tuple[LossPlan, ...]
+    framework: FrameworkPlan | None = None
+
+    def build(self, dims: Mapping[str, int], classes: int) -> MERCModel:
+        """The model with fresh weights, inside its framework if there is one."""
+        model = self.model(self.model_config, dims, classes)
+        return model if self.framework is None else self.framework.kind(self.framework.config, model)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
-        return {
-            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings"})},
+        settings = {
+            RECIPES: {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings", "framework_settings"})},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": {term.name: term.config.model_dump(mode="json") for term in self.losses},
         }
+        if self.framework is not None:
+            settings["frameworks"] = {self.framework.name: self.framework.config.model_dump(mode="json")}
+        return settings
 
 
 def resolve(params: Params, name: str) -> Plan:
-    """Looks up a recipe with its model and losses.
+    """Looks up a recipe with its model, framework and losses.
+
+    Args:
+        params: the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
+        name: such as ``mmgcn``, ``mmgcn+dclf`` or ``mmgcn+dclf@text``.
 
     Raises:
-        BadSettings: if a recipe, model, loss or key is unknown (the nearest valid one is named), or a value impossible.
+        BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), or a value impossible.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise BadSettings(f"a recipe's name consists of letters, digits, _ and -, and {name!r} does not")
-    recipe = params.fill(f"recipes.{name}", Recipe)
+    recipe = fill(compose(params, name, list(Recipe.model_fields)), Recipe, where=f"{RECIPES}.{name}")
     model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
     losses = []
     for term in recipe.losses:
         kind = plugins.load(LOSSES, term.name, MERCLoss)  # type: ignore[type-abstract]
         losses.append(LossPlan(term.name, term.weight, kind, params.fill(f"losses.{term.name}", kind.Config, **term.settings)))
     model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
-    return Plan(name, recipe, model, model_config, tuple(losses))
+    return Plan(name, recipe, model, model_config, tuple(losses), _framework(params, recipe))
+
+
+def _framework(params: Params, recipe: Recipe) -> FrameworkPlan | None:
+    if recipe.framework is None:
+        return None
+    kind = plugins.load(FRAMEWORKS, recipe.framework, Framework)  # type: ignore[type-abstract]
+    return FrameworkPlan(recipe.framework, kind, params.fill(f"frameworks.{recipe.framework}", kind.Config, **recipe.framework_settings))

@@ -28,10 +28,10 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
     """Trains all seeds of a recipe on the shards of a dataset.
 
     Args:
-        params: settings; the blocks ``recipes``, ``models``, ``losses``.
+        params: settings; the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
         layout: where the shards are.
         run: device and overwrite. A training takes one CPU thread or one GPU, whatever ``workers`` says.
-        recipe: a block under ``recipes``.
+        recipe: its name, such as ``mmgcn+dclf`` (:mod:`pipeline.training.composition`).
         runs: the folder of all runs.
 
     Returns:
@@ -106,6 +106,8 @@ def _header(plan: Plan, info: Mapping[str, Any], data: TrainingData, layout: Lay
     return checkpoint.Header(
         model=plan.recipe.model,
         model_settings=plan.model_config.model_dump(mode="json"),
+        framework=plan.recipe.framework,
+        framework_settings={} if plan.framework is None else plan.framework.config.model_dump(mode="json"),
         dims=data.dims,
         classes=data.classes,
         label_set=info["label_set"],
@@ -117,7 +119,7 @@ def _header(plan: Plan, info: Mapping[str, Any], data: TrainingData, layout: Lay
     )
 
 
-@click.option("--recipe", required=True, help="A block under recipes in params.yaml.")
+@click.option("--recipe", required=True, help="A block under recipes in params.yaml, or such with additions: mmgcn+dclf.")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
 def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: Path) -> None:
     """Trains all seeds of a recipe and scores them."""

@@ -127,7 +127,7 @@ def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device) 
 class _Training:
     def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device) -> None:
         self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
-        self.model = plan.model(plan.model_config, data.dims, len(data.classes)).to(device)
+        self.model = plan.build(data.dims, len(data.classes)).to(device)
         facts = TrainingFacts(class_counts=data.class_counts, hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims, train=data.train)
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]

@@ -41,8 +41,52 @@ def tree() -> dict[str, Any]:
         "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
         "run": {"max_failed": "5%"},
         "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "unimodal_weight": 0.0}},
+        "frameworks": {},
+        "additions": {},
         "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},
     }
+
+
+TOY_FRAMEWORK = '''
+from torch import nn
+
+from pipeline.params import Settings
+from pipeline.training.frameworks.base import Framework
+
+
+class ToyConfig(Settings):
+    scale: float
+
+
+class Toy(Framework):
+    """Classifies what the model hides once more, and scales it."""
+
+    Config = ToyConfig
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.head = nn.Linear(model.hidden_dim, model.classes)
+
+    def forward(self, batch):
+        output = self.model(batch)
+        output.logits = output.logits + self.config.scale * self.head(output.hidden)
+        return output
+'''
+
+
+@pytest.fixture
+def toy_framework(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework ``toy`` in place of those there are, with its block, and the addition ``toy``."""
+    folder = tmp_path_factory.mktemp("path")
+    package = f"toy_frameworks_{folder.name}"
+    (folder / package).mkdir()
+    (folder / package / "__init__.py").touch()
+    (folder / package / "toy.py").write_text(TOY_FRAMEWORK)
+    monkeypatch.syspath_prepend(folder)
+    for module in ("recipe", "checkpoint"):
+        monkeypatch.setattr(f"pipeline.training.{module}.FRAMEWORKS", package)
+    tree["frameworks"] = {"toy": {"scale": 0.5}}
+    tree["additions"] = {"toy": {"framework": "toy"}}
 
 
 @pytest.fixture

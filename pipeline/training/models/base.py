@@ -52,12 +52,15 @@ class MERCModel(nn.Module, ABC):
     """Width d of :attr:`MERCOutput.hidden`; set in the constructor, so that losses with weights of their own and wrapping models can be built."""
     unimodal_dims: dict[str, int]
     """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
+    context_dim: int | None = None
+    """Width of :attr:`MERCOutput.context`; None if the model gives none."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
         if not dims or classes < 2:
             raise ValueError(f"a model needs at least one modality and two classes, not {dict(dims)} and {classes}")
         self.config = config
+        self.dims = dict(dims)
         self.modalities = tuple(dims)
         self.classes = classes
 
