@@ -128,9 +128,7 @@ class _Candidates:
         first_group, last_group = groups[order][self.starts], groups[order][self.starts + self.counts - 1]
         self.only_group = np.where(first_group == last_group, first_group, NOBODY)
 
-    def nearest(
-        self, wanted_AW: Integers, pattern_UW: Integers, turns_A: Integers, pattern_turns_U: Integers, groups_A: Integers
-    ) -> tuple[Integers, Integers]:
+    def nearest(self, wanted_AW: Integers, pattern_UW: Integers, turns_A: Integers, pattern_turns_U: Integers, groups_A: Integers) -> tuple[Integers, Integers]:
         """The patterns at the smallest Hamming distance that have a window outside the utterance's group.
 
         Args:

@@ -128,7 +128,13 @@ class _Training:
     def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device) -> None:
         self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
         self.model = plan.build(data.dims, len(data.classes)).to(device)
-        facts = TrainingFacts(class_counts=data.class_counts, hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims, train=data.train)
+        facts = TrainingFacts(
+            class_counts=data.class_counts,
+            hidden_dim=self.model.hidden_dim,
+            unimodal_dims=self.model.unimodal_dims,
+            context_dim=self.model.context_dim,
+            train=data.train,
+        )
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]

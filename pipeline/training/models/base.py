@@ -19,7 +19,7 @@ class MERCOutput:
         logits: [B, T, C]; values at padding mean nothing.
         hidden: [B, T, d], what the classifier sees.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
-        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads.
+        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes ``logits`` themselves.
         context: [B, T, d] that depends on earlier utterances alone, or None.
         pooled: modality → [B, D], one vector per dialogue.
         aux: name → scalar, terms a loss may add.

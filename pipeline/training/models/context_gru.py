@@ -65,7 +65,7 @@ class ContextGRU(MERCModel):
             logits=(logs_BTMC + self._shares(batch).log()[..., None]).logsumexp(dim=2),
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
-            unimodal_logits=unimodal_logits,
+            unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
         )
 
     def _shares(self, batch: DialogueBatch) -> Tensor:
