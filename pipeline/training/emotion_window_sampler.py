@@ -69,11 +69,9 @@ class EmotionWindowSampler:
             shorter = ends - (width > 1)
             pattern[ends] = _numbered(pattern[shorter] * (emotions.max(initial=0) + 1) + emotions[ends])
             turns[ends] = _numbered(turns[shorter] * width + np.where(gaps[ends] < width, gaps[ends], 0))
-            candidates = _Candidates(ends, _numbered(pattern[ends] * len(owners) + turns[ends]), groups[ends])
+            candidates = _Candidates(width, ends, _numbered(pattern[ends] * len(owners) + turns[ends]), emotions, turns, groups)
             anchors = np.flatnonzero(self._widths == width)
-            looked_at = (emotions[rows[:, None] - np.arange(width)] for rows in (anchors - 1, candidates.examples))
-            choices, self.distances[anchors] = candidates.nearest(*looked_at, turns[anchors - 1], turns[candidates.examples], groups[anchors])
-            choices[0] = anchors[choices[0]]
+            choices, self.distances[anchors] = candidates.nearest(anchors)
             choices[1] += sum(len(earlier) for earlier in all_ends)
             all_choices.append(choices)
             all_ends.append(candidates.ends)
@@ -109,60 +107,66 @@ class EmotionWindowSampler:
 
 
 class _Candidates:
-    """The windows of one width, sorted by pattern and then by group.
+    """The windows of one width, sorted by pattern and then by group. Legend: N utterances, V windows, U patterns, A anchors, E choices.
 
     Args:
-        ends: [V] row of each window's last utterance.
-        patterns: [V] number of its pattern (emotions and speakers), from 0 without gaps.
-        groups: [V] number of its group.
+        width: utterances in a window.
+        ends_V: row of each window's last utterance.
+        patterns_V: number of its pattern (emotions and speakers), from 0 without gaps.
+        emotions_N: of each utterance.
+        turns_N: number of the pattern of speakers of the window that ends there.
+        groups_N: the group of each utterance's dialogue.
     """
 
-    def __init__(self, ends: Integers, patterns: Integers, groups: Integers) -> None:
-        order = np.lexsort((groups, patterns))
-        self.ends = ends[order]
-        self.group_count = int(groups.max(initial=0)) + 1
-        blocks = patterns[order] * self.group_count + groups[order]
-        self.block_keys, self.block_starts, self.block_counts = np.unique(blocks, return_index=True, return_counts=True)
-        _, self.starts, self.counts = np.unique(patterns[order], return_index=True, return_counts=True)
-        self.examples = self.ends[self.starts]
-        first_group, last_group = groups[order][self.starts], groups[order][self.starts + self.counts - 1]
-        self.only_group = np.where(first_group == last_group, first_group, NOBODY)
+    def __init__(self, width: int, ends_V: Integers, patterns_V: Integers, emotions_N: Integers, turns_N: Integers, groups_N: Integers) -> None:
+        order = np.lexsort((groups_N[ends_V], patterns_V))
+        self.width, self.emotions_N, self.turns_N, self.groups_N = width, emotions_N, turns_N, groups_N
+        self.ends = ends_V[order]
+        groups_V = groups_N[self.ends]
+        self.group_count = int(groups_N.max(initial=0)) + 1
+        self.block_keys, self.block_starts, self.block_counts = np.unique(
+            patterns_V[order] * self.group_count + groups_V, return_index=True, return_counts=True
+        )
+        _, self.starts_U, self.counts_U = np.unique(patterns_V[order], return_index=True, return_counts=True)
+        first_U, last_U = groups_V[self.starts_U], groups_V[self.starts_U + self.counts_U - 1]
+        self.only_group_U = np.where(first_U == last_U, first_U, NOBODY)
 
-    def nearest(self, wanted_AW: Integers, pattern_UW: Integers, turns_A: Integers, pattern_turns_U: Integers, groups_A: Integers) -> tuple[Integers, Integers]:
-        """The patterns at the smallest Hamming distance that have a window outside the utterance's group.
+    def nearest(self, anchors_A: Integers) -> tuple[Integers, Integers]:
+        """The patterns at the smallest Hamming distance from an anchor's own that have a window outside its group.
 
         Args:
-            wanted_AW: emotions before each of A utterances.
-            pattern_UW: emotions of each of the U patterns.
-            turns_A, pattern_turns_U: their patterns of speakers; only equal ones are compared.
-            groups_A: the utterances' groups.
+            anchors_A: rows of utterances with ``width`` or more before them.
 
         Returns:
-            [5, E] with one column for each utterance and pattern: the utterance's number; the pattern's first place in ``ends``;
-            where in the pattern the utterance's own group begins and how many windows it has; how many windows are left. And
-            [A] the distances, -1 where no pattern is usable.
+            [5, E], a column for each anchor and pattern, anchor after anchor: the anchor; the pattern's first place in ``ends``; where in the
+            pattern the anchor's own group begins and how many windows it has; how many are left. And [A] the distances, -1 without a pattern.
         """
-        pieces, least_A = [np.empty((5, 0), dtype=np.int64)], np.full(len(wanted_AW), NOBODY)
+        pattern_UW, pattern_turns_U = self._emotions(self.ends[self.starts_U]), self.turns_N[self.ends[self.starts_U]]
+        pieces, distances = [np.empty((5, 0), dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         step = max(1, _COMPARED_AT_ONCE // max(1, len(pattern_UW)))
-        for start in range(0, len(wanted_AW), step):
-            part = slice(start, start + step)
-            unlike = np.zeros((len(wanted_AW[part]), len(pattern_UW)), dtype=np.int16)
-            for column in range(wanted_AW.shape[1]):
-                unlike += wanted_AW[part, column, None] != pattern_UW[:, column]
-            unlike[(self.only_group == groups_A[part, None]) | (turns_A[part, None] != pattern_turns_U)] = _FAR
-            least = unlike.min(axis=1)
-            least_A[part] = np.where(least < _FAR, least, NOBODY)
-            utterance, pattern = np.nonzero((unlike == least[:, None]) & (least < _FAR)[:, None])
-            own_start, own_count = self._own_block(pattern, groups_A[part][utterance])
-            pieces.append(np.stack([start + utterance, self.starts[pattern], own_start, own_count, self.counts[pattern] - own_count]))
-        return np.concatenate(pieces, axis=1), least_A
+        for anchors in np.split(anchors_A, range(step, len(anchors_A), step)):
+            wanted_AW, turns, groups = self._emotions(anchors - 1), self.turns_N[anchors - 1], self.groups_N[anchors]
+            unlike_AU = np.zeros((len(anchors), len(pattern_UW)), dtype=np.int16)
+            for column in range(self.width):
+                unlike_AU += wanted_AW[:, column, None] != pattern_UW[:, column]
+            unlike_AU[(self.only_group_U == groups[:, None]) | (pattern_turns_U != turns[:, None])] = _FAR
+            least = unlike_AU.min(axis=1, initial=_FAR)
+            anchor, pattern = np.nonzero((unlike_AU == least[:, None]) & (least < _FAR)[:, None])
+            own_start, own_count = self._own_block(pattern, groups[anchor])
+            pieces.append(np.stack([anchors[anchor], self.starts_U[pattern], own_start, own_count, self.counts_U[pattern] - own_count]))
+            distances.append(np.where(least < _FAR, least, NOBODY))
+        return np.concatenate(pieces, axis=1), np.concatenate(distances)
+
+    def _emotions(self, ends: Integers) -> Integers:
+        """[…, width] emotions of the windows that end there, the last utterance first."""
+        return self.emotions_N[ends[:, None] - np.arange(self.width)]
 
     def _own_block(self, pattern: Integers, group: Integers) -> tuple[Integers, Integers]:
         """Where in each pattern a group's windows begin, and how many it has; 0 and 0 if it has none."""
         key = pattern * self.group_count + group
         block = np.minimum(np.searchsorted(self.block_keys, key), len(self.block_keys) - 1)
         there = self.block_keys[block] == key
-        return np.where(there, self.block_starts[block] - self.starts[pattern], 0), np.where(there, self.block_counts[block], 0)
+        return np.where(there, self.block_starts[block] - self.starts_U[pattern], 0), np.where(there, self.block_counts[block], 0)
 
 
 def _numbered(keys: Integers) -> Integers:
@@ -180,8 +184,10 @@ def _groups(split: DialogueSplit, by_scenario: bool) -> Integers:
 
 
 def _speaker_gaps(owners: Integers, speakers: Integers) -> Integers:
-    """[N] how many utterances ago the same speaker spoke in the same dialogue; 0 for the first time. Two windows have the
-    same gaps, as far as these lie inside, if and only if they become equal by renaming speakers."""
+    """[N] how many utterances ago the same speaker spoke in the same dialogue; 0 for the first time.
+
+    Two windows have the same gaps, as far as these lie inside, if and only if they become equal by renaming speakers.
+    """
     order = np.lexsort((speakers, owners))
     same = (np.diff(owners[order]) == 0) & (np.diff(speakers[order]) == 0)
     gaps = np.zeros_like(owners)

@@ -41,7 +41,7 @@ class ContextAwareLoss(nn.Module):
         reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
 
     Raises:
-        ValueError: if the temperature is not above 0.
+        ValueError: if the temperature is not above 0, or the denominator none of these.
 
     Example:
         >>> h = torch.tensor([[1.0, 0.0]])
@@ -54,6 +54,8 @@ class ContextAwareLoss(nn.Module):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"a temperature is above 0, not {temperature}")
+        if denominator not in ("all", "neg"):
+            raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
         self.temperature = temperature
         self.denominator = denominator
         self.reduction = reduction
@@ -139,7 +141,7 @@ class ContextAware(MERCLoss):
         if not self.bank.filled:
             self.bank.fill(model, self.train_split)
         # A generator of its own, so that neither the order of batches depends on this loss nor the negatives on what else is drawn.
-        own = torch.Generator().manual_seed(generator.initial_seed() * 1_000_003 + epoch)
+        own = torch.Generator().manual_seed((generator.initial_seed() * 1_000_003 + epoch) % 2**63)
         self.negatives = self.sampler.draw(own).to(self.bank.rows.device)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
@@ -148,23 +150,25 @@ class ContextAware(MERCLoss):
         if self.training:
             self.bank.write(output.hidden, batch)
         anchors_N = batch.labelled_positions
-        h_Md = output.hidden.float().flatten(0, 1)
+        # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
+        hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
+        h_Md = hidden_BTd.flatten(0, 1)
         back_W = torch.arange(1, self.window + 1, device=anchors_N.device)
         pos_mask_NW = anchors_N[:, None] % output.hidden.shape[1] >= back_W
         before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
         rows_NW = self.negatives[batch.utterance_index.flatten()[anchors_N]]
-        context_N1d = self._context(output, anchors_N)
+        context_N1d = self._context(output, hidden_BTd, anchors_N)
         pos_NWd = self.of_utterance(h_Md[before_NW]) + context_N1d
         neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
         loss: Tensor = self.loss(h_Md[anchors_N], pos_NWd, neg_NWd, pos_mask_NW, rows_NW >= 0)
         return loss
 
-    def _context(self, output: MERCOutput, anchors_N: Tensor) -> Tensor | float:
+    def _context(self, output: MERCOutput, hidden_BTd: Tensor, anchors_N: Tensor) -> Tensor | float:
         """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
         if self.of_context is None:
             return 0.0
         if self.extract is not None:
-            context_BTd = self.extract(output.hidden.float())
+            context_BTd = self.extract(hidden_BTd)
         elif output.context is not None:
             context_BTd = output.context.float()
         else:

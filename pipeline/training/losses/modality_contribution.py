@@ -39,13 +39,17 @@ class ModalityContributionLoss(nn.Module):
         reduction: ``mean`` over anchors, then modalities, or ``sum``, as printed.
 
     Raises:
-        ValueError: if the temperature is not above 0.
+        ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
     """
 
     def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"a temperature is above 0, not {temperature}")
+        if denominator not in ("all", "neg"):
+            raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"no reduction named {reduction!r}; valid: mean, sum")
         self.temperature = temperature
         self.denominator = denominator
         self.reduction = reduction
