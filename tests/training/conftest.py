@@ -15,6 +15,7 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.shards.schema import SCHEMA_VERSION, schema
 from pipeline.training.batch import DialogueBatch
+from pipeline.training.dataset import DialogueSplit
 
 CLASSES = ("neutral", "joy", "anger")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -208,6 +209,39 @@ def make_batch() -> Callable[..., DialogueBatch]:
             dialogue_index=torch.arange(len(lengths)),
             utterance_index=index.masked_fill(~mask, -1),
             dialogue_ids=tuple(f"train/dia{number}" for number in range(len(lengths))),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_split() -> Callable[..., DialogueSplit]:
+    """A train split of dialogues given by their labels, with random vectors; keywords ``scenarios``, ``speakers`` (per dialogue), ``modalities``, ``seed``."""
+
+    def make(
+        emotions: Sequence[Sequence[int]],
+        *,
+        scenarios: Sequence[str] | None = None,
+        speakers: Sequence[Sequence[int]] | None = None,
+        modalities: Sequence[str] = tuple(DIMS),
+        seed: int = 0,
+    ) -> DialogueSplit:
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.tensor([len(dialogue) for dialogue in emotions])
+        count = int(lengths.sum())
+        real = torch.arange(count + 1) < count
+        present = {name: (torch.rand(count + 1, generator=generator) > 0.2) & real for name in modalities}
+        return DialogueSplit(
+            name="train",
+            features={name: torch.randn(count + 1, DIMS[name], generator=generator).masked_fill(~present[name][:, None], 0.0) for name in modalities},
+            present=present,
+            labels=torch.tensor([label for dialogue in emotions for label in dialogue] + [-1]),
+            speakers=torch.tensor([speaker for dialogue in speakers or [[0] * len(one) for one in emotions] for speaker in dialogue] + [0]),
+            starts=lengths.cumsum(0) - lengths,
+            lengths=lengths,
+            dialogue_ids=tuple(f"train/dia{number}" for number in range(len(emotions))),
+            scenario_ids=None if scenarios is None else tuple(scenarios),
+            utterance_ids=tuple(f"train/utt{number}" for number in range(count)),
         )
 
     return make
