@@ -52,13 +52,13 @@ class DCLF(Framework):
         super().__init__(config, model)
         self.detach_unimodal = config.detach_unimodal
         self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.unimodal_dims.items()})
-        beside = self.unimodal_dims if config.independent_concatenation else {}
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name, dim in beside.items()})
-        self.decoder = nn.Linear(self.hidden_dim + sum(beside.values()), self.classes)
+        self.beside = tuple(self.unimodal_dims) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.unimodal_dims[name])) for name in self.beside})
+        self.decoder = nn.Linear(self.hidden_dim + sum(self.unimodal_dims[name] for name in self.beside), self.classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         output: MERCOutput = self.model(batch)
-        beside = [torch.where(batch.modality_mask[name][..., None], output.unimodal[name], absent_D) for name, absent_D in self.absent.items()]
+        beside = [torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name]) for name in self.beside]
         return replace(
             output,
             logits=self.decoder(torch.cat([output.hidden, *beside], dim=-1)),
