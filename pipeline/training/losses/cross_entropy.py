@@ -53,19 +53,19 @@ class CrossEntropy(MERCLoss):
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        total = self._mean(output.logits, batch, batch.labelled)
+        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
         if self.unimodal_weight and output.unimodal_logits:
-            terms = [self._mean(logits_BTC, batch, batch.labelled & batch.modality_mask[name]) for name, logits_BTC in output.unimodal_logits.items()]
+            present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
+            terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()
         return total
 
-    def _mean(self, logits_BTC: Tensor, batch: DialogueBatch, chosen_BT: Tensor) -> Tensor:
-        """The weighted loss over the chosen utterances, divided by their number; exactly zero without any."""
-        logits_NC = logits_BTC[chosen_BT].float()
-        if not len(logits_NC):
-            return logits_NC.sum()
-        summed = functional.cross_entropy(logits_NC, batch.labels[chosen_BT], weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum")
-        return summed / len(logits_NC)
+    def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
+        """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
+        logits_NC = logits_BTC.flatten(0, 1).index_select(0, batch.labelled_positions).float().masked_fill(~counted_N[:, None], 0.0)
+        values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
+        return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 
 
 def weights_of(counts_C: Tensor, scheme: str, beta: float) -> Tensor:

@@ -4,8 +4,8 @@ Legend: N anchors, M things an anchor is compared with, D features. For an ancho
 positives P and candidates A, the kernel computes
 
     ``out``      LSE_A s - mean_P s                    Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2
-    ``in_sum``   LSE_A s - LSE_P s                     eq. 3 there is ``in_mean``; ``in_sum`` leaves out ln |P|
-    ``in_mean``  LSE_A s - LSE_P s + ln |P|
+    ``in_sum``   LSE_A s - LSE_P s                     the same without the constant ln |P|: never negative, and 0 if all candidates are positives
+    ``in_mean``  LSE_A s - LSE_P s + ln |P|            eq. 3 there
     ``focal``    mean_P (1 - p)^γ · (-ln p), ln p = s - LSE_A s
 
 Nothing here waits for a GPU: there is no indexing with bool tensors, and no value is read on the CPU. An anchor without positives or
@@ -35,18 +35,20 @@ def masked_contrastive(
     reduction: Reduction = "mean",
     *,
     gamma: float = 2.0,
+    log_shares_M: Tensor | None = None,
 ) -> Tensor:
     """The contrastive loss of every anchor that has a positive and a candidate.
 
     Args:
         logits_NM: [N, M], similarities divided by the temperature. Computed in float32, or float64 if they are.
         pos_NM: bool [N, M], the anchor's positives P.
-        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself must be in neither. If A holds the positives
+        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself is usually in neither. If A holds the positives
             the loss is never negative; if it holds the negatives alone, it may be.
         form: see the head of the module. ``focal`` needs positives that are candidates.
         weights_N: [N], a factor for each anchor; the mean stays one over the number of anchors.
         reduction: ``mean`` over valid anchors, ``sum``, or ``none``.
         gamma: γ of ``focal``, at least 0.
+        log_shares_M: [M], logarithm of a factor with which each candidate enters the sum over A.
 
     Returns:
         A scalar, or [N] for ``none``, where anchors that :func:`valid_anchors` excludes are exactly 0. Without any valid anchor the loss is
@@ -69,8 +71,9 @@ def masked_contrastive(
     excluded_N1 = ~valid_N[:, None]
     with torch.autocast(logits_NM.device.type, enabled=False):
         s_NM = at_least_float32(logits_NM).masked_fill(excluded_N1, 0.0)
-        pos_NM, cand_NM = pos_NM | excluded_N1, cand_NM | excluded_N1
-        values_N = _values(s_NM, pos_NM, cand_NM, form, gamma).masked_fill(~valid_N, 0.0)
+        shared_NM = s_NM if log_shares_M is None else s_NM + log_shares_M.to(s_NM.dtype)
+        all_N = shared_NM.masked_fill(~(cand_NM | excluded_N1), float("-inf")).logsumexp(dim=1)
+        values_N = _values(s_NM, pos_NM | excluded_N1, all_N, form, gamma).masked_fill(~valid_N, 0.0)
         if weights_N is not None:
             values_N = values_N * weights_N.to(values_N.dtype)
         return reduced(values_N, valid_N, reduction)
@@ -96,9 +99,8 @@ def reduced(values_N: Tensor, valid_N: Tensor, reduction: Reduction) -> Tensor:
     raise ValueError(f"no reduction named {reduction!r}; valid: mean, none, sum")
 
 
-def _values(s_NM: Tensor, pos_NM: Tensor, cand_NM: Tensor, form: Form, gamma: float) -> Tensor:
-    """The forms, [N]; every row has a positive and a candidate."""
-    all_N = s_NM.masked_fill(~cand_NM, float("-inf")).logsumexp(dim=1)
+def _values(s_NM: Tensor, pos_NM: Tensor, all_N: Tensor, form: Form, gamma: float) -> Tensor:
+    """The forms, [N]; every row has a positive, and ``all_N`` is the logarithm of the sum over its candidates."""
     n_pos_N = pos_NM.sum(dim=1)
     if form == "out":
         return all_N - s_NM.masked_fill(~pos_NM, 0.0).sum(dim=1) / n_pos_N

@@ -114,3 +114,16 @@ def test_half_precision_scores_are_summed_in_float32(make_batch):
     logits, _ = scored(batch)
     halves = MERCOutput(logits=logits.half(), hidden=logits)
     assert build()(halves, batch).dtype == torch.float32
+
+
+def test_scores_where_a_modality_is_absent_reach_no_gradient_whatever_they_are(make_batch):
+    batch = make_batch([4, 7, 1], pad_to=9)
+    _, output = scored(batch)
+    own = {
+        name: torch.full((*batch.labels.shape, 3), float("nan")).masked_fill(mask[..., None], 0.5).requires_grad_()
+        for name, mask in batch.modality_mask.items()
+    }
+    loss = build(unimodal_weight=1.0)(replace(output, unimodal_logits=own), batch)
+    loss.backward()
+    torch.testing.assert_close(loss, build()(output, batch) + torch.tensor(3.0).log())
+    assert all(torch.isfinite(scores.grad).all() for scores in own.values())

@@ -1,0 +1,110 @@
+"""What holds for every term that a recipe may name, with the settings of params.yaml."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import plugins
+from pipeline.params import Params
+from pipeline.training.losses.base import MERCLoss
+
+PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
+TERMS = ["cross_entropy", "focal", "info_nce", "inter_dialogue", "spcl", "supcon"]
+every_term = pytest.mark.parametrize("name", TERMS)
+
+
+@pytest.fixture
+def build(facts):
+    def make(name, **changes):
+        torch.manual_seed(0)
+        kind = plugins.load("pipeline.training.losses", name, MERCLoss)
+        return kind(PARAMS.fill(f"losses.{name}", kind.Config, **changes), facts)
+
+    return make
+
+
+@pytest.fixture
+def batch(make_batch):
+    return make_batch([5, 3, 6, 1, 4, 2], pad_to=8)
+
+
+def leaves(output):
+    return [output.logits, output.hidden, *output.unimodal.values(), *output.unimodal_logits.values()]
+
+
+@every_term
+def test_a_step_waits_for_no_gpu(name, build, batch, make_output, no_waiting):
+    term, output = build(name), make_output(batch)
+    with no_waiting(batch):
+        for _ in range(2):
+            term(output, batch, epoch=0, generator=torch.Generator()).backward()
+
+
+@every_term
+def test_padding_changes_nothing_whatever_the_model_says_there(name, build, batch, make_batch, make_output):
+    bare = make_batch([5, 3, 6, 1, 4, 2])
+    expected = build(name)(make_output(bare), bare)
+    output = make_output(batch)
+    with torch.no_grad():
+        for values in leaves(output):
+            values[~batch.utterance_mask] = float("nan")
+    value = build(name)(output, batch)
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    touched = [values.grad for values in leaves(output) if values.grad is not None]
+    assert touched
+    for gradient in touched:
+        assert torch.isfinite(gradient).all()
+        assert not gradient[~batch.utterance_mask].any()
+
+
+@every_term
+def test_a_batch_in_which_it_cannot_act_costs_exactly_nothing_and_backward_runs(name, build, make_batch, make_output):
+    batch = make_batch([1])
+    batch = replace(batch, labels=torch.full_like(batch.labels, -1))
+    output = make_output(batch)
+    value = build(name)(output, batch)
+    value.backward()
+    assert value.shape == ()
+    assert value.item() == 0.0
+    assert not any(values.grad.any() for values in leaves(output) if values.grad is not None)
+
+
+@every_term
+def test_the_order_of_dialogues_changes_nothing(name, build, batch, make_output):
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    output = make_output(batch)
+    turned_batch = replace(
+        batch,
+        **{key: getattr(batch, key)[order] for key in ("utterance_mask", "speakers", "labels", "lengths", "dialogue_index", "utterance_index")},
+        features={key: values[order] for key, values in batch.features.items()},
+        modality_mask={key: values[order] for key, values in batch.modality_mask.items()},
+        dialogue_ids=tuple(batch.dialogue_ids[index] for index in order),
+    )
+    turned = replace(
+        output,
+        logits=output.logits[order],
+        hidden=output.hidden[order],
+        unimodal={key: values[order] for key, values in output.unimodal.items()},
+        unimodal_logits={key: values[order] for key, values in output.unimodal_logits.items()},
+    )
+    torch.testing.assert_close(build(name)(turned, turned_batch), build(name)(output, batch))
+
+
+@every_term
+def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(name, build, batch, make_output):
+    output = make_output(batch)
+    halves = replace(
+        output,
+        logits=output.logits.bfloat16(),
+        hidden=output.hidden.bfloat16(),
+        unimodal={key: values.bfloat16() for key, values in output.unimodal.items()},
+        unimodal_logits={key: values.bfloat16() for key, values in output.unimodal_logits.items()},
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = build(name)(halves, batch)
+    assert value.dtype == torch.float32
+    assert value.shape == ()
+    torch.testing.assert_close(value, build(name)(output, batch), rtol=0.1, atol=0.1)
