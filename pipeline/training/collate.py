@@ -54,7 +54,7 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device; from pinned memory, so that the host does not wait for a GPU."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def shuffled_batches(split: DialogueSplit, batch_dialogues: int, generator: torch.Generator) -> Iterator[DialogueBatch]:

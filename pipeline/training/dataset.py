@@ -63,6 +63,16 @@ class DialogueSplit:
         """bool [N]: utterances with a label; only these count."""
         return self.labels[:-1] != UNLABELLED
 
+    @property
+    def dims(self) -> dict[str, int]:
+        """modality → length D_m of its vectors."""
+        return {name: values_ND.shape[1] for name, values_ND in self.features.items()}
+
+    def class_counts(self, classes: int) -> Tensor:
+        """[C] float32 on the CPU; labelled utterances per class."""
+        labels = self.labels_cpu[:-1]
+        return torch.bincount(labels[labels != UNLABELLED], minlength=classes).float()
+
     @cached_property
     def labels_cpu(self) -> Tensor:
         """``labels`` on the CPU."""

@@ -16,6 +16,7 @@ from pipeline.training.composition import RECIPES, compose
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import MERCModel
+from pipeline.training.precision import PrecisionName
 
 MODELS = "pipeline.training.models"
 LOSSES = "pipeline.training.losses"
@@ -66,6 +67,8 @@ class Recipe(Settings):
         gradient_clip: longest norm of the gradient; null: unlimited.
         feature_limit_std: features are cut at so many standard deviations.
         seeds: one training each; decides initial weights, dropout and the order of dialogues.
+        selection: whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the ``last``.
+        precision: of the model's forward and backward; see :class:`pipeline.training.precision.Precision`.
     """
 
     model: str
@@ -83,6 +86,8 @@ class Recipe(Settings):
     gradient_clip: float | None = Field(gt=0)
     feature_limit_std: float = Field(gt=0)
     seeds: tuple[int, ...] = Field(min_length=1)
+    selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
+    precision: PrecisionName = "float32"
 
     @field_validator("modalities")
     @classmethod

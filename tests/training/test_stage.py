@@ -31,7 +31,9 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
         "seed-0/model.safetensors", "seed-1/model.safetensors",
     }  # fmt: skip
     history = list(csv.DictReader((made / "history.csv").open()))
-    assert list(history[0]) == ["seed", "epoch", "learning_rate", "train_loss", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+    assert list(history[0]) == [
+        "seed", "epoch", "learning_rate", "train_loss", "loss_cross_entropy", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used",
+    ]  # fmt: skip
     assert [(row["seed"], row["epoch"]) for row in history] == [(seed, str(epoch)) for seed in "01" for epoch in range(1, 6)]
     results = json.loads((made / "results.json").read_text())
     assert results["modalities"] == ["text", "audio", "visual"]
