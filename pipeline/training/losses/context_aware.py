@@ -17,7 +17,7 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -27,60 +27,63 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.emotion_window_sampler import EmotionWindowSampler
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.kernel import Candidates, Reduction, masked_contrastive, normalised
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows
+from pipeline.training.losses.kernel import Candidates, Reduction, normalised
 from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.utterance_bank import UtteranceBank
 
 
-class ContextAwareLoss(nn.Module):
+class ContextAwareLoss(ContrastiveLoss):
     """The loss on vectors that are already g; it has no weights.
 
     Args:
         temperature: τ.
         denominator: ``neg``: negatives alone, as printed; ``all``: positives as well.
         reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
+        debug: see :class:`pipeline.training.losses.contrastive.ContrastiveLoss`.
 
     Raises:
         ValueError: if the temperature is not above 0, or the denominator none of these.
 
     Example:
-        >>> h = torch.tensor([[1.0, 0.0]])
         >>> loss = ContextAwareLoss(temperature=0.5)
-        >>> loss(h, pos_NWD=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg_NVD=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
+        >>> loss(torch.tensor([[1.0, 0.0]]), pos=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
         tensor(0.1492)
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Reduction = "mean") -> None:
-        super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"a temperature is above 0, not {temperature}")
-        if denominator not in ("all", "neg"):
+    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Reduction = "mean", debug: bool = False) -> None:
+        super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
+        if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
-        self.temperature = temperature
         self.denominator = denominator
-        self.reduction = reduction
 
-    def forward(self, h_ND: Tensor, pos_NWD: Tensor, neg_NVD: Tensor, pos_mask_NW: Tensor | None = None, neg_mask_NV: Tensor | None = None) -> Tensor:
-        """Exactly zero, with zero gradients, if no anchor has both a positive and a negative.
+    def forward(self, z: Tensor, *, pos: Tensor, neg: Tensor, pos_mask: Tensor | None = None, neg_mask: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
 
         Args:
-            h_ND: [N, D] anchors.
-            pos_NWD: [N, W, D] positives of each.
-            neg_NVD: [N, V, D] negatives of each.
-            pos_mask_NW: bool [N, W], True = there; None: all.
-            neg_mask_NV: bool [N, V], the same.
+            z: [N, D] anchors.
+            pos: [N, W, D] positives of each.
+            neg: [N, V, D] negatives of each.
+            pos_mask: bool [N, W], True = there; None: all.
+            neg_mask: bool [N, V], the same.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``, with 0 at anchors that do not count.
+            A scalar, or [N] for the reduction ``none``.
+
+        Raises:
+            ValueError: if shapes do not fit.
         """
-        pos_mask_NW = torch.ones_like(pos_NWD[..., 0], dtype=torch.bool) if pos_mask_NW is None else pos_mask_NW
-        neg_mask_NV = torch.ones_like(neg_NVD[..., 0], dtype=torch.bool) if neg_mask_NV is None else neg_mask_NV
+        z_ND, _, _ = self.rows(z, None)
+        pos_mask_NW = torch.ones_like(pos[..., 0], dtype=torch.bool) if pos_mask is None else pos_mask
+        neg_mask_NV = torch.ones_like(neg[..., 0], dtype=torch.bool) if neg_mask is None else neg_mask
+        g_NMD = torch.cat([pos, neg], dim=1)
+        g_RD, _, _ = self.rows(g_NMD, torch.cat([pos_mask_NW, neg_mask_NV], dim=1))
         # A product and a sum, not a matrix product, which autocast would do in half precision.
-        cosine_NM = (normalised(h_ND)[:, None] * normalised(torch.cat([pos_NWD, neg_NVD], dim=1))).sum(dim=-1)
+        cosine_NM = (normalised(z_ND)[:, None] * normalised(g_RD).view(g_NMD.shape)).sum(dim=-1)
         pos_NM = torch.cat([pos_mask_NW, torch.zeros_like(neg_mask_NV)], dim=1)
         neg_NM = torch.cat([torch.zeros_like(pos_mask_NW), neg_mask_NV], dim=1)
         cand_NM = neg_NM if self.denominator == "neg" else (pos_NM | neg_NM) & neg_NM.any(dim=1, keepdim=True)
-        return masked_contrastive(cosine_NM / self.temperature, pos_NM, cand_NM, "in_mean", reduction=self.reduction)
+        return self.reduce(cosine_NM / self.temperature, pos_NM, cand_NM)
 
 
 class ContextAwareConfig(Settings):
@@ -149,21 +152,22 @@ class ContextAware(MERCLoss):
             raise ValueError("begin_epoch was not called, so there are no negatives")
         if self.training:
             self.bank.write(output.hidden, batch)
-        anchors_N = batch.labelled_positions
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
         hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
-        h_Md = hidden_BTd.flatten(0, 1)
+        h_Nd, _ = labelled_rows(hidden_BTd, batch)
+        # Places of the window in the flattened batch, and of the negatives in the split.
+        anchors_N = batch.labelled_positions
         back_W = torch.arange(1, self.window + 1, device=anchors_N.device)
-        pos_mask_NW = anchors_N[:, None] % output.hidden.shape[1] >= back_W
+        pos_mask_NW = anchors_N[:, None] % hidden_BTd.shape[1] >= back_W
         before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
-        rows_NW = self.negatives[batch.utterance_index.flatten()[anchors_N]]
-        context_N1d = self._context(output, hidden_BTd, anchors_N)
-        pos_NWd = self.of_utterance(h_Md[before_NW]) + context_N1d
+        rows_NW = self.negatives.index_select(0, batch.utterance_index.flatten().index_select(0, anchors_N))
+        context_N1d = self._context(output, hidden_BTd, batch)
+        pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
         neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
-        loss: Tensor = self.loss(h_Md[anchors_N], pos_NWd, neg_NWd, pos_mask_NW, rows_NW >= 0)
-        return loss
+        value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
+        return value
 
-    def _context(self, output: MERCOutput, hidden_BTd: Tensor, anchors_N: Tensor) -> Tensor | float:
+    def _context(self, output: MERCOutput, hidden_BTd: Tensor, batch: DialogueBatch) -> Tensor | float:
         """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
         if self.of_context is None:
             return 0.0
@@ -173,7 +177,8 @@ class ContextAware(MERCLoss):
             context_BTd = output.context.float()
         else:
             raise ValueError("the model said that it gives a context, and its output has none")
-        mapped_N1d: Tensor = self.of_context(context_BTd.flatten(0, 1)[anchors_N])[:, None]
+        context_Nd, _ = labelled_rows(context_BTd, batch)
+        mapped_N1d: Tensor = self.of_context(context_Nd)[:, None]
         return mapped_N1d
 
 

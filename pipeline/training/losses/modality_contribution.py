@@ -16,43 +16,44 @@ Emotions play no part in it: all recognised utterances attract each other, and s
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.kernel import Candidates, masked_contrastive, off_diagonal, pair_logits
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, same_label
+from pipeline.training.losses.kernel import Candidates
 from pipeline.training.models.base import MERCOutput
 
 
-class ModalityContributionLoss(nn.Module):
+class ModalityContributionLoss(ContrastiveLoss):
     """The loss on features and pseudo-labels; it has no weights.
 
     Args:
         temperature: τ.
         denominator: ``neg``: ℓ⁻ as printed; ``all``: all other utterances, the positives as well.
         reduction: ``mean`` over anchors, then modalities, or ``sum``, as printed.
+        debug: see :class:`pipeline.training.losses.contrastive.ContrastiveLoss`.
+
+    Attributes:
+        valid: bool [M, N], for each modality which utterances of the latest call were anchors with a positive and a candidate.
 
     Raises:
         ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Literal["mean", "sum"] = "mean") -> None:
-        super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"a temperature is above 0, not {temperature}")
-        if denominator not in ("all", "neg"):
+    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Literal["mean", "sum"] = "mean", debug: bool = False) -> None:
+        super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
+        if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
         if reduction not in ("mean", "sum"):
             raise ValueError(f"no reduction named {reduction!r}; valid: mean, sum")
-        self.temperature = temperature
         self.denominator = denominator
-        self.reduction = reduction
 
     def forward(
         self,
@@ -62,7 +63,7 @@ class ModalityContributionLoss(nn.Module):
         mask: Mapping[str, Tensor] | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """A scalar; exactly zero, with zero gradients, if no modality has an anchor with a positive and a negative.
+        """The loss of a batch, a scalar.
 
         Args:
             features: modality → [N, D].
@@ -71,24 +72,23 @@ class ModalityContributionLoss(nn.Module):
             labels: long [N]; if given, a positive has the anchor's label, too.
 
         Raises:
-            ValueError: if there is no modality, or one without pseudo-labels.
+            ValueError: if there is no modality, one without pseudo-labels, or shapes do not fit.
         """
         if not features or set(features) != set(correct):
             raise ValueError(f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)}, pseudo-labels: {sorted(correct)}")
-        terms = [self._of_modality(u_ND, correct[name], None if mask is None else mask[name], labels) for name, u_ND in features.items()]
-        total = torch.stack(terms)
-        return total.sum() if self.reduction == "sum" else total.mean()
+        terms, valid = [], []
+        for name, u in features.items():
+            terms.append(self.reduce(*self.pairs(u, correct[name], None if mask is None else mask[name], labels)))
+            valid.append(self.valid)
+        self.valid = torch.stack(valid)
+        return torch.stack(terms).sum() if self.reduction == "sum" else torch.stack(terms).mean()
 
-    def _of_modality(self, u_ND: Tensor, correct_N: Tensor, mask_N: Tensor | None, labels_N: Tensor | None) -> Tensor:
-        pairs_NN = off_diagonal(len(u_ND), u_ND.device)
-        if mask_N is not None:
-            pairs_NN = pairs_NN & mask_N & mask_N[:, None]
-        same_NN = correct_N == correct_N[:, None]
-        pos_NN = pairs_NN & same_NN
-        if labels_N is not None:
-            pos_NN = pos_NN & (labels_N == labels_N[:, None])
-        cand_NN = pairs_NN if self.denominator == "all" else pairs_NN & ~same_NN
-        return masked_contrastive(pair_logits(u_ND, u_ND, temperature=self.temperature), pos_NN, cand_NN, "in_mean", reduction=self.reduction)
+    def pairs(self, u: Tensor, correct: Tensor, mask: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, positives and candidates of one modality, [N, N] each."""
+        u_ND, _, counted_N = self.rows(u, mask)
+        others_NN, same_NN = same_label(correct, counted_N)
+        pos_NN = same_NN if labels is None else same_NN & (labels[:, None] == labels)
+        return self.logits(u_ND, u_ND), pos_NN, others_NN if self.denominator == "all" else others_NN & ~same_NN
 
 
 class ModalityContributionConfig(Settings):
@@ -125,13 +125,10 @@ class ModalityContribution(MERCLoss):
         """
         if not output.unimodal_logits:
             raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
-        at_N = batch.labelled_positions
-        labels_N = batch.labels.flatten()[at_N]
-        names = list(output.unimodal_logits)
-        loss: Tensor = self.loss(
-            {name: output.unimodal[name].flatten(0, 1)[at_N] for name in names},
-            {name: output.unimodal_logits[name].flatten(0, 1)[at_N].argmax(dim=-1) == labels_N for name in names},
-            mask={name: batch.modality_mask[name].flatten()[at_N] for name in names},
-            labels=labels_N if self.same_emotion_only else None,
-        )
-        return loss
+        features, correct, mask = {}, {}, {}
+        for name, logits_BTC in output.unimodal_logits.items():
+            features[name], labels_N = labelled_rows(output.unimodal[name], batch)
+            correct[name] = labelled_rows(logits_BTC, batch)[0].argmax(dim=-1) == labels_N
+            mask[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
+        return value

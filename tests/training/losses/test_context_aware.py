@@ -27,7 +27,7 @@ NEG = torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]], dtype=torch.float64)
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
 def test_the_tabulated_numbers(temperature, denominator, expected, dtype, atol):
     loss = ContextAwareLoss(temperature=temperature, denominator=denominator)
-    assert loss(H.to(dtype), POS.to(dtype), NEG.to(dtype)).item() == pytest.approx(expected, abs=atol)
+    assert loss(H.to(dtype), pos=POS.to(dtype), neg=NEG.to(dtype)).item() == pytest.approx(expected, abs=atol)
 
 
 def cosine(one, two):
@@ -62,11 +62,11 @@ def problem(seed, anchors=4, positives=3, negatives=5, share=0.6):
 def test_it_is_the_equation_written_with_loops(seed, denominator, share):
     h, pos, neg, pos_mask, neg_mask = problem(seed, share=share)
     expected = [equation(h[row].tolist(), pos[row, pos_mask[row]].tolist(), neg[row, neg_mask[row]].tolist(), 0.3, denominator) for row in range(len(h))]
-    given_ = (h, pos, neg, pos_mask, neg_mask)
-    each = ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="none")(*given_)
+    vectors = {"pos": pos, "neg": neg, "pos_mask": pos_mask, "neg_mask": neg_mask}
+    each = ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="none")(h, **vectors)
     assert each.tolist() == pytest.approx([value or 0.0 for value in expected], abs=1e-9)
-    assert ContextAwareLoss(temperature=0.3, denominator=denominator)(*given_).item() == pytest.approx(mean(expected), abs=1e-9)
-    assert ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="sum")(*given_).item() == pytest.approx(each.sum().item(), abs=1e-9)
+    assert ContextAwareLoss(temperature=0.3, denominator=denominator)(h, **vectors).item() == pytest.approx(mean(expected), abs=1e-9)
+    assert ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="sum")(h, **vectors).item() == pytest.approx(each.sum().item(), abs=1e-9)
 
 
 @given(seed=st.integers(0, 10**6), denominator=st.sampled_from(["neg", "all"]))
@@ -74,16 +74,20 @@ def test_it_is_the_equation_written_with_loops(seed, denominator, share):
 def test_order_length_rotation_and_absent_vectors_change_nothing(seed, denominator):
     h, pos, neg, pos_mask, neg_mask = problem(seed)
     loss = ContextAwareLoss(temperature=0.2, denominator=denominator)
-    expected = loss(h, pos, neg, pos_mask, neg_mask)
+
+    def value(*vectors):
+        return loss(**dict(zip(("z", "pos", "neg", "pos_mask", "neg_mask"), vectors, strict=True)))
+
+    expected = value(h, pos, neg, pos_mask, neg_mask)
     anchors, window = torch.randperm(4), torch.randperm(3)
     rotation, _ = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))
     longer = torch.rand(4, 1, 1, dtype=torch.float64) + 0.1
     others = [
-        loss(h[anchors], pos[anchors], neg[anchors], pos_mask[anchors], neg_mask[anchors]),
-        loss(h, pos[:, window], neg, pos_mask[:, window], neg_mask),
-        loss(h @ rotation, pos @ rotation, neg @ rotation, pos_mask, neg_mask),
-        loss(h * longer[:, 0], pos * longer, neg * 7.0, pos_mask, neg_mask),
-        loss(h, pos.masked_fill(~pos_mask[..., None], 55.0), neg.masked_fill(~neg_mask[..., None], -8.0), pos_mask, neg_mask),
+        value(h[anchors], pos[anchors], neg[anchors], pos_mask[anchors], neg_mask[anchors]),
+        value(h, pos[:, window], neg, pos_mask[:, window], neg_mask),
+        value(h @ rotation, pos @ rotation, neg @ rotation, pos_mask, neg_mask),
+        value(h * longer[:, 0], pos * longer, neg * 7.0, pos_mask, neg_mask),
+        value(h, pos.masked_fill(~pos_mask[..., None], float("nan")), neg.masked_fill(~neg_mask[..., None], -8.0), pos_mask, neg_mask),
     ]
     torch.testing.assert_close(torch.stack(others), expected.expand(5))
 
@@ -92,10 +96,10 @@ def test_order_length_rotation_and_absent_vectors_change_nothing(seed, denominat
 @settings(max_examples=30, deadline=None)
 def test_its_range_is_what_the_temperature_allows(seed):
     h, pos, neg, _, _ = problem(seed)
-    literal = ContextAwareLoss(temperature=0.07, reduction="none")(h, pos, neg)
+    literal = ContextAwareLoss(temperature=0.07, reduction="none")(h, pos=pos, neg=neg)
     assert (literal >= math.log(5) - 2 / 0.07 - 1e-9).all()
     assert (literal <= math.log(5) + 2 / 0.07 + 1e-9).all()
-    every = ContextAwareLoss(temperature=0.07, denominator="all", reduction="none")(h, pos, neg)
+    every = ContextAwareLoss(temperature=0.07, denominator="all", reduction="none")(h, pos=pos, neg=neg)
     assert (every >= literal).all()
     assert (every >= 0).all()
 
@@ -105,7 +109,7 @@ def test_gradients_agree_with_finite_differences(denominator):
     h, pos, neg, pos_mask, neg_mask = problem(5)
     loss = ContextAwareLoss(temperature=0.3, denominator=denominator)
     inputs = tuple(one.requires_grad_() for one in (h, pos, neg))
-    assert torch.autograd.gradcheck(lambda *vectors: loss(*vectors, pos_mask, neg_mask), inputs)
+    assert torch.autograd.gradcheck(lambda z, pos, neg: loss(z, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask), inputs)
 
 
 @pytest.mark.parametrize("denominator", ["neg", "all"])
@@ -113,8 +117,8 @@ def test_gradients_agree_with_finite_differences(denominator):
 def test_without_a_pair_the_loss_is_exactly_zero_and_backward_runs(denominator, absent):
     anchors, width = 0 if absent == "anchors" else 2, 0 if absent == "width" else 3
     h, pos, neg = (torch.randn(size, requires_grad=True) for size in [(anchors, 4), (anchors, width, 4), (anchors, width, 4)])
-    masks = [torch.full((anchors, width), absent != one) for one in ("positives", "negatives")]
-    loss = ContextAwareLoss(temperature=0.1, denominator=denominator)(h, pos, neg, *masks)
+    pos_mask, neg_mask = (torch.full((anchors, width), absent != one) for one in ("positives", "negatives"))
+    loss = ContextAwareLoss(temperature=0.1, denominator=denominator)(h, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask)
     loss.backward()
     assert loss.item() == 0.0
     assert not any(vectors.grad.any() for vectors in (h, pos, neg))
@@ -123,7 +127,7 @@ def test_without_a_pair_the_loss_is_exactly_zero_and_backward_runs(denominator, 
 def test_zero_and_equal_vectors_stay_finite_at_a_tiny_temperature():
     for h in (torch.zeros(2, 4), torch.ones(2, 4)):
         vectors = [h.clone().requires_grad_(), torch.ones(2, 3, 4, requires_grad=True), torch.zeros(2, 3, 4, requires_grad=True)]
-        loss = ContextAwareLoss(temperature=1e-3)(*vectors)
+        loss = ContextAwareLoss(temperature=1e-3)(vectors[0], pos=vectors[1], neg=vectors[2])
         loss.backward()
         assert torch.isfinite(loss)
         assert all(torch.isfinite(one.grad).all() for one in vectors)
@@ -131,9 +135,9 @@ def test_zero_and_equal_vectors_stay_finite_at_a_tiny_temperature():
 
 def test_half_precision_is_computed_in_float32_also_under_autocast():
     h, pos, neg, *_ = problem(1)
-    plain = ContextAwareLoss(temperature=0.07)(h.float(), pos.float(), neg.float())
+    plain = ContextAwareLoss(temperature=0.07)(h.float(), pos=pos.float(), neg=neg.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = ContextAwareLoss(temperature=0.07)(h.float(), pos.float(), neg.float())
+        loss = ContextAwareLoss(temperature=0.07)(h.float(), pos=pos.float(), neg=neg.float())
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, plain)
 
@@ -141,6 +145,10 @@ def test_half_precision_is_computed_in_float32_also_under_autocast():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="above 0, not 0"):
         ContextAwareLoss(temperature=0.0)
+    with pytest.raises(ValueError, match=r"the mask must be \(1, 4\)"):
+        ContextAwareLoss(temperature=0.1)(H, pos=POS, neg=NEG, pos_mask=torch.ones(1, 1).bool())
+    with pytest.raises(ValueError, match="not finite"):
+        ContextAwareLoss(temperature=0.1, debug=True)(H, pos=POS * float("inf"), neg=NEG)
     with pytest.raises(ValueError, match="'positives'; valid: all, neg"):
         ContextAwareLoss(temperature=0.1, denominator="positives")
 
@@ -317,6 +325,27 @@ def test_the_order_of_the_batch_and_what_stands_at_padding_change_nothing(make_s
     value.backward()
     torch.testing.assert_close(value, loss(model(batch), batch))
     assert all(torch.isfinite(weight.grad).all() for weight in loss.parameters())
+
+
+@pytest.mark.parametrize("context_dim", [None, 2])
+def test_a_step_waits_for_no_gpu(make_split, no_waiting, context_dim):
+    split = make_split(EMOTIONS)
+    loss, model = started(split, context_dim=context_dim)
+    batch = collate(split, torch.arange(5))
+    output = model(batch)
+    with no_waiting(batch):
+        loss(output, batch).backward()
+
+
+def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(make_split):
+    split = make_split(EMOTIONS)
+    loss, model = started(split)
+    batch = collate(split, torch.arange(5))
+    output = model(batch)
+    expected = loss(output, batch)
+    value = loss(replace(output, hidden=output.hidden.bfloat16()), batch)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected, atol=0.1, rtol=0.1)
 
 
 def test_what_is_missing_is_said(make_split):

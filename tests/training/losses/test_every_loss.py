@@ -11,7 +11,7 @@ from pipeline.params import Params
 from pipeline.training.losses.base import MERCLoss
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
-TERMS = ["cross_entropy", "focal", "info_nce", "inter_dialogue", "spcl", "supcon"]
+TERMS = ["cross_entropy", "focal", "info_nce", "inter_dialogue", "modality_contribution", "spcl", "supcon"]
 every_term = pytest.mark.parametrize("name", TERMS)
 
 

@@ -79,7 +79,9 @@ def test_it_is_the_algorithm_written_with_loops(seed, denominator, same_emotion)
         algorithm(u.tolist(), correct[name].tolist(), mask[name].tolist(), None if labels is None else labels.tolist(), 0.3, denominator)
         for name, u in features.items()
     ]
-    summed = ModalityContributionLoss(temperature=0.3, denominator=denominator, reduction="sum")(features, correct, mask=mask, labels=labels)
+    loss = ModalityContributionLoss(temperature=0.3, denominator=denominator, reduction="sum")
+    summed = loss(features, correct, mask=mask, labels=labels)
+    assert loss.valid.sum(dim=1).tolist() == list(map(len, each))
     averaged = ModalityContributionLoss(temperature=0.3, denominator=denominator)(features, correct, mask=mask, labels=labels)
     assert summed.item() == pytest.approx(sum(map(sum, each)), abs=1e-9)
     assert averaged.item() == pytest.approx(sum(sum(terms) / max(1, len(terms)) for terms in each) / 2, abs=1e-9)
@@ -102,7 +104,7 @@ def test_order_length_rotation_absent_rows_and_swapped_pseudo_labels_change_noth
         value(u[order], p[order], there[order]),
         value(u * (torch.rand(6, 1, dtype=torch.float64) + 0.1), p, there),
         value(u @ rotation, p, there),
-        value(torch.cat([u, u[:2] * 9]), torch.cat([p, ~p[:2]]), torch.cat([there, torch.zeros(2).bool()])),
+        value(torch.cat([u, u[:2] * float("nan")]), torch.cat([p, ~p[:2]]), torch.cat([there, torch.zeros(2).bool()])),
         value(u[there], p[there], there[there]),
         value(u, ~p, there),
     ]
@@ -157,6 +159,8 @@ def test_what_makes_no_sense_is_refused():
     loss = ModalityContributionLoss(temperature=0.1)
     with pytest.raises(ValueError, match="at least one"):
         loss({}, {})
+    with pytest.raises(ValueError, match=r"the mask must be \(2,\)"):
+        loss({"text": torch.ones(2, 2)}, {"text": torch.ones(2).bool()}, mask={"text": torch.ones(3).bool()})
     with pytest.raises(ValueError, match=r"features: \['text'\], pseudo-labels: \['audio'\]"):
         loss({"text": torch.ones(2, 2)}, {"audio": torch.ones(2).bool()})
 
