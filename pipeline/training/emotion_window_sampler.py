@@ -52,27 +52,28 @@ class EmotionWindowSampler:
         if window < 1:
             raise ValueError(f"a window has at least 1 utterance, not {window}")
         self.window = window
-        emotions = split.labels[:-1].cpu().numpy() + 1  # 0: unlabelled
-        lengths = split.lengths.cpu().numpy()
+        emotions = split.labels_cpu[:-1].numpy() + 1  # 0: unlabelled
+        lengths = split.lengths.numpy()
         owners = np.repeat(np.arange(len(lengths)), lengths)
-        positions = np.arange(split.utterances) - split.starts.cpu().numpy()[owners]
+        positions = np.arange(split.utterances) - split.starts.numpy()[owners]
         groups = _groups(split, exclude_same_scenario)[owners]
         gaps = _speaker_gaps(owners, split.speakers[:-1].cpu().numpy()) if match_speakers else np.zeros_like(owners)
         self._widths = np.minimum(positions, window)
         self.distances = np.full(split.utterances, NOBODY)
         # Of the window that ends at each row: the number of its pattern of emotions, and of its pattern of speakers.
         pattern, turns = np.zeros_like(owners), np.zeros_like(owners)
-        all_ends, all_choices = [], []
+        all_ends: list[Integers] = []
+        all_choices: list[Integers] = []
         for width in range(1, window + 1):
             ends = np.flatnonzero(positions >= width - 1)
             # A window is the one without its last utterance, and that utterance. Numbering anew keeps the numbers below N.
-            shorter = ends - (width > 1)
+            shorter = ends if width == 1 else ends - 1
             pattern[ends] = _numbered(pattern[shorter] * (emotions.max(initial=0) + 1) + emotions[ends])
             turns[ends] = _numbered(turns[shorter] * width + np.where(gaps[ends] < width, gaps[ends], 0))
             candidates = _Candidates(width, ends, _numbered(pattern[ends] * len(owners) + turns[ends]), emotions, turns, groups)
             anchors = np.flatnonzero(self._widths == width)
             choices, self.distances[anchors] = candidates.nearest(anchors)
-            choices[1] += sum(len(earlier) for earlier in all_ends)
+            choices[1] += sum(map(len, all_ends))  # places in the windows of all widths
             all_choices.append(choices)
             all_ends.append(candidates.ends)
         self._ends = np.concatenate(all_ends)
@@ -180,7 +181,8 @@ def _groups(split: DialogueSplit, by_scenario: bool) -> Integers:
     names = [f"dialogue {index}" for index in range(len(split.dialogue_ids))]
     if by_scenario and split.scenario_ids is not None:
         names = [f"scenario {scenario}" if scenario else own for scenario, own in zip(split.scenario_ids, names, strict=True)]
-    return np.unique(names, return_inverse=True)[1]
+    numbers: Integers = np.unique(names, return_inverse=True)[1]
+    return numbers
 
 
 def _speaker_gaps(owners: Integers, speakers: Integers) -> Integers:

@@ -10,10 +10,12 @@ T utterances, d width of the model's ``hidden`` h, d_m width of its extractors' 
 The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by the additions
 ``dclf`` (MELD's settings) and ``dclf_iemocap`` in params.yaml. To be named after one of them, the paper's ablations (its table 4):
 
-    without_context       w/o CACL: no context-aware loss
-    without_extraction    w/o CE: that loss without the contextual extract
-    without_modality      w/o MCCL: neither the modality-contribution loss nor the concatenation (the paper's figures fit both being off)
-    without_independent   w/o ICA: the decoder sees h alone; the modality-contribution loss stays
+    without_context       no context-aware loss
+    without_extraction    that loss without the contextual extract ("w/o CE")
+    without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit both being off)
+    without_independent   the decoder sees h alone ("w/o ICA"); the modality-contribution loss stays
+
+The cross-entropy of the heads, which the paper does not mention, stays in all of them.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""DCLF's context-aware contrastive loss (CACL): an utterance is nearer to its own history than to another one with the same emotions.
+"""DCLF's context-aware contrastive loss: an utterance is nearer to its own history than to another one with the same emotions.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, eqs 6 to 10. Legend:
 B dialogues, T utterances, d width of ``hidden``, N anchors, W window, V negatives, D features.
