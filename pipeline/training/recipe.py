@@ -232,9 +232,10 @@ def _pretraining(params: Params, name: str, recipe: Recipe) -> PretrainingPlan |
     held_out = [split for split in settings.splits if split != "train"]
     if held_out and "official" not in re.split(r"[+@_-]", name):
         raise BadSettings(f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as {name}_official, may train on it")
-    first = resolve(params, settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(recipe.modalities)}")
-    if first.recipe.pretraining is not None:
+    first_name = settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(recipe.modalities)}"
+    if compose(params, first_name, list(Recipe.model_fields)).get("pretraining") is not None:
         raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two stages, not three")
+    first = resolve(params, first_name)
     if first.recipe.model != recipe.model:
         raise BadSettings(f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {recipe.model}; weights go over within one model")
     if first.recipe.selection != "last":
