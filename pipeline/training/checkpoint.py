@@ -17,7 +17,7 @@ from pipeline.params import Settings, fill
 from pipeline.training.dataset import Standardisation
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import FRAMEWORKS, MODELS
+from pipeline.training.recipe import FRAMEWORKS, MODELS, Plan
 
 # All in one entry, since safetensors writes several in an order that changes from run to run.
 _KEY = "merc"
@@ -64,6 +64,32 @@ class Loaded:
     model: MERCModel
     standardisation: Standardisation
     header: Header
+
+
+def header(plan: Plan, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
+    """The header of a recipe's model.
+
+    Args:
+        plan: the recipe.
+        info: of the shards it is trained on.
+        dims: modality → length of its vectors.
+        dataset: the shards' name.
+        seed: which of its seeds.
+    """
+    return Header(
+        model=plan.recipe.model,
+        model_settings=plan.model_config.model_dump(mode="json"),
+        framework=plan.recipe.framework,
+        framework_settings={} if plan.framework is None else plan.framework.config.model_dump(mode="json"),
+        dims=dict(dims),
+        classes=tuple(info["classes"]),
+        label_set=info["label_set"],
+        dataset=dataset,
+        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json")},
+        seed=seed,
+        encoders={name: info["encoders"][name]["name"] for name in plan.recipe.modalities},
+        feature_limit_std=plan.recipe.feature_limit_std,
+    )
 
 
 def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:

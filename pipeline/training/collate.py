@@ -42,6 +42,8 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
         utterance_index=there["index"],
         dialogue_ids=tuple(split.dialogue_ids[index] for index in chosen.tolist()),
         scenario_ids=None if split.scenario_ids is None else tuple(split.scenario_ids[index] for index in chosen.tolist()),
+        neighbours=None if split.neighbours is None else _sent(split.neighbours[chosen], device),
+        neighbour_similarity=None if split.neighbour_similarity is None else _sent(split.neighbour_similarity[chosen], device),
     )
     return batch.knowing(
         real_positions=_sent(mask_BT.flatten().nonzero().squeeze(1), device),
@@ -62,6 +64,28 @@ def shuffled_batches(split: DialogueSplit, batch_dialogues: int, generator: torc
     order = torch.randperm(len(split.dialogue_ids), generator=generator)
     for chosen in torch.split(order, batch_dialogues):
         yield collate(split, chosen)
+
+
+def neighbour_batches(split: DialogueSplit, batch_dialogues: int, per_dialogue: int, generator: torch.Generator) -> Iterator[DialogueBatch]:
+    """One epoch in which dialogues meet their neighbours: every dialogue is an anchor once, and brings some of its neighbours along.
+
+    A batch holds no dialogue twice: its anchors first, then those neighbours that are no anchors of it, in the order of the split. The losses
+    make no difference between them, so that a dialogue is trained on once for itself and again whenever it was drawn as a neighbour.
+
+    Args:
+        split: with its neighbours.
+        batch_dialogues: anchors of a batch; it may hold (1 + ``per_dialogue``) times as many dialogues.
+        per_dialogue: neighbours drawn for each anchor, without one being drawn twice; all, where it has fewer.
+        generator: seeded, on the CPU.
+    """
+    if split.neighbours is None:
+        raise ValueError("the split was read without neighbours")
+    order = torch.randperm(len(split.dialogue_ids), generator=generator)
+    for anchors_A in torch.split(order, batch_dialogues):
+        near_AK = split.neighbours[anchors_A]
+        chance_AK = torch.rand(near_AK.shape, generator=generator).masked_fill(near_AK < 0, -1.0)
+        drawn = near_AK.gather(1, chance_AK.topk(min(per_dialogue, near_AK.shape[1])).indices).unique()
+        yield collate(split, torch.cat([anchors_A, drawn[(drawn >= 0) & ~torch.isin(drawn, anchors_A)]]))
 
 
 def evaluation_batches(split: DialogueSplit) -> Iterator[DialogueBatch]:

@@ -41,6 +41,8 @@ class DialogueSplit:
         dialogue_ids: K ids.
         scenario_ids: K scenarios, or None if the corpus has none.
         utterance_ids: N ids.
+        neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer; or None.
+        neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
     """
 
     name: str
@@ -53,6 +55,8 @@ class DialogueSplit:
     dialogue_ids: tuple[str, ...]
     scenario_ids: tuple[str, ...] | None
     utterance_ids: tuple[str, ...]
+    neighbours: Tensor | None = None
+    neighbour_similarity: Tensor | None = None
 
     @property
     def utterances(self) -> int:
@@ -177,6 +181,31 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         dialogue_ids=tuple(ids),
         scenario_ids=scenarios if any(scenarios) else None,
         utterance_ids=tuple(_list_array(table, "utterance_ids").flatten().to_pylist()),
+    )
+
+
+def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
+    """Several splits as one, dialogue after dialogue, under the first one's name."""
+    first = splits[0]
+    if len(splits) == 1:
+        return first
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([*(part[:-1] for part in parts), parts[0][-1:]])  # the row of padding once
+
+    scenarios = [split.scenario_ids or ("",) * len(split.dialogue_ids) for split in splits]
+    before = np.cumsum([0, *(split.utterances for split in splits)]).tolist()
+    return DialogueSplit(
+        name=first.name,
+        features={name: joined([split.features[name] for split in splits]) for name in first.features},
+        present={name: joined([split.present[name] for split in splits]) for name in first.present},
+        labels=joined([split.labels for split in splits]),
+        speakers=joined([split.speakers for split in splits]),
+        starts=torch.cat([split.starts + rows for split, rows in zip(splits, before, strict=False)]),
+        lengths=torch.cat([split.lengths for split in splits]),
+        dialogue_ids=tuple(one for split in splits for one in split.dialogue_ids),
+        scenario_ids=tuple(one for some in scenarios for one in some) if any(split.scenario_ids for split in splits) else None,
+        utterance_ids=tuple(one for split in splits for one in split.utterance_ids),
     )
 
 

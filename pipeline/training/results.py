@@ -67,13 +67,13 @@ def is_done(folder: Path, seed: int) -> bool:
     return (_seed_folder(folder, seed) / "seed.json").is_file()
 
 
-def write_seed(folder: Path, trained: Trained, data: TrainingData) -> None:
-    """Writes a seed's predictions and, last, its scores; the weights must be there already."""
+def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mapping[str, Any]) -> None:
+    """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
     target = _seed_folder(folder, trained.seed)
     table = pa.concat_tables(_predictions(trained, split, len(data.classes)) for split in (data.dev, data.test))
     with files.replacing(target / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, **_model_facts(trained)})
+    files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, "facts": {**_model_facts(trained), **facts}})
 
 
 def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, Any]) -> None:
@@ -94,8 +94,7 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
         "model": plan.recipe.model,
         "modalities": list(plan.recipe.modalities),
         "classes": list(data.classes),
-        "parameters": first["parameters"],
-        "causal": first["causal"],
+        **first["facts"],
         "selection": SELECTION[plan.recipe.selection],
         "majority": {split: _majority(data, split) for split in SCORED},
         "seeds": {str(seed): found for seed, found in scores.items()},

@@ -5,7 +5,7 @@ what it is: the best test epoch. Papers that select on test report that one; it 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.log import logger, progress
+from pipeline.log import progress
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.collate import evaluation_batches, shuffled_batches
+from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.ledger import Ledger, check_weights
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
@@ -147,6 +147,12 @@ class _Training:
         done = epoch / self.recipe.epochs
         return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
 
+    def _batches(self) -> Iterator[DialogueBatch]:
+        wanted = self.recipe.neighbours
+        if wanted is None or not wanted.per_dialogue:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator)
+        return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
+
     def epoch(self, epoch: int) -> dict[str, float | int]:
         """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
         learning_rate = self.optimizer.param_groups[0]["lr"]
@@ -154,7 +160,7 @@ class _Training:
             loss.begin_epoch(epoch - 1, self.model, self.generator)
         self.model.train()
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
-        for batch in shuffled_batches(self.train, self.batch_dialogues, self.generator):
+        for batch in self._batches():
             ledger.note(self.step(batch, epoch), batch)
         self.scheduler.step()
         return {"seed": self.seed, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(f"seed {self.seed}, epoch {epoch}")}
@@ -204,7 +210,7 @@ class _Selection:
         logits = {split.name: predict(self.model, split) for split in (self.data.dev, self.data.test)}
         found = {name: scores(self.labels[name], logits_NC, len(self.data.classes)) for name, logits_NC in logits.items()}
         best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
-        trained = Trained(
+        return Trained(
             seed=self.seed,
             model=self.model,
             epoch=epoch,
@@ -214,9 +220,6 @@ class _Selection:
             best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
             history=history,
         )
-        facts = {"recipe": self.plan.name, "seed": self.seed, "epoch": epoch, "epochs": len(history), "dev_weighted_f1": round(trained.dev["weighted_f1"], 4)}
-        logger.info("seed %d: epoch %d of %d, dev weighted F1 %.4f", self.seed, epoch, len(history), trained.dev["weighted_f1"], extra=facts)
-        return trained
 
 
 @torch.inference_mode()
