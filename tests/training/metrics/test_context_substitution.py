@@ -1,0 +1,140 @@
+"""The replaced dialogues: what stays, what is replaced, and by what."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.training.collate import evaluation_batches
+from pipeline.training.dataset import DialogueSplit
+from pipeline.training.metrics.context_substitution import substituted_predictions, substituted_splits
+
+
+def make_split(seed=0, dialogues=6, classes=3, unlabelled=True):
+    """Utterance r has the text vector (r, label), so that every replacement tells where it comes from."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 7, dialogues)
+    total = int(lengths.sum())
+    labels = rng.integers(-1 if unlabelled else 0, classes, total)
+    vectors = np.stack([np.arange(total), labels], axis=1)
+    return DialogueSplit(
+        name="test",
+        features={"text": torch.tensor(np.vstack([vectors, [0, 0]]), dtype=torch.float32)},
+        present={"text": torch.tensor([*(np.arange(total) % 5 != 0), False])},
+        labels=torch.tensor([*labels, -1]),
+        speakers=torch.tensor([*rng.integers(0, 2, total), 0]),
+        starts=torch.tensor(np.cumsum(lengths) - lengths),
+        lengths=torch.tensor(lengths),
+        dialogue_ids=tuple(f"test/dia{k}" for k in range(dialogues)),
+        scenario_ids=tuple(f"scene{k}" for k in range(dialogues)),
+        utterance_ids=tuple(f"test/u{r}" for r in range(total)),
+    )
+
+
+def copies_of(split, kind, causal=False, seed=0):
+    """(original rows of the dialogue, target's row, source rows, copy's speakers, copy's labels) for every copy."""
+    for substituted, targets in substituted_splits(split, kind, causal=causal, seed=seed):
+        place = next(k for k in range(len(split.starts)) if split.starts[k] <= targets[0] < split.starts[k] + split.lengths[k])
+        own = list(range(int(split.starts[place]), int(split.starts[place] + split.lengths[place])))
+        assert substituted.lengths.tolist() == [len(own)] * len(targets)
+        for copy, target in enumerate(targets.tolist()):
+            rows = slice(int(substituted.starts[copy]), int(substituted.starts[copy]) + len(own))
+            sources = substituted.features["text"][rows, 0].long().tolist()
+            assert torch.equal(substituted.present["text"][rows], split.present["text"][sources])
+            yield own, target, sources, substituted.speakers[rows].tolist(), substituted.labels[rows].tolist()
+
+
+@pytest.mark.parametrize("kind", ["eccs", "eics", "identity"])
+@pytest.mark.parametrize("causal", [False, True])
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_the_target_and_the_speakers_stay_and_the_context_is_replaced_by_the_rule(kind, causal, seed):
+    split = make_split(seed)
+    labels = split.labels.tolist()
+    targets = []
+    for own, target, sources, speakers, shown in copies_of(split, kind, causal, seed):
+        targets.append(target)
+        assert speakers == split.speakers[own].tolist()
+        assert shown == [labels[row] if row == target else -1 for row in own]
+        for row, source in zip(own, sources, strict=True):
+            pool = [r for r in range(split.utterances) if r not in own and labels[r] >= 0]
+            fitting = {"eccs": [r for r in pool if labels[r] == labels[row]], "eics": [r for r in pool if labels[r] != labels[row]], "identity": []}[kind]
+            replaced = row != target and not (causal and row > target) and labels[row] >= 0 and fitting
+            assert source in fitting if replaced else source == row
+    assert targets == [row for row in range(split.utterances) if labels[row] >= 0]
+
+
+@pytest.mark.parametrize("kind", ["eccs", "eics"])
+def test_every_fitting_utterance_is_drawn_alike(kind):
+    split = make_split(4, unlabelled=False)
+    labels = split.labels[:-1].numpy()
+    own, row, drawn = None, None, []
+    for seed in range(600):
+        copy = next(iter(copies_of(split, kind, seed=seed)))
+        own, target, sources = copy[:3]
+        row = next(r for r in own if r != target)
+        drawn.append(sources[own.index(row)])
+    outside = np.setdiff1d(np.arange(len(labels)), own)
+    fitting = outside[labels[outside] == labels[row]] if kind == "eccs" else outside[labels[outside] != labels[row]]
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == fitting.tolist()
+    expected = 600 / len(fitting)
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_copies_of_one_dialogue_are_drawn_apart_and_a_seed_repeats_them():
+    split = make_split(2, dialogues=12)
+    first, again, other = ([copy[2] for copy in copies_of(split, "eics", seed=seed)] for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def context_model(split):
+    """Logits that depend on the utterance, on the mean of its dialogue and on the speakers."""
+    logits = torch.zeros(split.utterances, 3)
+    for batch in evaluation_batches(split):
+        values = batch.features["text"].masked_fill(~batch.utterance_mask[..., None], 0.0)
+        mean = values.sum(dim=1, keepdim=True) / batch.lengths[:, None, None]
+        scores = torch.stack([values[..., 0].sin(), mean[..., 0].cos().expand_as(values[..., 0]), (values[..., 1] + batch.speakers).sin()], dim=-1)
+        logits[batch.utterance_index[batch.utterance_mask]] = scores[batch.utterance_mask]
+    return logits
+
+
+def test_with_the_identity_the_predictions_are_those_on_the_split_itself():
+    split = make_split(1)
+    expected = context_model(split).argmax(dim=1).masked_fill(~split.labelled, -1)
+    found = substituted_predictions(split, context_model, "identity", causal=False, seed=0)
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_model_that_looks_at_nothing_but_the_utterance_is_not_moved():
+    split = make_split(3)
+
+    def alone(one):
+        return torch.nn.functional.one_hot(one.features["text"][:-1, 0].long() % 3, 3).float()
+
+    expected = alone(split).argmax(dim=1).masked_fill(~split.labelled, -1).tolist()
+    for kind in ("eccs", "eics"):
+        assert substituted_predictions(split, alone, kind, causal=False, seed=0).tolist() == expected
+    assert (
+        substituted_predictions(split, context_model, "eics", causal=False, seed=0).tolist()
+        != substituted_predictions(split, context_model, "identity", causal=False, seed=0).tolist()
+    )
+
+
+@pytest.mark.parametrize("kind", ["eccs", "eics"])
+def test_a_split_of_one_dialogue_stays_as_it_is(kind):
+    split = make_split(5, dialogues=1)
+    assert split.utterances > 1
+    assert all(own == sources for own, _, sources, _, _ in copies_of(split, kind))
+
+
+def test_unlabelled_dialogues_are_left_out_and_unknown_kinds_refused():
+    split = make_split(0)
+    nothing = dataclasses.replace(split, labels=torch.full_like(split.labels, -1))
+    assert not list(substituted_splits(nothing, "eccs", causal=False, seed=0))
+    with pytest.raises(ValueError, match="'ecs'; valid: eccs, eics, identity"):
+        list(substituted_splits(split, "ecs", causal=False, seed=0))
