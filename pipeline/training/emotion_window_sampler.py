@@ -11,7 +11,7 @@ different dialogues, aligned as closely as possible to the emotions of the windo
 The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive utterances in other
 dialogues of the same split, one is drawn evenly from those at the smallest distance. Utterances without a label have a symbol of their own.
 
-On MELD's train split 93.2 % of the windows of 4 have an exact twin elsewhere and the others one at distance 1.
+Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact twin elsewhere, 424 one at distance 1, and one at 2.
 """
 
 import numpy as np
@@ -160,7 +160,8 @@ class _Candidates:
 
     def _emotions(self, ends: Integers) -> Integers:
         """[…, width] emotions of the windows that end there, the last utterance first."""
-        return self.emotions_N[ends[:, None] - np.arange(self.width)]
+        emotions: Integers = self.emotions_N[ends[:, None] - np.arange(self.width)]
+        return emotions
 
     def _own_block(self, pattern: Integers, group: Integers) -> tuple[Integers, Integers]:
         """Where in each pattern a group's windows begin, and how many it has; 0 and 0 if it has none."""

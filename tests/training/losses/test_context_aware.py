@@ -337,6 +337,17 @@ def test_a_step_waits_for_no_gpu(make_split, no_waiting, context_dim):
         loss(output, batch).backward()
 
 
+def test_it_works_where_the_training_is(make_split, device):
+    split = make_split(EMOTIONS)
+    loss, model = started(split)
+    expected = loss(model(collate(split, torch.arange(5))), collate(split, torch.arange(5)))
+    there, model = split.to(device), model.to(device)
+    loss = build(there).to(device)
+    loss.begin_epoch(0, model, torch.Generator().manual_seed(0))
+    batch = collate(there, torch.arange(5))
+    torch.testing.assert_close(loss(model(batch), batch).cpu(), expected)
+
+
 def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(make_split):
     split = make_split(EMOTIONS)
     loss, model = started(split)
