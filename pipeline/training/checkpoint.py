@@ -109,7 +109,7 @@ def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if the file is no safetensors file, has no such header, or its tensors do not fit the model it names.
+        BadTable: if there is no such file, it is no safetensors file, has no such header, or its tensors do not fit the model it names.
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
@@ -117,6 +117,8 @@ def load(path: Path) -> Loaded:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
         header = Header(**json.loads(metadata[_KEY]))
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error}") from error
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise BadTable(f"{path}: not a trained model of this program: {error}") from error
     model = _built(header, path.name)

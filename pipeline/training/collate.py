@@ -84,7 +84,7 @@ def neighbour_batches(split: DialogueSplit, batch_dialogues: int, per_dialogue: 
     for anchors_A in torch.split(order, batch_dialogues):
         near_AK = split.neighbours[anchors_A]
         chance_AK = torch.rand(near_AK.shape, generator=generator).masked_fill(near_AK < 0, -1.0)
-        drawn = near_AK.gather(1, chance_AK.topk(min(per_dialogue, near_AK.shape[1])).indices).unique()
+        drawn = torch.unique(near_AK.gather(1, chance_AK.topk(min(per_dialogue, near_AK.shape[1])).indices))
         yield collate(split, torch.cat([anchors_A, drawn[(drawn >= 0) & ~torch.isin(drawn, anchors_A)]]))
 
 

@@ -128,12 +128,12 @@ class Standardisation:
         return replace(split, features=features)
 
 
-def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path) -> None:
-    """Raises ``BadSettings`` if the shards lack a modality that a recipe asks for, naming those they have."""
+def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
+    """Raises ``BadSettings`` if the shards lack a modality that a recipe, or ``who`` it is, asks for, naming those they have."""
     there = list(info["dims"])
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise BadSettings(f"the recipe wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}")
+        raise BadSettings(f"{who} wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}")
 
 
 def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) -> DialogueSplit:

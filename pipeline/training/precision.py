@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
@@ -27,7 +28,7 @@ class Precision:
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
         self._half = _HALVES.get(name)
         self._device = device.type
-        self._scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
+        self._scaler = GradScaler(device.type, enabled=name == "float16")
 
     def forward(self, model: MERCModel, batch: DialogueBatch) -> MERCOutput:
         """What the model gives for a batch, in float32."""

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.extraction.tables import vectors, vectors_type
@@ -70,10 +71,32 @@ def is_done(folder: Path, seed: int) -> bool:
 def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mapping[str, Any]) -> None:
     """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
     target = _seed_folder(folder, trained.seed)
-    table = pa.concat_tables(_predictions(trained, split, len(data.classes)) for split in (data.dev, data.test))
+    table = pa.concat_tables(predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test))
     with files.replacing(target / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
     files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, "facts": {**_model_facts(trained), **facts}})
+
+
+def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], seed: int) -> pa.Table:
+    """The rows of a split, one per utterance (:func:`predictions_schema`).
+
+    Args:
+        split: the utterances.
+        probabilities_NC: of each class, in the split's order.
+        seed: of the model.
+    """
+    columns = {
+        "seed": np.full(split.utterances, seed),
+        "split": [split.name] * split.utterances,
+        "dialogue_id": np.repeat(np.array(split.dialogue_ids, dtype=object), split.lengths.numpy()),
+        "utterance_id": list(split.utterance_ids),
+        "position": np.arange(split.utterances) - np.repeat(split.starts.numpy(), split.lengths.numpy()),
+        "label": split.labels_cpu[:-1].numpy(),
+        "predicted": probabilities_NC.argmax(axis=1),
+        "probabilities": vectors(probabilities_NC),
+    }
+    schema = predictions_schema(probabilities_NC.shape[1])
+    return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
 
 
 def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, Any]) -> None:
@@ -116,23 +139,6 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
 
 def _seed_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
-
-
-def _predictions(trained: Trained, split: DialogueSplit, classes: int) -> pa.Table:
-    lengths, starts = split.lengths.numpy(), split.starts.numpy()
-    probabilities = trained.probabilities[split.name]
-    columns = {
-        "seed": np.full(split.utterances, trained.seed),
-        "split": [split.name] * split.utterances,
-        "dialogue_id": np.repeat(np.array(split.dialogue_ids, dtype=object), lengths),
-        "utterance_id": list(split.utterance_ids),
-        "position": np.arange(split.utterances) - np.repeat(starts, lengths),
-        "label": split.labels_cpu[:-1].numpy(),
-        "predicted": probabilities.argmax(axis=1),
-        "probabilities": vectors(probabilities),
-    }
-    schema = predictions_schema(classes)
-    return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
 
 
 def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:

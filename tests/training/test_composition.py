@@ -39,7 +39,7 @@ def test_modalities_of_the_name_win_over_all():
     assert composed("base+a@text-audio", base, a={"modalities": ["visual"]})["modalities"] == ["text", "audio"]
 
 
-@pytest.mark.parametrize("name", ["", "+a", "a+", "a++b", "a@", "a@text@audio", "a@text+b", "a/../b", "a b", "@text", "a+b/c", "a@te/xt", "a\n"])
+@pytest.mark.parametrize("name", ["", "+a", "a+", "a++b", "a@", "a@text@audio", "a@text+b", "a/../b", "a b", "@text", "a+b/c", "a@text/audio", "a\n"])
 def test_a_name_of_another_form_is_refused(name):
     with pytest.raises(BadSettings, match="BASE\\+ADDITION"):
         RecipeName.parse(name)

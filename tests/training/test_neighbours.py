@@ -95,7 +95,7 @@ def test_each_of_the_neighbours_is_drawn_in_time(split):
     [
         ({0: [9]}, "path", BadTable, "not in the shards: train/dia9"),
         ({9: [0]}, "path", BadTable, "not in the shards: train/dia9"),
-        ({0: [1]}, "paht", BadSettings, "no 'paht'; did you mean 'path'"),
+        ({0: [1]}, "pathh", BadSettings, "no 'pathh'; did you mean 'path'"),
     ],
 )
 def test_an_index_that_does_not_fit_is_refused(layout, nearest, similarity, error, words):

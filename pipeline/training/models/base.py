@@ -53,7 +53,7 @@ class MERCModel(nn.Module, ABC):
     unimodal_dims: dict[str, int]
     """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
     context_dim: int | None = None
-    """Width of :attr:`MERCOutput.context`; None if the model gives none."""
+    """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()

@@ -58,7 +58,8 @@ class ContextGRU(MERCModel):
         self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        unimodal = {name: self.branches[name](batch, name) for name in self.modalities}
+        lengths_B = batch.lengths_cpu
+        unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
         return MERCOutput(
@@ -97,13 +98,13 @@ class _Branch(nn.Module):
         )
         self.norm = nn.LayerNorm(config.hidden_units)
 
-    def forward(self, batch: DialogueBatch, modality: str) -> Tensor:
-        """Gives [B, T, H]."""
+    def forward(self, batch: DialogueBatch, modality: str, lengths_B: Tensor) -> Tensor:
+        """Gives [B, T, H]; ``lengths_B`` lies on the CPU, where packing wants it."""
         input_BTH = torch.where(batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H)
         if self.speakers != "none":
             input_BTH = input_BTH + self.speaker_vectors(self._speaker_index(batch.speakers))
         input_BTH = self.dropout(input_BTH)
-        packed = pack_padded_sequence(input_BTH, batch.lengths_cpu, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(input_BTH, lengths_B, batch_first=True, enforce_sorted=False)
         context_BTH, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=input_BTH.shape[1])
         output_BTH: Tensor = self.norm(input_BTH + self.dropout(context_BTH))
         return output_BTH
