@@ -1,4 +1,4 @@
-"""The base of the contrastive losses, and what their adapters share. Legend: N rows, D features, B dialogues, T utterances."""
+"""The base of the contrastive losses, and what their adapters share. Legend: N rows, D features, B dialogues, T utterances, C classes."""
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +93,21 @@ def same_label(labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:
     return others_NN, others_NN & (labels_N[:, None] == labels_N)
 
 
+def with_anchors(labels_N: Tensor, counted_N: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor]:
+    """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the class is the row's."""
+    usable_NC = counted_N[:, None] & known_C
+    return usable_NC, usable_NC & (labels_N[:, None] == torch.arange(len(known_C), device=labels_N.device))
+
+
 def labelled_rows(values_BTD: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
     """The labelled utterances' vectors [N, D] and labels [N], in order, by a gather that needs no waiting."""
     positions_N = batch.labelled_positions
     return values_BTD.flatten(0, 1).index_select(0, positions_N), batch.labels.flatten().index_select(0, positions_N)
+
+
+def real_rows(values_BTD: Tensor, batch: DialogueBatch) -> Tensor:
+    """The real utterances' vectors [N, D], labelled or not, in order; or their values [N] of a [B, T] tensor."""
+    return values_BTD.flatten(0, 1).index_select(0, batch.real_positions)
 
 
 def projection(dim: int, units: int) -> nn.Module:

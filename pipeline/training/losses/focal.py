@@ -1,6 +1,6 @@
 """Focal loss: cross-entropy in which an utterance counts the less the surer the model already is.
 
-Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5: -(1 - p_y)^γ ln p_y.
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4: -(1 - p_y)^γ ln p_y; with class weights eq. 5.
 
 ``legacy_focal`` is what the published code of MMGCN (Hu et al., ACL 2021) computes under that name: (1 - y ln p)^γ · (-ln p), y one-hot, averaged over
 utterances *and* classes. It weighs hard utterances up instead of easy ones down and punishes every class for being unlikely. For comparing alone.
@@ -59,7 +59,7 @@ class FocalLoss(nn.Module):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``; exactly 0 where nothing is labelled.
+            A scalar; [N], or [B · T], for the reduction ``none``; exactly 0 where nothing is labelled.
 
         Raises:
             ValueError: if shapes do not fit.

@@ -15,7 +15,7 @@ from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection
+from pipeline.training.losses.contrastive import ContrastiveLoss, projection, real_rows
 from pipeline.training.losses.kernel import Reduction, Similarity
 from pipeline.training.models.base import MERCOutput
 
@@ -50,7 +50,7 @@ class InfoNCELoss(ContrastiveLoss):
             mask: bool [N] or [B, T]: where both views are there; None: everywhere.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``; a single row costs exactly 0.
+            A scalar; [N], or [B · T], for the reduction ``none``; a single row costs exactly 0.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -103,7 +103,6 @@ class InfoNCE(MERCLoss):
         self.loss = InfoNCELoss(temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        positions_N = batch.real_positions
-        views = {name: project(output.unimodal[name].flatten(0, 1).index_select(0, positions_N)) for name, project in self.project.items()}
-        present = {name: batch.modality_mask[name].flatten().index_select(0, positions_N) for name in views}
+        views = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.project.items()}
+        present = {name: real_rows(batch.modality_mask[name], batch) for name in views}
         return torch.stack([self.loss(views=(views[a], views[b]), mask=present[a] & present[b]) for a, b in combinations(views, 2)]).mean()

@@ -26,18 +26,29 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.losses.contrastive import ContrastiveLoss
-from pipeline.training.losses.kernel import Reduction, Similarity, off_diagonal
+from pipeline.training.losses.kernel import Reduction, Similarity, at_least_float32, off_diagonal
 from pipeline.training.models.base import MERCModel, MERCOutput
 
 
-def masked_mean(features_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """[B, D]: each dialogue's mean over the utterances of ``mask_BT`` (bool [B, T]); zero where there are none.
+def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor | None = None) -> Tensor:
+    """Each dialogue's mean over some of its utterances.
+
+    Args:
+        features_BTD: [B, T, D].
+        mask_BT: bool [B, T], which utterances.
+        position_codes_TD: [T, D], what a model has added to the features for their places, to be taken off again. The mean of such codes tells how long
+            a dialogue is, and dialogues of one length would count as alike.
+
+    Returns:
+        [B, D], float32 or float64; zero where there is no utterance.
 
     Example:
         >>> masked_mean(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]]), torch.tensor([[True, True, False]]))
         tensor([[0.5000, 0.5000]])
     """
-    counted_BTD = features_BTD.masked_fill(~mask_BT[..., None], 0.0)
+    if position_codes_TD is not None:
+        features_BTD = features_BTD - position_codes_TD
+    counted_BTD = at_least_float32(features_BTD).masked_fill(~mask_BT[..., None], 0.0)
     return counted_BTD.sum(dim=1) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
 
 
@@ -196,8 +207,7 @@ class InterDialogueConfig(Settings):
 class InterDialogue(MERCLoss):
     """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the model does not pool.
 
-    A model that adds a code of positions should pool without it: the mean of such codes says how long a dialogue is. Dialogues in which a modality is never
-    present are left out there.
+    Models that add codes of positions should pool without them (see :func:`masked_mean`). Dialogues in which a modality is never present are left out there.
     """
 
     Config: ClassVar[type[Settings]] = InterDialogueConfig

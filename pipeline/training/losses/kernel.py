@@ -110,8 +110,8 @@ def _values(s_NM: Tensor, pos_NM: Tensor, all_N: Tensor, form: Form, gamma: floa
     if form == "focal":
         log_p_NM = (s_NM - all_N[:, None]).masked_fill(~pos_NM, 0.0)
         # 1 - p is kept off zero, where the derivative of a root is infinite; clamp passes no gradient there, and ln p is 0.
-        rest_NM = -torch.expm1(log_p_NM)
-        return -(rest_NM.clamp(min=torch.finfo(s_NM.dtype).tiny) ** gamma * log_p_NM).sum(dim=1) / n_pos_N
+        rest_NM = (-torch.expm1(log_p_NM)).clamp(min=torch.finfo(s_NM.dtype).tiny)
+        return -(torch.pow(rest_NM, gamma) * log_p_NM).sum(dim=1) / n_pos_N
     raise ValueError(f"no form named {form!r}; valid: focal, in_mean, in_sum, out")
 
 
@@ -123,7 +123,7 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def normalised(z: Tensor) -> Tensor:
     """Rows of length 1, float32 or float64; a zero row stays zero and gets a zero gradient (``functional.normalize`` would give it one of 1e12)."""
     z = at_least_float32(z)
-    norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     is_zero = norm < SMALLEST_NORM
     return z.masked_fill(is_zero, 0.0) / norm.masked_fill(is_zero, 1.0)
 

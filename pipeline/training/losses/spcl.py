@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
 from pipeline.training.losses.kernel import Reduction
 from pipeline.training.models.base import MERCOutput
 
@@ -47,7 +47,7 @@ class SPCLLoss(ContrastiveLoss):
             known: bool [C], which prototypes there are; None: all.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``.
+            A scalar; [N], or [B · T], for the reduction ``none``.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -59,10 +59,9 @@ class SPCLLoss(ContrastiveLoss):
     def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor, anchors_CD: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, positives and candidates, [N, N + C] each."""
         others_NN, same_NN = same_label(labels_N, counted_N)
-        own_NC = labels_N[:, None] == torch.arange(len(anchors_CD), device=labels_N.device)
-        usable_NC = counted_N[:, None] & known_C
+        usable_NC, own_NC = with_anchors(labels_N, counted_N, known_C)
         logits_NM = self.logits(z_ND, torch.cat([z_ND, anchors_CD.to(z_ND.dtype)]))
-        return logits_NM, torch.cat([same_NN, own_NC & usable_NC], dim=1), torch.cat([others_NN, usable_NC], dim=1)
+        return logits_NM, torch.cat([same_NN, own_NC], dim=1), torch.cat([others_NN, usable_NC], dim=1)
 
 
 class PrototypeQueue(nn.Module):

@@ -4,7 +4,7 @@ Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) an
 zeros for those without a positive, so that its value is ours times their share; it also multiplies by τ / τ_base.
 
 ``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class weighs the same however many of its
-utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, eq. 4, without its class-centre terms.
+utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
 """
 
 from typing import Any, ClassVar, Literal
@@ -67,7 +67,7 @@ class SupConLoss(ContrastiveLoss):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar, or [N] for the reduction ``none``.
+            A scalar; [N], or [B · T], for the reduction ``none``.
 
         Raises:
             ValueError: if shapes do not fit.

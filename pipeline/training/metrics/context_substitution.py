@@ -1,7 +1,7 @@
 """Scores with the context replaced: does a model read the emotions of a conversation, or its words?
 
 Every labelled utterance gets a dialogue of its own, in which it and the sequence of speakers stay and the other utterances are replaced, as a whole with all
-their modalities, by utterances of other dialogues of the same split (Zhang and Song, EMNLP 2022; Xie et al., DCLF, COLING 2025, Table 6):
+their modalities, by utterances of other dialogues of the same split (an idea of Zhang and Song, 2022; Xie et al., DCLF, COLING 2025, Table 6):
 
     ``eccs``      by one of the same emotion
     ``eics``      by one of another emotion than that of the utterance replaced

@@ -5,17 +5,42 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, real_rows
+from pipeline.training.losses.focal_contrastive import FocalContrastiveLoss
+from pipeline.training.losses.label_guided import LabelGuidedLoss
+from pipeline.training.losses.spcl import SPCLLoss
 from pipeline.training.losses.supcon import SupConLoss
 
+ANCHORS = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, -1.0, 0.0, 2.0], [0.3, 0.3, -1.0, 0.0]], dtype=torch.float64)
+COUNTS = torch.tensor([5, 1, 3])
+
+
+def supcon(**settings):
+    return lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, **settings, **options)(z, labels=labels, mask=mask)
+
+
+def fcl(z, labels, mask=None, **options):
+    return FocalContrastiveLoss(temperature=0.5, **options)(z, labels=labels, mask=mask, class_counts=COUNTS)
+
+
+def spcl(z, labels, mask=None, **options):
+    return SPCLLoss(temperature=0.5, **options)(z, labels=labels, mask=mask, anchors=ANCHORS.to(z.dtype))
+
+
+def elcl(z, labels, mask=None, **options):
+    return LabelGuidedLoss(temperature=0.5, supcon_weight=0.7, **options)(z, labels=labels, mask=mask, anchors=ANCHORS.to(z.dtype))
+
+
 # Called with (z, labels, mask, reduction).
-LOSSES = {
-    "supcon": lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, **options)(z, labels=labels, mask=mask),
-    "supcon in_mean": lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, form="in_mean", **options)(z, labels=labels, mask=mask),
-    "supcon in_sum": lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, form="in_sum", **options)(z, labels=labels, mask=mask),
-    "supcon neg": lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, candidates="neg", **options)(z, labels=labels, mask=mask),
-    "supcon balanced": lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, class_balanced=True, **options)(z, labels=labels, mask=mask),
+WITHOUT_ANCHORS = {
+    "supcon": supcon(),
+    "supcon in_mean": supcon(form="in_mean"),
+    "supcon in_sum": supcon(form="in_sum"),
+    "supcon neg": supcon(candidates="neg"),
+    "supcon balanced": supcon(class_balanced=True),
+    "fcl": fcl,
 }
+LOSSES = {**WITHOUT_ANCHORS, "spcl": spcl, "elcl": elcl}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=list(LOSSES))
 examples = settings(max_examples=10, deadline=None)
 seeds = given(seed=st.integers(0, 10**6))
@@ -36,7 +61,7 @@ def test_the_order_of_rows_changes_nothing(loss, seed):
     torch.testing.assert_close(loss(z[order], labels[order], reduction="none"), loss(z, labels, reduction="none")[order])
 
 
-@every_loss
+@pytest.mark.parametrize("loss", WITHOUT_ANCHORS.values(), ids=list(WITHOUT_ANCHORS))
 @seeds
 @examples
 def test_lengths_and_rotations_of_the_vectors_change_nothing(loss, seed):
@@ -170,3 +195,10 @@ def test_labelled_rows_are_gathered_in_order(make_batch):
     rows, labels = labelled_rows(values, batch)
     assert torch.equal(rows, values[batch.labelled])
     assert torch.equal(labels, batch.labels[batch.labelled])
+
+
+def test_real_rows_are_gathered_in_order(make_batch):
+    batch = make_batch([4, 2, 5], pad_to=7)
+    values = torch.randn(*batch.labels.shape, 3)
+    assert torch.equal(real_rows(values, batch), values[batch.utterance_mask])
+    assert torch.equal(real_rows(batch.labels, batch), batch.labels[batch.utterance_mask])

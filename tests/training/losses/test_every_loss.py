@@ -8,10 +8,23 @@ import torch
 
 from pipeline import plugins
 from pipeline.params import Params
-from pipeline.training.losses.base import MERCLoss
+from pipeline.training.losses.base import MERCLoss, TrainingFacts
+from pipeline.training.models.context_gru import ContextGRU
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
-TERMS = ["cross_entropy", "focal", "info_nce", "inter_dialogue", "modality_contribution", "spcl", "supcon"]
+TERMS = [
+    "cross_entropy",
+    "disentanglement",
+    "distillation",
+    "focal",
+    "focal_contrastive",
+    "info_nce",
+    "inter_dialogue",
+    "label_guided",
+    "modality_contribution",
+    "spcl",
+    "supcon",
+]
 every_term = pytest.mark.parametrize("name", TERMS)
 
 
@@ -108,3 +121,37 @@ def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(
     assert value.dtype == torch.float32
     assert value.shape == ()
     torch.testing.assert_close(value, build(name)(output, batch), rtol=0.1, atol=0.1)
+
+
+@every_term
+def test_it_trains_the_model_that_comes_with_the_pipeline(name, batch):
+    torch.manual_seed(0)
+    dims = {modality: values.shape[2] for modality, values in batch.features.items()}
+    model = ContextGRU(PARAMS.fill("models.context_gru", ContextGRU.Config, hidden_units=4), dims, 3)
+    facts = TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims)
+    kind = plugins.load("pipeline.training.losses", name, MERCLoss)
+    term = kind(PARAMS.fill(f"losses.{name}", kind.Config), facts)
+    term(model(batch), batch, epoch=0, generator=torch.Generator()).backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+    assert all(weight.grad is not None for weight in term.parameters())
+
+
+@pytest.mark.needs_cuda
+@every_term
+def test_on_a_gpu_a_step_waits_for_nothing(name, build, batch, make_output, no_waiting):
+    batch = batch.to("cuda")
+    term, output = build(name).to("cuda"), make_output(batch)
+    output = replace(
+        output,
+        logits=output.logits.cuda(),
+        hidden=output.hidden.cuda(),
+        unimodal={key: values.cuda() for key, values in output.unimodal.items()},
+        unimodal_logits={key: values.cuda() for key, values in output.unimodal_logits.items()},
+    )
+    with no_waiting(batch):
+        term(output, batch, epoch=0, generator=torch.Generator()).backward(retain_graph=True)  # the first call loads kernels
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            term(output, batch, epoch=0, generator=torch.Generator()).backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

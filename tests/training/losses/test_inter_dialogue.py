@@ -190,6 +190,23 @@ def test_pooling_leaves_padding_out_and_a_dialogue_without_utterances_is_zero():
     assert masked_mean(features, mask).tolist() == [[0.5, 0.5], [2.0, 2.0], [0.0, 0.0]]
 
 
+def test_codes_of_positions_are_taken_off_so_that_length_does_not_count():
+    content, codes = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20.0).view(5, 4)
+    mask = torch.arange(5) < torch.tensor([5, 2, 1])[:, None]
+    torch.testing.assert_close(masked_mean(content + codes, mask, codes), masked_mean(content, mask))
+
+
+def test_a_zero_vector_stays_finite_and_gets_no_gradient():
+    vectors = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    vectors[2] = 0
+    vectors.requires_grad_()
+    loss = InterDialogueLoss(k=2, temperature=1e-3)(pooled={"text": vectors, "audio": vectors * 2})
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(vectors.grad).all()
+    assert not vectors.grad[2].any()
+
+
 def test_padded_dialogues_are_pooled():
     generator = torch.Generator().manual_seed(0)
     features, mask = torch.randn(6, 4, 3, generator=generator), torch.arange(4) < torch.tensor([4, 2, 0, 1, 3, 4])[:, None]

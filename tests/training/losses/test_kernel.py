@@ -122,6 +122,18 @@ def test_anchors_without_positives_or_candidates_get_a_zero_loss_and_a_zero_grad
     assert (logits.grad[0, [0, 1, 3]] != 0).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_not_even_nan_in_an_anchor_that_does_not_count_reaches_a_gradient(form):
+    logits = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [float("inf"), 1.0]], requires_grad=True)
+    pos = torch.tensor([[True, False], [False, False], [True, False]])
+    cand = torch.tensor([[True, True], [True, True], [False, False]])
+    loss = masked_contrastive(logits, pos, cand, form)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.equal(logits.grad[1:], torch.zeros(2, 2))
+    assert logits.grad[0].abs().min() > 0
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (3, 3)])
 @pytest.mark.parametrize("form", FORMS)
 def test_without_a_valid_anchor_the_loss_is_exactly_zero_and_backward_runs(form, shape):
