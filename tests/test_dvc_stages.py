@@ -25,7 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings["demo"] |= {"meld_train_dialogues": 3, "meld_dev_dialogues": 1, "meld_test_dialogues": 2, "iemocap_dialogues": 1, "iemocap_turns": 8}
     settings["build"] = {"demo-meld": settings["build"]["demo-meld"]}
     settings["recipes"]["baseline"] |= {"epochs": 2, "seeds": [0]}
-    settings["train"] = {"demo-meld-baseline": {"dataset": "demo-meld", "recipe": "baseline"}}
+    settings["train"] = {"demo-meld-baseline": {"dataset": "demo-meld", "base": "baseline", "recipe": "baseline"}}
     # Four of its few clips are broken, as in the whole demonstration corpus.
     settings["run"]["max_failed"] = "20%"
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))

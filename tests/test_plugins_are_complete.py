@@ -11,8 +11,11 @@ from pipeline.corpora.base import CorpusReader
 from pipeline.encoders.base import Encoder
 from pipeline.layout import MODALITIES
 from pipeline.params import Params
+from pipeline.training.composition import RecipeName
+from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import MERCModel
+from pipeline.training.recipe import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = Params.load(ROOT / "params.yaml")
@@ -20,6 +23,7 @@ PACKAGES: dict[str, type[Any]] = {
     "pipeline.corpora": CorpusReader,
     **{f"pipeline.encoders.{modality}": Encoder for modality in MODALITIES},
     "pipeline.training.models": MERCModel,
+    "pipeline.training.frameworks": Framework,
     "pipeline.training.losses": MERCLoss,
 }
 ALL = [(package, name, base) for package, base in PACKAGES.items() for name in plugins.names(package, base)]
@@ -28,7 +32,7 @@ ALL = [(package, name, base) for package, base in PACKAGES.items() for name in p
 def _blocks(package: str, name: str) -> list[str]:
     """Dotted keys of the blocks in params.yaml that a plug-in has."""
     folder = package.removeprefix("pipeline.").removeprefix("training.")
-    if folder in ("models", "losses"):
+    if folder in ("models", "frameworks", "losses"):
         return [f"{folder}.{name}"]
     field = "reader" if folder == "corpora" else "family"
     return [f"{folder}.{key}" for key, block in PARAMS.get(folder).items() if block[field] == name]
@@ -47,7 +51,7 @@ def test_every_plugin_has_a_test_file_and_a_block_that_fills_its_config(package:
 
 @pytest.mark.parametrize(("package", "base"), PACKAGES.items(), ids=list(PACKAGES))
 def test_every_folder_of_plugins_has_some(package: str, base: type[Any]) -> None:
-    assert plugins.names(package, base)
+    assert plugins.names(package, base) or base is Framework
 
 
 @pytest.mark.parametrize("table", ["build", "presets"])
@@ -91,4 +95,5 @@ def test_every_checkpoint_is_pinned_and_described(key: str) -> None:
 def test_every_training_that_params_names_exists() -> None:
     for training in PARAMS.get("train").values():
         assert training["dataset"] in PARAMS.get("build")
-        assert training["recipe"] in PARAMS.get("recipes")
+        assert RecipeName.parse(training["recipe"]).base == training["base"]
+        assert resolve(PARAMS, training["recipe"])

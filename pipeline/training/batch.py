@@ -1,6 +1,7 @@
 """DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of modality m."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -61,23 +62,41 @@ class DialogueBatch:
         """bool [B, T]: real utterances with a label; only these enter losses and metrics."""
         return self.utterance_mask & (self.labels != UNLABELLED)
 
-    @property
+    # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by :func:`pipeline.training.collate.collate`, so
+    # that no step on a GPU waits for it; a batch made in another way, or by ``dataclasses.replace``, works it out when it is asked for.
+
+    @cached_property
     def real_positions(self) -> Tensor:
         """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a bool mask."""
         return self.utterance_mask.flatten().nonzero().squeeze(1)
 
-    @property
+    @cached_property
     def labelled_positions(self) -> Tensor:
         """long [M]: the same for the labelled utterances."""
         return self.labelled.flatten().nonzero().squeeze(1)
 
-    @property
+    @cached_property
     def lengths_cpu(self) -> Tensor:
         """``lengths`` on the CPU, where packing wants them."""
         return self.lengths.cpu()
 
+    @cached_property
+    def dialogue_index_cpu(self) -> Tensor:
+        """``dialogue_index`` on the CPU, for what is sampled there."""
+        return self.dialogue_index.cpu()
+
+    @cached_property
+    def utterance_index_cpu(self) -> Tensor:
+        """``utterance_index`` on the CPU, for what is sampled there."""
+        return self.utterance_index.cpu()
+
+    def knowing(self, **facts: Tensor) -> "DialogueBatch":
+        """This batch, told the values of cached properties: ``real_positions``, ``labelled_positions`` and those on the CPU."""
+        vars(self).update(facts)
+        return self
+
     def to(self, device: torch.device | str) -> "DialogueBatch":
-        """The batch with all its tensors on ``device``."""
+        """The batch with all its tensors on ``device``; what is known on the host stays known."""
         moved: dict[str, object] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -85,4 +104,6 @@ class DialogueBatch:
                 moved[field.name] = value.to(device, non_blocking=True)
             elif isinstance(value, dict):
                 moved[field.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
-        return replace(self, **moved)  # type: ignore[arg-type]
+        positions = {name: getattr(self, name).to(device, non_blocking=True) for name in ("real_positions", "labelled_positions")}
+        on_host = {name: getattr(self, name) for name in ("lengths_cpu", "dialogue_index_cpu", "utterance_index_cpu")}
+        return replace(self, **moved).knowing(**positions, **on_host)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
@@ -15,8 +15,9 @@ from pipeline import files, plugins
 from pipeline.errors import BadTable
 from pipeline.params import Settings, fill
 from pipeline.training.dataset import Standardisation
+from pipeline.training.frameworks.base import Framework
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import MODELS
+from pipeline.training.recipe import FRAMEWORKS, MODELS, Plan
 
 # All in one entry, since safetensors writes several in an order that changes from run to run.
 _KEY = "merc"
@@ -30,6 +31,8 @@ class Header(Settings):
     Attributes:
         model: file in ``models/``.
         model_settings: its settings, complete.
+        framework: file in ``frameworks/`` that wraps it; None: none.
+        framework_settings: its settings, complete.
         dims: modality → length of its vectors, in the model's order.
         classes: of the label set, index = position.
         label_set: its name.
@@ -42,6 +45,8 @@ class Header(Settings):
 
     model: str
     model_settings: dict[str, Any]
+    framework: str | None = None
+    framework_settings: dict[str, Any] = Field(default_factory=dict)
     dims: dict[str, int]
     classes: tuple[str, ...]
     label_set: str
@@ -61,6 +66,32 @@ class Loaded:
     header: Header
 
 
+def header(plan: Plan, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
+    """The header of a recipe's model.
+
+    Args:
+        plan: the recipe.
+        info: of the shards it is trained on.
+        dims: modality → length of its vectors.
+        dataset: the shards' name.
+        seed: which of its seeds.
+    """
+    return Header(
+        model=plan.recipe.model,
+        model_settings=plan.model_config.model_dump(mode="json"),
+        framework=plan.recipe.framework,
+        framework_settings={} if plan.framework is None else plan.framework.config.model_dump(mode="json"),
+        dims=dict(dims),
+        classes=tuple(info["classes"]),
+        label_set=info["label_set"],
+        dataset=dataset,
+        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json")},
+        seed=seed,
+        encoders={name: info["encoders"][name]["name"] for name in plan.recipe.modalities},
+        feature_limit_std=plan.recipe.feature_limit_std,
+    )
+
+
 def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:
     """Writes a model, whole or not at all; equal weights give equal bytes."""
     tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
@@ -78,24 +109,34 @@ def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if the file is no safetensors file, has no such header, or its tensors do not fit the model it names.
-        BadSettings: if it names a model that is not in ``models/``, or settings that the model does not have.
+        BadTable: if there is no such file, it is no safetensors file, has no such header, or its tensors do not fit the model it names.
+        BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
         header = Header(**json.loads(metadata[_KEY]))
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error}") from error
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise BadTable(f"{path}: not a trained model of this program: {error}") from error
-    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
-    model = kind(fill(header.model_settings, kind.Config, where=f"{path.name}: {header.model}"), header.dims, len(header.classes))
+    model = _built(header, path.name)
     try:
         model.load_state_dict(_below(tensors, _MODEL))
         standardisation = _standardisation(_below(tensors, _STANDARDISATION), header)
     except (RuntimeError, KeyError) as error:
         raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
     return Loaded(model.eval(), standardisation, header)
+
+
+def _built(header: Header, where: str) -> MERCModel:
+    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
+    model = kind(fill(header.model_settings, kind.Config, where=f"{where}: {header.model}"), header.dims, len(header.classes))
+    if header.framework is None:
+        return model
+    framework = plugins.load(FRAMEWORKS, header.framework, Framework)  # type: ignore[type-abstract]
+    return framework(fill(header.framework_settings, framework.Config, where=f"{where}: {header.framework}"), model)
 
 
 def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

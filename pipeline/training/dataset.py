@@ -8,6 +8,7 @@ shards                            DialogueSplit (N utterances, padding row at th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class DialogueSplit:
         present: modality → bool [N + 1].
         labels: long [N + 1]; class index, -1 = unlabelled.
         speakers: long [N + 1]; index in the dialogue by first appearance.
-        starts: long [K]; row of the first utterance of each dialogue.
-        lengths: long [K], at least 1.
+        starts: long [K], always on the CPU, where batches are put together; row of the first utterance of each dialogue.
+        lengths: long [K], always on the CPU; at least 1.
         dialogue_ids: K ids.
         scenario_ids: K scenarios, or None if the corpus has none.
         utterance_ids: N ids.
+        neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer; or None.
+        neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
     """
 
     name: str
@@ -52,6 +55,8 @@ class DialogueSplit:
     dialogue_ids: tuple[str, ...]
     scenario_ids: tuple[str, ...] | None
     utterance_ids: tuple[str, ...]
+    neighbours: Tensor | None = None
+    neighbour_similarity: Tensor | None = None
 
     @property
     def utterances(self) -> int:
@@ -62,17 +67,32 @@ class DialogueSplit:
         """bool [N]: utterances with a label; only these count."""
         return self.labels[:-1] != UNLABELLED
 
+    @property
+    def dims(self) -> dict[str, int]:
+        """modality → length D_m of its vectors."""
+        return {name: values_ND.shape[1] for name, values_ND in self.features.items()}
+
+    def class_counts(self, classes: int) -> Tensor:
+        """[C] float32 on the CPU; labelled utterances per class."""
+        labels = self.labels_cpu[:-1]
+        return torch.bincount(labels[labels != UNLABELLED], minlength=classes).float()
+
+    @cached_property
+    def labels_cpu(self) -> Tensor:
+        """``labels`` on the CPU."""
+        return self.labels.cpu()
+
     def to(self, device: torch.device | str) -> "DialogueSplit":
-        """The split with all its tensors on ``device``; the whole of MELD with three modalities takes about 170 MB."""
-        return replace(
+        """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes about 170 MB."""
+        moved = replace(
             self,
             features={name: tensor.to(device) for name, tensor in self.features.items()},
             present={name: tensor.to(device) for name, tensor in self.present.items()},
             labels=self.labels.to(device),
             speakers=self.speakers.to(device),
-            starts=self.starts.to(device),
-            lengths=self.lengths.to(device),
         )
+        vars(moved)["labels_cpu"] = self.labels_cpu
+        return moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +128,12 @@ class Standardisation:
         return replace(split, features=features)
 
 
-def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path) -> None:
-    """Raises ``BadSettings`` if the shards lack a modality that a recipe asks for, naming those they have."""
+def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
+    """Raises ``BadSettings`` if the shards lack a modality that a recipe, or ``who`` it is, asks for, naming those they have."""
     there = list(info["dims"])
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise BadSettings(f"the recipe wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}")
+        raise BadSettings(f"{who} wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}")
 
 
 def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) -> DialogueSplit:
@@ -161,6 +181,31 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         dialogue_ids=tuple(ids),
         scenario_ids=scenarios if any(scenarios) else None,
         utterance_ids=tuple(_list_array(table, "utterance_ids").flatten().to_pylist()),
+    )
+
+
+def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
+    """Several splits as one, dialogue after dialogue, under the first one's name."""
+    first = splits[0]
+    if len(splits) == 1:
+        return first
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([*(part[:-1] for part in parts), parts[0][-1:]])  # the row of padding once
+
+    scenarios = [split.scenario_ids or ("",) * len(split.dialogue_ids) for split in splits]
+    before = np.cumsum([0, *(split.utterances for split in splits)]).tolist()
+    return DialogueSplit(
+        name=first.name,
+        features={name: joined([split.features[name] for split in splits]) for name in first.features},
+        present={name: joined([split.present[name] for split in splits]) for name in first.present},
+        labels=joined([split.labels for split in splits]),
+        speakers=joined([split.speakers for split in splits]),
+        starts=torch.cat([split.starts + rows for split, rows in zip(splits, before, strict=False)]),
+        lengths=torch.cat([split.lengths for split in splits]),
+        dialogue_ids=tuple(one for split in splits for one in split.dialogue_ids),
+        scenario_ids=tuple(one for some in scenarios for one in some) if any(split.scenario_ids for split in splits) else None,
+        utterance_ids=tuple(one for split in splits for one in split.utterance_ids),
     )
 
 

@@ -1,6 +1,10 @@
-"""A recipe: which model, on which modalities, with which losses, and how it is trained. One block under ``recipes`` in params.yaml."""
+"""A recipe: which model, on which modalities, with which losses, and how it is trained.
+
+One block under ``recipes`` in params.yaml, or such a block with additions (:mod:`pipeline.training.composition`).
+"""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,12 +13,17 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import plugins
 from pipeline.errors import BadSettings
 from pipeline.layout import MODALITIES
-from pipeline.params import Params, Settings
+from pipeline.params import Params, Settings, fill
+from pipeline.training.composition import RECIPES, compose
+from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import MERCModel
+from pipeline.training.neighbours import Neighbours
+from pipeline.training.precision import PrecisionName
 
 MODELS = "pipeline.training.models"
 LOSSES = "pipeline.training.losses"
+FRAMEWORKS = "pipeline.training.frameworks"
 
 
 class Optimizer(Settings):
@@ -41,12 +50,31 @@ class LossTerm(Settings):
         return {**own, "settings": {key: value for key, value in given.items() if key not in own}}
 
 
+class Pretraining(Settings):
+    """A first stage of training, on another corpus.
+
+    Attributes:
+        dataset: whose shards.
+        recipe: its name; the same model, on the modalities of the second stage unless the name says which, for all of its epochs.
+        splits: whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``, as
+            ``idcl_official`` is: some papers do so.
+        transfer_head: tensors whose shape hangs on the number of classes go over too. The label sets must be the same.
+    """
+
+    dataset: str
+    recipe: str
+    splits: tuple[Literal["train", "dev", "test"], ...] = Field(default=("train",), min_length=1)
+    transfer_head: bool = False
+
+
 class Recipe(Settings):
     """Settings of one training recipe.
 
     Attributes:
         model: file in ``models/``.
         model_settings: override keys of the block ``models.<model>``.
+        framework: file in ``frameworks/`` that wraps the model; null: none.
+        framework_settings: override keys of the block ``frameworks.<framework>``.
         modalities: what the model sees.
         losses: terms of the objective, summed with their weights.
         optimizer: and its learning rate and weight decay.
@@ -59,10 +87,16 @@ class Recipe(Settings):
         gradient_clip: longest norm of the gradient; null: unlimited.
         feature_limit_std: features are cut at so many standard deviations.
         seeds: one training each; decides initial weights, dropout and the order of dialogues.
+        selection: whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the ``last``.
+        precision: of the model's forward and backward; see :class:`pipeline.training.precision.Precision`.
+        neighbours: of the index of emotion trajectories, for batches and losses; null: none.
+        pretraining: the training whose weights this one begins with; null: none.
     """
 
     model: str
     model_settings: dict[str, Any] = Field(default_factory=dict)
+    framework: str | None = None
+    framework_settings: dict[str, Any] = Field(default_factory=dict)
     modalities: tuple[str, ...] = Field(min_length=1)
     losses: tuple[LossTerm, ...] = Field(min_length=1)
     optimizer: Optimizer
@@ -74,6 +108,10 @@ class Recipe(Settings):
     gradient_clip: float | None = Field(gt=0)
     feature_limit_std: float = Field(gt=0)
     seeds: tuple[int, ...] = Field(min_length=1)
+    selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
+    precision: PrecisionName = "float32"
+    neighbours: Neighbours | None = None
+    pretraining: Pretraining | None = None
 
     @field_validator("modalities")
     @classmethod
@@ -111,6 +149,23 @@ class LossPlan:
 
 
 @dataclass(frozen=True)
+class FrameworkPlan:
+    """A framework with its settings, overrides applied."""
+
+    name: str
+    kind: type[Framework]
+    config: Settings
+
+
+@dataclass(frozen=True)
+class PretrainingPlan:
+    """A first stage with its recipe looked up."""
+
+    settings: Pretraining
+    plan: "Plan"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A recipe with everything it names looked up."""
 
@@ -119,29 +174,70 @@ class Plan:
     model: type[MERCModel]
     model_config: Settings
     losses: tuple[LossPlan, ...]
+    framework: FrameworkPlan | None = None
+    pretraining: PretrainingPlan | None = None
+
+    def build(self, dims: Mapping[str, int], classes: int) -> MERCModel:
+        """The model with fresh weights, inside its framework if there is one."""
+        model = self.model(self.model_config, dims, classes)
+        return model if self.framework is None else self.framework.kind(self.framework.config, model)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
-        return {
-            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings"})},
+        settings = {
+            RECIPES: {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings", "framework_settings"})},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": {term.name: term.config.model_dump(mode="json") for term in self.losses},
         }
+        if self.framework is not None:
+            settings["frameworks"] = {self.framework.name: self.framework.config.model_dump(mode="json")}
+        if self.pretraining is not None:
+            settings["pretraining"] = self.pretraining.plan.settings()
+        return settings
 
 
 def resolve(params: Params, name: str) -> Plan:
-    """Looks up a recipe with its model and losses.
+    """Looks up a recipe with its model, framework and losses.
+
+    Args:
+        params: the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
+        name: such as ``mmgcn``, ``mmgcn+dclf`` or ``mmgcn+dclf@text``.
 
     Raises:
-        BadSettings: if a recipe, model, loss or key is unknown (the nearest valid one is named), or a value impossible.
+        BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a value impossible,
+            or the two stages of a training do not fit together.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise BadSettings(f"a recipe's name consists of letters, digits, _ and -, and {name!r} does not")
-    recipe = params.fill(f"recipes.{name}", Recipe)
+    recipe = fill(compose(params, name, list(Recipe.model_fields)), Recipe, where=f"{RECIPES}.{name}")
     model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
     losses = []
     for term in recipe.losses:
         kind = plugins.load(LOSSES, term.name, MERCLoss)  # type: ignore[type-abstract]
         losses.append(LossPlan(term.name, term.weight, kind, params.fill(f"losses.{term.name}", kind.Config, **term.settings)))
     model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
-    return Plan(name, recipe, model, model_config, tuple(losses))
+    return Plan(name, recipe, model, model_config, tuple(losses), _framework(params, recipe), _pretraining(params, name, recipe))
+
+
+def _framework(params: Params, recipe: Recipe) -> FrameworkPlan | None:
+    if recipe.framework is None:
+        return None
+    kind = plugins.load(FRAMEWORKS, recipe.framework, Framework)  # type: ignore[type-abstract]
+    return FrameworkPlan(recipe.framework, kind, params.fill(f"frameworks.{recipe.framework}", kind.Config, **recipe.framework_settings))
+
+
+def _pretraining(params: Params, name: str, recipe: Recipe) -> PretrainingPlan | None:
+    settings = recipe.pretraining
+    if settings is None:
+        return None
+    where = f"{RECIPES}.{name}.pretraining"
+    held_out = [split for split in settings.splits if split != "train"]
+    if held_out and "official" not in re.split(r"[+@_-]", name):
+        raise BadSettings(f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as {name}_official, may train on it")
+    first_name = settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(recipe.modalities)}"
+    if compose(params, first_name, list(Recipe.model_fields)).get("pretraining") is not None:
+        raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two stages, not three")
+    first = resolve(params, first_name)
+    if first.recipe.model != recipe.model:
+        raise BadSettings(f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {recipe.model}; weights go over within one model")
+    if first.recipe.selection != "last":
+        raise BadSettings(f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue: it needs selection: last")
+    return PretrainingPlan(settings, first)

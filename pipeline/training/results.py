@@ -3,7 +3,7 @@
 seed-<n>/model.safetensors  :mod:`pipeline.training.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
 metrics.json                the few numbers for ``dvc metrics``
-history.csv                 one row per seed and epoch
+history.csv                 one row per seed and epoch: the loss and each of its terms, scores on dev, and one on test that decides nothing
 confusion.csv               actual and predicted class of every labelled test utterance, of the seed with the best dev score
 predictions.parquet         one row per seed and utterance of dev and test
 
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.extraction.tables import vectors, vectors_type
@@ -30,9 +31,8 @@ from pipeline.training.metrics.per_class import confusion, per_class
 from pipeline.training.recipe import Plan
 from pipeline.training.trainer import Trained, TrainingData
 
-SELECTION = "dev weighted F1"
+SELECTION = {"dev_weighted_f1": "dev weighted F1", "last": "last epoch"}
 SCORED = ("dev", "test")
-_HISTORY = ("seed", "epoch", "learning_rate", "train_loss", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used")
 _SCORES = ("weighted_f1", "accuracy", "macro_f1")
 
 
@@ -52,6 +52,12 @@ def predictions_schema(classes: int) -> pa.Schema:
     )
 
 
+def history_columns(plan: Plan) -> list[str]:
+    """Columns of ``history.csv``; ``loss_<name>`` is a term of the loss without its weight, ``train_loss`` the weighted sum."""
+    terms = [f"loss_{term.name}" for term in plan.losses]
+    return ["seed", "epoch", "learning_rate", "train_loss", *terms, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+
+
 def weights(folder: Path, seed: int) -> Path:
     """Where a seed's model lies."""
     return _seed_folder(folder, seed) / "model.safetensors"
@@ -62,13 +68,35 @@ def is_done(folder: Path, seed: int) -> bool:
     return (_seed_folder(folder, seed) / "seed.json").is_file()
 
 
-def write_seed(folder: Path, trained: Trained, data: TrainingData) -> None:
-    """Writes a seed's predictions and, last, its scores; the weights must be there already."""
+def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mapping[str, Any]) -> None:
+    """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
     target = _seed_folder(folder, trained.seed)
-    table = pa.concat_tables(_predictions(trained, split, len(data.classes)) for split in (data.dev, data.test))
+    table = pa.concat_tables(predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test))
     with files.replacing(target / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, **_model_facts(trained)})
+    files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, "facts": {**_model_facts(trained), **facts}})
+
+
+def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], seed: int) -> pa.Table:
+    """The rows of a split, one per utterance (:func:`predictions_schema`).
+
+    Args:
+        split: the utterances.
+        probabilities_NC: of each class, in the split's order.
+        seed: of the model.
+    """
+    columns = {
+        "seed": np.full(split.utterances, seed),
+        "split": [split.name] * split.utterances,
+        "dialogue_id": np.repeat(np.array(split.dialogue_ids, dtype=object), split.lengths.numpy()),
+        "utterance_id": list(split.utterance_ids),
+        "position": np.arange(split.utterances) - np.repeat(split.starts.numpy(), split.lengths.numpy()),
+        "label": split.labels_cpu[:-1].numpy(),
+        "predicted": probabilities_NC.argmax(axis=1),
+        "probabilities": vectors(probabilities_NC),
+    }
+    schema = predictions_schema(probabilities_NC.shape[1])
+    return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
 
 
 def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, Any]) -> None:
@@ -89,9 +117,8 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
         "model": plan.recipe.model,
         "modalities": list(plan.recipe.modalities),
         "classes": list(data.classes),
-        "parameters": first["parameters"],
-        "causal": first["causal"],
-        "selection": SELECTION,
+        **first["facts"],
+        "selection": SELECTION[plan.recipe.selection],
         "majority": {split: _majority(data, split) for split in SCORED},
         "seeds": {str(seed): found for seed, found in scores.items()},
         "mean": {split: {name: statistics.fmean(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
@@ -101,7 +128,7 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
     with files.replacing(folder / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    _write_csv(folder / "history.csv", _HISTORY, [row for found in seeds.values() for row in found["history"]])
+    _write_csv(folder / "history.csv", history_columns(plan), [row for found in seeds.values() for row in found["history"]])
     _write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))
     files.write_json(folder / "results.json", results)
@@ -114,25 +141,8 @@ def _seed_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-def _predictions(trained: Trained, split: DialogueSplit, classes: int) -> pa.Table:
-    lengths, starts = split.lengths.cpu().numpy(), split.starts.cpu().numpy()
-    probabilities = trained.probabilities[split.name]
-    columns = {
-        "seed": np.full(split.utterances, trained.seed),
-        "split": [split.name] * split.utterances,
-        "dialogue_id": np.repeat(np.array(split.dialogue_ids, dtype=object), lengths),
-        "utterance_id": list(split.utterance_ids),
-        "position": np.arange(split.utterances) - np.repeat(starts, lengths),
-        "label": split.labels[:-1].cpu().numpy(),
-        "predicted": probabilities.argmax(axis=1),
-        "probabilities": vectors(probabilities),
-    }
-    schema = predictions_schema(classes)
-    return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
-
-
 def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:
-    labels = data.test.labels[:-1].cpu().numpy()
+    labels = data.test.labels_cpu[:-1].numpy()
     labelled = labels >= 0
     true, predicted = labels[labelled], trained.probabilities["test"].argmax(axis=1)[labelled]
     test = {**trained.test, "per_class": per_class(true, predicted, data.classes), "confusion": confusion(true, predicted, len(data.classes))}

@@ -1,25 +1,20 @@
 """Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
-import torch
 
 from pipeline.command_line import stage_command
-from pipeline.corpora.dialogue import SPLITS
-from pipeline.errors import BadSettings
 from pipeline.extraction import device as devices
 from pipeline.layout import Layout
 from pipeline.log import logger
 from pipeline.params import Params
-from pipeline.parts import Fingerprint, RunOptions, StageWork, finished_fingerprint
+from pipeline.parts import Fingerprint, RunOptions, StageWork
 from pipeline.shards import reader
-from pipeline.training import checkpoint, results
-from pipeline.training.dataset import Standardisation, check_modalities, read_split
-from pipeline.training.recipe import Plan, resolve
-from pipeline.training.trainer import TrainingData, train_seed
+from pipeline.training import results, seeds
+from pipeline.training.pretraining import FirstStage
+from pipeline.training.recipe import resolve
+from pipeline.training.splits import check_shards, inputs, load_data
 
 SCRATCH = ".scratch"
 
@@ -28,10 +23,10 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
     """Trains all seeds of a recipe on the shards of a dataset.
 
     Args:
-        params: settings; the blocks ``recipes``, ``models``, ``losses``.
+        params: settings; the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
         layout: where the shards are.
-        run: device and overwrite. A training takes one CPU thread or one GPU, whatever ``workers`` says.
-        recipe: a block under ``recipes``.
+        run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each.
+        recipe: its name, such as ``mmgcn+dclf`` (:mod:`pipeline.training.composition`).
         runs: the folder of all runs.
 
     Returns:
@@ -45,79 +40,32 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
     """
     plan = resolve(params, recipe)
     info = reader.info(layout.shards)
-    _check_shards(plan, info, layout)
-    fingerprint = Fingerprint(settings=plan.settings(), inputs={"shards": finished_fingerprint(layout.shards, "meta/info.json")})
+    check_shards(plan, info, layout)
+    first = FirstStage.of(plan, layout, info["classes"], runs)
+    made_of = inputs(plan, layout) | ({} if first is None else {"pretraining": first.digest})
+    fingerprint = Fingerprint(settings=plan.settings(), inputs=made_of)
     home = runs / layout.dataset
     work = StageWork(plan.name, home / plan.name, home / SCRATCH, fingerprint, run.overwrite)
     if work.cached():
         logger.info("train %s: done before", plan.name, extra={"stage": "train", "recipe": plan.name, "cached": True})
         return work.out
-    device = torch.device(devices.resolve(run.device))
+    device = devices.resolve(run.device)
     data, standardisation = load_data(plan, info, layout)
     work.start()
-    header = _header(plan, info, data, layout)
-    data = data.to(device)
-    for seed in plan.recipe.seeds:
-        if results.is_done(work.folder, seed):
-            logger.info("seed %d: done before", seed, extra={"stage": "train", "seed": seed, "cached": True})
-            continue
-        trained = train_seed(plan, data, seed, device)
-        checkpoint.save(results.weights(work.folder, seed), trained.model, standardisation, header.model_copy(update={"seed": seed}))
-        results.write_seed(work.folder, trained, data)
-    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": header.encoders})
+    jobs = [seeds.Job(plan, layout, runs, work.folder, seed, device) for seed in plan.recipe.seeds]
+    for job in jobs:
+        if results.is_done(work.folder, job.seed):
+            logger.info("seed %d: done before", job.seed, extra={"stage": "train", "seed": job.seed, "cached": True})
+    left = [job for job in jobs if not results.is_done(work.folder, job.seed)]
+    if left:
+        seeds.train_seeds(left, data, standardisation, run.workers)
+    encoders = {name: info["encoders"][name]["name"] for name in plan.recipe.modalities}
+    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders})
     work.finish({})
     return work.out
 
 
-def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
-    """Reads the splits and standardises their features by the train split's statistics.
-
-    Raises:
-        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance.
-        BadTable: see :func:`pipeline.training.dataset.read_split`.
-    """
-    recipe, classes = plan.recipe, tuple(info["classes"])
-    standardisation = Standardisation.from_stats(reader.stats(layout.shards), recipe.modalities, recipe.feature_limit_std)
-    splits = {name: standardisation.apply(read_split(layout.shards, name, recipe.modalities, len(classes))) for name in SPLITS}
-    data = TrainingData(**splits, classes=classes)
-    counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
-    if len(counts) < 2:
-        raise BadSettings(f"{layout.dataset}: nothing to learn: the train split's labels are {counts or 'none'}, and {info['label_set']} has {classes}")
-    for split in (data.dev, data.test):
-        if not split.labelled.any():
-            raise BadSettings(f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so nothing can be scored on it")
-    return data, standardisation
-
-
-def _check_shards(plan: Plan, info: Mapping[str, Any], layout: Layout) -> None:
-    check_modalities(plan.recipe.modalities, info, layout.shards)
-    there = reader.splits(layout.shards)
-    missing = [split for split in SPLITS if split not in there]
-    if missing == ["dev"]:
-        raise BadSettings(
-            f"{layout.dataset}: the shards have no dev split, and the epoch is chosen on dev, never on test; "
-            "for IEMOCAP set corpora.<name>.validation to val12 or random20"
-        )
-    if missing:
-        raise BadSettings(f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'}; make them without --split")
-
-
-def _header(plan: Plan, info: Mapping[str, Any], data: TrainingData, layout: Layout) -> checkpoint.Header:
-    return checkpoint.Header(
-        model=plan.recipe.model,
-        model_settings=plan.model_config.model_dump(mode="json"),
-        dims=data.dims,
-        classes=data.classes,
-        label_set=info["label_set"],
-        dataset=layout.dataset,
-        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json")},
-        seed=plan.recipe.seeds[0],
-        encoders={name: info["encoders"][name]["name"] for name in plan.recipe.modalities},
-        feature_limit_std=plan.recipe.feature_limit_std,
-    )
-
-
-@click.option("--recipe", required=True, help="A block under recipes in params.yaml.")
+@click.option("--recipe", required=True, help="A block under recipes in params.yaml, or such with additions: mmgcn+dclf.")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
 def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: Path) -> None:
     """Trains all seeds of a recipe and scores them."""

@@ -5,34 +5,30 @@ what it is: the best test epoch. Papers that select on test report that one; it 
 """
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import PipelineError
-from pipeline.log import logger, progress
+from pipeline.log import progress
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.collate import evaluation_batches, shuffled_batches
+from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
 from pipeline.training.dataset import DialogueSplit
+from pipeline.training.ledger import Ledger, check_weights
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.metrics.accuracy import accuracy
 from pipeline.training.metrics.macro_f1 import macro_f1
 from pipeline.training.metrics.weighted_f1 import weighted_f1
 from pipeline.training.models.base import MERCModel
+from pipeline.training.precision import Precision
 from pipeline.training.recipe import Plan
+from pipeline.training.repeatable import repeatable
 
 Labels = NDArray[np.int64]
-
-
-class LossNotFinite(PipelineError):
-    """The loss became infinite or not a number; the message names the batch and each term."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,12 @@ class TrainingData:
 
     @property
     def dims(self) -> dict[str, int]:
-        return {name: values_ND.shape[1] for name, values_ND in self.train.features.items()}
+        return self.train.dims
 
     @property
     def class_counts(self) -> Tensor:
         """[C] float32 on the CPU, labelled train utterances per class."""
-        labels = self.train.labels[:-1].cpu()
-        return torch.bincount(labels[labels >= 0], minlength=len(self.classes)).float()
+        return self.train.class_counts(len(self.classes))
 
 
 @dataclass
@@ -83,32 +78,7 @@ class Trained:
     history: list[dict[str, float | int]] = field(default_factory=list)
 
 
-@contextmanager
-def repeatable(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, equal work gives equal numbers: seeded, deterministic algorithms, one CPU thread.
-
-    One thread, because sums are cut differently for each number of them, and because the tensors are small: measured on two
-    cores, a second thread gains nothing on an idle machine and makes an epoch 30 times slower when another process keeps a core
-    busy. Everything is put back at the end.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it; read when CUDA starts
-    threads, deterministic, warn_only = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-            torch.set_num_threads(threads)
-
-
-def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device) -> Trained:
+def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> Trained:
     """Trains one seed of a recipe.
 
     Args:
@@ -116,32 +86,102 @@ def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device) 
         data: on ``device``.
         seed: decides initial weights, dropout and the order of dialogues.
         device: where the model is trained.
+        start: initial weights by name, in place of the model's own (:mod:`pipeline.training.pretraining`).
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device):
-        return _Training(plan, data, seed, device).run()
+        return _Selection(plan, data, seed, device, start).run()
+
+
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device) -> MERCModel:
+    """Trains for the recipe's number of epochs on one split, looks at no other, and gives the model with the last weights.
+
+    Args:
+        plan: the resolved recipe of the pre-training.
+        train: on ``device``.
+        classes: of its label set.
+        seed: as of :func:`train_seed`.
+        device: where the model is trained.
+
+    Raises:
+        LossNotFinite: naming the dialogues of the batch.
+    """
+    with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch") as bar:
+        training = _Training(plan, train, classes, seed, device)
+        for epoch in range(1, plan.recipe.epochs + 1):
+            bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
+            bar.update()
+        check_weights(training.model, f"pre-training {plan.name}, seed {seed}, last epoch")
+        return training.model
 
 
 class _Training:
-    def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device) -> None:
-        self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
-        self.model = plan.model(plan.model_config, data.dims, len(data.classes)).to(device)
-        facts = TrainingFacts(class_counts=data.class_counts, hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims, train=data.train)
+    """Model, losses and optimiser of one seed, which train epoch after epoch on one split."""
+
+    def __init__(self, plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> None:
+        self.plan, self.recipe, self.train, self.seed = plan, plan.recipe, train, seed
+        self.model = plan.build(train.dims, classes).to(device)
+        if start:
+            self.model.load_state_dict({**self.model.state_dict(), **start})
+        facts = TrainingFacts(
+            class_counts=train.class_counts(classes),
+            hidden_dim=self.model.hidden_dim,
+            unimodal_dims=self.model.unimodal_dims,
+            context_dim=self.model.context_dim,
+            train=train,
+        )
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
+        self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
-        self.optimizer = kind(self.parameters, lr=self.recipe.optimizer.learning_rate, weight_decay=self.recipe.optimizer.weight_decay)
+        rate, decay = self.recipe.optimizer.learning_rate, self.recipe.optimizer.weight_decay
+        self.optimizer = kind(self.parameters, lr=rate, weight_decay=decay, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
-        dialogues = len(data.train.dialogue_ids)
-        self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, dialogues // self.recipe.min_steps_per_epoch))
+        self.precision = Precision(self.recipe.precision, device)
+        self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
         self.generator = torch.Generator().manual_seed(seed)
-        self.labels = {split.name: split.labels[:-1].cpu().numpy() for split in (data.dev, data.test)}
 
     def _learning_rate_factor(self, epoch: int) -> float:
         done = epoch / self.recipe.epochs
         return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+
+    def _batches(self) -> Iterator[DialogueBatch]:
+        wanted = self.recipe.neighbours
+        if wanted is None or not wanted.per_dialogue:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator)
+        return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
+
+    def epoch(self, epoch: int) -> dict[str, float | int]:
+        """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        for loss in self.losses:
+            loss.begin_epoch(epoch - 1, self.model, self.generator)
+        self.model.train()
+        ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
+        for batch in self._batches():
+            ledger.note(self.step(batch, epoch), batch)
+        self.scheduler.step()
+        return {"seed": self.seed, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(f"seed {self.seed}, epoch {epoch}")}
+
+    def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
+        """One update of the weights; gives the terms of the loss, [L] on the device. Nothing in it waits for a GPU."""
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self.precision.forward(self.model, batch)
+        terms_L = torch.stack([loss(output, batch, epoch=epoch - 1, generator=self.generator) for loss in self.losses])
+        self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
+        return terms_L.detach()
+
+
+class _Selection:
+    """Scores dev after every epoch, keeps the weights of the epoch to be selected, and scores test with them."""
+
+    def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None) -> None:
+        self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
+        self.training = _Training(plan, data.train, len(data.classes), seed, device, start)
+        self.model = self.training.model
+        self.labels = {split.name: split.labels_cpu[:-1].numpy() for split in (data.dev, data.test)}
 
     def run(self) -> Trained:
         history: list[dict[str, float | int]] = []
@@ -149,59 +189,28 @@ class _Training:
         weights: dict[str, Tensor] = {}
         with progress(self.recipe.epochs, f"seed {self.seed}", "epoch") as bar:
             for epoch in range(1, self.recipe.epochs + 1):
-                row = self._epoch(epoch)
+                row = self._scored(self.training.epoch(epoch))
                 history.append(row)
-                if not best or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
+                if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})
                 bar.update()
                 if epoch - best["epoch"] >= self.recipe.patience_epochs:
                     break
         self.model.load_state_dict(weights)
+        check_weights(self.model, f"seed {self.seed}, epoch {best['epoch']}")
         return self._selected(int(best["epoch"]), history)
 
-    def _epoch(self, epoch: int) -> dict[str, float | int]:
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        for loss in self.losses:
-            loss.begin_epoch(epoch - 1, self.model, self.generator)
-        self.model.train()
-        summed, seen = 0.0, 0
-        for batch in shuffled_batches(self.data.train, self.batch_dialogues, self.generator):
-            labelled = int(batch.labelled.sum())
-            summed += self._step(batch, epoch) * labelled
-            seen += labelled
-        self.scheduler.step()
+    def _scored(self, row: dict[str, float | int]) -> dict[str, float | int]:
         dev = scores(self.labels["dev"], predict(self.model, self.data.dev), len(self.data.classes))
         test = scores(self.labels["test"], predict(self.model, self.data.test), len(self.data.classes))
-        return {
-            "seed": self.seed,
-            "epoch": epoch,
-            "learning_rate": learning_rate,
-            "train_loss": summed / seen,
-            "dev_weighted_f1": dev["weighted_f1"],
-            "dev_accuracy": dev["accuracy"],
-            "test_weighted_f1_not_used": test["weighted_f1"],
-        }
-
-    def _step(self, batch: DialogueBatch, epoch: int) -> float:
-        self.optimizer.zero_grad(set_to_none=True)
-        output = self.model(batch)
-        terms = [loss(output, batch, epoch=epoch - 1, generator=self.generator) for loss in self.losses]
-        total = torch.stack([plan.weight * term for plan, term in zip(self.plan.losses, terms, strict=True)]).sum()
-        value = float(total.detach())
-        if not math.isfinite(value):
-            each = ", ".join(f"{plan.name} {float(term.detach())}" for plan, term in zip(self.plan.losses, terms, strict=True))
-            raise LossNotFinite(f"seed {self.seed}, epoch {epoch}: the loss is not finite ({each}) in the batch of dialogues {', '.join(batch.dialogue_ids)}")
-        torch.autograd.backward(total)
-        if self.recipe.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_clip)
-        self.optimizer.step()
-        return value
+        return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
 
     def _selected(self, epoch: int, history: list[dict[str, float | int]]) -> Trained:
         logits = {split.name: predict(self.model, split) for split in (self.data.dev, self.data.test)}
         found = {name: scores(self.labels[name], logits_NC, len(self.data.classes)) for name, logits_NC in logits.items()}
         best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
-        trained = Trained(
+        return Trained(
             seed=self.seed,
             model=self.model,
             epoch=epoch,
@@ -211,9 +220,6 @@ class _Training:
             best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
             history=history,
         )
-        facts = {"recipe": self.plan.name, "seed": self.seed, "epoch": epoch, "epochs": len(history), "dev_weighted_f1": round(trained.dev["weighted_f1"], 4)}
-        logger.info("seed %d: epoch %d of %d, dev weighted F1 %.4f", self.seed, epoch, len(history), trained.dev["weighted_f1"], extra=facts)
-        return trained
 
 
 @torch.inference_mode()
@@ -222,7 +228,8 @@ def predict(model: MERCModel, split: DialogueSplit) -> Tensor:
     model.eval()
     logits_NC = torch.empty(split.utterances, model.classes, device=split.labels.device)
     for batch in evaluation_batches(split):
-        logits_NC[batch.utterance_index[batch.utterance_mask]] = model(batch).logits[batch.utterance_mask].float()
+        real_N = batch.real_positions
+        logits_NC[batch.utterance_index.flatten()[real_N]] = model(batch).logits.flatten(0, 1)[real_N].float()
     return logits_NC.cpu()
 
 

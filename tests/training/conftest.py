@@ -15,6 +15,7 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.shards.schema import SCHEMA_VERSION, schema
 from pipeline.training.batch import DialogueBatch
+from pipeline.training.dataset import DialogueSplit
 
 CLASSES = ("neutral", "joy", "anger")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -41,8 +42,52 @@ def tree() -> dict[str, Any]:
         "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
         "run": {"max_failed": "5%"},
         "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "unimodal_weight": 0.0}},
+        "frameworks": {},
+        "additions": {},
         "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},
     }
+
+
+TOY_FRAMEWORK = '''
+from torch import nn
+
+from pipeline.params import Settings
+from pipeline.training.frameworks.base import Framework
+
+
+class ToyConfig(Settings):
+    scale: float
+
+
+class Toy(Framework):
+    """Classifies what the model hides once more, and scales it."""
+
+    Config = ToyConfig
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.head = nn.Linear(model.hidden_dim, model.classes)
+
+    def forward(self, batch):
+        output = self.model(batch)
+        output.logits = output.logits + self.config.scale * self.head(output.hidden)
+        return output
+'''
+
+
+@pytest.fixture
+def toy_framework(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework ``toy`` in place of those there are, with its block, and the addition ``toy``."""
+    folder = tmp_path_factory.mktemp("path")
+    package = f"toy_frameworks_{folder.name}"
+    (folder / package).mkdir()
+    (folder / package / "__init__.py").touch()
+    (folder / package / "toy.py").write_text(TOY_FRAMEWORK)
+    monkeypatch.syspath_prepend(folder)
+    for module in ("recipe", "checkpoint"):
+        monkeypatch.setattr(f"pipeline.training.{module}.FRAMEWORKS", package)
+    tree["frameworks"] = {"toy": {"scale": 0.5}}
+    tree["additions"] = {"toy": {"framework": "toy"}}
 
 
 @pytest.fixture
@@ -164,6 +209,39 @@ def make_batch() -> Callable[..., DialogueBatch]:
             dialogue_index=torch.arange(len(lengths)),
             utterance_index=index.masked_fill(~mask, -1),
             dialogue_ids=tuple(f"train/dia{number}" for number in range(len(lengths))),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_split() -> Callable[..., DialogueSplit]:
+    """A train split of dialogues given by their labels, with random vectors; keywords ``scenarios``, ``speakers`` (per dialogue), ``modalities``, ``seed``."""
+
+    def make(
+        emotions: Sequence[Sequence[int]],
+        *,
+        scenarios: Sequence[str] | None = None,
+        speakers: Sequence[Sequence[int]] | None = None,
+        modalities: Sequence[str] = tuple(DIMS),
+        seed: int = 0,
+    ) -> DialogueSplit:
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.tensor([len(dialogue) for dialogue in emotions])
+        count = int(lengths.sum())
+        real = torch.arange(count + 1) < count
+        present = {name: (torch.rand(count + 1, generator=generator) > 0.2) & real for name in modalities}
+        return DialogueSplit(
+            name="train",
+            features={name: torch.randn(count + 1, DIMS[name], generator=generator).masked_fill(~present[name][:, None], 0.0) for name in modalities},
+            present=present,
+            labels=torch.tensor([label for dialogue in emotions for label in dialogue] + [-1]),
+            speakers=torch.tensor([speaker for dialogue in speakers or [[0] * len(one) for one in emotions] for speaker in dialogue] + [0]),
+            starts=lengths.cumsum(0) - lengths,
+            lengths=lengths,
+            dialogue_ids=tuple(f"train/dia{number}" for number in range(len(emotions))),
+            scenario_ids=None if scenarios is None else tuple(scenarios),
+            utterance_ids=tuple(f"train/utt{number}" for number in range(count)),
         )
 
     return make

@@ -85,3 +85,14 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(BadTable, match="not a trained model"):
         checkpoint.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.usefixtures("toy_framework")
+def test_a_model_inside_a_framework_is_read_back_with_it(make_shards, params, tmp_path):
+    layout = make_shards()
+    made = train(params, layout, RunOptions(device="cpu"), recipe="all+toy", runs=tmp_path / "runs")
+    loaded = checkpoint.load(made / "seed-0" / "model.safetensors")
+    assert (loaded.header.framework, loaded.header.framework_settings) == ("toy", {"scale": 0.5})
+    split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
+    rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 0), ("split", "=", "test")])
+    torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), torch.tensor(rows["probabilities"].to_pylist()), atol=1e-6, rtol=0)

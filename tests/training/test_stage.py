@@ -12,7 +12,7 @@ from pipeline.errors import BadSettings, BadTable, SettingsDiffer
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import RunOptions
-from pipeline.training import stage
+from pipeline.training import seeds
 from pipeline.training.stage import main, train
 from pipeline.training.trainer import train_seed
 
@@ -31,7 +31,9 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
         "seed-0/model.safetensors", "seed-1/model.safetensors",
     }  # fmt: skip
     history = list(csv.DictReader((made / "history.csv").open()))
-    assert list(history[0]) == ["seed", "epoch", "learning_rate", "train_loss", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+    assert list(history[0]) == [
+        "seed", "epoch", "learning_rate", "train_loss", "loss_cross_entropy", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used",
+    ]  # fmt: skip
     assert [(row["seed"], row["epoch"]) for row in history] == [(seed, str(epoch)) for seed in "01" for epoch in range(1, 6)]
     results = json.loads((made / "results.json").read_text())
     assert results["modalities"] == ["text", "audio", "visual"]
@@ -85,14 +87,14 @@ def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path):
 def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, params, tmp_path, monkeypatch):
     layout, done = make_shards(), []
 
-    def killed_at_the_second(plan, data, seed, device):
+    def killed_at_the_second(plan, data, seed, *more):
         done.append(seed)
         if len(done) == 2:
             raise KeyboardInterrupt
-        return train_seed(plan, data, seed, device)
+        return train_seed(plan, data, seed, *more)
 
     undisturbed = contents(train(params, layout, RUN, recipe="all", runs=tmp_path / "undisturbed"))
-    monkeypatch.setattr(stage, "train_seed", killed_at_the_second)
+    monkeypatch.setattr(seeds, "train_seed", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         train(params, layout, RUN, recipe="all", runs=tmp_path / "runs")
     assert not (tmp_path / "runs" / "tiny" / "all").exists()
@@ -104,7 +106,7 @@ def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, par
 def test_a_finished_run_is_not_trained_again(make_shards, params, tmp_path, monkeypatch):
     layout = make_shards()
     out = train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
-    monkeypatch.setattr(stage, "train_seed", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(seeds, "train_seed", lambda *args: pytest.fail("trained again"))
     assert train(params, layout, RUN, recipe="text", runs=tmp_path / "runs") == out
 
 

@@ -1,17 +1,22 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.params import Params
 from pipeline.shards import reader
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import collate
+from pipeline.training.ledger import LossNotFinite
 from pipeline.training.losses.cross_entropy import CrossEntropy
+from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.recipe import resolve
 from pipeline.training.stage import load_data
-from pipeline.training.trainer import LossNotFinite, predict, repeatable, scores, train_seed
+from pipeline.training.trainer import _Training, predict, scores, train_seed
 
 CPU = torch.device("cpu")
 
@@ -112,18 +117,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(trained):
     assert all(torch.equal(one, two) for one, two in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True))
 
 
-def test_the_state_of_torch_is_put_back():
-    torch.manual_seed(11)
-    state, threads = torch.get_rng_state(), torch.get_num_threads()
-    with repeatable(5, CPU):
-        assert torch.get_num_threads() == 1
-        assert torch.are_deterministic_algorithms_enabled()
-        torch.rand(3)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
 def test_a_loss_that_is_not_finite_stops_the_training_naming_the_dialogues(trained, monkeypatch):
     forward = CrossEntropy.forward
 
@@ -152,3 +145,84 @@ def test_unlabelled_utterances_count_nowhere(make_shards, tree):
     assert data.class_counts[2] == 0
     assert int(data.class_counts.sum()) < data.train.utterances
     assert result.test["accuracy"] > 0.8
+
+
+class NoSync(TorchDispatchMode):
+    """Fails on what makes the host wait for a GPU: reading a number, or a result whose size depends on the data."""
+
+    FORBIDDEN = ("nonzero", "_local_scalar_dense", "item", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        assert name not in self.FORBIDDEN, func
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):  # a bool mask as an index hides a nonzero
+            assert all(one is None or one.dtype != torch.bool for one in args[1]), func
+        return func(*args, **(kwargs or {}))
+
+
+class Plain(MERCModel):
+    """A linear model: a GRU reads numbers that lie on the host, which nobody could tell here from numbers of a GPU."""
+
+    def __init__(self, config, dims, classes):
+        super().__init__(config, dims, classes)
+        self.hidden_dim, self.unimodal_dims, self.causal = 8, {}, False
+        self.hide, self.classify = nn.Linear(sum(dims.values()), 8), nn.Linear(8, classes)
+
+    def forward(self, batch):
+        hidden = self.hide(torch.cat([batch.features[name] for name in self.modalities], dim=-1)).relu()
+        return MERCOutput(logits=self.classify(hidden), hidden=hidden)
+
+
+class Smooth(CrossEntropy):
+    def forward(self, output, batch, **state):
+        return output.logits.flatten(0, 1)[batch.labelled_positions].logsumexp(dim=-1).mean()
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1}, "gradient_clip": None}])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
+    tree["recipes"]["all"] |= {**settings, "precision": precision}
+    plan, layout = resolve(Params(tree), "all"), make_shards()
+    plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
+    data, _ = load_data(plan, reader.info(layout.shards), layout)
+    training = _Training(plan, data.train, 3, 0, CPU)
+    batch = collate(data.train, torch.arange(8))
+    before = training.model.classify.weight.detach().clone()
+    with NoSync():
+        for _ in range(2):
+            training.step(batch, 1)
+    assert not torch.equal(before, training.model.classify.weight)
+
+
+def test_the_history_has_each_term_of_the_loss(trained):
+    result, _ = trained(losses=[{"name": "cross_entropy", "weight": 0.5}])
+    for row in result.history:
+        assert row["train_loss"] == pytest.approx(0.5 * row["loss_cross_entropy"])
+    assert result.history[-1]["loss_cross_entropy"] < result.history[0]["loss_cross_entropy"]
+
+
+def test_the_last_epoch_is_kept_where_a_recipe_selects_none(trained):
+    result, _ = trained(selection="last", patience_epochs=1, epochs=6)
+    assert result.epoch == len(result.history) == 6
+    assert result.dev["weighted_f1"] == result.history[-1]["dev_weighted_f1"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_learns_nearly_the_same(trained, precision):
+    full, half = trained()[0], trained(precision=precision)[0]
+    assert half.history[0]["train_loss"] != full.history[0]["train_loss"]
+    assert half.history[-1]["train_loss"] == pytest.approx(full.history[-1]["train_loss"], rel=0.1)
+    assert all(weight.dtype == torch.float32 for weight in half.model.parameters())
+
+
+def test_the_losses_are_given_float32_whatever_the_precision(trained, monkeypatch):
+    seen, forward = set(), CrossEntropy.forward
+
+    def noted(self, output, batch, **state):
+        tensors = [output.logits, output.hidden, *output.unimodal.values(), *output.unimodal_logits.values()]
+        seen.update(tensor.dtype for tensor in tensors)
+        return forward(self, output, batch, **state)
+
+    monkeypatch.setattr(CrossEntropy, "forward", noted)
+    trained(precision="bfloat16", epochs=1)
+    assert seen == {torch.float32}

@@ -22,12 +22,14 @@ class TrainingFacts:
         class_counts: [C] float32, labelled utterances per class in the train split.
         hidden_dim: width of :attr:`MERCOutput.hidden`.
         unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
+        context_dim: width of :attr:`MERCOutput.context`; None if the model gives none.
         train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
 
     class_counts: Tensor
     hidden_dim: int
     unimodal_dims: Mapping[str, int]
+    context_dim: int | None = None
     train: DialogueSplit | None = None
 
 

@@ -27,7 +27,7 @@ class CrossEntropyConfig(Settings):
         label_smoothing: share of the target that is spread evenly over all classes.
         unimodal_weight: weight of the same loss on each modality's own logits, where the modality is present. A joint loss alone
             lets the modality that is learned fastest keep the others from learning (Wang, Tran and Feiszli, CVPR 2020). Models
-            with one modality or without unimodal logits have no such term.
+            without unimodal logits have no such term.
     """
 
     class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
@@ -55,7 +55,7 @@ class CrossEntropy(MERCLoss):
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
         total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
-        if self.unimodal_weight and len(output.unimodal_logits) > 1:
+        if self.unimodal_weight and output.unimodal_logits:
             present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
             terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()

@@ -19,7 +19,7 @@ class MERCOutput:
         logits: [B, T, C]; values at padding mean nothing.
         hidden: [B, T, d], what the classifier sees.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
-        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads.
+        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes ``logits`` themselves.
         context: [B, T, d] that depends on earlier utterances alone, or None.
         pooled: modality → [B, D], one vector per dialogue.
         aux: name → scalar, terms a loss may add.
@@ -52,12 +52,15 @@ class MERCModel(nn.Module, ABC):
     """Width d of :attr:`MERCOutput.hidden`; set in the constructor, so that losses with weights of their own and wrapping models can be built."""
     unimodal_dims: dict[str, int]
     """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
+    context_dim: int | None = None
+    """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
         if not dims or classes < 2:
             raise ValueError(f"a model needs at least one modality and two classes, not {dict(dims)} and {classes}")
         self.config = config
+        self.dims = dict(dims)
         self.modalities = tuple(dims)
         self.classes = classes
 

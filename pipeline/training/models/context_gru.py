@@ -58,7 +58,7 @@ class ContextGRU(MERCModel):
         self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        lengths_B = batch.lengths.cpu()
+        lengths_B = batch.lengths_cpu
         unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
@@ -66,7 +66,7 @@ class ContextGRU(MERCModel):
             logits=(logs_BTMC + self._shares(batch).log()[..., None]).logsumexp(dim=2),
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
-            unimodal_logits=unimodal_logits,
+            unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
         )
 
     def _shares(self, batch: DialogueBatch) -> Tensor:

@@ -59,11 +59,14 @@ def test_the_unimodal_term_is_the_mean_over_modalities_where_they_are_present(ma
     torch.testing.assert_close(build(unimodal_weight=0.5)(replace(output, unimodal_logits=own), batch), expected)
 
 
-def test_one_modality_has_no_unimodal_term(make_batch):
+def test_a_model_without_unimodal_logits_has_no_such_term_and_one_with_a_single_head_has(make_batch):
     batch = make_batch([4, 2])
     _, output = scored(batch)
     own = {"text": torch.randn(*batch.labels.shape, 3)}
-    assert torch.equal(build(unimodal_weight=5.0)(replace(output, unimodal_logits=own), batch), build()(output, batch))
+    joint = build()(output, batch)
+    assert torch.equal(build(unimodal_weight=5.0)(output, batch), joint)
+    expected = joint + 5.0 * _by_hand(own["text"], batch, batch.modality_mask["text"])
+    torch.testing.assert_close(build(unimodal_weight=5.0)(replace(output, unimodal_logits=own), batch), expected)
 
 
 # Counts 60, 30, 10; by hand: inverse = N / (C n); the others scaled so that the mean over the 100 utterances is 1.

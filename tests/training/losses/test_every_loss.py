@@ -21,6 +21,7 @@ TERMS = [
     "info_nce",
     "inter_dialogue",
     "label_guided",
+    "modality_contribution",
     "spcl",
     "supcon",
 ]

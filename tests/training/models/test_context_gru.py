@@ -142,3 +142,7 @@ def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_ba
     own = {name: logits[0].softmax(dim=-1) for name, logits in output.unimodal_logits.items()}
     expected = [own["text"][0], (own["text"][1] + own["audio"][1]) / 2, (own["text"][2] + own["audio"][2] + own["visual"][2]) / 3]
     torch.testing.assert_close(output.logits[0].exp(), torch.stack(expected))
+
+
+def test_with_one_modality_its_logits_are_the_models_and_count_once(make_batch):
+    assert build(("text",))(make_batch([3], modalities=("text",))).unimodal_logits == {}

@@ -1,0 +1,103 @@
+"""The seeds of a run: one after another, or several at once in processes of their own, with the same bytes either way."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.layout import Layout
+from pipeline.log import logger, progress
+from pipeline.media import pool
+from pipeline.shards import reader
+from pipeline.training import checkpoint, results
+from pipeline.training.dataset import Standardisation
+from pipeline.training.pretraining import FirstStage
+from pipeline.training.recipe import Plan
+from pipeline.training.splits import load_data
+from pipeline.training.trainer import TrainingData, train_seed
+
+# Utterances times epochs, of all seeds together, from which on processes gain more than the five seconds that each takes to import torch
+# and to read the shards: an epoch of MELD's text takes about a second on one core.
+_WORTH_PROCESSES = 200_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed of a run.
+
+    Attributes:
+        plan: the recipe.
+        layout: whose shards.
+        runs: the folder of all runs, where pre-trainings lie.
+        folder: of the run's unfinished work.
+        seed: which one.
+        device: where it is trained.
+    """
+
+    plan: Plan
+    layout: Layout
+    runs: Path
+    folder: Path
+    seed: int
+    device: str
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} of {self.plan.name} on {self.layout.dataset}"
+
+
+def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standardisation, workers: int) -> None:
+    """Trains each job's seed and writes its model, predictions and scores.
+
+    On a CPU one seed takes one thread, so that as many are trained at once as there are workers, where there is enough to do. On a GPU they
+    go one after another. A seed that is done is on the disk, whatever becomes of the others.
+
+    Args:
+        jobs: of one run, at least one.
+        data: of all of them, on the CPU; processes read it by themselves.
+        standardisation: of its features.
+        workers: processes at most.
+
+    Raises:
+        LossNotFinite: from whichever seed; the others that are under way are ended.
+        PipelineError: if a process died.
+    """
+    work = len(jobs) * jobs[0].plan.recipe.epochs * data.train.utterances
+    if torch.device(jobs[0].device).type != "cpu" or min(workers, len(jobs)) == 1 or work < _WORTH_PROCESSES:
+        data = data.to(torch.device(jobs[0].device))
+        for job in jobs:
+            _report(_train(job, data, standardisation), job)
+        return
+    with pool.stoppable(), closing(pool.in_order(_train_alone, jobs, workers)) as done, progress(len(jobs), jobs[0].plan.name, "seed") as bar:
+        for job, found in zip(jobs, done, strict=True):
+            _report(found, job)
+            bar.update()
+
+
+def _train_alone(job: Job) -> dict[str, float | int]:
+    """What a worker process does."""
+    return _train(job, *load_data(job.plan, reader.info(job.layout.shards), job.layout))
+
+
+def _train(job: Job, data: TrainingData, standardisation: Standardisation) -> dict[str, float | int]:
+    info, device = reader.info(job.layout.shards), torch.device(job.device)
+    first = FirstStage.of(job.plan, job.layout, data.classes, job.runs)
+    start = None if first is None else first.start(job.plan, data.dims, len(data.classes), job.seed, device)
+    trained = train_seed(job.plan, data, job.seed, device, None if start is None else start.tensors)
+    header = checkpoint.header(job.plan, info, data.dims, job.layout.dataset, job.seed)
+    checkpoint.save(results.weights(job.folder, job.seed), trained.model, standardisation, header)
+    facts = {} if first is None or start is None else {"pretraining": {**first.facts(), "transferred": sorted(start.tensors), "not_transferred": start.left}}
+    results.write_seed(job.folder, trained, data, facts)
+    return {"epoch": trained.epoch, "epochs": len(trained.history), "dev_weighted_f1": round(trained.dev["weighted_f1"], 4)}
+
+
+def _report(found: dict[str, float | int], job: Job) -> None:
+    logger.info(
+        "seed %d: epoch %d of %d, dev weighted F1 %.4f",
+        job.seed,
+        found["epoch"],
+        found["epochs"],
+        found["dev_weighted_f1"],
+        extra={"recipe": job.plan.name, "seed": job.seed, **found},
+    )

@@ -1,0 +1,78 @@
+"""What a recipe is trained on: the shards' splits, standardised, with what decides them as a fingerprint's inputs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline import files
+from pipeline.corpora.dialogue import SPLITS
+from pipeline.errors import BadSettings
+from pipeline.layout import Layout
+from pipeline.parts import finished_fingerprint
+from pipeline.shards import reader
+from pipeline.training import neighbours
+from pipeline.training.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
+from pipeline.training.recipe import Plan
+from pipeline.training.trainer import TrainingData
+
+
+def inputs(plan: Plan, layout: Layout) -> dict[str, Any]:
+    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories."""
+    read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
+    if plan.recipe.neighbours is not None:
+        read["neighbours"] = {path.name: files.sha256(path) for path in neighbours.tables(layout.shards)}
+    return read
+
+
+def check_shards(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:
+    """Raises ``BadSettings`` if the shards lack a modality or a split that is needed."""
+    check_modalities(plan.recipe.modalities, info, layout.shards)
+    there = reader.splits(layout.shards)
+    missing = [split for split in splits if split not in there]
+    if missing == ["dev"]:
+        raise BadSettings(
+            f"{layout.dataset}: the shards have no dev split, and the epoch is chosen on dev, never on test; "
+            "for IEMOCAP set corpora.<name>.validation to val12 or random20"
+        )
+    if missing:
+        raise BadSettings(f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'}; make them without --split")
+
+
+def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
+    """Reads the splits and standardises their features by the train split's statistics.
+
+    Raises:
+        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance.
+        BadTable: see :func:`pipeline.training.dataset.read_split` and :func:`pipeline.training.neighbours.with_neighbours`.
+    """
+    classes = tuple(info["classes"])
+    standardisation = _standardisation(plan, layout)
+    splits = {name: standardisation.apply(read_split(layout.shards, name, plan.recipe.modalities, len(classes))) for name in SPLITS}
+    splits["train"] = _with_neighbours(plan, splits["train"], layout)
+    data = TrainingData(**splits, classes=classes)
+    counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
+    if len(counts) < 2:
+        raise BadSettings(f"{layout.dataset}: nothing to learn: the train split's labels are {counts or 'none'}, and {info['label_set']} has {classes}")
+    for split in (data.dev, data.test):
+        if not split.labelled.any():
+            raise BadSettings(f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so nothing can be scored on it")
+    return data, standardisation
+
+
+def load_for_pretraining(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]) -> tuple[DialogueSplit, Standardisation]:
+    """Reads some splits as one, standardised by the train split's statistics.
+
+    Raises:
+        BadTable: as :func:`load_data`.
+    """
+    standardisation = _standardisation(plan, layout)
+    read = [read_split(layout.shards, name, plan.recipe.modalities, len(info["classes"])) for name in splits]
+    return _with_neighbours(plan, standardisation.apply(concatenated(read)), layout), standardisation
+
+
+def _standardisation(plan: Plan, layout: Layout) -> Standardisation:
+    return Standardisation.from_stats(reader.stats(layout.shards), plan.recipe.modalities, plan.recipe.feature_limit_std)
+
+
+def _with_neighbours(plan: Plan, split: DialogueSplit, layout: Layout) -> DialogueSplit:
+    wanted = plan.recipe.neighbours
+    return split if wanted is None else neighbours.with_neighbours(split, layout.shards, wanted.similarity)

@@ -1,0 +1,192 @@
+"""DCLF around every model there is, and the recipes of params.yaml that use it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import plugins
+from pipeline.params import Params, fill
+from pipeline.shards import reader
+from pipeline.training import checkpoint
+from pipeline.training.collate import collate
+from pipeline.training.frameworks.dclf import DCLF, DCLFConfig
+from pipeline.training.losses.base import TrainingFacts
+from pipeline.training.models.base import MERCModel
+from pipeline.training.recipe import MODELS, resolve
+from pipeline.training.stage import load_data
+from pipeline.training.trainer import predict, train_seed
+
+DIMS = {"text": 6, "audio": 5, "visual": 4}
+PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
+EVERY_MODEL = plugins.names(MODELS, MERCModel)
+EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
+
+
+def build(model="context_gru", modalities=tuple(DIMS), **settings):
+    torch.manual_seed(3)
+    kind = plugins.load(MODELS, model, MERCModel)
+    config = fill({"independent_concatenation": True, "detach_unimodal": False, **settings}, DCLFConfig, where="frameworks.dclf")
+    wrapped = DCLF(config, kind(PARAMS.fill(f"models.{model}", kind.Config), {name: DIMS[name] for name in modalities}, 3))
+    for absent in wrapped.absent.values():
+        torch.nn.init.normal_(absent)  # as after some training: absence is something
+    return wrapped.eval()
+
+
+@pytest.mark.parametrize("modalities", [("text",), ("text", "audio", "visual")])
+@pytest.mark.parametrize("model", EVERY_MODEL)
+def test_a_dialogue_is_predicted_alike_alone_and_in_any_batch(make_split, model, modalities):
+    split, wrapped = make_split(EMOTIONS, modalities=modalities), build(model, modalities)
+    together = wrapped(collate(split, torch.tensor([4, 2, 3, 0, 1])))
+    for place, number in enumerate([4, 2, 3, 0, 1]):
+        alone = wrapped(collate(split, torch.tensor([number]))).logits[0]
+        torch.testing.assert_close(together.logits[place, : len(EMOTIONS[number])], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL)
+def test_around_any_model_the_output_has_the_shapes_of_the_contract(make_split, model):
+    wrapped, batch = build(model), collate(make_split(EMOTIONS), torch.arange(5))
+    output, own = wrapped(batch), wrapped.model(batch)
+    assert output.logits.shape == (5, 6, 3)
+    assert {name: tuple(logits.shape) for name, logits in output.unimodal_logits.items()} == dict.fromkeys(wrapped.unimodal_dims, (5, 6, 3))
+    assert output.hidden.shape[-1] == wrapped.hidden_dim
+    assert torch.equal(output.hidden, own.hidden)
+    assert {name: vectors.shape[-1] for name, vectors in output.unimodal.items()} == wrapped.unimodal_dims
+    assert (output.context is None) == (own.context is None) == (wrapped.context_dim is None)
+    assert wrapped.causal == wrapped.model.causal
+
+
+def test_logits_are_one_linear_map_of_the_hidden_and_the_unimodal_vectors(make_split):
+    wrapped, batch = build(), collate(make_split(EMOTIONS), torch.arange(5))
+    output = wrapped(batch)
+    for row, step in [(0, 0), (1, 3), (4, 5)]:
+        beside = [output.unimodal[name][row, step] if batch.modality_mask[name][row, step] else wrapped.absent[name] for name in DIMS]
+        expected = wrapped.decoder.weight @ torch.cat([output.hidden[row, step], *beside]) + wrapped.decoder.bias
+        torch.testing.assert_close(output.logits[row, step], expected)
+        for name in DIMS:
+            own = wrapped.heads[name].weight @ output.unimodal[name][row, step] + wrapped.heads[name].bias
+            torch.testing.assert_close(output.unimodal_logits[name][row, step], own)
+
+
+def test_without_independent_concatenation_the_decoder_sees_the_hidden_vector_alone(make_split):
+    wrapped, batch = build(independent_concatenation=False), collate(make_split(EMOTIONS), torch.arange(5))
+    output = wrapped(batch)
+    assert wrapped.decoder.in_features == wrapped.hidden_dim
+    assert not wrapped.absent
+    assert set(output.unimodal_logits) == set(DIMS)
+    torch.testing.assert_close(output.logits, wrapped.decoder(output.hidden))
+
+
+def test_a_modality_that_is_nowhere_present_gives_finite_scores(make_split):
+    wrapped, batch = build(), collate(make_split(EMOTIONS), torch.arange(5))
+    nothing = replace(
+        batch,
+        features={name: torch.zeros_like(value) for name, value in batch.features.items()},
+        modality_mask={name: torch.zeros_like(value) for name, value in batch.modality_mask.items()},
+    )
+    assert torch.isfinite(wrapped(nothing).logits).all()
+
+
+def losses_of(plan, wrapped, split):
+    """The losses of a recipe at the beginning of an epoch, by name."""
+    facts = TrainingFacts(
+        class_counts=torch.ones(3), hidden_dim=wrapped.hidden_dim, unimodal_dims=wrapped.unimodal_dims, context_dim=wrapped.context_dim, train=split
+    )
+    losses = {term.name: term.kind(term.config, facts) for term in plan.losses}
+    for loss in losses.values():
+        loss.begin_epoch(0, wrapped, torch.Generator().manual_seed(0))
+    return losses
+
+
+def reached(loss, wrapped, batch):
+    """Which parts of the framework, the model among them, get a gradient from a loss."""
+    wrapped.zero_grad(set_to_none=True)
+    loss(wrapped(batch), batch, epoch=0, generator=torch.Generator()).backward()
+    names = [name for name, weight in wrapped.named_parameters() if weight.grad is not None and weight.grad.any()]
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("modalities", [("text",), ("text", "audio", "visual")])
+@pytest.mark.parametrize("model", EVERY_MODEL)
+def test_each_part_is_trained_by_the_loss_that_is_meant_to_train_it(make_split, model, modalities):
+    split, wrapped = make_split(EMOTIONS, modalities=modalities), build(model, modalities).train()
+    batch = collate(split, torch.arange(5))
+    losses = losses_of(resolve(PARAMS, "baseline+dclf"), wrapped, split)
+    assert list(losses) == ["cross_entropy", "context_aware", "modality_contribution"]
+    assert reached(losses["cross_entropy"], wrapped, batch) == {"model", "decoder", "heads", "absent"}
+    assert all(weight.grad.any() for part in (wrapped.heads, wrapped.absent) for weight in part.parameters())
+    assert reached(losses["context_aware"], wrapped, batch) == {"model"}
+    assert all(weight.grad.any() for weight in losses["context_aware"].parameters())
+    with torch.no_grad():  # heads that recognise class 1 alone, so that there are pseudo-labels of both kinds
+        for head in wrapped.heads.values():
+            head.weight.zero_()
+            head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    assert reached(losses["modality_contribution"], wrapped, batch) == {"model"}
+
+
+def test_detached_heads_train_nothing_below_themselves(make_split):
+    batch = collate(make_split(EMOTIONS), torch.arange(5))
+    for detach, parts in [(True, {"heads"}), (False, {"heads", "model"})]:
+        wrapped = build(detach_unimodal=detach)
+        wrapped(batch).unimodal_logits["text"].logsumexp(dim=-1).sum().backward()
+        names = [name for name, weight in wrapped.named_parameters() if weight.grad is not None and weight.grad.any()]
+        assert {name.split(".")[0] for name in names} == parts
+
+
+ALL = {"cross_entropy": 1.0, "context_aware": 0.6, "modality_contribution": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("addition", "losses", "concatenation", "extract"),
+    [
+        ("dclf", ALL, True, True),
+        ("dclf_iemocap", {**ALL, "context_aware": 0.8}, True, True),
+        ("dclf+without_context", {"cross_entropy": 1.0, "modality_contribution": 0.4}, True, None),
+        ("dclf+without_extraction", ALL, True, False),
+        ("dclf+without_modality", {"cross_entropy": 1.0, "context_aware": 0.6}, False, True),
+        ("dclf+without_independent", ALL, False, True),
+    ],
+)
+def test_the_recipes_of_the_paper_and_its_ablations(addition, losses, concatenation, extract):
+    plan = resolve(PARAMS, f"baseline+{addition}")
+    found = {term.name: term for term in plan.losses}
+    iemocap = addition == "dclf_iemocap"
+    assert {name: term.weight for name, term in found.items()} == losses
+    assert found["cross_entropy"].config.unimodal_weight == 1.0
+    assert plan.recipe.batch_dialogues == (16 if iemocap else 8)
+    assert plan.framework.name == "dclf"
+    assert plan.framework.config.independent_concatenation is concatenation
+    if extract is not None:
+        assert found["context_aware"].config.contextual_extract is extract
+        assert (found["context_aware"].config.window, found["context_aware"].config.temperature) == (10 if iemocap else 4, 0.07)
+
+
+@pytest.mark.parametrize(
+    "recipe", ["all+dclf", "text+dclf", "all+dclf+without_context", "all+dclf+without_extraction", "all+dclf+without_modality", "all+dclf+without_independent"]
+)
+def test_it_trains_and_what_is_read_back_scores_as_what_was_trained(make_shards, tree, tmp_path, recipe):
+    for key in ("frameworks", "additions"):
+        tree[key] = PARAMS.get(key)
+    for loss in ("context_aware", "modality_contribution"):
+        tree["losses"][loss] = PARAMS.get(f"losses.{loss}")
+    layout, plan = make_shards(), resolve(Params(tree), recipe)
+    data, standardisation = load_data(plan, reader.info(layout.shards), layout)
+    trained = train_seed(plan, data, 0, torch.device("cpu"))
+    assert trained.dev["accuracy"] > 0.6
+    header = checkpoint.Header(
+        model="context_gru",
+        model_settings=plan.model_config.model_dump(),
+        framework="dclf",
+        framework_settings=plan.framework.config.model_dump(),
+        dims=data.dims,
+        classes=data.classes,
+        label_set="tiny3",
+        dataset="tiny",
+        recipe={"name": recipe},
+        seed=0,
+        encoders={},
+        feature_limit_std=standardisation.limit,
+    )
+    checkpoint.save(tmp_path / "model.safetensors", trained.model, standardisation, header)
+    torch.testing.assert_close(predict(checkpoint.load(tmp_path / "model.safetensors").model, data.test), predict(trained.model, data.test))
