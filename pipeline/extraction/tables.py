@@ -1,6 +1,7 @@
 """The feature tables: one vector per utterance. ``part-NNNNN.parquet``, rows in manifest order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,27 @@ def write(path: Path, table: pa.Table, row_group_rows: int | None = None) -> Non
     Raises:
         PipelineError: if it cannot be written (a full disk); what was at ``path`` before is still there.
     """
+    with _writing(path, table.schema) as writer:
+        if table.num_rows:
+            writer.write_table(table, row_group_size=row_group_rows)
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Like :func:`write`, with each of ``groups`` as a row group; only one of them is in memory at a time.
+
+    Raises:
+        PipelineError: if it cannot be written; what was at ``path`` before is still there, also if ``groups`` fails.
+    """
+    with _writing(path, schema) as writer:
+        for table in groups:
+            writer.write_table(table)
+
+
+@contextmanager
+def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     try:
-        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **parquet_options(table.schema)) as writer:
-            if table.num_rows:
-                writer.write_table(table, row_group_size=row_group_rows)
+        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as writer:
+            yield writer
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
 
