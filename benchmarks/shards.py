@@ -2,14 +2,13 @@
 
     python benchmarks/shards.py speed            # a train split of MELD's size: the reader against three kinds of feature pickle, in turn
     python benchmarks/shards.py memory           # the peak of reading 1, 4 and 16 times that
-    python benchmarks/shards.py large --scratch /big/disk     # 100,000 dialogues of 10 utterances with three vectors of 768: 30 GB for a while
+    python benchmarks/shards.py large --scratch /big/disk     # 100,000 dialogues of 10 utterances with three vectors of 768: 20 GB for a while
 
 Vectors are random normal numbers, which no compression makes smaller; ``speed --vectors features/<dataset>/text/<encoder>`` takes real ones for all three
 modalities instead. Peaks are the largest resident size of a process of its own, mapped pages of files included.
 """
 
 import io
-import json
 import pickle
 import resource
 import shutil
@@ -20,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import numpy as np
@@ -124,7 +123,9 @@ def join(layout: Layout) -> str:
     params = Params.load(ROOT / "params.yaml")
     write_card(build_shards(params, layout, RunOptions(), encoders=dict.fromkeys(MODALITIES, "random")))
     there = sorted((layout.shards / "dialogues").iterdir())
-    return f"{len(there)} files, {sum(path.stat().st_size for path in there) / 1e9:.2f} GB, the largest {max(path.stat().st_size for path in there) / 1e6:.0f} MB"
+    return (
+        f"{len(there)} files, {sum(path.stat().st_size for path in there) / 1e9:.2f} GB, the largest {max(path.stat().st_size for path in there) / 1e6:.0f} MB"
+    )
 
 
 def read(layout: Layout) -> str:
@@ -153,6 +154,74 @@ def validate(layout: Layout) -> str:
 STEPS: dict[str, Callable[[Layout], str]] = {"join": join, "read": read, "shuffle": shuffle, "validate": validate}
 
 
+class _AsPython2(pickle._Pickler):
+    """Writes what Python 2 wrote with protocol 2: bytes as they are. The files in circulation are of that kind (``encoding="latin1"``)."""
+
+    def _bytes(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch: ClassVar[dict[type, Any]] = {**pickle._Pickler.dispatch, bytes: _bytes}
+
+
+def pickles(layout: Layout, folder: Path) -> dict[str, Path]:
+    """The content of the shards in the layout of MMGCN's files: dictionaries by dialogue id, in a tuple."""
+    rows = list(Dialogues(layout.shards, "train", READ).rows())
+
+    def content(vectors: Callable[[NDArray[np.float32]], Any]) -> tuple[Any, ...]:
+        by_modality = [{row["dialogue_id"]: vectors(row[modality]) for row in rows} for modality in MODALITIES]
+        speakers, labels, texts = ({row["dialogue_id"]: list(row[name]) for row in rows} for name in ("speakers", "emotion_index", "texts"))
+        return ([row["dialogue_id"] for row in rows], speakers, labels, *by_modality, texts)
+
+    old = io.BytesIO()
+    _AsPython2(old, protocol=2).dump(content(lambda values_TD: [vector.copy() for vector in values_TD]))
+    contents = {
+        "pickle of Python 2, an array per utterance": old.getvalue(),
+        "pickle of Python 3, an array per utterance": pickle.dumps(content(lambda values_TD: [vector.copy() for vector in values_TD])),
+        "pickle of Python 3, an array per dialogue": pickle.dumps(content(np.copy), protocol=5),
+    }
+    paths = {}
+    for name, data in contents.items():
+        paths[name] = folder / f"{len(paths)}.pkl"
+        paths[name].write_bytes(data)
+    return paths
+
+
+def unpickle(path: Path) -> None:
+    with path.open("rb") as file:
+        pickle.load(file, encoding="latin1")  # noqa: S301
+
+
+def use(rows: Any) -> None:
+    for _ in rows:
+        pass
+
+
+def compare(layout: Layout, folder: Path, repetitions: int) -> None:
+    shards = layout.shards
+    ways: dict[str, Callable[[], None]] = {name: (lambda path=path: unpickle(path)) for name, path in pickles(layout, folder).items()}
+    ways |= {
+        "reader, all columns needed": lambda: use(Dialogues(shards, "train", READ).rows()),
+        "reader, the same with one thread": lambda: use(Dialogues(shards, "train", READ, threads=1).rows()),
+        "reader, shuffled batches of 32": lambda: use(Dialogues(shards, "train", READ).batches(32, seed=0)),
+        "reader, text vectors and labels alone": lambda: use(Dialogues(shards, "train", ["text", "text_present", "emotion_index"]).rows()),
+        "pyarrow.parquet.read_table, the same columns as the first": lambda: pq.read_table(shards / "dialogues", columns=READ),
+    }
+    walls: dict[str, list[float]] = {name: [] for name in ways}
+    cpus: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repetitions):
+        for name, way in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            way()
+            walls[name].append(time.perf_counter() - wall)
+            cpus[name].append(time.process_time() - cpu)
+    for path in [*folder.glob("*.pkl"), *(shards / "dialogues").iterdir()]:
+        print(f"{path.name}: {path.stat().st_size / 1e6:.0f} MB")
+    print("| way | seconds, median | best | CPU seconds, best |\n| --- | --- | --- | --- |")
+    for name in ways:
+        print(f"| {name} | {np.median(walls[name]):.3f} | {min(walls[name]):.3f} | {min(cpus[name]):.3f} |")
+
+
 @click.group(help=__doc__)
 def main() -> None:
     pass
@@ -173,6 +242,67 @@ def step(name: str, folder: Path, dialogues: int, turns: int, dim: int) -> None:
     said = "" if name == "write" else STEPS[name](layout)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{name}: {time.perf_counter() - begin:.1f} s, peak {peak:.0f} MB. {said}", flush=True)
+
+
+def _meld_size() -> list[int]:
+    """Turns of each dialogue: as many dialogues and utterances as the train split of MELD, of 1 to 24 turns."""
+    dialogues, utterances = MELD_TRAIN
+    turns_D = 1 + np.random.default_rng(0).binomial(23, (utterances / dialogues - 1) / 23, dialogues)
+    while turns_D.sum() != utterances:
+        one = int(np.argmin(turns_D) if turns_D.sum() < utterances else np.argmax(turns_D))
+        turns_D[one] += np.sign(utterances - turns_D.sum())
+    return [int(turns) for turns in turns_D]
+
+
+@main.command()
+@click.option("--vectors", type=click.Path(path_type=Path, exists=True), help="Folder of extracted features to take real vectors from.")
+@click.option("--repetitions", type=int, default=15)
+def speed(vectors: Path | None, repetitions: int) -> None:
+    """The reader against unpickling the same content."""
+    real_ND = None
+    if vectors:
+        parts = [pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks() for path in sorted(vectors.glob("part-*.parquet"))]
+        real_ND = np.concatenate([part.flatten().to_numpy().reshape(len(part), -1) for part in parts])
+        print(f"{len(real_ND)} vectors of {real_ND.shape[1]} from {vectors}, over and over")
+    with tempfile.TemporaryDirectory() as name:
+        layout = Layout(Path(name) / "raw", Path(name) / "features", "synthetic")
+        synthetic(layout, _meld_size(), DIM if real_ND is None else real_ND.shape[1], real_ND=real_ND)
+        join(layout)
+        compare(layout, Path(name), repetitions)
+
+
+def _alone(*arguments: object) -> None:
+    subprocess.run([sys.executable, __file__, "step", *map(str, arguments)], check=True)
+
+
+@main.command()
+@click.option("--scratch", type=click.Path(path_type=Path, exists=True), default=Path(tempfile.gettempdir()))
+def memory(scratch: Path) -> None:
+    """Peaks of joining and reading corpora of 1, 4 and 16 times MELD's train split."""
+    for times in (1, 4, 16):
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        try:
+            print(f"{times * 1000} dialogues of 10 utterances", flush=True)
+            for name in ("write", *STEPS):
+                _alone(name, folder, *(("--dialogues", times * 1000, "--turns", 10) if name == "write" else ()))
+        finally:
+            shutil.rmtree(folder)
+
+
+@main.command()
+@click.option("--scratch", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--dialogues", type=int, default=100_000)
+def large(scratch: Path, dialogues: int) -> None:
+    """A large corpus from its features to its batches."""
+    needed, free = dialogues * 10 * len(MODALITIES) * DIM * 4 * 2.1, shutil.disk_usage(scratch).free
+    if free < needed:
+        raise click.UsageError(f"{scratch} has {free / 1e9:.0f} GB free, {needed / 1e9:.0f} are needed")
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        for name in ("write", *STEPS):
+            _alone(name, folder, *(("--dialogues", dialogues, "--turns", 10) if name == "write" else ()))
+    finally:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
