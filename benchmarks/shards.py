@@ -146,9 +146,10 @@ def shuffle(layout: Layout) -> str:
 
 
 def validate(layout: Layout) -> str:
-    run = subprocess.run([sys.executable, "-m", "pipeline.commands.shards", "validate", str(layout.shards)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", "from pipeline.commands.shards import main; main()", "validate", str(layout.shards)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return f"merc-shards validate: exit code {run.returncode}, its own peak {children / 1e3:.0f} MB {run.stderr.strip().splitlines()[-1:]}"
+    return f"merc-shards validate: exit code {run.returncode}, its own peak {children / 1e3:.0f} MB. {' '.join((run.stdout + run.stderr).split()[-20:])}"
 
 
 STEPS: dict[str, Callable[[Layout], str]] = {"join": join, "read": read, "shuffle": shuffle, "validate": validate}
