@@ -52,13 +52,16 @@ class DecodedGroup:
         lengths = table[LENGTH].to_numpy().astype(np.int64)
         self.offsets = np.r_[0, np.cumsum(lengths)]
         self.scalars: dict[str, Sequence[Any]] = {}
-        self.lists: dict[str, Sequence[Any]] = {}
+        self.lists: dict[str, NDArray[Any] | list[str]] = {}
         for name in table.column_names:
             column = _one_chunk(table[name])
             if not pa.types.is_list(column.type):
                 self.scalars[name] = column.to_pylist()
                 continue
-            values, offsets = _values(column)
+            try:
+                values, offsets = _values(column)
+            except BadTable as error:
+                raise BadTable(f"{where}, column {name}: {error}") from error
             if not np.array_equal(offsets, self.offsets):
                 wrong = int(np.flatnonzero(np.diff(offsets) != lengths)[0])
                 raise BadTable(f"{where}: row {wrong} has {lengths[wrong]} utterances and {np.diff(offsets)[wrong]} entries in {name}")
@@ -110,10 +113,11 @@ def _holds_vectors(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type) and kind.value_type.value_type == pa.float32())
 
 
-def _values(column: pa.ListArray) -> tuple[Sequence[Any], NDArray[np.int64]]:
+def _values(column: pa.ListArray) -> tuple[NDArray[Any] | list[str], NDArray[np.int64]]:
     """The elements of a list column: an array (null numbers are NaN), or a list of strings."""
     if _holds_vectors(column.type):
-        values_ND, offsets = vectors_of(column)
-        return values_ND, offsets  # type: ignore[return-value]
+        return vectors_of(column)
     inner, offsets = _inner(column)
+    if inner.null_count and not pa.types.is_floating(inner.type):
+        raise BadTable(f"{inner.null_count} null values")
     return inner.to_pylist() if pa.types.is_string(inner.type) else inner.to_numpy(zero_copy_only=False), offsets

@@ -63,13 +63,13 @@ def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None)
         BadTable: if there is no such dialogue; the message gives the nearest id.
     """
     split = dialogue_id.partition("/")[0]
-    shards = [shard_files.open_shard(path) for path in shard_files.find(root, split)]
-    for file in shards:
+    paths = shard_files.find(root, split)
+    for file in map(shard_files.open_shard, paths):
         for group in file.groups_that_may_hold("dialogue_id", dialogue_id):
             ids = file.read(["dialogue_id"], [group])["dialogue_id"].to_pylist()
             if dialogue_id in ids:
                 return file.read(columns, [group]).slice(ids.index(dialogue_id), 1)
-    known = [one for file in shards for one in file.read(["dialogue_id"])["dialogue_id"].to_pylist()]
+    known = [one for path in paths for one in shard_files.open_shard(path).read(["dialogue_id"])["dialogue_id"].to_pylist()]
     close = nearest(dialogue_id, known) if len(known) <= 20 else nearest(dialogue_id, known).partition("valid:")[0] + f"there are {len(known)} in {split}"
     raise BadTable(f"{root}: no dialogue {dialogue_id!r}; {close}")
 
@@ -77,7 +77,7 @@ def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None)
 class Dialogues:
     """A split, dialogue by dialogue or in padded batches, however large it is.
 
-    Row groups are decoded by threads a little ahead of their use. In memory are ``threads`` + 2 of them, and ``window`` more while shuffling.
+    Row groups are decoded by threads a little ahead of their use: ``threads`` + 1 of them are in memory, while shuffling ``threads`` + ``window``.
 
     Args:
         root: folder of the shards.

@@ -82,7 +82,7 @@ def find(root: Path, split: str) -> list[Path]:
     """The files of a split, in order; none if ``split`` is not the name of one.
 
     Raises:
-        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing.
+        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are others.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")) if split in SPLITS else []
     if paths:
@@ -90,10 +90,8 @@ def find(root: Path, split: str) -> list[Path]:
         wanted = [file_name(split, index, int(counted.group(1))) for index in range(int(counted.group(1)))] if counted else []
         there = [path.name for path in paths]
         if there != wanted:
-            odd = sorted({*there} ^ {*wanted})
-            raise BadTable(
-                f"{paths[0].parent}: the files of {split} are not complete, or of two makings: {there[0]} wants others than those there, see {odd[0]}"
-            )
+            missing, strange = (", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted}))
+            raise BadTable(f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of another making: {strange}")
     return paths
 
 

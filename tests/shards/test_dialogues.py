@@ -1,5 +1,8 @@
 """A split, dialogue by dialogue and in padded batches: in order, shuffled, in parts, from the middle."""
 
+import pickle
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import BadSettings, BadTable
+from pipeline.shards import reader
+from pipeline.shards.batches import DecodedGroup
 from pipeline.shards.reader import Dialogues, Part, read_split
 
 Make = Callable[..., Any]
@@ -134,9 +139,29 @@ def test_batches_are_padded_and_masked(root: Path) -> None:
     assert last["text"].shape == (2, 3, 4)  # the last batch has what is left, and its own longest dialogue
 
 
-def test_a_reader_that_is_left_half_way_leaves_no_threads(root: Path) -> None:
-    import threading
+@pytest.mark.parametrize(("seed", "window", "most"), [(None, 8, 3), (0, 2, 4)])
+def test_no_more_row_groups_are_in_memory_than_promised(root: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None, window: int, most: int) -> None:
+    alive: weakref.WeakSet[DecodedGroup] = weakref.WeakSet()
 
+    class Counted(DecodedGroup):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            alive.add(self)
+
+    monkeypatch.setattr(reader, "DecodedGroup", Counted)
+    dialogues = Dialogues(root, "train", window=window, threads=2)
+    assert len(dialogues._groups) == 6
+    counts = [len(alive) for _ in dialogues.rows(seed=seed)]
+    assert 1 <= max(counts) <= most
+    assert not alive
+
+
+def test_a_reader_can_be_sent_to_another_process(root: Path) -> None:
+    dialogues = Dialogues(root, "train", ["dialogue_id"])
+    assert _ids(pickle.loads(pickle.dumps(dialogues)).rows(seed=1)) == _ids(dialogues.rows(seed=1))  # noqa: S301
+
+
+def test_a_reader_that_is_left_half_way_leaves_no_threads(root: Path) -> None:
     before = threading.active_count()
     rows = Dialogues(root, "train").rows(seed=0)
     next(rows)
@@ -160,8 +185,8 @@ def test_impossible_wishes_are_refused_before_anything_is_read(root: Path, call:
 def test_no_threads_and_unknown_splits_are_refused(root: Path) -> None:
     with pytest.raises(BadSettings, match="0 threads; valid: from 1"):
         Dialogues(root, "train", threads=0)
-    with pytest.raises(BadTable, match="no split 'trian'; did you mean 'train'"):
-        Dialogues(root, "trian")
+    with pytest.raises(BadTable, match="no split 'trains'; did you mean 'train'"):
+        Dialogues(root, "trains")
 
 
 def test_files_of_other_columns_are_refused(root: Path) -> None:
@@ -180,3 +205,18 @@ def test_lists_of_different_lengths_are_refused(root: Path) -> None:
     pq.write_table(wrong, path)
     with pytest.raises(BadTable, match=r"row group 0: row 1 has 1 utterances and 2 entries in text_present"):
         list(Dialogues(root, "train", COLUMNS).rows())
+
+
+@pytest.mark.parametrize("column", ["emotion_index", "speaker_index", "text_present"])
+def test_null_values_where_none_may_be_are_refused(root: Path, column: str) -> None:
+    path, *others = sorted((root / "dialogues").glob("train-*"))
+    table = pq.read_table(path)
+    values = table[column].to_pylist()
+    values[0][1] = None
+    at, kind = table.schema.get_field_index(column), pa.list_(table[column].type.value_type)
+    with_null = table.set_column(at, column, pa.array(values, kind))
+    pq.write_table(with_null, path)
+    for other in others:
+        pq.write_table(pq.read_table(other).cast(with_null.schema), other)
+    with pytest.raises(BadTable, match=f"train-00000-of-00002.parquet, row group 0, column {column}: 1 null values"):
+        list(Dialogues(root, "train", [column]).rows())

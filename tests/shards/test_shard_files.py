@@ -65,14 +65,14 @@ def test_a_missing_file_of_a_split_is_named(extracted: Make) -> None:
     root = extracted().build(max_file_bytes=1)
     (root / "dialogues" / "train-00001-of-00003.parquet").unlink()
     for read in [lambda: splits(root), *_read_in_every_way(root)]:
-        with pytest.raises(BadTable, match=r"files of train are not complete.*train-00001-of-00003\.parquet"):
+        with pytest.raises(BadTable, match=r"files of train are missing: train-00001-of-00003\.parquet; and some are of another making: none"):
             read()
 
 
 def test_files_of_two_makings_are_refused(extracted: Make) -> None:
     root = extracted().build(max_file_bytes=1)
     (root / "dialogues" / "train-00000-of-00001.parquet").write_bytes(b"")
-    with pytest.raises(BadTable, match=r"files of train are not complete, or of two makings"):
+    with pytest.raises(BadTable, match=r"missing: none; and some are of another making: train-00000-of-00003.*, train-00001"):
         read_split(root, "train")
 
 
