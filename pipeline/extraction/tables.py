@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import files
-from pipeline.errors import PipelineError
+from pipeline.errors import BadTable, PipelineError
 
 OK = "ok"
 FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
@@ -76,6 +76,20 @@ def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
             yield writer
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
+
+
+@contextmanager
+def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Opens a Parquet file for reading; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
+
+    Raises:
+        BadTable: if it is no Parquet file, or turns out to be cut or damaged while the block reads it.
+    """
+    try:
+        with pq.ParquetFile(path, **options) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadTable(f"{path}: not a Parquet file, or a damaged one: {error}") from error
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import files, parts
@@ -82,10 +81,8 @@ class Features:
         """A part; the last one is kept, since a row group often begins in the part in which the one before it ended."""
         if path not in self._last:
             self._last.clear()
-            try:
-                self._last[path] = pq.read_table(path, columns=["embedding", "present"])
-            except (pa.ArrowInvalid, OSError) as error:
-                raise BadTable(f"{path}: not a Parquet file, or a damaged one: {error}") from error
+            with tables.opened(path) as file:
+                self._last[path] = file.read(["embedding", "present"])
         return self._last[path]
 
 
@@ -112,10 +109,10 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
     ids: list[pa.Array] = []
     bounds = [0]
     for path in paths:
-        found = pq.read_schema(path)
-        if not found.equals(expected, check_metadata=False):
-            raise BadTable(f"{path}: columns {_brief(found)} instead of {_brief(expected)}")
-        ids += pq.read_table(path, columns=["utterance_id"])["utterance_id"].chunks
+        with tables.opened(path) as file:
+            if not file.schema_arrow.equals(expected, check_metadata=False):
+                raise BadTable(f"{path}: columns {_brief(file.schema_arrow)} instead of {_brief(expected)}")
+            ids += file.read(["utterance_id"])["utterance_id"].chunks
         bounds.append(sum(map(len, ids)))
     there = pa.chunked_array(ids, pa.string())
     if not there.equals(table["utterance_id"]):

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.errors import BadTable
+from pipeline.extraction import tables
 from pipeline.plugins import nearest
 from pipeline.shards.cutting import file_name
 from pipeline.shards.schema import SCHEMA_VERSION
@@ -44,7 +44,7 @@ class ShardFile:
             BadTable: if there is no such column, or the file is cut or damaged.
         """
         self.check_columns(columns or ())
-        with _naming(self.path), pq.ParquetFile(self.path, metadata=self.metadata, memory_map=True) as file:
+        with tables.opened(self.path, metadata=self.metadata, memory_map=True) as file:
             every = range(self.metadata.num_row_groups) if groups is None else groups
             return file.read_row_groups(list(every), columns=None if columns is None else list(columns), use_threads=threads)
 
@@ -69,7 +69,7 @@ def open_shard(path: Path) -> ShardFile:
     Raises:
         BadTable: if it is no Parquet file, no shard, or one of another schema version.
     """
-    with _naming(path), pq.ParquetFile(path, memory_map=True) as file:
+    with tables.opened(path, memory_map=True) as file:
         found = ShardFile(path, file.metadata, file.schema_arrow)
     facts = (found.schema.metadata or {}).get(b"merc")
     if facts is None:
@@ -100,12 +100,3 @@ def check_version(path: Path, facts: Mapping[str, Any]) -> None:
     version = facts.get("schema_version")
     if version != SCHEMA_VERSION:
         raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Arrow's words about a file that is no Parquet file, or is cut or damaged, with the file's name."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadTable(f"{path}: not a Parquet file, or a damaged one: {error}") from error
