@@ -62,8 +62,8 @@ def windows(rows_per_group: Sequence[int], span: tuple[int, int], seed: int | No
         rows_per_group: dialogues of each row group, in the order of the files.
         span: half-open; what lies before it costs nothing.
         seed: None: the order of the files, and each row group is a window. Otherwise the row groups are shuffled, and the dialogues of each
-            ``groups_per_window`` of them. Every dialogue is equally likely at every position, but those of one row group stay within one window; a
-            split of no more than ``groups_per_window`` row groups is shuffled as a whole.
+            ``groups_per_window`` of them. As long as row groups are of one size, every dialogue is equally likely at every position; but those of one
+            row group stay within one window. A split of no more than ``groups_per_window`` row groups is shuffled as a whole.
         groups_per_window: how many row groups are in memory together.
 
     Yields:

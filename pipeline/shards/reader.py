@@ -91,7 +91,7 @@ class Dialogues:
         BadSettings: if ``threads`` is below 1.
     """
 
-    def __init__(self, root: Path, split: str, columns: Sequence[str] | None = None, *, window: int = 8, threads: int = 2) -> None:
+    def __init__(self, root: Path, split: str, columns: Sequence[str] | None = None, *, window: int = 8, threads: int = 4) -> None:
         if threads < 1:
             raise BadSettings(f"{threads} threads; valid: from 1")
         self.files = _open(root, split)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import BadTable
+from pipeline.extraction import tables
 from pipeline.shards import shard_files
 from pipeline.shards.reader import Dialogues, dialogue, read_split, splits
 
@@ -86,3 +87,9 @@ def test_one_row_group_of_many_is_read_to_find_a_dialogue(extracted: Make) -> No
         assert number // 5 in groups
         assert len(groups) <= 2  # ids are numbered, not sorted: dia5 lies between dia45 and dia49, and where it is
         assert dialogue(root, name, ["dialogue_id"])["dialogue_id"].to_pylist() == [name]
+
+
+def test_a_split_without_rows_is_read_as_none(path: Path) -> None:
+    tables.write(path, pq.read_table(path).slice(0, 0))
+    assert (read_split(path.parents[1], "train", ["text"]).num_rows, read_split(path.parents[1], "train").schema) == (0, pq.read_schema(path))
+    assert list(Dialogues(path.parents[1], "train").batches(2, seed=0)) == []
