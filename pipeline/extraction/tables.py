@@ -1,6 +1,7 @@
 """The feature tables: one vector per utterance. ``part-NNNNN.parquet``, rows in manifest order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import files
-from pipeline.errors import PipelineError
+from pipeline.errors import BadTable, PipelineError
 
 OK = "ok"
 FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
@@ -52,12 +53,43 @@ def write(path: Path, table: pa.Table, row_group_rows: int | None = None) -> Non
     Raises:
         PipelineError: if it cannot be written (a full disk); what was at ``path`` before is still there.
     """
+    with _writing(path, table.schema) as writer:
+        if table.num_rows:
+            writer.write_table(table, row_group_size=row_group_rows)
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Like :func:`write`, with each of ``groups`` as a row group; only one of them is in memory at a time.
+
+    Raises:
+        PipelineError: if it cannot be written; what was at ``path`` before is still there, also if ``groups`` fails.
+    """
+    with _writing(path, schema) as writer:
+        for table in groups:
+            writer.write_table(table)
+
+
+@contextmanager
+def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     try:
-        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **parquet_options(table.schema)) as writer:
-            if table.num_rows:
-                writer.write_table(table, row_group_size=row_group_rows)
+        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as writer:
+            yield writer
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
+
+
+@contextmanager
+def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Opens a Parquet file for reading; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
+
+    Raises:
+        BadTable: if it is no Parquet file, or turns out to be cut or damaged while the block reads it.
+    """
+    try:
+        with pq.ParquetFile(path, **options) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadTable(f"{path}: not a Parquet file, or a damaged one: {error}") from error
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:

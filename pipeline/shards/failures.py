@@ -1,11 +1,14 @@
 """The failure rows of a dataset, from all stages that its shards were made by."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.corpora import failures
@@ -14,7 +17,7 @@ from pipeline.extraction.tables import FAILURES
 from pipeline.layout import Layout
 
 
-def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record: Mapping[str, Any]) -> tuple[pa.Table, NDArray[np.int64]]:
     """All failure rows, in manifest order; those of an utterance in the order of the stages.
 
     Args:
@@ -23,26 +26,43 @@ def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record
         encoders: modality → encoder; the media's rows on other modalities are left out, for another run may have decoded those.
         record: content of ``manifest.json``, whose ``failures`` are the manifest's rows.
 
+    Returns:
+        The rows (:data:`pipeline.corpora.failures.SCHEMA`), and int64 [rows]: of each, the row of its utterance in the manifest.
+
     Raises:
         BadTable: if a stage's table is missing or has other columns, or a row is about an utterance that is not in the manifest.
     """
-    rows: list[dict[str, Any]] = list(record["failures"])
+    found = [failures.table(record["failures"])]
     if {"audio", "visual"} & set(encoders):
-        rows += [row for row in _read(layout.media / FAILURES) if row["modality"] in {*encoders, "all"}]
-    for modality, encoder in encoders.items():
-        rows += _read(layout.features(modality, encoder) / FAILURES)
-    position = {one: row for row, one in enumerate(table["utterance_id"].to_pylist())}
-    strange = [row for row in rows if row["utterance_id"] not in position]
-    if strange:
-        raise BadTable(
-            f"{layout.folder}: {len(strange)} failure rows about utterances that are not in the manifest, the first about {strange[0]['utterance_id']!r}"
-        )
-    return sorted(rows, key=lambda row: position[row["utterance_id"]])
+        of_media = _read(layout.media / FAILURES)
+        found.append(of_media.filter(pc.is_in(of_media["modality"], pa.array([*encoders, "all"]))))
+    found += [_read(layout.features(modality, encoder) / FAILURES) for modality, encoder in encoders.items()]
+    rows = pa.concat_tables(found)
+    position = pc.index_in(rows["utterance_id"], table["utterance_id"].combine_chunks())
+    strange = rows["utterance_id"].filter(pc.is_null(position))
+    if len(strange):
+        raise BadTable(f"{layout.folder}: {len(strange)} failure rows about utterances that are not in the manifest, the first about {strange[0].as_py()!r}")
+    position_F = position.to_numpy().astype(np.int64)
+    order_F = np.argsort(position_F, kind="stable")
+    return rows.take(pa.array(order_F)), position_F[order_F]
 
 
-def explained(rows: Collection[Mapping[str, Any]], modality: str) -> set[str]:
-    """Ids of the utterances whose vectors of ``modality`` may be absent: a row of kind ``broken`` or ``absent`` says why."""
-    return {str(row["utterance_id"]) for row in rows if row["kind"] != "altered" and row["modality"] in (modality, "all")}
+def explained(rows: pa.Table, position_F: NDArray[np.int64], modality: str, utterances: int) -> NDArray[np.bool_]:
+    """Of which utterances the vector of ``modality`` may be absent: a row of kind ``broken`` or ``absent`` says why.
+
+    Args:
+        rows: see :func:`collect`.
+        position_F: likewise.
+        modality: ``text``, ``audio`` or ``visual``.
+        utterances: rows of the manifest.
+
+    Returns:
+        bool [utterances].
+    """
+    explains = pc.and_(pc.not_equal(rows["kind"], "altered"), pc.is_in(rows["modality"], pa.array([modality, "all"])))
+    explained_N = np.zeros(utterances, dtype=bool)
+    explained_N[position_F[explains.to_numpy()]] = True
+    return explained_N
 
 
 def read_record(layout: Layout) -> dict[str, Any]:
@@ -61,11 +81,10 @@ def read_record(layout: Layout) -> dict[str, Any]:
     return record
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise BadTable(f"{path}: the failure table is missing; run the stage that writes it again")
     table = pq.read_table(path)
     if not table.schema.equals(failures.SCHEMA, check_metadata=False):
         raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {failures.SCHEMA.names}")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return table.replace_schema_metadata()

@@ -1,13 +1,13 @@
 """Feature tables as they were extracted, checked once against the manifest and read by row span."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import files, parts
@@ -47,6 +47,7 @@ class Features:
     info: dict[str, Any]
     paths: tuple[Path, ...]
     bounds: tuple[int, ...]
+    _last: dict[Path, pa.Table] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def dim(self) -> int:
@@ -60,13 +61,12 @@ class Features:
         """Vectors of the manifest's rows ``start`` to ``stop`` (half-open); only the parts that hold them are read.
 
         Raises:
-            BadTable: if a vector is null or not finite.
+            BadTable: if a vector is null or not finite, or a part is damaged.
         """
         pieces = []
-        for path, first, end in zip(self.paths, self.bounds, self.bounds[1:], strict=False):
-            if first < stop and end > start:
-                rows = pq.read_table(path, columns=["embedding", "present"])
-                pieces.append(rows.slice(max(start - first, 0), min(stop, end) - max(start, first)))
+        for part in range(bisect_right(self.bounds, start) - 1, bisect_left(self.bounds, stop)):
+            first, end = self.bounds[part : part + 2]
+            pieces.append(self._part(self.paths[part]).slice(max(start - first, 0), min(stop, end) - max(start, first)))
         rows = pa.concat_tables(pieces).combine_chunks()
         embedding = rows["embedding"].chunk(0)
         flat = embedding.flatten()  # honours the slice, leaves out null vectors
@@ -76,6 +76,14 @@ class Features:
         if not np.isfinite(values_ND).all():
             raise BadTable(f"{self.folder}: row {start + int(np.flatnonzero(~np.isfinite(values_ND).all(axis=1))[0])} is not finite")
         return Vectors(values_ND, rows["present"].chunk(0).to_numpy(zero_copy_only=False))
+
+    def _part(self, path: Path) -> pa.Table:
+        """A part; the last one is kept, since a row group often begins in the part in which the one before it ended."""
+        if path not in self._last:
+            self._last.clear()
+            with tables.opened(path) as file:
+                self._last[path] = file.read(["embedding", "present"])
+        return self._last[path]
 
 
 def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) -> Features:
@@ -98,15 +106,17 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
         raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
     paths = tuple(sorted(folder.glob("part-*.parquet")))
     expected = tables.schema(int(info["dim"]))
-    there: list[str] = []
+    ids: list[pa.Array] = []
     bounds = [0]
     for path in paths:
-        found = pq.read_schema(path)
-        if not found.equals(expected, check_metadata=False):
-            raise BadTable(f"{path}: columns {_brief(found)} instead of {_brief(expected)}")
-        there.extend(pq.read_table(path, columns=["utterance_id"])["utterance_id"].to_pylist())
-        bounds.append(len(there))
-    _check_order(folder, there, table["utterance_id"].to_pylist())
+        with tables.opened(path) as file:
+            if not file.schema_arrow.equals(expected, check_metadata=False):
+                raise BadTable(f"{path}: columns {_brief(file.schema_arrow)} instead of {_brief(expected)}")
+            ids += file.read(["utterance_id"])["utterance_id"].chunks
+        bounds.append(sum(map(len, ids)))
+    there = pa.chunked_array(ids, pa.string())
+    if not there.equals(table["utterance_id"]):
+        _name_what_differs(folder, there.to_pylist(), table["utterance_id"].to_pylist())
     return Features(folder, modality, info, paths, tuple(bounds))
 
 
@@ -114,9 +124,7 @@ def _brief(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-def _check_order(folder: Path, there: list[str], wanted: list[str]) -> None:
-    if there == wanted:
-        return
+def _name_what_differs(folder: Path, there: list[str], wanted: list[str]) -> NoReturn:
     missing, strange = set(wanted) - set(there), set(there) - set(wanted)
     if missing:
         first = next(one for one in wanted if one in missing)

@@ -5,10 +5,11 @@ offsets:   0         3       5          shared by all list columns
 shards:    [u0 u1 u2]  [u3 u4]  …       one row per dialogue
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.corpora import manifest
 from pipeline.errors import BadTable
@@ -54,24 +55,24 @@ def _lists(offsets: np.ndarray[tuple[int], np.dtype[np.int32]], values: pa.Array
     return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
 
 
-def check_absent(utterance_ids: Collection[str], modality: str, found: Vectors, explained: Collection[str]) -> None:
+def check_absent(utterance_ids: pa.ChunkedArray, modality: str, found: Vectors, explained_N: NDArray[np.bool_]) -> None:
     """Checks the rule of the shards: not present if and only if the vector is all zeros and a failure row says why.
 
     Args:
         utterance_ids: of the N utterances.
         modality: for the message.
         found: their vectors.
-        explained: ids of the utterances with a failure row of kind ``broken`` or ``absent`` for this modality.
+        explained_N: which of them have a failure row of kind ``broken`` or ``absent`` for this modality.
 
     Raises:
         BadTable: naming the first utterance that breaks the rule.
     """
     zeros_N = ~found.values.any(axis=1)
-    explained_N = np.array([one in explained for one in utterance_ids], dtype=bool)
     for wrong_N, what in (
         (~found.present & ~zeros_N, "is not present, but its vector is not all zeros"),
         (found.present & zeros_N, "is present, but its vector is all zeros"),
         (~found.present & ~explained_N, "is not present, and no failure row says why"),
     ):
         if wrong_N.any():
-            raise BadTable(f"{modality}: {list(utterance_ids)[int(np.flatnonzero(wrong_N)[0])]} {what} ({int(wrong_N.sum())} utterances like it)")
+            first = utterance_ids[int(np.flatnonzero(wrong_N)[0])].as_py()
+            raise BadTable(f"{modality}: {first} {what} ({int(wrong_N.sum())} utterances like it)")

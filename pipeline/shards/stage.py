@@ -1,6 +1,6 @@
 """Stage ``shards``: manifest + features → one row per dialogue, in ``features/<dataset>/shards/``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from pipeline import files, log, provenance
 from pipeline.command_line import stage_command
-from pipeline.corpora import failures, manifest
+from pipeline.corpora import manifest
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.errors import BadSettings, BadTable
 from pipeline.extraction import tables
@@ -105,7 +107,7 @@ class _Prepared:
 
     @property
     def splits(self) -> list[str]:
-        there = set(self.table["split"].to_pylist())
+        there = set(pc.unique(self.table["split"]).to_pylist())
         return [split for split in SPLITS if split in there]
 
 
@@ -136,7 +138,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, encoders: Mapping[
 
 @dataclass
 class _Building:
-    """The shards while they are written: one file's worth of vectors is in memory at a time."""
+    """The shards while they are written: one row group's worth of vectors is in memory at a time."""
 
     prepared: _Prepared
     layout: Layout
@@ -146,8 +148,10 @@ class _Building:
     def __post_init__(self) -> None:
         table, features = self.prepared.table, self.prepared.features
         self.moments = {modality: RunningMoments(found.dim) for modality, found in features.items()}
-        self.rows = collect(self.layout, table, self.prepared.encoders, self.prepared.record)
-        self.explained = {modality: explained(self.rows, modality) for modality in features}
+        self.failures, self.failed_rows = collect(self.layout, table, self.prepared.encoders, self.prepared.record)
+        self.explained = {modality: explained(self.failures, self.failed_rows, modality, table.num_rows) for modality in features}
+        self.bounds = np.array(manifest.dialogue_bounds(table))
+        self.split_of_row = table["split"].combine_chunks()
         self.classes = manifest.classes(table)
         self.metadata = {
             "corpus": self.layout.dataset,
@@ -158,37 +162,38 @@ class _Building:
 
     def write_split(self, split: str) -> None:
         """Writes the dialogues and the failures of a split."""
-        config, table = self.prepared.config, self.prepared.table
-        splits = table["split"].to_pylist()
-        bounds = [(start, stop) for start, stop in manifest.dialogue_bounds(table) if splits[start] == split]
-        bytes_N = cutting.row_bytes(table, [found.dim for found in self.prepared.features.values()])
-        spans = cutting.plan_files([int(bytes_N[start:stop].sum()) for start, stop in bounds], config.max_file_bytes)
+        table, dims = self.prepared.table, [found.dim for found in self.prepared.features.values()]
+        of_split_N = pc.equal(self.split_of_row, split).to_numpy(zero_copy_only=False)
+        bounds_D2 = self.bounds[of_split_N[self.bounds[:, 0]]]
+        bytes_D = np.add.reduceat(cutting.row_bytes(table, dims), self.bounds[:, 0])[of_split_N[self.bounds[:, 0]]]
+        spans = cutting.plan_files(bytes_D.tolist(), self.prepared.config.max_file_bytes)
         present = dict.fromkeys(self.prepared.features, 0)
         for index, (first, last) in enumerate(spans):
-            rows = self._file(split, bounds[first:last], present)
-            tables.write(self._path("dialogues", split, index, len(spans)), rows, config.row_group_dialogues)
-        ids = {one for start, stop in bounds for one in table["utterance_id"].slice(start, stop - start).to_pylist()}
-        failed = failures.table(row for row in self.rows if row["utterance_id"] in ids)
+            tables.write_groups(self._path("dialogues", split, index, len(spans)), self.schema, self._groups(split, bounds_D2[first:last], present))
+        failed = self.failures.filter(pa.array(of_split_N[self.failed_rows]))
         tables.write(self._path("failures", split, 0, 1), failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})))
-        self.counts[split] = _counts(table, bounds, self.classes) | {"present": present, "failures": failed.num_rows}
+        labels_N = table["emotion_index"].to_numpy()[of_split_N]
+        self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {"present": present, "failures": failed.num_rows}
 
     def _path(self, name: str, split: str, index: int, count: int) -> Path:
         return self.prepared.work.folder / name / cutting.file_name(split, index, count)
 
-    def _file(self, split: str, bounds: list[tuple[int, int]], present: dict[str, int]) -> pa.Table:
-        """The dialogue rows of one file; adds to the statistics and the counts on the way."""
-        table, parts = self.prepared.table, []
-        for start, stop in _runs(bounds):
-            rows = table.slice(start, stop - start)
-            ids = rows["utterance_id"].to_pylist()
-            vectors = {modality: found.read(start, stop) for modality, found in self.prepared.features.items()}
-            for modality, found in vectors.items():
-                check_absent(ids, modality, found, self.explained[modality])
-                present[modality] += int(found.present.sum())
-                if split == STATS_SPLIT:
-                    self.moments[modality].add(found.values[found.present])
-            parts.append(join(rows, vectors, self.schema))
-        return pa.concat_tables(parts)
+    def _groups(self, split: str, bounds_D2: NDArray[np.int64], present: dict[str, int]) -> Iterator[pa.Table]:
+        """The dialogue rows of one file, row group by row group; adds to the statistics and the counts on the way."""
+        rows = self.prepared.config.row_group_dialogues
+        for first in range(0, len(bounds_D2), rows):
+            yield pa.concat_tables([self._joined(split, start, stop, present) for start, stop in _runs(bounds_D2[first : first + rows].tolist())])
+
+    def _joined(self, split: str, start: int, stop: int, present: dict[str, int]) -> pa.Table:
+        """The dialogues in the rows ``start`` to ``stop`` of the manifest."""
+        rows = self.prepared.table.slice(start, stop - start)
+        vectors = {modality: found.read(start, stop) for modality, found in self.prepared.features.items()}
+        for modality, found in vectors.items():
+            check_absent(rows["utterance_id"], modality, found, self.explained[modality][start:stop])
+            present[modality] += int(found.present.sum())
+            if split == STATS_SPLIT:
+                self.moments[modality].add(found.values[found.present])
+        return join(rows, vectors, self.schema)
 
     def info(self) -> dict[str, Any]:
         """What ``meta/info.json`` holds beside the fingerprint."""
@@ -207,7 +212,7 @@ class _Building:
         }
 
 
-def _runs(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:
     """Dialogues that follow one another in the manifest, as one row span; a split is one span unless splits are interleaved."""
     runs: list[tuple[int, int]] = []
     for start, stop in bounds:
@@ -232,15 +237,13 @@ def _encoder_facts(found: Features) -> dict[str, Any]:
     }
 
 
-def _counts(table: pa.Table, bounds: list[tuple[int, int]], classes: tuple[str, ...]) -> dict[str, Any]:
+def _counts(dialogues: int, labels_N: NDArray[np.int16], classes: tuple[str, ...]) -> dict[str, Any]:
     """Dialogues, utterances, and how many utterances have each class; ``unlabelled`` are outside the label set."""
-    rows = np.concatenate([np.arange(start, stop) for start, stop in bounds])
-    labels = table["emotion_index"].to_numpy()[rows]
     return {
-        "dialogues": len(bounds),
-        "utterances": len(rows),
-        "labels": {name: int((labels == index).sum()) for index, name in enumerate(classes)},
-        "unlabelled": int((labels < 0).sum()),
+        "dialogues": dialogues,
+        "utterances": len(labels_N),
+        "labels": {name: int((labels_N == index).sum()) for index, name in enumerate(classes)},
+        "unlabelled": int((labels_N < 0).sum()),
     }
 
 

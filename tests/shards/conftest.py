@@ -85,14 +85,23 @@ def _dialogue(split: str, number: int, utterances: int) -> Dialogue:
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Callable[..., Extracted]:
-    """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each without any missing."""
+    """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each without any missing.
+
+    The dialogues of a split stand together in the manifest, or, if ``interleaved``, first those of number 0 of all splits, then those of number 1, …
+    """
 
     def make(
-        sizes: Mapping[str, tuple[int, ...]] | None = None, modalities: tuple[str, ...] = ("text", "audio", "visual"), folder: str = "features"
+        sizes: Mapping[str, tuple[int, ...]] | None = None,
+        modalities: tuple[str, ...] = ("text", "audio", "visual"),
+        folder: str = "features",
+        interleaved: bool = False,
     ) -> Extracted:
         sizes = sizes or {"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}
         layout = Layout(tmp_path / "raw", tmp_path / folder, "tiny")
-        dialogues = [_dialogue(split, number, count) for split, counts in sizes.items() for number, count in enumerate(counts)]
+        numbered = [(number, split, count) for split, counts in sizes.items() for number, count in enumerate(counts)]
+        if interleaved:
+            numbered.sort(key=lambda one: one[0])
+        dialogues = [_dialogue(split, number, count) for number, split, count in numbered]
         table = manifest.build("tiny", dialogues, label_set("meld7"))
         manifest.write(layout.manifest, table)
         altered = Failure("train/dia0_utt0", "manifest", "text", "text_repaired", "one character").row()

@@ -1,0 +1,102 @@
+"""The Parquet files of a split: found, checked, and read by row group."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpora.dialogue import SPLITS
+from pipeline.errors import BadTable
+from pipeline.extraction import tables
+from pipeline.plugins import nearest
+from pipeline.shards.cutting import file_name
+from pipeline.shards.schema import SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of dialogues, with its footer read once; it is closed between reads, so that no mapped pages pile up.
+
+    Attributes:
+        path: the file.
+        metadata: its footer.
+        schema: its columns.
+    """
+
+    path: Path
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+
+    def read(self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None, *, threads: bool = True) -> pa.Table:
+        """Rows of the file, from a memory map.
+
+        Args:
+            columns: only these; None for all.
+            groups: only these row groups; None for all.
+            threads: let Arrow decode the columns side by side.
+
+        Raises:
+            BadTable: if there is no such column, or the file is cut or damaged.
+        """
+        self.check_columns(columns or ())
+        with tables.opened(self.path, metadata=self.metadata, memory_map=True) as file:
+            every = range(self.metadata.num_row_groups) if groups is None else groups
+            return file.read_row_groups(list(every), columns=None if columns is None else list(columns), use_threads=threads)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises ``BadTable`` if the file lacks one of ``columns``; the message gives the nearest name."""
+        for name in columns:
+            if name not in self.schema.names:
+                raise BadTable(f"{self.path}: no column {name!r}; {nearest(name, self.schema.names)}")
+
+    def groups_that_may_hold(self, column: str, value: str) -> Iterator[int]:
+        """Row groups whose smallest and largest ``column`` enclose ``value``, or are not known; the column is one of strings without lists."""
+        position = self.schema.names.index(column)  # the columns before it are no lists either, so that each is one Parquet leaf
+        for group in range(self.metadata.num_row_groups):
+            statistics = self.metadata.row_group(group).column(position).statistics
+            if statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max:
+                yield group
+
+
+def open_shard(path: Path) -> ShardFile:
+    """Reads a file's footer.
+
+    Raises:
+        BadTable: if it is no Parquet file, no shard, or one of another schema version.
+    """
+    with tables.opened(path, memory_map=True) as file:
+        found = ShardFile(path, file.metadata, file.schema_arrow)
+    facts = (found.schema.metadata or {}).get(b"merc")
+    if facts is None:
+        raise BadTable(f"{path}: no shard: the key 'merc' is missing in its metadata")
+    check_version(path, json.loads(facts))
+    return found
+
+
+def find(root: Path, split: str) -> list[Path]:
+    """The files of a split, in order; none if ``split`` is not the name of one.
+
+    Raises:
+        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are others.
+    """
+    paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")) if split in SPLITS else []
+    if paths:
+        counted = re.search(r"-of-(\d+)$", paths[0].stem)
+        wanted = [file_name(split, index, int(counted.group(1))) for index in range(int(counted.group(1)))] if counted else []
+        there = [path.name for path in paths]
+        if there != wanted:
+            missing, strange = (", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted}))
+            raise BadTable(f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of another making: {strange}")
+    return paths
+
+
+def check_version(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raises ``BadTable`` if ``facts``, found at ``path``, are of a schema version that this program does not read."""
+    version = facts.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
