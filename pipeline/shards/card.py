@@ -166,6 +166,6 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
         return "Nothing."
     lines: list[list[object]] = []
     for reason, modality, stage in sorted(counts):
-        kind, meaning = REASONS[reason]
+        kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
         lines.append([f"`{reason}`", kind, meaning, modality, stage, *(by_split[split][reason, modality, stage] for split in splits)])
     return _markdown(["reason", "kind", "meaning", "modality", "stage", *splits], lines)

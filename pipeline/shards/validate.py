@@ -1,0 +1,101 @@
+"""Checks that a folder is shards as the contract has them (:mod:`pipeline.shards.schema`), and tells all that is wrong at once.
+
+Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some 50 bytes an utterance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.corpora.dialogue import SPLITS
+from pipeline.errors import BadTable
+from pipeline.shards import reader
+from pipeline.shards.checks import failures, records, trajectories
+from pipeline.shards.checks.dialogues import DialogueCheck, Facts, SeenSplit
+from pipeline.shards.checks.problems import LISTED, UNREADABLE, Problems
+from pipeline.shards.row_groups import TABLES, files_of
+from pipeline.shards.stage import STATS_SPLIT
+
+_INFO_KEYS = ("corpus", "label_set", "classes", "dims", "encoders", "splits", "counts")
+
+
+@dataclass
+class Report:
+    """What the check found.
+
+    Attributes:
+        dialogues, utterances, files: how much was looked at.
+        problems: what is wrong.
+    """
+
+    dialogues: int = 0
+    utterances: int = 0
+    files: int = 0
+    problems: Problems = field(default_factory=Problems)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing is wrong, 4 if something could not be read at all, else 1."""
+        return BadTable.exit_code if self.problems.counts[UNREADABLE] else 1 if self.problems.counts.total() else 0
+
+
+def validate(root: Path) -> Report:
+    """Checks the shards in ``root``.
+
+    Raises:
+        BadTable: if it holds no shards, or such of another schema version.
+    """
+    info = _info(root)
+    report = Report(files=sum(len(files_of(root, table, split)) for table in TABLES for split in SPLITS))
+    problems = report.problems
+    splits = [split for split in SPLITS if files_of(root, "dialogues", split)]
+    records.check_names(root, splits, problems)
+    dialogues = DialogueCheck(root, Facts.of(info), problems)
+    for split in splits:
+        for path in files_of(root, "dialogues", split):
+            dialogues.check(path, split, train=split == STATS_SPLIT)
+    seen = dialogues.seen
+    _check_unique(seen, problems)
+    failed = {split: failures.check(root, split, seen[split], problems) for split in splits}
+    for split in splits:
+        trajectories.check(root, split, seen[split], problems)
+    records.check_info(info, seen, failed, problems)
+    records.check_stats(root, info, dialogues.moments if STATS_SPLIT in seen and seen[STATS_SPLIT].complete else None, problems)
+    records.check_manifest(root, problems)
+    report.dialogues = sum(len(one.dialogues) for one in seen.values())
+    report.utterances = sum(len(one.utterances) for one in seen.values())
+    return report
+
+
+def _info(root: Path) -> dict[str, Any]:
+    info = reader.info(root)
+    missing = [key for key in _INFO_KEYS if key not in info]
+    if missing:
+        raise BadTable(f"{root / records.INFO}: no record of shards: it lacks {', '.join(missing)}")
+    return info
+
+
+def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
+    """Dialogue and utterance ids are unique over all splits."""
+    dialogues = pa.chunked_array([chunk for one in seen.values() for chunk in one.dialogue_ids], pa.string())
+    for dialogue_id, splits in _repeated(dialogues, {split: one.dialogues for split, one in seen.items()}, problems):
+        where = f"in {' and in '.join(splits)}" if len(splits) > 1 else f"twice in {splits[0]}"
+        problems.add("splits" if len(splits) > 1 else "ids", "dialogues", where, dialogue_id=dialogue_id, column="dialogue_id")
+    utterances = pa.chunked_array([chunk for one in seen.values() for chunk in one.utterance_ids], pa.string())
+    for utterance_id, splits in _repeated(utterances, {split: one.utterances for split, one in seen.items()}, problems):
+        problems.add("ids", "dialogues", f"{utterance_id} stands more than once in {', '.join(splits)}", column="utterance_ids")
+
+
+def _repeated(values: pa.ChunkedArray, of_split: Mapping[str, pa.ChunkedArray], problems: Problems) -> list[tuple[str, list[str]]]:
+    """The first values that stand there more than once, each with the splits that hold it; the others are counted."""
+    counted = pc.value_counts(values)
+    repeated = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    problems.counts["ids"] += max(0, len(repeated) - LISTED)
+    found = []
+    for value in repeated.slice(0, LISTED).to_pylist():
+        found.append((value, [split for split, there in of_split.items() if pc.index(there, value).as_py() >= 0]))
+    return found
