@@ -6,21 +6,18 @@ Memory does not grow with the vectors: they are looked at one row group at a tim
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.errors import BadTable
-from pipeline.shards import reader
 from pipeline.shards.checks import failures, records, trajectories
-from pipeline.shards.checks.dialogues import DialogueCheck, Facts, SeenSplit
+from pipeline.shards.checks.dialogues import DialogueCheck, SeenSplit
 from pipeline.shards.checks.problems import LISTED, UNREADABLE, Problems
+from pipeline.shards.facts import Facts, read_info
 from pipeline.shards.row_groups import TABLES, files_of
 from pipeline.shards.stage import STATS_SPLIT
-
-_INFO_KEYS = ("corpus", "label_set", "classes", "dims", "encoders", "splits", "counts")
 
 
 @dataclass
@@ -49,7 +46,7 @@ def validate(root: Path) -> Report:
     Raises:
         BadTable: if it holds no shards, or such of another schema version.
     """
-    info = _info(root)
+    info = read_info(root)
     report = Report(files=sum(len(files_of(root, table, split)) for table in TABLES for split in SPLITS))
     problems = report.problems
     splits = [split for split in SPLITS if files_of(root, "dialogues", split)]
@@ -69,14 +66,6 @@ def validate(root: Path) -> Report:
     report.dialogues = sum(len(one.dialogues) for one in seen.values())
     report.utterances = sum(len(one.utterances) for one in seen.values())
     return report
-
-
-def _info(root: Path) -> dict[str, Any]:
-    info = reader.info(root)
-    missing = [key for key in _INFO_KEYS if key not in info]
-    if missing:
-        raise BadTable(f"{root / records.INFO}: no record of shards: it lacks {', '.join(missing)}")
-    return info
 
 
 def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:

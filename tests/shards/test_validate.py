@@ -18,6 +18,7 @@ from pipeline.shards.validate import validate
 Change = Callable[[str, Callable[[dict[str, Any]], None]], None]
 TRAIN = "dialogues/train-00000-of-00001.parquet"
 TRAJECTORIES = "trajectories/train-00000-of-00001.parquet"
+OF_DIA0 = f"neighbours: {TRAJECTORIES}: train/dia0"
 FAILED = "failures/train-00000-of-00001.parquet"
 
 
@@ -77,13 +78,13 @@ def _put(column: str, row: int, value: Any) -> Callable[[dict[str, Any]], None]:
         (TRAJECTORIES, _set("trajectory", 2, 1, 3), f"trajectories: {TRAJECTORIES}: train/dia2: trajectory: other labels than the dialogue has"),
         (TRAJECTORIES, _put("dialogue_id", 1, "train/dia2"), "trajectories: trajectories/train: train/dia1: 0 rows instead of one"),
         (TRAJECTORIES, _put("dialogue_id", 1, "train/dia7"), f"trajectories: {TRAJECTORIES}: train/dia7: dialogue_id: there is no such dialogue"),
-        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia0"), f"neighbours: {TRAJECTORIES}: train/dia0: neighbours_edit: the dialogue itself among its neighbours"),
-        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "test/dia0"), f"neighbours: {TRAJECTORIES}: train/dia0: neighbours_edit: a neighbour that is no dialogue of this split"),
-        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia1"), f"neighbours: {TRAJECTORIES}: train/dia0: neighbours_edit: a neighbour twice"),
-        (TRAJECTORIES, _set("similarity_edit", 0, 1, 1.5), f"neighbours: {TRAJECTORIES}: train/dia0: similarity_edit: a similarity outside -1 to 1"),
-        (TRAJECTORIES, _set("similarity_edit", 0, 0, 0.25), f"neighbours: {TRAJECTORIES}: train/dia0: similarity_edit: similarities that are not in falling order"),
-        (TRAJECTORIES, _put("similarity_edit", 0, [1.0]), f"neighbours: {TRAJECTORIES}: train/dia0: similarity_edit: not one entry per neighbour"),
-        (TRAJECTORIES, _put("same_scenario_edit", 0, []), f"neighbours: {TRAJECTORIES}: train/dia0: same_scenario_edit: not one entry per neighbour"),
+        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia0"), f"{OF_DIA0}: neighbours_edit: the dialogue itself among its neighbours"),
+        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "test/dia0"), f"{OF_DIA0}: neighbours_edit: a neighbour that is no dialogue of this split"),
+        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia1"), f"{OF_DIA0}: neighbours_edit: a neighbour twice"),
+        (TRAJECTORIES, _set("similarity_edit", 0, 1, 1.5), f"{OF_DIA0}: similarity_edit: a similarity outside -1 to 1"),
+        (TRAJECTORIES, _set("similarity_edit", 0, 0, 0.25), f"{OF_DIA0}: similarity_edit: similarities that are not in falling order"),
+        (TRAJECTORIES, _put("similarity_edit", 0, [1.0]), f"{OF_DIA0}: similarity_edit: not one entry per neighbour"),
+        (TRAJECTORIES, _put("same_scenario_edit", 0, []), f"{OF_DIA0}: same_scenario_edit: not one entry per neighbour"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_file_dialogue_and_column(sound: Path, change: Change, name: str, how: Any, line: str) -> None:

@@ -3,49 +3,23 @@
 Legend: K dialogues, N utterances, D features.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.corpora.labels import LABEL_SETS, LabelSet
 from pipeline.errors import BadTable
 from pipeline.shards import reader
 from pipeline.shards.checks.problems import LISTED, UNREADABLE, Problems
+from pipeline.shards.facts import Facts
 from pipeline.shards.moments import RunningMoments
 from pipeline.shards.row_groups import column, merc, opened
-from pipeline.shards.schema import per_utterance, schema
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What ``meta/info.json`` says the tables are like."""
-
-    corpus: str
-    labels: LabelSet
-    dims: dict[str, int]
-    encoders: dict[str, Any]
-    transcripts: bool
-
-    @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "Facts":
-        """Takes them from :func:`pipeline.shards.reader.info`."""
-        classes = tuple(info["classes"])
-        known = LABEL_SETS.get(info["label_set"])
-        labels = known if known is not None and known.classes == classes else LabelSet(info["label_set"], classes)
-        return cls(info["corpus"], labels, dict(info["dims"]), dict(info["encoders"]), bool(info.get("transcripts", True)))
-
-    @property
-    def schema(self) -> pa.Schema:
-        return schema(
-            self.dims, {"corpus": self.corpus, "label_set": self.labels.name, "encoders": self.encoders}, self.labels.classes, transcripts=self.transcripts
-        )
+from pipeline.shards.schema import per_utterance
 
 
 @dataclass
