@@ -25,7 +25,10 @@ _ABOUT = {
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "revision", "layer", "pooling", "sample_rate_hz", "dim")
-_WITH_TRANSCRIPTS = "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its own licence."
+_WITH_TRANSCRIPTS = (
+    "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its "
+    "own licence."
+)
 _WITHOUT_TRANSCRIPTS = (
     "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them and from the recordings, "
     "of a corpus with its own licence."

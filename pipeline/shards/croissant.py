@@ -97,6 +97,7 @@ _MEANING = {
 _SCALARS = {
     pa.string(): "sc:Text",
     pa.bool_(): "sc:Boolean",
+    pa.int8(): "cr:Int8",
     pa.int16(): "cr:Int16",
     pa.int32(): "cr:Int32",
     pa.int64(): "cr:Int64",
