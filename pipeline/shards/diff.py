@@ -175,7 +175,7 @@ class _Comparison:
         self._note(_UTTERANCES, shared.filter(pa.array(np.diff(rows[1], prepend=-1) < 0)))  # in another order
         for name in self.lists:
             values = [column(table, name).flatten().take(pa.array(index)) for table, index in zip((one, other), rows, strict=True)]
-            self._count(name, *values, shared)
+            self._count(name, values[0], values[1], shared)
         for modality, change in self.change.vectors.items():
             flags = [
                 column(table, f"{modality}_present").flatten().to_numpy(zero_copy_only=False)[index] for table, index in zip((one, other), rows, strict=True)

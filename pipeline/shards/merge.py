@@ -60,7 +60,7 @@ def merge(roots: Sequence[Path], target: Path, config: ShardsConfig, *, prefix: 
     with new_shards(target, roots, overwrite=overwrite) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:
-            failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part if prefix else None) for part in parts]
+            failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part.facts.corpus if prefix else "") for part in parts]
             writing.write_split(split, _rows(parts, split, whole, prefix), pa.concat_tables(failed))
         settings = {"shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}), "merge": {"prefix": prefix}}
         writing.finish(settings, {"info": [files.digest(part.info) for part in parts]}, _about(parts, corpora))
@@ -92,7 +92,7 @@ def _check_ids(parts: Sequence[_Part], prefix: bool) -> None:
         found: list[pa.ChunkedArray] = []
         for part in parts:
             pieces = [
-                column(_prefixed(rows, [name], part if prefix else None), name)
+                column(_prefixed(rows, [name], part.facts.corpus if prefix else ""), name)
                 for split in part.info["splits"]
                 for rows in dialogue_rows(part.root, split, part.facts, [name])
             ]
@@ -110,14 +110,14 @@ def _check_ids(parts: Sequence[_Part], prefix: bool) -> None:
 def _rows(parts: Sequence[_Part], split: str, whole: Facts, prefix: bool) -> Iterator[pa.Table]:
     for part in parts:
         for rows in dialogue_rows(part.root, split, part.facts):
-            yield _prefixed(rows, [_DIALOGUE, _UTTERANCES], part if prefix else None).select(whole.schema.names).cast(whole.schema)
+            yield _prefixed(rows, [_DIALOGUE, _UTTERANCES], part.facts.corpus if prefix else "").select(whole.schema.names).cast(whole.schema)
 
 
-def _prefixed(rows: pa.Table, names: Sequence[str], part: _Part | None) -> pa.Table:
-    """The rows with the part's corpus behind the split of their ids; as they are if there is no part."""
-    for name in names if part is not None else ():
+def _prefixed(rows: pa.Table, names: Sequence[str], corpus: str) -> pa.Table:
+    """The rows with the corpus behind the split of their ids; as they are if there is none to put there."""
+    for name in names if corpus else ():
         values = column(rows, name)
-        flat = pc.replace_substring(values.flatten() if name == _UTTERANCES else values, "/", f"/{part.facts.corpus}/", max_replacements=1)
+        flat = pc.replace_substring(values.flatten() if name == _UTTERANCES else values, "/", f"/{corpus}/", max_replacements=1)
         index = rows.schema.get_field_index(name)
         if name == _UTTERANCES:
             offsets = pc.subtract(values.offsets, values.offsets[0])

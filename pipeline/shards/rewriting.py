@@ -163,7 +163,7 @@ def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
     kinds = [(name, kind) for name, _, kind in per_utterance(transcripts=facts.transcripts)]
     each = sum(4 * dim + 1 for dim in facts.dims.values()) + sum(4 if pa.types.is_string(kind) else kind.bit_width // 8 for _, kind in kinds)
     starts_K = np.cumsum(lengths_K) - lengths_K
-    bytes_K = each * lengths_K
+    bytes_K: NDArray[np.int64] = each * lengths_K
     for name, kind in kinds:
         if pa.types.is_string(kind):
             bytes_K += np.add.reduceat(pc.binary_length(column(rows, name).flatten()).to_numpy().astype(np.int64), starts_K)

@@ -28,7 +28,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
         BadTable: if it is missing, no Parquet file, damaged where the block reads it, or not of this schema version.
     """
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path) as file:
             facts = merc(file.schema_arrow)
             if not facts:
                 raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")

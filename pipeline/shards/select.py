@@ -1,9 +1,10 @@
 """A part of shards as shards of its own: some splits, modalities or dialogues, with or without transcripts."""
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,12 +82,12 @@ def select(
             "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
             "select": {"splits": chosen_splits, "modalities": kept, "dialogues": sorted(dialogues), "transcripts": part.transcripts},
         }
-        more = {key: info[key] for key in ("source", "corpus_settings", "deviations") if key in info}
-        writing.finish(settings, {"info": files.digest(info)}, {**more, "made_from": [origin(info)]}, reader.stats(root))
+        more: dict[str, Any] = {key: info[key] for key in ("source", "corpus_settings", "deviations") if key in info}
+        writing.finish(settings, {"info": files.digest(info)}, more | {"made_from": [origin(info)]}, reader.stats(root))
     return notes
 
 
-def origin(info: dict[str, object]) -> dict[str, object]:
+def origin(info: Mapping[str, Any]) -> dict[str, Any]:
     """What ``made_from`` in ``meta/info.json`` says of shards that others were made from."""
     return {key: info[key] for key in ("corpus", "fingerprint", "settings", "versions", "made_from") if key in info}
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import files
-from pipeline.errors import BadSettings, SettingsDiffer
+from pipeline.errors import BadSettings, PipelineError, SettingsDiffer
 
 
 @contextmanager
@@ -20,6 +20,7 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool) -> Ite
 
     Raises:
         BadSettings: if ``target`` is a link, or is, holds or lies in a source.
+        PipelineError: if the folder cannot be made.
         SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an empty folder.
     """
     if target.is_symlink():
@@ -33,9 +34,12 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool) -> Ite
         hint = "give another folder, or --overwrite to replace them" if shards else "it is no folder of shards, so that it is not replaced; give another one"
         raise SettingsDiffer(f"{target}: {'shards are' if shards else 'something is'} already there; {hint}")
     scratch = here.with_name(f".{here.name}.unfinished")
-    if scratch.exists():  # of a run that was killed
-        shutil.rmtree(scratch)
-    scratch.mkdir(parents=True)
+    try:
+        if scratch.exists():  # of a run that was killed
+            shutil.rmtree(scratch)
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise PipelineError(f"{target} cannot be written: {error}") from error
     try:
         yield scratch
         files.move_folder(scratch, here)

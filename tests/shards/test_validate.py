@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -129,6 +130,22 @@ def test_other_columns_are_named_and_the_rest_is_still_checked(sound: Path, chan
     assert any(line.startswith("speakers: dialogues/dev") for line in found)
 
 
+def test_a_file_that_says_something_else_of_itself_is_named(sound: Path) -> None:
+    table = pq.read_table(sound / TRAIN)
+    merc = json.loads(table.schema.metadata[b"merc"])
+    merc["encoders"]["audio"]["revision"] = "4"
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"merc": json.dumps(merc)}), sound / TRAIN)
+    write_card(sound)
+    assert told(sound) == [f"metadata: {TRAIN}: encoders is not that of meta/info.json"]
+
+
+def test_columns_in_another_order_are_named(sound: Path) -> None:
+    table = pq.read_table(sound / TRAIN)
+    pq.write_table(table.select(table.column_names[::-1]), sound / TRAIN)
+    write_card(sound)
+    assert f"schema: {TRAIN}: columns in the order {', '.join(table.column_names[::-1])}" in told(sound)
+
+
 def test_counts_and_statistics_that_do_not_fit_are_named(sound: Path) -> None:
     info, stats = files.read_json(sound / "meta" / "info.json"), files.read_json(sound / "meta" / "stats.json")
     info["counts"]["dev"]["labels"]["joy"] += 1
@@ -155,6 +172,7 @@ def test_files_that_the_manifest_does_not_describe_are_named(sound: Path) -> Non
     listed["files"]["../secret"] = {"sha256": "", "bytes": 0}
     listed["files"][TRAIN]["sha256"] = "0" * 64
     listed["files"][FAILED]["rows"] = 7
+    listed["files"]["croissant.json"] = "whole"
     listed["files"]["meta/stats.json"]["bytes"] += 1
     files.write_json(sound / "meta" / "manifest.json", listed)
     size = (sound / "meta" / "stats.json").stat().st_size
@@ -163,6 +181,7 @@ def test_files_that_the_manifest_does_not_describe_are_named(sound: Path) -> Non
         "manifest: failures/dev: 1 files, but they are dev-00000-of-00002.parquet",
         "manifest: failures/dev-00000-of-00002.parquet: not listed in meta/manifest.json",
         f"manifest: meta/manifest.json: '../secret' is not a plain path below {sound}",
+        "manifest: meta/manifest.json: says neither bytes nor sha256 of croissant.json",
         f"manifest: {TRAIN}: another sha256: its content was changed",
         "manifest: failures/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there",
         f"manifest: {FAILED}: 2 rows instead of 7",
@@ -217,8 +236,6 @@ def test_many_problems_of_a_kind_are_counted_and_the_first_told(extracted: Calla
     write_card(root)
     table = pq.read_table(root / TRAIN)
     nothing = np.zeros((30, 3)).tolist()
-    import pyarrow as pa
-
     broken = table.set_column(table.schema.get_field_index("audio"), table.schema.field("audio"), pa.array([nothing], table.schema.field("audio").type))
     pq.write_table(broken, root / TRAIN)
     problems = validate(root).problems

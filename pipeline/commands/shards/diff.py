@@ -23,9 +23,9 @@ _WIDEST = 60
 @click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, show_default=True, help="A vector is changed if a number differs by more than this.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
-    """Tell how the shards in B differ from those in A: dialogues, vectors and by how much, presence, labels, texts, encoders, settings.
+    """Tell how the shards in B differ from those in A.
 
-    Dialogues and utterances are found by their ids, so that neither their order nor where the files are cut matters. Library versions are told, but
+    Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories, encoders and settings. Dialogues and utterances are found by their ids, so that neither their order nor where the files are cut matters. Library versions are told, but
     make no difference by themselves.
 
     \b

@@ -16,9 +16,9 @@ from pipeline.shards.overview import Overview, overview
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(folder: Path, as_json: bool) -> None:
-    """Tell what is inside the shards in FOLDER: corpora, splits, labels, coverage, encoders, failures, neighbours.
+    """Tell what is inside the shards in FOLDER.
 
-    Counts are those that the shards were written with; `merc-shards validate` checks them.
+    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those that the shards were written with; `merc-shards validate` checks them.
     """
     log.set_up()
     with exiting():

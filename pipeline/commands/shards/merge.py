@@ -16,9 +16,9 @@ from pipeline.params import Params
 @click.option("--overwrite", is_flag=True, help="Replace shards that are at TARGET.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
 def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, params_file: Path | None) -> None:
-    """Write the shards in FOLDERS to TARGET as one: splits of one corpus, or corpora with the same labels and encoders.
+    """Write the shards in FOLDERS to TARGET as one.
 
-    Counts, statistics, card and checksums are made anew. Trajectories are left out: their neighbours were found within each folder.
+    They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums are made anew. Trajectories are left out: their neighbours were found within each folder.
 
     \b
     Examples:

@@ -29,9 +29,9 @@ def command(
     overwrite: bool,
     params_file: Path | None,
 ) -> None:
-    """Write a part of the shards in FOLDER to TARGET, with a card, counts, statistics and checksums of its own.
+    """Write a part of the shards in FOLDER to TARGET.
 
-    Trajectories come along unless single dialogues are chosen. Without the train split the statistics stay those of FOLDER.
+    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are chosen. Without the train split the statistics stay those of FOLDER.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from pipeline.command_line import exiting
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per problem and line.")
 def command(folder: Path, as_json: bool) -> None:
-    """Check the shards in FOLDER, and tell everything that is wrong with them.
+    """Check the shards in FOLDER, and tell all that is wrong.
 
     Looked at are columns and types, lengths of lists, ids, splits, speakers, labels, vectors (finite; absent if and only if all zeros and a failure
     row says why), failure rows, trajectories and neighbours, statistics, and the hashes in meta/manifest.json.

@@ -71,7 +71,7 @@ class DialogueCheck:
 
     Attributes:
         seen: split → what was seen of it.
-        moments: modality → mean and deviation of the present vectors of each split that was asked for.
+        moments: modality → mean and deviation of the train split's present vectors.
     """
 
     def __init__(self, root: Path, facts: Facts, problems: Problems) -> None:
@@ -107,7 +107,7 @@ class DialogueCheck:
             has, wants = (_described(one, name) for one in (found, wanted))
             if has != wants:
                 self.problems.add("schema", file, f"{has} instead of {wants}", column=name)
-        if set(found.names) == set(wanted.names):
+        if found.names != wanted.names and set(found.names) == set(wanted.names):
             self.problems.add("schema", file, f"columns in the order {', '.join(found.names)}")
         return False
 
@@ -126,7 +126,7 @@ class DialogueCheck:
         labels_N = self._check_labels(rows, told)
         for name, _, kind in per_utterance(transcripts=self.facts.transcripts):
             if pa.types.is_floating(kind):
-                values_N = column(rows, name).flatten().fill_null(0).to_numpy()
+                values_N: NDArray[np.float64] = column(rows, name).flatten().fill_null(0).to_numpy()
                 told.utterances("finite", ~np.isfinite(values_N), "not finite", column=name)
         for modality in self.facts.dims:
             seen.present[modality].append(self._check_vectors(rows, modality, told, train=train))
@@ -138,7 +138,8 @@ class DialogueCheck:
     def _check_vectors(self, rows: pa.Table, modality: str, told: "_Told", *, train: bool) -> NDArray[np.bool_]:
         present_N: NDArray[np.bool_] = column(rows, f"{modality}_present").flatten().to_numpy(zero_copy_only=False)
         values_ND, _ = reader.vectors_of(rows[modality])
-        told.utterances("finite", ~np.isfinite(values_ND).all(axis=1), "not finite", column=modality)
+        finite_N: NDArray[np.bool_] = np.isfinite(values_ND).all(axis=1)
+        told.utterances("finite", ~finite_N, "not finite", column=modality)
         zeros_N = ~values_ND.any(axis=1)
         told.utterances("presence", present_N & zeros_N, "present, but its vector is all zeros", column=modality)
         told.utterances("presence", ~present_N & ~zeros_N, "not present, but its vector is not all zeros", column=modality)

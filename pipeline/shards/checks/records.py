@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import files
@@ -70,7 +71,7 @@ def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, Runni
     if set(found) != set(info["dims"]):
         problems.add("stats", STATS, f"of {', '.join(sorted(found)) or 'nothing'} instead of {', '.join(sorted(info['dims']))}")
     for modality in sorted(set(found) & set(info["dims"])):
-        lengths = {key: len(found[modality][key]) for key in ("mean", "std")}
+        lengths = {key: len(found[modality].get(key, ())) for key in ("mean", "std")}
         if set(lengths.values()) != {info["dims"][modality]}:
             problems.add("stats", STATS, f"{lengths} numbers instead of {info['dims'][modality]}", column=modality)
         elif not all(math.isfinite(value) for key in lengths for value in found[modality][key]):
@@ -80,8 +81,8 @@ def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, Runni
 
 
 def _compare_stats(said: Mapping[str, Any], wanted: Mapping[str, Any], modality: str, problems: Problems) -> None:
-    if said["count"] != wanted["count"]:
-        problems.add("stats", STATS, f"of {said['count']} vectors, but {wanted['count']} train utterances are present", column=modality)
+    if said.get("count") != wanted["count"]:
+        problems.add("stats", STATS, f"of {said.get('count')} vectors, but {wanted['count']} train utterances are present", column=modality)
         return
     scale_D = np.maximum(np.abs(wanted["mean"]), np.maximum(wanted["std"], 1e-6))
     for key in ("mean", "std"):
@@ -111,12 +112,24 @@ def check_manifest(root: Path, problems: Problems) -> None:
             continue
         if not path.is_file():
             problems.add("manifest", name, f"listed in {MANIFEST}, but not there")
+        elif not isinstance(facts, dict) or not {"bytes", "sha256"} <= facts.keys():
+            problems.add("manifest", MANIFEST, f"says neither bytes nor sha256 of {name}")
         elif path.stat().st_size != facts["bytes"]:
             problems.add("manifest", name, f"{path.stat().st_size} bytes instead of {facts['bytes']}")
         elif files.sha256(path) != facts["sha256"]:
             problems.add("manifest", name, "another sha256: its content was changed")
-        elif "rows" in facts and pq.read_metadata(path).num_rows != facts["rows"]:
-            problems.add("manifest", name, f"{pq.read_metadata(path).num_rows} rows instead of {facts['rows']}")
+        elif "rows" in facts:
+            _check_rows(path, name, facts["rows"], problems)
+
+
+def _check_rows(path: Path, name: str, wanted: int, problems: Problems) -> None:
+    try:
+        rows = pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        problems.add(UNREADABLE, name, f"not a Parquet file, or damaged: {error}")
+        return
+    if rows != wanted:
+        problems.add("manifest", name, f"{rows} rows instead of {wanted}")
 
 
 def check_names(root: Path, splits: list[str], problems: Problems) -> None:
