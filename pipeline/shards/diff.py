@@ -3,7 +3,7 @@
 Both are read as streams, joined by dialogue id and within a dialogue by utterance id; where the orders agree, every row group is read once.
 """
 
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from pipeline.parts import flat
 from pipeline.shards import reader
 from pipeline.shards.difference import Difference, SplitChange, VectorChange
 from pipeline.shards.facts import Facts, dialogue_rows, read_info
+from pipeline.shards.lookup import Lookup
 from pipeline.shards.rewriting import read_failures
-from pipeline.shards.row_groups import column, files_of, opened, row_groups
+from pipeline.shards.row_groups import column, files_of, opened
 from pipeline.shards.schema import per_utterance
 
 _IDS, _UTTERANCES = "dialogue_id", "utterance_ids"
@@ -27,7 +28,7 @@ _PER_DIALOGUE = ("corpus", "scenario", "n_speakers")
 # What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand for it, and
 # `settings` says where files are cut.
 _WHAT_MADE_IT = ("corpus", "corpus_settings", "deviations", "encoders", "label_set", "classes", "source", "versions")
-_GROUPS_KEPT = 4  # row groups of the second folder that stay in memory, for orders that differ a little
+_NONE = pa.array([], pa.string())
 
 
 def diff(one: Path, other: Path, *, tolerance: float = 0.0) -> Difference:
@@ -70,17 +71,18 @@ def _differing(infos: tuple[Mapping[str, Any], Mapping[str, Any]]) -> dict[str, 
 def _compare_split(roots: tuple[Path, Path], split: str, facts: tuple[Facts, Facts], tolerance: float) -> SplitChange:
     change = SplitChange()
     comparison = _Comparison(facts, change, tolerance)
-    second = _Lookup(roots[1], split, facts[1])
+    second = Lookup(roots[1], split, facts[1])
     met: list[pa.Array] = []
     for rows in dialogue_rows(roots[0], split, facts[0]):
         ids = column(rows, _IDS)
         met.append(ids)
         there = pc.is_in(ids, value_set=second.ids)
-        change.dialogues.add(pc.sum(there).as_py() or 0, (ids.filter(pc.invert(there)), pa.array([], pa.string())))
+        change.dialogues.add(there.true_count, ids.filter(pc.invert(there)), _NONE)
         both = rows.filter(there)
         if both.num_rows:
             comparison.add(both, second.take(column(both, _IDS)))
-    change.dialogues.add(0, (pa.array([], pa.string()), second.ids.filter(pc.invert(pc.is_in(second.ids, value_set=pa.chunked_array(met, pa.string()))))))
+    known = pc.is_in(second.ids, value_set=pa.chunked_array(met, pa.string()))
+    change.dialogues.add(0, _NONE, second.ids.filter(pc.invert(known)))
     comparison.finish()
     one, other = (_counted(read_failures(root, split)) for root in roots)
     change.failures = ((one - other).total(), (other - one).total())
@@ -93,60 +95,32 @@ def _counted(failed: pa.Table) -> Counter[tuple[str, ...]]:
 
 
 def _differing_trajectories(roots: tuple[Path, Path], split: str) -> list[str]:
-    """Columns of the trajectory tables that differ, or that only one of them has; none if one folder has no trajectories."""
+    """Columns of the trajectory tables that differ, or that only one of them has; none if neither folder has trajectories."""
     paths = [files_of(root, "trajectories", split) for root in roots]
     if not all(paths):
         return ["the whole table"] if any(paths) else []
-    names: list[list[str]] = []
-    for one in paths:
-        with opened(one[0]) as file:
-            names.append(file.schema_arrow.names)
+    names = [_names(one[0]) for one in paths]
     differing = sorted(set(names[0]) ^ set(names[1]))
     for name in (name for name in names[0] if name in names[1]):
-        columns = [pa.chunked_array([column(rows, name) for path in one for rows in row_groups(path, [name])]) for one in paths]
-        if not columns[0].equals(columns[1]):
+        one, other = (_by_dialogue(files, name) for files in paths)
+        if not one.equals(other):
             differing.append(name)
     return differing
 
 
-class _Lookup:
-    """The dialogues of a split by id; few row groups are in memory at a time."""
-
-    def __init__(self, root: Path, split: str, facts: Facts) -> None:
-        self._facts = facts
-        self._groups = [(path, index) for path in files_of(root, "dialogues", split) for index in range(_row_groups(path))]
-        pieces = [column(rows, _IDS) for rows in dialogue_rows(root, split, facts, [_IDS])]
-        self.ids = pa.chunked_array(pieces, pa.string())
-        self._bounds = np.cumsum([0, *(len(piece) for piece in pieces)])
-        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
-
-    def take(self, ids: pa.Array) -> pa.Table:
-        """The rows of these dialogues, in this order; all must be there."""
-        row_K = pc.index_in(ids, value_set=self.ids).to_numpy()
-        group_K = np.searchsorted(self._bounds, row_K, side="right") - 1
-        pieces, order = [], []
-        for group in dict.fromkeys(group_K.tolist()):
-            here = np.flatnonzero(group_K == group)
-            pieces.append(self._group(group).take(pa.array(row_K[here] - self._bounds[group])))
-            order.append(here)
-        rows = pa.concat_tables(pieces)
-        places = np.concatenate(order)
-        return rows if np.array_equal(places, np.arange(len(places))) else rows.take(pa.array(np.argsort(places)))
-
-    def _group(self, group: int) -> pa.Table:
-        if group not in self._kept:
-            path, index = self._groups[group]
-            with opened(path) as file:
-                self._kept[group] = file.read_row_group(index)
-            if len(self._kept) > _GROUPS_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(group)
-        return self._kept[group]
-
-
-def _row_groups(path: Path) -> int:
+def _names(path: Path) -> list[str]:
     with opened(path) as file:
-        return int(file.num_row_groups)
+        return list(file.schema_arrow.names)
+
+
+def _by_dialogue(paths: Sequence[Path], name: str) -> pa.ChunkedArray:
+    """A column in the order of the dialogue ids."""
+    pieces = []
+    for path in paths:
+        with opened(path) as file:
+            pieces.append(file.read(columns=list({_IDS, name})))
+    rows = pa.concat_tables(pieces)
+    return rows[name].take(pc.sort_indices(rows[_IDS]))
 
 
 class _Comparison:
@@ -169,7 +143,8 @@ class _Comparison:
         ids = [column(rows, _UTTERANCES).flatten() for rows in (one, other)]
         place = pc.index_in(ids[0], value_set=ids[1])
         there = place.is_valid()
-        self.change.utterances.add(pc.sum(there).as_py() or 0, (ids[0].filter(pc.invert(there)), ids[1].filter(pc.invert(pc.is_in(ids[1], value_set=ids[0])))))
+        back = pc.is_in(ids[1], value_set=ids[0])
+        self.change.utterances.add(there.true_count, ids[0].filter(pc.invert(there)), ids[1].filter(pc.invert(back)))
         rows = np.flatnonzero(there.to_numpy(zero_copy_only=False)), place.drop_null().to_numpy()
         shared = ids[0].take(pa.array(rows[0]))
         self._note(_UTTERANCES, shared.filter(pa.array(np.diff(rows[1], prepend=-1) < 0)))  # in another order

@@ -20,12 +20,15 @@ class Ids:
     only: tuple[int, int] = (0, 0)
     first: tuple[str, str] = ("", "")
 
-    def add(self, both: int, only: tuple[pa.Array, pa.Array]) -> None:
-        """Adds the ids of one piece."""
+    def add(self, both: int, one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -> None:
+        """Adds the ids of one piece: how many are in both, and those in one alone."""
         self.both += both
-        self.only = (self.only[0] + len(only[0]), self.only[1] + len(only[1]))
-        one, other = (mine or (str(ids[0]) if len(ids) else "") for mine, ids in zip(self.first, only, strict=True))
-        self.first = (one, other)
+        self.only = (self.only[0] + len(one), self.only[1] + len(other))
+        self.first = (self.first[0] or _first(one), self.first[1] or _first(other))
+
+
+def _first(ids: pa.Array | pa.ChunkedArray) -> str:
+    return str(ids[0].as_py()) if len(ids) else ""
 
 
 @dataclass

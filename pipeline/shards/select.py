@@ -113,9 +113,10 @@ def _rows(root: Path, split: str, facts: Facts, part: Facts, chosen: pa.Array) -
 
 
 def _failures(root: Path, split: str, facts: Facts, part: Facts, chosen: pa.Array) -> pa.Table:
-    """The failure rows of the chosen dialogues and modalities, and those that concern no modality by itself."""
+    """The failure rows of the chosen dialogues and modalities; as in the stage, those on the annotations stay whatever they concern."""
     failed = read_failures(root, split)
-    failed = failed.filter(pc.is_in(failed["modality"], value_set=pa.array([*part.dims, "all"])))
+    of_part = pc.is_in(failed["modality"], value_set=pa.array([*part.dims, "all"]))
+    failed = failed.filter(pc.or_(of_part, pc.equal(failed["stage"], "manifest")))
     if not len(chosen):
         return failed
     groups = (rows.filter(pc.is_in(rows["dialogue_id"], value_set=chosen)) for rows in dialogue_rows(root, split, facts, ["dialogue_id", "utterance_ids"]))

@@ -52,8 +52,11 @@ def test_chosen_splits_and_modalities_keep_their_rows_and_vectors(sound: Path, t
     assert info["counts"]["train"]["present"] == {"visual": 5}
     assert info["made_from"][0]["fingerprint"] == reader.info(sound)["fingerprint"]
     assert list(reader.stats(target)) == ["visual"]
-    # The row on the text is of a modality that is not there any more.
-    assert pq.read_table(target / "failures" / "train-00000-of-00001.parquet")["modality"].to_pylist() == ["visual"]
+    # What was met in the annotations stays, as where the shards are built without that modality.
+    failed = pq.read_table(target / "failures" / "train-00000-of-00001.parquet")
+    assert list(zip(failed["stage"].to_pylist(), failed["modality"].to_pylist(), strict=True)) == [("manifest", "text"), ("extraction", "visual")]
+    select(sound, target, CONFIG, splits=["train"], modalities=["audio"], overwrite=True)
+    assert pq.read_table(target / "failures" / "train-00000-of-00001.parquet")["stage"].to_pylist() == ["manifest"]
     assert validate(target).problems.listed == []
 
 

@@ -18,7 +18,8 @@ from pipeline.shards.overview import Overview, overview
 def command(folder: Path, as_json: bool) -> None:
     """Tell what is inside the shards in FOLDER.
 
-    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those that the shards were written with; `merc-shards validate` checks them.
+    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those that the shards were written
+    with; `merc-shards validate` checks them.
     """
     log.set_up()
     with exiting():

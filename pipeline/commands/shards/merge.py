@@ -18,7 +18,8 @@ from pipeline.params import Params
 def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, params_file: Path | None) -> None:
     """Write the shards in FOLDERS to TARGET as one.
 
-    They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums are made anew. Trajectories are left out: their neighbours were found within each folder.
+    They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums are made anew. Trajectories
+    are left out: their neighbours were found within each folder.
 
     \b
     Examples:

@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Write a part of the shards in FOLDER to TARGET.
 
-    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are chosen. Without the train split the statistics stay those of FOLDER.
+    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are chosen. Without the train split the
+    statistics stay those of FOLDER.
 
     \b
     Examples:
