@@ -24,9 +24,12 @@ _DIALOGUE, _UTTERANCES = "dialogue_id", "utterance_ids"
 
 @dataclass(frozen=True)
 class _Part:
+    """One of the shards that are merged; ``prefix`` is put into its ids, if it is not empty."""
+
     root: Path
     info: dict[str, Any]
     facts: Facts
+    prefix: str
 
 
 def merge(roots: Sequence[Path], target: Path, config: ShardsConfig, *, prefix: bool = False, overwrite: bool = False) -> list[str]:
@@ -51,17 +54,18 @@ def merge(roots: Sequence[Path], target: Path, config: ShardsConfig, *, prefix: 
     """
     if len(roots) < 2:
         raise BadSettings("merging needs at least two folders of shards")
-    parts = [_Part(root, info, Facts.of(info)) for root in roots for info in [read_info(root)]]
+    infos = [read_info(root) for root in roots]
+    parts = [_Part(root, info, Facts.of(info), info["corpus"] if prefix else "") for root, info in zip(roots, infos, strict=True)]
     for part in parts[1:]:
         _check_fit(parts[0], part)
-    _check_ids(parts, prefix)
+    _check_ids(parts)
     corpora = list(dict.fromkeys(part.facts.corpus for part in parts))
     whole = replace(parts[0].facts, corpus="+".join(corpora))
     with new_shards(target, roots, overwrite=overwrite) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:
-            failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part.facts.corpus if prefix else "") for part in parts]
-            writing.write_split(split, _rows(parts, split, whole, prefix), pa.concat_tables(failed))
+            failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part.prefix) for part in parts]
+            writing.write_split(split, _rows(parts, split, whole), pa.concat_tables(failed))
         settings = {"shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}), "merge": {"prefix": prefix}}
         writing.finish(settings, {"info": [files.digest(part.info) for part in parts]}, _about(parts, corpora))
     return ["the trajectories were left out: their neighbours were found within each part"] if any((root / "trajectories").is_dir() for root in roots) else []
@@ -86,13 +90,13 @@ def _compare(one: _Part, other: _Part, what: str, has: object, wanted: object) -
         raise BadSettings(f"different {what}: {one.root} has {has}, {other.root} has {wanted}; they cannot be merged")
 
 
-def _check_ids(parts: Sequence[_Part], prefix: bool) -> None:
+def _check_ids(parts: Sequence[_Part]) -> None:
     """No dialogue or utterance id stands in two parts."""
     for name in (_DIALOGUE, _UTTERANCES):
         found: list[pa.ChunkedArray] = []
         for part in parts:
             pieces = [
-                column(_prefixed(rows, [name], part.facts.corpus if prefix else ""), name)
+                column(_prefixed(rows, [name], part.prefix), name)
                 for split in part.info["splits"]
                 for rows in dialogue_rows(part.root, split, part.facts, [name])
             ]
@@ -101,23 +105,23 @@ def _check_ids(parts: Sequence[_Part], prefix: bool) -> None:
             for before in range(index):
                 clash = ids.filter(pc.is_in(ids, value_set=found[before]))
                 if len(clash):
-                    cure = "" if prefix or parts[index].facts.corpus == parts[before].facts.corpus else "; --prefix puts the corpus into the ids"
+                    cure = "" if parts[index].prefix or parts[index].facts.corpus == parts[before].facts.corpus else "; --prefix puts the corpus into the ids"
                     raise BadTable(
                         f"{name} {clash[0].as_py()!r} stands in {parts[before].root} and in {parts[index].root} ({len(clash)} ids are in both){cure}"
                     )
 
 
-def _rows(parts: Sequence[_Part], split: str, whole: Facts, prefix: bool) -> Iterator[pa.Table]:
+def _rows(parts: Sequence[_Part], split: str, whole: Facts) -> Iterator[pa.Table]:
     for part in parts:
         for rows in dialogue_rows(part.root, split, part.facts):
-            yield _prefixed(rows, [_DIALOGUE, _UTTERANCES], part.facts.corpus if prefix else "").select(whole.schema.names).cast(whole.schema)
+            yield _prefixed(rows, [_DIALOGUE, _UTTERANCES], part.prefix).select(whole.schema.names).cast(whole.schema)
 
 
-def _prefixed(rows: pa.Table, names: Sequence[str], corpus: str) -> pa.Table:
-    """The rows with the corpus behind the split of their ids; as they are if there is none to put there."""
-    for name in names if corpus else ():
+def _prefixed(rows: pa.Table, names: Sequence[str], prefix: str) -> pa.Table:
+    """The rows with the prefix behind the split of their ids; as they are if it is empty."""
+    for name in names if prefix else ():
         values = column(rows, name)
-        flat = pc.replace_substring(values.flatten() if name == _UTTERANCES else values, "/", f"/{corpus}/", max_replacements=1)
+        flat = pc.replace_substring(values.flatten() if name == _UTTERANCES else values, "/", f"/{prefix}/", max_replacements=1)
         index = rows.schema.get_field_index(name)
         if name == _UTTERANCES:
             offsets = pc.subtract(values.offsets, values.offsets[0])

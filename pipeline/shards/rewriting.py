@@ -32,7 +32,7 @@ class Rewriting:
     """Writes a folder of shards, split by split.
 
     Args:
-        folder: an empty folder.
+        folder: an empty folder, or one that is made now.
         facts: what the shards shall hold.
         config: where files and row groups are cut.
     """
@@ -59,7 +59,7 @@ class Rewriting:
         with _naming_the_file(self.folder / "dialogues"):
             for number, pieces in enumerate(self._files(self._counted(rows, counts, split == STATS_SPLIT))):
                 paths.append(self.folder / "dialogues" / f"{split}-{number}.unfinished")
-                paths[-1].parent.mkdir(exist_ok=True)
+                paths[-1].parent.mkdir(parents=True, exist_ok=True)
                 with pq.ParquetWriter(paths[-1], self.facts.schema, **tables.parquet_options(self.facts.schema)) as writer:
                     for group in _regrouped(pieces, self.config.row_group_dialogues):
                         writer.write_table(group)

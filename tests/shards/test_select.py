@@ -106,7 +106,7 @@ def test_the_same_choice_gives_the_same_bytes(sound: Path, tmp_path: Path, folde
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"splits": ["trian"]}, "no split 'trian' in these shards; did you mean 'train'"),
+        ({"splits": ["trein"]}, "no split 'trein' in these shards; did you mean 'train'"),
         ({"modalities": ["video"]}, "no modality 'video' in these shards; valid: audio, text, visual"),
         ({"dialogues": ["train/dia7"]}, "no dialogue 'train/dia7' in these shards; did you mean 'train/dia"),
         ({"dialogues": ["dev/dia0"], "splits": ["train"]}, "no dialogue 'dev/dia0'"),
@@ -158,3 +158,16 @@ def test_a_source_of_another_schema_version_is_refused(sound: Path, target: Path
     files.write_json(sound / "meta" / "info.json", {**info, "schema_version": "9"})
     with pytest.raises(BadTable, match="schema version '9', this program reads '1'"):
         select(sound, target, CONFIG)
+
+
+def test_hugging_face_datasets_loads_a_part_without_transcripts(sound: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    import datasets
+
+    datasets.disable_progress_bars()
+    select(sound, target, CONFIG, splits=["train"], modalities=["visual"], transcripts=False)
+    found = datasets.load_dataset(str(target), cache_dir=str(tmp_path / "cache"))
+    assert list(found) == ["train"]
+    assert "texts" not in found["train"].column_names
+    assert found["train"].features["emotion_index"].feature.names[0] == "neutral"
+    assert found["train"]["visual_present"][0] == [True, False, True]

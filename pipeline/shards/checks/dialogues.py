@@ -138,7 +138,7 @@ class DialogueCheck:
     def _check_vectors(self, rows: pa.Table, modality: str, told: "_Told", *, train: bool) -> NDArray[np.bool_]:
         present_N: NDArray[np.bool_] = column(rows, f"{modality}_present").flatten().to_numpy(zero_copy_only=False)
         values_ND, _ = reader.vectors_of(rows[modality])
-        finite_N: NDArray[np.bool_] = np.isfinite(values_ND).all(axis=1)
+        finite_N: NDArray[np.bool_] = np.asarray(np.isfinite(values_ND).all(axis=1))
         told.utterances("finite", ~finite_N, "not finite", column=modality)
         zeros_N = ~values_ND.any(axis=1)
         told.utterances("presence", present_N & zeros_N, "present, but its vector is all zeros", column=modality)

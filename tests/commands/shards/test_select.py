@@ -20,7 +20,7 @@ def test_a_part_is_written_and_is_valid(make: Callable[..., Path], run: Run, tmp
 
 def test_parts_that_are_not_there_are_a_usage_error(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
     shards, target = make("one"), tmp_path / "part"
-    for words in (("--split", "trian"), ("--modalities", "text"), ("--dialogue", "train/dia9")):
+    for words in (("--split", "trein"), ("--modalities", "text"), ("--dialogue", "train/dia9")):
         assert run("select", shards, target, *words).exit_code == 2
     assert not target.exists()
 
