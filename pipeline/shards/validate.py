@@ -70,21 +70,21 @@ def validate(root: Path) -> Report:
 
 def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
     """Dialogue and utterance ids are unique over all splits."""
-    dialogues = pa.chunked_array([chunk for one in seen.values() for chunk in one.dialogue_ids], pa.string())
-    for dialogue_id, splits in _repeated(dialogues, {split: one.dialogues for split, one in seen.items()}, problems):
+    repeated, more = _repeated({split: one.dialogues for split, one in seen.items()})
+    for dialogue_id, splits in repeated:
         where = f"in {' and in '.join(splits)}" if len(splits) > 1 else f"twice in {splits[0]}"
         problems.add("splits" if len(splits) > 1 else "ids", "dialogues", where, dialogue_id=dialogue_id, column="dialogue_id")
-    utterances = pa.chunked_array([chunk for one in seen.values() for chunk in one.utterance_ids], pa.string())
-    for utterance_id, splits in _repeated(utterances, {split: one.utterances for split, one in seen.items()}, problems):
+    problems.counts["ids"] += more
+    repeated, more = _repeated({split: one.utterances for split, one in seen.items()})
+    for utterance_id, splits in repeated:
         problems.add("ids", "dialogues", f"{utterance_id} stands more than once in {', '.join(splits)}", column="utterance_ids")
+    problems.counts["ids"] += more
 
 
-def _repeated(values: pa.ChunkedArray, of_split: Mapping[str, pa.ChunkedArray], problems: Problems) -> list[tuple[str, list[str]]]:
-    """The first values that stand there more than once, each with the splits that hold it; the others are counted."""
-    counted = pc.value_counts(values)
+def _repeated(of_split: Mapping[str, pa.ChunkedArray]) -> tuple[list[tuple[str, list[str]]], int]:
+    """The first values that stand there more than once, each with the splits that hold it; and how many there are beyond these."""
+    counted = pc.value_counts(pa.chunked_array([chunk for values in of_split.values() for chunk in values.chunks], pa.string()))
     repeated = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
-    problems.counts["ids"] += max(0, len(repeated) - LISTED)
-    found = []
-    for value in repeated.slice(0, LISTED).to_pylist():
-        found.append((value, [split for split, there in of_split.items() if pc.index(there, value).as_py() >= 0]))
-    return found
+    first = repeated.slice(0, LISTED).to_pylist()
+    found = [(value, [split for split, there in of_split.items() if pc.index(there, value).as_py() >= 0]) for value in first]
+    return found, len(repeated) - len(first)

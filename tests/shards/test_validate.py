@@ -146,6 +146,24 @@ def test_columns_in_another_order_are_named(sound: Path) -> None:
     assert f"schema: {TRAIN}: columns in the order {', '.join(table.column_names[::-1])}" in told(sound)
 
 
+def test_tables_of_a_split_without_dialogues_are_named(sound: Path) -> None:
+    (sound / "dialogues" / "dev-00000-of-00001.parquet").unlink()
+    lines = [str(problem) for problem in validate(sound).problems.listed]
+    assert "info: trajectories/dev: a split without dialogues" in lines
+    assert "info: meta/info.json: splits train, dev, test, there are files of train, test" in lines
+    assert "manifest: dialogues/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there" in lines
+
+
+def test_ids_that_repeat_often_are_counted_and_the_first_told(extracted: Callable[..., Any]) -> None:
+    root = extracted({"train": (30,)}, modalities=("audio",)).build()
+    table = pq.read_table(root / TRAIN)
+    pq.write_table(pa.concat_tables([table, table]), root / TRAIN)
+    write_card(root)
+    problems = validate(root).problems
+    assert problems.counts["ids"] == 1 + 30
+    assert sum(problem.kind == "ids" for problem in problems.listed) == LISTED
+
+
 def test_counts_and_statistics_that_do_not_fit_are_named(sound: Path) -> None:
     info, stats = files.read_json(sound / "meta" / "info.json"), files.read_json(sound / "meta" / "stats.json")
     info["counts"]["dev"]["labels"]["joy"] += 1

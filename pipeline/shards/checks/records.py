@@ -133,8 +133,10 @@ def _check_rows(path: Path, name: str, wanted: int, problems: Problems) -> None:
 
 
 def check_names(root: Path, splits: list[str], problems: Problems) -> None:
-    """Checks that the files of each table are numbered without gaps, and that every table has the splits of the dialogues."""
+    """Checks that the files of each table are numbered without gaps, and that no table has a split without dialogues."""
     for table in TABLES:
+        for split in (split for split in SPLITS if split not in splits and files_of(root, table, split)):
+            problems.add("info", f"{table}/{split}", "a split without dialogues")
         for split in splits:
             paths = files_of(root, table, split)
             names = [f"{split}-{index:05d}-of-{len(paths):05d}.parquet" for index in range(len(paths))]
