@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.shards.facts import Facts, dialogue_rows
+from pipeline.shards.facts import Facts, dialogue_rows, with_equal_lists
 from pipeline.shards.row_groups import column, files_of, opened
 
 _KEPT = 4  # row groups that stay in memory, for orders that differ a little
@@ -50,7 +50,7 @@ class Lookup:
         if group not in self._kept:
             path, index = self._groups[group]
             with opened(path) as file:
-                self._kept[group] = file.read_row_group(index)
+                self._kept[group] = with_equal_lists(file.read_row_group(index), path)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(group)

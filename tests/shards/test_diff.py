@@ -177,6 +177,16 @@ def test_vectors_of_another_length_are_not_compared(extracted: Callable[..., Any
     assert (audio.lengths, audio.compared, audio.differs) == ((3, 2), 0, True)
 
 
+def test_lists_of_different_length_are_refused(sound: Path, before: Path, change: Change) -> None:
+    def how(columns: dict[str, Any]) -> None:
+        columns["texts"][2] = ["one"]
+
+    change(TRAIN, how)
+    for one, other in ((sound, before), (before, sound)):
+        with pytest.raises(BadTable, match=r"train-00000-of-00001.parquet: train/dia2: 1 entries in texts for 2 utterances"):
+            diff(one, other)
+
+
 def test_truncated_files_and_other_columns_are_refused(sound: Path, before: Path) -> None:
     whole = (sound / TRAIN).read_bytes()
     (sound / TRAIN).write_bytes(whole[: len(whole) // 2])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -143,6 +144,17 @@ def test_nothing_is_written_through_links_or_into_the_source(sound: Path, target
     for inside in (sound, sound / "part", sound.parent):
         with pytest.raises(BadSettings, match="neither in them nor around them"):
             select(sound, inside, CONFIG, overwrite=True)
+
+
+def test_a_source_with_lists_of_different_length_is_refused(sound: Path, target: Path) -> None:
+    path = sound / "dialogues" / "dev-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    shorter = pa.array([["dev/dia0_utt0"]], table.schema.field("utterance_ids").type)
+    place = table.schema.get_field_index("utterance_ids")
+    pq.write_table(table.set_column(place, table.schema.field("utterance_ids"), shorter), path)
+    with pytest.raises(BadTable, match=r"dev-00000-of-00001.parquet: dev/dia0: 1 entries in utterance_ids for 2 utterances"):
+        select(sound, target, CONFIG)
+    assert not target.exists()
 
 
 def test_a_damaged_source_leaves_nothing_behind(sound: Path, target: Path) -> None:

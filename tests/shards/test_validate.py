@@ -218,6 +218,7 @@ def test_a_truncated_file_is_unreadable_and_the_rest_is_still_checked(sound: Pat
     assert any(line.startswith(f"unreadable: {name}: not a Parquet file, or damaged: ") for line in lines)
     assert any(line.startswith(f"manifest: {name}: {len(whole) // 2} bytes instead of {len(whole)}") for line in lines)
     assert any(line.startswith("speakers: dialogues/test") for line in lines)
+    assert not any(line.startswith(("info", "stats")) for line in lines)  # nothing is said of what could not be counted
 
 
 def test_damage_inside_a_file_is_unreadable(sound: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.shards.row_groups import files_of, opened, row_groups
 _COLUMNS = ["utterance_id", "modality", "reason", "kind"]
 
 
-def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int:
+def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int | None:
     """Checks the failures of a split against its utterances.
 
     Args:
@@ -26,11 +26,11 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int:
         problems: what is wrong is added to it.
 
     Returns:
-        How many failure rows there are.
+        How many failure rows there are; None if they cannot be read.
     """
     rows = _read(root, split, problems)
     if rows is None:
-        return 0
+        return None
     file = f"failures/{split}"
     if seen.complete:
         _tell(problems, file, rows, pc.invert(pc.is_in(rows["utterance_id"], value_set=seen.utterances)), "there is no such utterance")

@@ -22,13 +22,13 @@ INFO, STATS, MANIFEST = "meta/info.json", "meta/stats.json", "meta/manifest.json
 _CLOSE = 1e-5  # of the deviation: sums in another order differ by less
 
 
-def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures: Mapping[str, int], problems: Problems) -> None:
+def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures: Mapping[str, int | None], problems: Problems) -> None:
     """Compares the counts of ``meta/info.json`` with those of the tables.
 
     Args:
         info: its content.
         seen: split → its dialogues.
-        failures: split → number of its failure rows.
+        failures: split → number of its failure rows; None where they cannot be read, and are not counted.
         problems: what is wrong is added to it.
     """
     there = [split for split in SPLITS if split in seen]
@@ -39,6 +39,8 @@ def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures:
             continue
         wanted = flat(_counts(seen[split], info["classes"]) | {"failures": failures[split]})
         said = flat(info["counts"].get(split, {}))
+        if failures[split] is None:
+            said["failures"] = None
         for key in sorted({*wanted, *said}):
             if said.get(key) != wanted.get(key):
                 problems.add("info", INFO, f"{said.get(key)} instead of {wanted.get(key)}", column=f"counts.{split}.{key}")
