@@ -3,7 +3,7 @@
 dialogues/<split>-NNNNN-of-NNNNN.parquet     this schema
 trajectories/<split>-NNNNN-of-NNNNN.parquet  :mod:`pipeline.trajectories.stage`
 failures/<split>-NNNNN-of-NNNNN.parquet      :mod:`pipeline.corpora.failures`
-meta/info.json, meta/stats.json, meta/manifest.json, README.md
+meta/info.json, meta/stats.json, meta/manifest.json, README.md, croissant.json
 """
 
 import json
