@@ -64,18 +64,23 @@ def differing_settings(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
     >>> differing_settings({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3})
     ['a.b: 1 there, 2 wanted', 'c: nothing there, 3 wanted']
     """
-    old, new = _flat(there), _flat(wanted)
+    old, new = flat(there), flat(wanted)
     return [f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} wanted" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value of a nested mapping; an empty mapping is a value.
+
+    >>> flat({"a": {"b": 1, "c": {}}})
+    {'a.b': 1, 'a.c': {}}
+    """
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 @dataclass

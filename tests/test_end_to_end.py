@@ -75,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_one_command_goes_from_a_raw_corpus_to_shards_and_trajectories(world: World) -> None:
     shards = world.folder / "features" / "demo-meld" / "shards"
-    assert sorted(path.name for path in shards.iterdir()) == ["README.md", "dialogues", "failures", "meta", "trajectories"]
+    assert sorted(path.name for path in shards.iterdir()) == ["README.md", "croissant.json", "dialogues", "failures", "meta", "trajectories"]
     tables = [reader.read_split(shards, split) for split in ("train", "dev", "test")]
     assert [table.num_rows for table in tables] == [3, 1, 2]
     info = reader.info(shards)

@@ -57,6 +57,7 @@ class Order:
 @click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="A block under encoders.MODALITY, instead of the preset's; repeatable.")
 @click.option("--level", type=click.Choice(["utterance", "frames"]), help="frames: keep tokens, pieces of sound and faces, too. Default: extraction.level.")
+@click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding and CPU encoders.")
@@ -81,6 +82,7 @@ def main(
     preset: str | None,
     encoders: tuple[str, ...],
     level: str | None,
+    no_text: bool,
     splits: tuple[str, ...],
     limit: int | None,
     workers: int,
@@ -121,7 +123,9 @@ def main(
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
     log.set_up(log_format)
     with exiting():
-        params = Params.load(params_file, (*overrides, f"extraction.level={level}") if level else overrides)
+        overrides += (f"extraction.level={level}",) if level else ()
+        overrides += ("shards.transcripts=false",) if no_text else ()
+        params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
         tolerated = _checked_limit(max_failed or str(params.get("run.max_failed")))
         run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=tolerated, offline=offline)

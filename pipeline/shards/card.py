@@ -1,4 +1,4 @@
-"""The dataset card and the checksums: what a reader who has only this folder needs to know.
+"""The dataset card, ``croissant.json`` and the checksums: what a reader who has only this folder needs to know.
 
 Written last, over whatever tables are there. The card's ``configs`` name each table, for without them Hugging Face
 ``datasets`` mixes files of different columns; a split without rows is left out of them, because it cannot be loaded.
@@ -15,20 +15,28 @@ import yaml
 from pipeline import files
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.corpora.failures import REASONS
-from pipeline.shards import reader
+from pipeline.shards import croissant, reader
+from pipeline.shards.row_groups import TABLES
 
-TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
 _ABOUT = {
-    "dialogues": "one row per dialogue: ids, speakers, texts, emotions, times, and one vector per utterance and modality",
+    "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
     "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues that move alike",
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
-_ENCODER_FACTS = ("name", "encoder", "revision", "layer", "pooling", "sample_rate_hz", "dim", "licence", "training_data_overlap")
+_ENCODER_FACTS = ("name", "encoder", "revision", "layer", "pooling", "sample_rate_hz", "dim")
+_WITH_TRANSCRIPTS = (
+    "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its "
+    "own licence."
+)
+_WITHOUT_TRANSCRIPTS = (
+    "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them and from the recordings, "
+    "of a corpus with its own licence."
+)
 
 
 def write_card(root: Path) -> None:
-    """Writes ``README.md`` and ``meta/manifest.json`` of the shards in ``root``.
+    """Writes ``README.md``, ``croissant.json`` and ``meta/manifest.json`` of the shards in ``root``.
 
     Args:
         root: folder of the shards; ``trajectories/`` may be missing.
@@ -40,7 +48,25 @@ def write_card(root: Path) -> None:
     rows = {table: _rows_of(root / table) for table in TABLES}
     rows = {table: counts for table, counts in rows.items() if counts}
     files.write_text(root / "README.md", f"---\n{_front_matter(info, rows)}---\n\n{_body(root, info, rows)}")
-    files.write_json(root / "meta" / "manifest.json", _checksums(root))
+    found = _checksums(root)
+    croissant.write_croissant(root, info, _title(info), f"{_made_by(info)} {_rights(info)}", found)
+    found |= {croissant.NAME: _facts(root / croissant.NAME)}
+    files.write_json(root / "meta" / "manifest.json", {"files": found})
+
+
+def _title(info: dict[str, Any]) -> str:
+    return f"{info['corpus']}: utterance embeddings by dialogue"
+
+
+def _made_by(info: dict[str, Any]) -> str:
+    return (
+        f"Made by merc-pipeline {info['versions']['merc-pipeline']} from the corpus *{info['corpus']}*, label set *{info['label_set']}*, "
+        f"schema version {info['schema_version']}."
+    )
+
+
+def _rights(info: dict[str, Any]) -> str:
+    return _WITH_TRANSCRIPTS if info.get("transcripts", True) else _WITHOUT_TRANSCRIPTS
 
 
 def _rows_of(folder: Path) -> dict[str, int]:
@@ -56,10 +82,14 @@ def _rows_of(folder: Path) -> dict[str, int]:
 def _checksums(root: Path) -> dict[str, Any]:
     tables = sorted(path for table in TABLES for path in (root / table).glob("*.parquet"))
     records = [root / "meta" / "info.json", root / "meta" / "stats.json"]
-    facts = {path.relative_to(root).as_posix(): {"sha256": files.sha256(path), "bytes": path.stat().st_size} for path in [*tables, *records]}
+    facts = {path.relative_to(root).as_posix(): _facts(path) for path in [*tables, *records]}
     for path in tables:
         facts[path.relative_to(root).as_posix()]["rows"] = pq.read_metadata(path).num_rows
-    return {"files": facts}
+    return facts
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"sha256": files.sha256(path), "bytes": path.stat().st_size}
 
 
 def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
@@ -70,7 +100,7 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
             configs.append({"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files})
     matter: dict[str, Any] = {
         "license": "other",
-        "pretty_name": f"{info['corpus']}: utterance embeddings by dialogue",
+        "pretty_name": _title(info),
         "tags": ["emotion-recognition", "conversation"],
     }
     return str(yaml.safe_dump({**matter, "configs": configs}, sort_keys=False, allow_unicode=True, width=1000))
@@ -78,15 +108,15 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
 
 def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
     sections = [
-        f"# {info['corpus']}: utterance embeddings by dialogue",
-        f"Made by merc-pipeline {info['versions']['merc-pipeline']} from the corpus *{info['corpus']}*, label set *{info['label_set']}*, "
-        f"schema version {info['schema_version']}. Everything that decided the content is in `meta/info.json`.",
-        "**Do not redistribute this folder:** it holds transcripts, and vectors made from the recordings, of a corpus with its own licence.",
+        f"# {_title(info)}",
+        f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes every column.",
+        f"**{_rights(info)}**",
         "## How to load it",
         _loading(rows),
         "## Tables",
         _markdown(
-            ["table", "what it holds", *SPLITS], [[f"`{table}/`", _ABOUT[table], *(counts.get(split, 0) for split in SPLITS)] for table, counts in rows.items()]
+            ["table", "what it holds", *SPLITS],
+            [[f"`{table}/`", _about(table, info), *(counts.get(split, 0) for split in SPLITS)] for table, counts in rows.items()],
         ),
         "An embedding is never null. Where a modality is missing, its vector is all zeros, `<modality>_present` is false and the failure table says why: "
         "use the flag, not the zeros. `emotion_index` is -1 for an emotion outside the label set. `meta/stats.json` holds mean and standard deviation "
@@ -97,12 +127,13 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         _coverage(info),
         "## Encoders",
         _encoders(info),
+        _encoder_notes(info),
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
-        "## The corpus",
-        info["source"] or "The reader of this corpus names no source.",
+        "## How to get the corpus",
+        info.get("source") or "The reader of this corpus names no source.",
     ]
-    if info["deviations"]:
+    if info.get("deviations"):
         sections += ["Counts that differ from those of the official distribution:", "\n".join(f"- {line}" for line in info["deviations"])]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
@@ -149,6 +180,20 @@ def _encoders(info: dict[str, Any]) -> str:
     return _markdown(["column", *keys], [[modality, *(_cell(info["encoders"][modality].get(key)) for key in keys)] for modality in info["modalities"]])
 
 
+def _encoder_notes(info: dict[str, Any]) -> str:
+    """Licence of each encoder, and whether its training data hold this corpus: results on data that an encoder has seen are not clean."""
+    lines = []
+    for modality in info["modalities"]:
+        facts = info["encoders"][modality]
+        licence, overlap = (facts.get(key) or "not recorded" for key in ("licence", "training_data_overlap"))
+        lines.append(f"- *{modality}*: {facts.get('name', 'encoder')}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}")
+    return "\n".join(lines)
+
+
+def _about(table: str, info: dict[str, Any]) -> str:
+    return _ABOUT[table].format(texts=" texts," if info.get("transcripts", True) else "")
+
+
 def _cell(value: object) -> str:
     return "–" if value is None or value == "" else str(value)
 
@@ -166,6 +211,6 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
         return "Nothing."
     lines: list[list[object]] = []
     for reason, modality, stage in sorted(counts):
-        kind, meaning = REASONS[reason]
+        kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
         lines.append([f"`{reason}`", kind, meaning, modality, stage, *(by_split[split][reason, modality, stage] for split in splits)])
     return _markdown(["reason", "kind", "meaning", "modality", "stage", *splits], lines)

@@ -38,7 +38,7 @@ def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) ->
     columns: dict[str, pa.Array] = {name: table[name].combine_chunks().take(pa.array(starts)) for name in ("corpus", "split", "dialogue_id", "scenario")}
     columns["n_utterances"] = pa.array(np.diff(offsets))
     columns["n_speakers"] = pa.array(np.maximum.reduceat(table["speaker_index"].to_numpy(), starts).astype(np.int32) + 1)
-    for name, source, kind in shards_schema.PER_UTTERANCE:
+    for name, source, kind in shards_schema.per_utterance(transcripts=shards_schema.TRANSCRIPTS in schema.names):
         columns[name] = _lists(offsets, table[source].combine_chunks().cast(kind), schema.field(name).type)
     for modality, found in features.items():
         dim = schema.field(modality).type.value_type.list_size

@@ -3,7 +3,7 @@
 dialogues/<split>-NNNNN-of-NNNNN.parquet     this schema
 trajectories/<split>-NNNNN-of-NNNNN.parquet  :mod:`pipeline.trajectories.stage`
 failures/<split>-NNNNN-of-NNNNN.parquet      :mod:`pipeline.corpora.failures`
-meta/info.json, meta/stats.json, meta/manifest.json, README.md
+meta/info.json, meta/stats.json, meta/manifest.json, README.md, croissant.json
 """
 
 import json
@@ -34,19 +34,21 @@ PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (
     ("end_seconds", "end_seconds", pa.float64()),
 )
 MAY_BE_NULL = ("valence", "arousal", "dominance")
+TRANSCRIPTS = "texts"  # the column that is left out where the words must not be passed on
 
 # Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the column's
 # type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
 _CLASS_LABEL = "emotion_index"
 
 
-def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str]) -> pa.Schema:
+def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str], *, transcripts: bool = True) -> pa.Schema:
     """Columns of a dialogue shard.
 
     Args:
         dims: modality → length of its vectors; modalities that were not extracted have no column.
         metadata: JSON-able; stored under the key ``merc``: corpus, label set, encoders.
         classes: the label set, index = position.
+        transcripts: False: without the column ``texts``.
 
     Returns:
         The schema; per modality m ``<m>`` (list of fixed-size lists of float32) and ``<m>_present`` (list of bool). Metadata:
@@ -60,7 +62,7 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
         pa.field("n_utterances", pa.int32(), nullable=False),
         pa.field("n_speakers", pa.int32(), nullable=False),
     ]
-    for name, _, kind in PER_UTTERANCE:
+    for name, _, kind in per_utterance(transcripts=transcripts):
         label = name == _CLASS_LABEL
         fields.append(pa.field(name, pa.list_(pa.field("element", kind, nullable=label or name in MAY_BE_NULL)), nullable=label))
     for modality in MODALITIES:
@@ -70,6 +72,11 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
     features = {field.name: _feature(field.type) for field in fields}
     features[_CLASS_LABEL] = {"feature": {"names": list(classes), "_type": "ClassLabel"}, "_type": "List"}
     return pa.schema(fields, metadata={**merc_metadata({**metadata, "classes": list(classes)}), "huggingface": json.dumps({"info": {"features": features}})})
+
+
+def per_utterance(*, transcripts: bool) -> tuple[tuple[str, str, pa.DataType], ...]:
+    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``."""
+    return tuple(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS)
 
 
 def merc_metadata(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -40,10 +40,12 @@ class ShardsConfig(Settings):
     Attributes:
         row_group_dialogues: dialogues per Parquet row group.
         max_file_bytes: a file holds no more than this before compression (except a dialogue that is larger by itself).
+        transcripts: False: without the column ``texts``.
     """
 
     row_group_dialogues: PositiveInt
     max_file_bytes: PositiveInt
+    transcripts: bool = True
 
 
 def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
@@ -158,7 +160,8 @@ class _Building:
             "label_set": table.schema.metadata[b"label_set"].decode(),
             "encoders": {modality: _encoder_facts(found) for modality, found in features.items()},
         }
-        self.schema = schema({modality: found.dim for modality, found in features.items()}, self.metadata, self.classes)
+        dims = {modality: found.dim for modality, found in features.items()}
+        self.schema = schema(dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts)
 
     def write_split(self, split: str) -> None:
         """Writes the dialogues and the failures of a split."""
@@ -203,6 +206,7 @@ class _Building:
             "classes": list(self.classes),
             "modalities": list(self.prepared.features),
             "dims": {modality: found.dim for modality, found in self.prepared.features.items()},
+            "transcripts": self.prepared.config.transcripts,
             "counts": self.counts,
             "splits": self.prepared.splits,
             "source": self.prepared.record["source"],

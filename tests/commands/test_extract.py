@@ -85,6 +85,15 @@ def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatc
     assert [params.get("extraction.level") for params in seen] == [level]
 
 
+@pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "frames"), False)])
+def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool) -> None:
+    seen: list[Params] = []
+    monkeypatch.setattr("pipeline.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
+    assert result.exit_code == 0, result.output
+    assert [params.get("shards.transcripts") for params in seen] == [transcripts]
+
+
 def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_network(*_: object) -> list[str]:
         raise ModelUnavailable("the model org/model is not to be had")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -20,10 +21,18 @@ from pipeline.extraction.inputs import input_hashes
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import Fingerprint, RunOptions, StageWork
+from pipeline.shards import reader
+from pipeline.shards.card import write_card
+from pipeline.shards.schema import merc_metadata
 from pipeline.shards.stage import build_shards
 
 EMOTIONS = ("neutral", "joy", "anger", "boredom")  # boredom is not in the label set
 DIMS = {"text": 4, "audio": 3, "visual": 2}
+NEIGHBOURS = {
+    "train": [["train/dia2", "train/dia1"], ["train/dia2"], ["train/dia0", "train/dia1"]],
+    "dev": [[]],
+    "test": [["test/dia1"], ["test/dia0"]],
+}
 
 
 @dataclass
@@ -130,3 +139,38 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
         return {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
     return digest
+
+
+@pytest.fixture
+def sound(extracted: Callable[..., Any]) -> Path:
+    """Shards with one face missing and with trajectories, in which nothing is wrong."""
+    made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 2)})
+    made.write_features("visual", {1: "no_face"})
+    root: Path = made.build()
+    for split, neighbours in NEIGHBOURS.items():
+        rows = reader.read_split(root, split, ["dialogue_id", "split", "n_utterances", "emotion_index"])
+        lists = pa.array(neighbours, pa.list_(pa.string()))
+        columns = {
+            "trajectory": pa.array(rows["emotion_index"].to_pylist(), pa.list_(pa.int16())),
+            "neighbours_edit": lists,
+            "similarity_edit": pa.array([list(np.linspace(1, 0.5, len(one))) for one in neighbours], pa.list_(pa.float32())),
+            "same_scenario_edit": pa.array([[True] * len(one) for one in neighbours], pa.list_(pa.bool_())),
+        }
+        table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
+        tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
+    write_card(root)
+    return root
+
+
+@pytest.fixture
+def change(sound: Path) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
+    """Changes the rows of a table, given as a dictionary of lists, and renews the checksums, so that only the change is wrong."""
+
+    def edit(name: str, how: Callable[[dict[str, Any]], None]) -> None:
+        table = pq.read_table(sound / name)
+        columns = table.to_pydict()
+        how(columns)
+        tables.write(sound / name, pa.table(columns, schema=table.schema), 2)
+        write_card(sound)
+
+    return edit

@@ -19,8 +19,10 @@ from pipeline.extraction import tables
 from pipeline.layout import Layout
 from pipeline.parts import RunOptions, StageWork
 from pipeline.shards import reader
+from pipeline.shards.card import write_card
 from pipeline.shards.features import Features
 from pipeline.shards.stage import build_shards, plan
+from pipeline.shards.validate import validate
 
 Make = Callable[..., Any]
 Digest = Callable[[Path], dict[str, str]]
@@ -182,6 +184,16 @@ def test_text_only_shards_have_no_other_columns(extracted: Make) -> None:
     assert list(reader.stats(root)) == ["text"]
     reasons = pq.read_table(root / "failures" / "train-00000-of-00001.parquet")["reason"].to_pylist()
     assert reasons == ["text_repaired"]
+
+
+def test_without_transcripts_there_is_no_column_of_texts_and_all_else_is_the_same(extracted: Make) -> None:
+    whole = reader.read_split(extracted(folder="one").build(), "train")
+    root = extracted(folder="other").build(transcripts=False)
+    assert reader.read_split(root, "train").equals(whole.drop_columns(["texts"]))
+    assert reader.info(root)["transcripts"] is False
+    assert not [path for path in (root / "dialogues").iterdir() if b"Line 0 of" in path.read_bytes()]
+    write_card(root)
+    assert validate(root).problems.listed == []
 
 
 def test_files_say_what_made_them_and_follow_the_agreed_encoding(extracted: Make) -> None:
