@@ -35,7 +35,7 @@ def test_shards_with_trajectories_and_a_card_are_made(file: Path, tmp_path: Path
     result = _run(file, tmp_path / "new" / "shards")
     assert result.exit_code == 0, result.output
     root = tmp_path / "new" / "shards"
-    assert sorted(path.name for path in root.iterdir()) == ["README.md", "dialogues", "failures", "meta", "trajectories"]
+    assert sorted(path.name for path in root.iterdir()) == ["README.md", "croissant.json", "dialogues", "failures", "meta", "trajectories"]
     assert [path.name for path in root.parent.iterdir()] == ["shards"]  # nothing is left beside them
     assert reader.splits(root) == ["train", "dev", "test"]
     assert "  text: 6 of 6 utterances, 3 numbers each" in result.stdout
