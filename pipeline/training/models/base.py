@@ -20,8 +20,8 @@ class MERCOutput:
         hidden: [B, T, d], what the classifier sees.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
         unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads.
-        context: [B, T, d] that depends on earlier utterances alone, or None.
-        pooled: modality → [B, D], one vector per dialogue.
+        context: [B, T, d_c] that depends on earlier utterances alone, or None.
+        pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
         aux: name → scalar, terms a loss may add.
     """
 
@@ -52,6 +52,8 @@ class MERCModel(nn.Module, ABC):
     """Width d of :attr:`MERCOutput.hidden`; set in the constructor, so that losses with weights of their own and wrapping models can be built."""
     unimodal_dims: dict[str, int]
     """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
+    context_dim: int | None = None
+    """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()

@@ -22,9 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-
-# MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
-SPEAKER_SLOTS = 9
+from pipeline.training.models.common import SPEAKER_SLOTS, masked_mean
 
 
 class ContextGRUConfig(Settings):
@@ -58,7 +56,7 @@ class ContextGRU(MERCModel):
         self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        lengths_B = batch.lengths.cpu()
+        lengths_B = batch.lengths_cpu
         unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
@@ -67,6 +65,7 @@ class ContextGRU(MERCModel):
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits,
+            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
 
     def _shares(self, batch: DialogueBatch) -> Tensor:
