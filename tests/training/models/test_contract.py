@@ -22,6 +22,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "same"}),
     ("context_gru", {"speakers": "slots"}),
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
+    ("mmgcn", {"causal": True, "speakers": "all"}),
+    ("mmgcn", {"detach_graph": True, "speakers": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY: dict[str, dict[str, str]] = {}
