@@ -201,8 +201,8 @@ class _GraphConvolution(nn.Module):
     The second term is a product with a multiple of the unit matrix, so that both are one product with ``θ Wˡ + residual``.
     """
 
-    theta_L11: Tensor
-    residual_L2HH: Tensor
+    theta: Tensor
+    residual: Tensor
 
     def __init__(self, config: MMGCNConfig) -> None:
         super().__init__()
@@ -212,14 +212,14 @@ class _GraphConvolution(nn.Module):
         self.weights_L2HH = nn.Parameter(torch.empty(layers, 2 * units, units).uniform_(-(units**-0.5), units**-0.5))
         theta_L11 = torch.log(config.identity_decay / torch.arange(1, layers + 1) + 1)[:, None, None]
         mix_2HH = torch.cat([(1 - alpha) * torch.eye(units), alpha * torch.eye(units)])
-        self.register_buffer("theta_L11", theta_L11, persistent=False)
-        self.register_buffer("residual_L2HH", (1 - theta_L11) * mix_2HH, persistent=False)
+        self.register_buffer("theta", theta_L11, persistent=False)
+        self.register_buffer("residual", (1 - theta_L11) * mix_2HH, persistent=False)
 
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
         """Gives [M, N, H]."""
         first_MNH = self.enter(nodes_MND).relu()
         hidden_MNH = first_MNH
-        for weights_2HH in (self.theta_L11 * self.weights_L2HH + self.residual_L2HH).unbind(0):
+        for weights_2HH in (self.theta * self.weights_L2HH + self.residual).unbind(0):
             gathered_MNH = graph.gather(self.dropout(hidden_MNH))
             of_gathered_HH, of_first_HH = weights_2HH.chunk(2)
             hidden_MNH = (gathered_MNH @ of_gathered_HH + first_MNH @ of_first_HH).relu()

@@ -22,11 +22,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "same"}),
     ("context_gru", {"speakers": "slots"}),
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
+    ("ddin", {"direction": "both"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
-TRAINED_BY: dict[str, dict[str, str]] = {}
+TRAINED_BY = {"ddin": {"context.": "context"}}
 
 BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
 NAMES = plugins.names(PACKAGE, MERCModel)
