@@ -93,18 +93,18 @@ class DDIN(MERCModel):
             for projections in self.projections
         ]
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
-        inputs_NRMU = torch.stack([_rows(one, positions_N) for one, positions_N in zip(inputs_RBTMU, schedule.positions_RN, strict=True)], dim=1)
-        present_NRM = torch.stack([_rows(present_BTM, positions_N) for positions_N in schedule.positions_RN], dim=1)
+        inputs_NRMU = torch.stack([_rows(one, positions_N) for one, positions_N in zip(inputs_RBTMU, schedule.positions, strict=True)], dim=1)
+        present_NRM = torch.stack([_rows(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
         emotions_KNE, contexts_KNS = self.networks(inputs_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
         fused_NRF = self._share(emotions_KNE, present_NRM)
-        fused_BTF = torch.cat([_places(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions_RN)], dim=-1)
+        fused_BTF = torch.cat([_places(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
         hidden_BTF = self.hidden(self.attention(fused_BTF, batch.utterance_mask))
         unimodal = {name: inputs_RBTMU[0][:, :, index] for index, name in enumerate(self.modalities)}
         return MERCOutput(
             logits=self.classifier(hidden_BTF),
             hidden=hidden_BTF,
             unimodal=unimodal,
-            context=_places(self.context(contexts_KNS.transpose(0, 1).flatten(1)), schedule.positions_RN[0], batch) if self.causal else None,
+            context=_places(self.context(contexts_KNS.transpose(0, 1).flatten(1)), schedule.positions[0], batch) if self.causal else None,
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
@@ -168,6 +168,8 @@ class _Networks(nn.Module):
                 schedule,
                 codes_TS,
                 gate_over,
+                present_NRM.to(inputs_KNU.dtype),
+                self._dropout(inputs_KNU, rows) if self.training and self.dropout else None,
                 *(self.party_global, self.state_global, self.state_bias_global),
                 *(self.gate, self.join, self.join_bias),
                 *(self.context_party, self.state_party, self.state_bias_party),
@@ -175,8 +177,6 @@ class _Networks(nn.Module):
                 torch.baddbmm(self.input_bias_global, inputs_KNU, self.input_global),
                 torch.baddbmm(self.input_bias_party, inputs_KNU, self.input_party),
                 queries_NRHMS,
-                present_NRM.to(inputs_KNU.dtype),
-                self._dropout(inputs_KNU, rows) if self.training and self.dropout else None,
             )
             return emotions_KNE, contexts_KNS
 

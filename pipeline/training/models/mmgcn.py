@@ -124,18 +124,18 @@ class Graph:
     """The normalised weights of a batch's graphs.
 
     Attributes:
-        within_MBTT: of the edges within a modality, from columns to rows.
+        within: [M, B, T, T], of the edges within a modality, from columns to rows.
         across: S tensors [M, N, 1]; the s-th has the edges from modality m + s (modulo M) to modality m, from 1.
         batch: the dialogues.
     """
 
-    within_MBTT: Tensor
+    within: Tensor
     across: list[Tensor]
     batch: DialogueBatch
 
     def gather(self, nodes_MNH: Tensor) -> Tensor:
         """What every node is given by its neighbours, [M, N, H]."""
-        sums_MBTH = self.within_MBTT @ padded(nodes_MNH, self.batch)
+        sums_MBTH = self.within @ padded(nodes_MNH, self.batch)
         sums_MNH = sums_MBTH.flatten(1, 2).index_select(1, self.batch.real_positions)
         for shift, weights_MN1 in enumerate(self.across, start=1):
             sums_MNH = torch.addcmul(sums_MNH, weights_MN1, nodes_MNH.roll(-shift, dims=0))
@@ -165,7 +165,7 @@ def build_graph(nodes_MND: Tensor, present_MN: Tensor, batch: DialogueBatch, cau
         scale_MN = torch.where(present_MN, degree_MN, 1.0).rsqrt()
         scale_MBT = padded(scale_MN[..., None], batch)[..., 0]
         return Graph(
-            within_MBTT=within_MBTT * scale_MBT[..., :, None] * scale_MBT[..., None, :],
+            within=within_MBTT * scale_MBT[..., :, None] * scale_MBT[..., None, :],
             across=[(weights_MN * scale_MN * scale_MN.roll(-shift, dims=0))[..., None] for shift, weights_MN in zip(shifts, across, strict=True)],
             batch=batch,
         )

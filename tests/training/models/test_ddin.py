@@ -39,8 +39,8 @@ def in_doubles(batch):
 
 
 def gru(of_input, of_state, state):
-    """A GRU cell from what input and state add to its gates: reset, update, new."""
-    input_reset, input_update, input_new = of_input.chunk(3)
+    """A GRU cell from what input and state add to its gates, whose weights lie in different orders."""
+    input_new, input_reset, input_update = of_input.chunk(3)
     state_reset, state_update, state_new = of_state.chunk(3)
     reset, update = (input_reset + state_reset).sigmoid(), (input_update + state_update).sigmoid()
     new = (input_new + reset * state_new).tanh()
@@ -176,7 +176,7 @@ def test_dropout_is_where_the_loops_have_it(make_batch, monkeypatch):
     draw = model.networks._dropout
     monkeypatch.setattr(model.networks, "_dropout", lambda *args: drawn.append(draw(*args)) or drawn[-1])
     output = model(batch)
-    positions = plan(batch.lengths, batch.speakers, 1).positions_RN[0].tolist()
+    positions = plan(batch.lengths, batch.speakers, 1).positions[0].tolist()
 
     def factors(name, dialogue, network, step):
         row = positions.index(dialogue * batch.utterance_mask.shape[1] + step)
@@ -201,9 +201,9 @@ def test_only_the_speakers_own_state_changes(make_batch):
     schedule = plan(torch.tensor([5, 2, 5]), torch.tensor([[0, 1, 0, 12, 1], [4, 4, 0, 0, 0], [2, 2, 2, 2, 2]]), 2)
     assert schedule.sizes == [3, 3, 2, 2, 2]
     # Rows: dialogues 0, 2, 1 in steps 0 and 1, then 0 and 2; the first three rows of a buffer are zeros.
-    assert schedule.positions_RN.tolist() == [[0, 10, 5, 1, 11, 6, 2, 12, 3, 13, 4, 14], [4, 14, 6, 3, 13, 5, 2, 12, 1, 11, 0, 10]]
-    assert schedule.before_N.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
-    assert schedule.last_RN.tolist() == [[0, 1, 2, 0, 4, 5, 3, 7, 0, 10, 6, 12], [0, 1, 2, 0, 4, 5, 0, 7, 3, 10, 9, 12]]
+    assert schedule.positions.tolist() == [[0, 10, 5, 1, 11, 6, 2, 12, 3, 13, 4, 14], [4, 14, 6, 3, 13, 5, 2, 12, 1, 11, 0, 10]]
+    assert schedule.before.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+    assert schedule.last.tolist() == [[0, 1, 2, 0, 4, 5, 3, 7, 0, 10, 6, 12], [0, 1, 2, 0, 4, 5, 0, 7, 3, 10, 9, 12]]
 
 
 @pytest.mark.parametrize(("legacy", "same"), [(False, True), (True, False)])

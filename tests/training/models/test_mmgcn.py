@@ -112,7 +112,7 @@ def test_edges_pass_a_gradient_unless_they_are_detached(make_batch):
 
     def weights(nodes):
         graph = build_graph(nodes, present_MN, batch, causal=False)
-        return graph.within_MBTT, *graph.across
+        return graph.within, *graph.across
 
     for attached, detached in zip(weights(nodes_MND), weights(nodes_MND.detach()), strict=True):
         assert (attached.requires_grad, detached.requires_grad) == (True, False)
