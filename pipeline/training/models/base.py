@@ -20,7 +20,8 @@ class MERCOutput:
         hidden: [B, T, d], what the classifier sees.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
         unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads.
-        context: [B, T, d_c] that depends on earlier utterances alone, or None.
+        context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
+            attention, whose values are states of earlier utterances.
         pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
         aux: name → scalar, terms a loss may add.
     """

@@ -10,7 +10,7 @@ SPEAKER_SLOTS = 9
 
 
 class Projection(nn.Module):
-    """A linear map of a modality's vectors; where the modality is absent, a learned vector stands in its place.
+    """A linear map of a modality's vectors; where the modality is absent, a learned vector stands in their place.
 
     Args:
         dim: D.
@@ -23,9 +23,9 @@ class Projection(nn.Module):
         self.linear = nn.Linear(dim, units, bias=bias)
         self.absent_H = nn.Parameter(torch.zeros(units))
 
-    def forward(self, features_BTD: Tensor, present_BT: Tensor) -> Tensor:
-        """Gives [B, T, H]."""
-        return torch.where(present_BT[..., None], self.linear(features_BTD), self.absent_H)
+    def forward(self, features: Tensor, present: Tensor) -> Tensor:
+        """From [..., D] and bool [...] to [..., H]."""
+        return torch.where(present[..., None], self.linear(features), self.absent_H)
 
 
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
