@@ -28,6 +28,20 @@ class Projection(nn.Module):
         return torch.where(present[..., None], self.linear(features), self.absent_H)
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.p or values.device.type != "cpu":
+            return super().forward(values)
+        return values * self.factors(values)
+
+    def factors(self, values: Tensor) -> Tensor:
+        """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
+        # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
+        return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+
+
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over the utterances where the mask is True, [B, D]; zeros for a dialogue without any.
 

@@ -32,7 +32,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Projection, backwards, masked_mean
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
@@ -81,31 +81,39 @@ class MMGCN(MERCModel):
         self.text_context = _TextContext(units, config.dropout, config.causal) if "text" in dims else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.convolution = _GraphConvolution(config)
         self.classifier = nn.Linear(self.hidden_dim, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        unimodal = {name: self.projections[name](batch.features[name], batch.modality_mask[name]) for name in self.modalities}
-        if self.text_context is not None:
-            unimodal["text"] = self.text_context(unimodal["text"], batch.lengths)
-        nodes_MND = self._nodes(unimodal, batch)
+        rows = {name: self._rows(name, batch) for name in self.modalities}
+        nodes_MND = self._nodes(rows, batch)
         present_MN = torch.stack([batch.modality_mask[name].flatten()[batch.real_positions] for name in self.modalities])
         graph = build_graph(nodes_MND.detach() if self.detach_graph else nodes_MND, present_MN, batch, self.causal)
         dropped_MND = self.dropout(nodes_MND)
         both_MNE = torch.cat([dropped_MND, self.dropout(self.convolution(dropped_MND, graph))], dim=-1)
         hidden_NF = self.dropout(both_MNE.transpose(0, 1).flatten(1)).relu()
-        hidden_BTF = padded(hidden_NF[None], batch)[0]
+        unimodal = {name: padded(rows_ND[None], batch)[0] for name, rows_ND in rows.items()}
         return MERCOutput(
-            logits=self.classifier(hidden_BTF),
-            hidden=hidden_BTF,
+            logits=padded(self.classifier(hidden_NF)[None], batch)[0],
+            hidden=padded(hidden_NF[None], batch)[0],
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
         )
 
-    def _nodes(self, unimodal: dict[str, Tensor], batch: DialogueBatch) -> Tensor:
+    def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
+        """One modality's projected vectors, of text with their context, [N, D]."""
+        positions_N = batch.real_positions
+        rows_ND: Tensor = self.projections[name](
+            batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N]
+        )
+        if name == "text" and self.text_context is not None:
+            rows_ND = self.text_context(padded(rows_ND[None], batch)[0], batch.lengths).flatten(0, 1).index_select(0, positions_N)
+        return rows_ND
+
+    def _nodes(self, rows: dict[str, Tensor], batch: DialogueBatch) -> Tensor:
         """[M, N, D]."""
-        rows = {name: unimodal_BTD.flatten(0, 1)[batch.real_positions] for name, unimodal_BTD in unimodal.items()}
+        rows = dict(rows)
         if self.speaker_vectors is not None:
             speakers_ND = self.speaker_vectors(batch.speakers.flatten()[batch.real_positions] % SPEAKER_SLOTS)
             rows.update({name: rows[name] + speakers_ND for name in self.with_speaker})
@@ -185,7 +193,7 @@ class _TextContext(nn.Module):
         self.layers = nn.ModuleList(
             [nn.ModuleList([nn.LSTM(units, units // directions, batch_first=True) for _ in range(directions)]) for _ in range(TEXT_LAYERS)]
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, text_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         for number, (ahead, *back) in enumerate(self.layers):
@@ -208,7 +216,7 @@ class _GraphConvolution(nn.Module):
         super().__init__()
         units, layers, alpha = config.hidden_units, config.layers, config.initial_share
         self.enter = nn.Linear(config.node_units, units)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.weights_L2HH = nn.Parameter(torch.empty(layers, 2 * units, units).uniform_(-(units**-0.5), units**-0.5))
         theta_L11 = torch.log(config.identity_decay / torch.arange(1, layers + 1) + 1)[:, None, None]
         mix_2HH = torch.cat([(1 - alpha) * torch.eye(units), alpha * torch.eye(units)])
