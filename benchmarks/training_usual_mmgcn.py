@@ -1,4 +1,4 @@
-"""MMGCN written the usual way, to measure against: a dialogue's edges are put into one matrix of the whole batch in Python loops, and every layer multiplies it.
+"""MMGCN written the usual way, to measure against: loops put the edges of all dialogues into one matrix, and every layer multiplies with it.
 
 All modalities of all utterances are taken to be there. Legend as in the model; N utterances of all dialogues together.
 """
