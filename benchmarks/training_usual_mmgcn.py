@@ -31,8 +31,8 @@ class UsualMMGCN(nn.Module):
         self.classifier.load_state_dict(model.classifier.state_dict())
         for name, projection in self.projections.items():
             projection.load_state_dict(model.projections[name].linear.state_dict())
-        for number, directions in enumerate(model.text_context.layers):
-            for lstm, suffix in zip(directions, ("", "_reverse"), strict=True):
+        for lstms, suffix in ((model.text_context.ahead, ""), (model.text_context.back, "_reverse")):
+            for number, lstm in enumerate(lstms):
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                     getattr(self.lstm, f"{kind}_l{number}{suffix}").data.copy_(getattr(lstm, f"{kind}_l0"))
 

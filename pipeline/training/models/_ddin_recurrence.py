@@ -283,7 +283,7 @@ def _flat(last_RN: Tensor, networks: int, rows: int) -> Tensor:
 
 def _by_row(values_KNS: Tensor, directions: int) -> Tensor:
     """[N, R, M, S]."""
-    return values_KNS.unflatten(0, (directions, -1)).permute(2, 0, 1, 3)
+    return values_KNS.reshape(directions, -1, *values_KNS.shape[1:]).permute(2, 0, 1, 3)
 
 
 def _by_network(found_NRHMS: Tensor) -> Tensor:
@@ -293,4 +293,4 @@ def _by_network(found_NRHMS: Tensor) -> Tensor:
 
 def _by_row_and_history(found_KNHS: Tensor, directions: int) -> Tensor:
     """The inverse of :func:`_by_network`."""
-    return found_KNHS.unflatten(0, (directions, -1)).permute(2, 0, 3, 1, 4)
+    return found_KNHS.reshape(directions, -1, *found_KNHS.shape[1:]).permute(2, 0, 3, 1, 4)

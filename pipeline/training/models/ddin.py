@@ -78,7 +78,7 @@ class DDIN(MERCModel):
         self.unimodal_dims = dict.fromkeys(dims, config.input_units)
         self.hidden_dim = len(dims) * config.emotion_units
         directions = 1 if self.causal else 2
-        self.projections = nn.ModuleList([nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()}) for _ in range(directions)])
+        self.projections = nn.ModuleList([_Projections(dims, config.input_units) for _ in range(directions)])
         self.networks = _Networks(config, directions, len(dims))
         self.share_RE = nn.Parameter(_uniform(directions, config.emotion_units, fan=config.emotion_units))
         self.attention = _CausalAttention(self.hidden_dim) if self.causal else _WholeAttention(2 * self.hidden_dim, config)
@@ -90,7 +90,7 @@ class DDIN(MERCModel):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, len(self.projections))
-        inputs_NRMU = torch.stack([self._inputs(batch, *one) for one in zip(self.projections, schedule.positions, strict=True)], dim=1)
+        inputs_NRMU = torch.stack([project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)], dim=1)
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
         present_NRM = torch.stack([_rows(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
         emotions_KNE, contexts_KNS = self.networks(inputs_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
@@ -107,20 +107,16 @@ class DDIN(MERCModel):
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
-    def _inputs(self, batch: DialogueBatch, projections: nn.Module, positions_N: Tensor) -> Tensor:
-        """[N, M, U]."""
-        rows = {name: (_rows(batch.features[name], positions_N), _rows(batch.modality_mask[name], positions_N)) for name in self.modalities}
-        return torch.stack([projection(*rows[name]) for name, projection in projections.items()], dim=1)
-
     def _share(self, emotions_KNE: Tensor, present_NRM: Tensor) -> Tensor:
         """[N, R, F]: the emotion states side by side, each times its modality's share; of absent ones only where all are absent."""
-        emotions_NRME = emotions_KNE.unflatten(0, (len(self.projections), -1)).permute(2, 0, 1, 3)
+        emotions_NRME = emotions_KNE.view(len(self.projections), -1, *emotions_KNE.shape[1:]).permute(2, 0, 1, 3)
         if self.legacy_gate:
             return emotions_NRME.flatten(2)
         counted_NRM = present_NRM | ~present_NRM.any(dim=-1, keepdim=True)
         scores_NRM = (emotions_NRME * self.share_RE[:, None]).sum(dim=-1)
         shares_NRM = scores_NRM.masked_fill(~counted_NRM, float("-inf")).softmax(dim=-1)
-        return (shares_NRM[..., None] * emotions_NRME).flatten(2)
+        shared_NRF: Tensor = (shares_NRM[..., None] * emotions_NRME).flatten(2)
+        return shared_NRF
 
 
 def _uniform(*shape: int, fan: int) -> Tensor:
@@ -136,6 +132,19 @@ def _places(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tenso
     """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
     dialogues, steps = batch.utterance_mask.shape
     return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
+
+
+class _Projections(nn.ModuleDict):
+    """Of all modalities, for one direction."""
+
+    def __init__(self, dims: Mapping[str, int], units: int) -> None:
+        super().__init__({name: Projection(dim, units) for name, dim in dims.items()})
+
+    def forward(self, batch: DialogueBatch, positions_N: Tensor) -> Tensor:
+        """Gives [N, M, U]."""
+        return torch.stack(
+            [project(_rows(batch.features[name], positions_N), _rows(batch.modality_mask[name], positions_N)) for name, project in self.items()], dim=1
+        )
 
 
 class _Networks(nn.Module):
@@ -166,10 +175,11 @@ class _Networks(nn.Module):
         with torch.autocast(inputs_NRMU.device.type, enabled=False):
             inputs_KNU = inputs_NRMU.to(self.gate.dtype).permute(1, 2, 0, 3).flatten(0, 1)
             units, rows = self.gate.shape[1], inputs_KNU.shape[1]
-            queries_KNHS = torch.bmm(inputs_KNU, self.query).unflatten(-1, (-1, units))
-            queries_NRHMS = queries_KNHS.unflatten(0, (self.directions, -1)).permute(2, 0, 3, 1, 4).contiguous()
+            modalities = len(self.gate) // self.directions
+            queries_RMNHS = torch.bmm(inputs_KNU, self.query).view(self.directions, modalities, rows, modalities, units)
+            queries_NRHMS = queries_RMNHS.permute(2, 0, 3, 1, 4).contiguous()
             codes_TS = position_codes(len(schedule.sizes), units, inputs_KNU.device).to(inputs_KNU.dtype)
-            emotions_KNE, contexts_KNS = Recurrence.apply(
+            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
                 schedule,
                 codes_TS,
                 gate_over,
@@ -203,7 +213,8 @@ class _CausalAttention(nn.Module):
         """[B, T, F]; the padding lies ahead of every real utterance, and needs no mask of its own."""
         earlier_TT = torch.ones(real_BT.shape[1], real_BT.shape[1], dtype=torch.bool, device=real_BT.device).tril()
         scores_BTT = (self.query(fused_BTF) @ fused_BTF.mT).masked_fill(~earlier_TT, float("-inf"))
-        return scores_BTT.softmax(dim=-1) @ fused_BTF
+        attended_BTF: Tensor = scores_BTT.softmax(dim=-1) @ fused_BTF
+        return attended_BTF
 
 
 class _WholeAttention(nn.Module):

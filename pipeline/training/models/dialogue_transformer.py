@@ -105,7 +105,8 @@ class _Encoder(nn.Module):
         stream_BTH = self.dropout(input_BTH)
         for layer in self.layers:
             stream_BTH = layer(stream_BTH, keys_B1TT)
-        return self.gate(stream_BTH).sigmoid() * stream_BTH
+        gated_BTH: Tensor = self.gate(stream_BTH).sigmoid() * stream_BTH
+        return gated_BTH
 
 
 class _Layer(nn.Module):
@@ -135,4 +136,5 @@ class _Layer(nn.Module):
         dropout = self.dropout.p if self.training else 0.0
         attended_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_B1TT, dropout_p=dropout)
         stream_BTH = stream_BTH + self.dropout(self.attended(attended_BhTd.transpose(1, 2).flatten(2)))
-        return stream_BTH + self.feedforward(stream_BTH)
+        output_BTH: Tensor = stream_BTH + self.feedforward(stream_BTH)
+        return output_BTH

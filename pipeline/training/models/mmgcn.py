@@ -124,7 +124,7 @@ def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
     """Real utterances put where they belong, zeros elsewhere: [M, B, T, H]."""
     dialogues, steps = batch.utterance_mask.shape
     zeros = rows_MNH.new_zeros(len(rows_MNH), dialogues * steps, rows_MNH.shape[-1])
-    return zeros.index_copy(1, batch.real_positions, rows_MNH).unflatten(1, (dialogues, steps))
+    return zeros.index_copy(1, batch.real_positions, rows_MNH).view(len(rows_MNH), dialogues, steps, -1)
 
 
 @dataclass(frozen=True)
@@ -189,17 +189,18 @@ class _TextContext(nn.Module):
 
     def __init__(self, units: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        directions = 1 if causal else 2
-        self.layers = nn.ModuleList(
-            [nn.ModuleList([nn.LSTM(units, units // directions, batch_first=True) for _ in range(directions)]) for _ in range(TEXT_LAYERS)]
-        )
+        width = units if causal else units // 2
+        self.ahead = nn.ModuleList([nn.LSTM(units, width, batch_first=True) for _ in range(TEXT_LAYERS)])
+        self.back = nn.ModuleList([] if causal else [nn.LSTM(units, width, batch_first=True) for _ in range(TEXT_LAYERS)])
         self.dropout = Dropout(dropout)
 
     def forward(self, text_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-        for number, (ahead, *back) in enumerate(self.layers):
+        for number, ahead in enumerate(self.ahead):
             input_BTD = self.dropout(text_BTD) if number else text_BTD
-            outputs = [ahead(input_BTD)[0], *(backwards(lstm(backwards(input_BTD, lengths_B))[0], lengths_B) for lstm in back)]
-            text_BTD = torch.cat(outputs, dim=-1)
+            text_BTD = ahead(input_BTD)[0]
+            if len(self.back):
+                back_BTD = backwards(self.back[number](backwards(input_BTD, lengths_B))[0], lengths_B)
+                text_BTD = torch.cat([text_BTD, back_BTD], dim=-1)
         return text_BTD
 
 
@@ -226,7 +227,7 @@ class _GraphConvolution(nn.Module):
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
         """Gives [M, N, H]."""
         first_MNH = self.enter(nodes_MND).relu()
-        hidden_MNH = first_MNH
+        hidden_MNH: Tensor = first_MNH
         for weights_2HH in (self.theta * self.weights_L2HH + self.residual).unbind(0):
             gathered_MNH = graph.gather(self.dropout(hidden_MNH))
             of_gathered_HH, of_first_HH = weights_2HH.chunk(2)

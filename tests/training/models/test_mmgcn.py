@@ -39,10 +39,10 @@ def in_doubles(batch):
 
 def text_context(model, text_TD):
     """The LSTM of torch, in as many directions, over one dialogue without padding."""
-    layers = model.text_context.layers
-    reference = nn.LSTM(8, layers[0][0].hidden_size, num_layers=2, batch_first=True, bidirectional=len(layers[0]) == 2).double()
-    for number, directions in enumerate(layers):
-        for lstm, suffix in zip(directions, ("", "_reverse"), strict=False):
+    context = model.text_context
+    reference = nn.LSTM(8, context.ahead[0].hidden_size, num_layers=2, batch_first=True, bidirectional=not model.causal).double()
+    for lstms, suffix in ((context.ahead, ""), (context.back, "_reverse")):
+        for number, lstm in enumerate(lstms):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 getattr(reference, f"{kind}_l{number}{suffix}").data.copy_(getattr(lstm, f"{kind}_l0"))
     return reference(text_TD[None])[0][0]
