@@ -196,8 +196,7 @@ def test_it_has_as_many_weights_as_the_published_one_uses(direction, published):
     assert sum(weight.numel() for name, weight in model.named_parameters() if not name.endswith(own)) == published
 
 
-def test_only_the_speakers_own_state_changes(make_batch):
-    """Who said the first utterance matters to the third if they are one, and only by the way of global state and history if not."""
+def test_rows_know_where_their_dialogue_and_their_speaker_were_before():
     schedule = plan(torch.tensor([5, 2, 5]), torch.tensor([[0, 1, 0, 12, 1], [4, 4, 0, 0, 0], [2, 2, 2, 2, 2]]), 2)
     assert schedule.sizes == [3, 3, 2, 2, 2]
     # Rows: dialogues 0, 2, 1 in steps 0 and 1, then 0 and 2; the first three rows of a buffer are zeros.
