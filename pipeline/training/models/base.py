@@ -20,8 +20,9 @@ class MERCOutput:
         hidden: [B, T, d], what the classifier sees.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
         unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes ``logits`` themselves.
-        context: [B, T, d] that depends on earlier utterances alone, or None.
-        pooled: modality → [B, D], one vector per dialogue.
+        context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
+            attention, whose values are states of earlier utterances.
+        pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
         aux: name → scalar, terms a loss may add.
     """
 

@@ -22,9 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-
-# MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
-SPEAKER_SLOTS = 9
+from pipeline.training.models.common import SPEAKER_SLOTS, masked_mean
 
 
 class ContextGRUConfig(Settings):
@@ -67,6 +65,7 @@ class ContextGRU(MERCModel):
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
+            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
 
     def _shares(self, batch: DialogueBatch) -> Tensor:

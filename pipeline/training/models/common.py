@@ -1,0 +1,76 @@
+"""What several models need; no model. Legend: B dialogues, T utterances, D features in, H features out."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+# MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
+SPEAKER_SLOTS = 9
+
+
+class Projection(nn.Module):
+    """A linear map of a modality's vectors; where the modality is absent, a learned vector stands in their place.
+
+    Args:
+        dim: D.
+        units: H.
+        bias: of the linear map.
+    """
+
+    def __init__(self, dim: int, units: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, units, bias=bias)
+        self.absent_H = nn.Parameter(torch.zeros(units))
+
+    def forward(self, features: Tensor, present: Tensor) -> Tensor:
+        """From [..., D] and bool [...] to [..., H]."""
+        return torch.where(present[..., None], self.linear(features), self.absent_H)
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.p or values.device.type != "cpu":
+            return super().forward(values)
+        return values * self.factors(values)
+
+    def factors(self, values: Tensor) -> Tensor:
+        """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
+        # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
+        return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+
+
+def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the utterances where the mask is True, [B, D]; zeros for a dialogue without any.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
+        tensor([[2.]])
+    """
+    sums_BD = values_BTD.masked_fill(~mask_BT[..., None], 0.0).sum(dim=1)
+    return sums_BD / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each dialogue with its utterances in reverse order and its padding still at the end; its own inverse.
+
+    A recurrence over the result is the backward half of a bidirectional one that does not see the padding, and other
+    than packing it moves nothing between a GPU and the host.
+
+    Example:
+        >>> backwards(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).squeeze()
+        tensor([2., 1., 0.])
+    """
+    steps_T = torch.arange(values_BTD.shape[1], device=values_BTD.device)
+    mirrored_BT = lengths_B[:, None] - 1 - steps_T
+    index_BT = torch.where(mirrored_BT >= 0, mirrored_BT, steps_T)
+    return values_BTD.gather(1, index_BT[..., None].expand_as(values_BTD))
+
+
+def position_codes(steps: int, units: int, device: torch.device) -> Tensor:
+    """Sinusoidal codes of positions 0, 1, … for any number of steps, [T, H] (Vaswani et al., NeurIPS 2017, section 3.5)."""
+    even = torch.arange(0, units, 2, device=device)
+    angles_TE = torch.arange(steps, device=device)[:, None] * torch.exp(even * (-math.log(10_000.0) / units))
+    return torch.stack([angles_TE.sin(), angles_TE.cos()], dim=-1).flatten(1)[:, :units]

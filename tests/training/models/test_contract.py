@@ -1,0 +1,209 @@
+"""What every model promises, tested on all that there are: a new file in ``pipeline/training/models`` is tested here without being named."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pipeline import plugins
+from pipeline.params import fill
+from pipeline.training.models.base import MERCModel
+
+PACKAGE = "pipeline.training.models"
+DIMS = {"text": 6, "audio": 5, "visual": 4}
+SUBSETS = [("text",), ("audio",), ("visual",), ("text", "audio"), ("text", "visual"), ("audio", "visual"), ("text", "audio", "visual")]
+CLASSES = 3
+LARGEST = 16  # whole numbers in params.yaml, shrunk; a multiple of all numbers of heads
+# Settings that change how utterances meet, beside those in params.yaml.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("context_gru", {"speakers": "same"}),
+    ("context_gru", {"speakers": "slots"}),
+    ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
+    ("ddin", {"direction": "both"}),
+    ("mmgcn", {"causal": True, "speakers": "all"}),
+    ("mmgcn", {"detach_graph": True, "speakers": "none"}),
+]
+# Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
+TRAINED_BY = {"ddin": {"context.": "context"}}
+
+BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
+NAMES = plugins.names(PACKAGE, MERCModel)
+ALL = [pytest.param(name, {}, id=name) for name in NAMES]
+ALL += [pytest.param(name, settings, id=f"{name}-" + "-".join(map(str, settings.values()))) for name, settings in VARIANTS]
+every_model = pytest.mark.parametrize(("name", "settings"), ALL)
+
+
+def build(name, modalities=tuple(DIMS), **settings):
+    """The model with the settings of params.yaml, shrunk, in eval mode; absent vectors are as after some training, not zeros."""
+    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in BLOCKS[name].items()}
+    model_class = plugins.load(PACKAGE, name, MERCModel)
+    torch.manual_seed(3)
+    model = model_class(fill({**small, **settings}, model_class.Config, where=f"models.{name}"), {one: DIMS[one] for one in modalities}, CLASSES).eval()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("absent_H"):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def picked(batch, dialogues, steps=None):
+    """Some dialogues of a batch, in that order, and of each the first ``steps`` utterances."""
+    picked_B = torch.tensor(dialogues)
+    per_utterance = {name: getattr(batch, name)[picked_B, :steps] for name in ("utterance_mask", "speakers", "labels", "utterance_index")}
+    return replace(
+        batch,
+        features={name: value[picked_B, :steps] for name, value in batch.features.items()},
+        modality_mask={name: value[picked_B, :steps] for name, value in batch.modality_mask.items()},
+        **per_utterance,
+        lengths=batch.lengths[picked_B],
+        dialogue_index=batch.dialogue_index[picked_B],
+        dialogue_ids=tuple(batch.dialogue_ids[index] for index in dialogues),
+    )
+
+
+def given(output, *, at=None):
+    """All tensors of an output; ``at`` picks from those with one vector per utterance."""
+    per_utterance = {"logits": output.logits, "hidden": output.hidden, "context": output.context}
+    per_utterance |= {f"unimodal {name}": value for name, value in output.unimodal.items()}
+    per_utterance |= {f"unimodal logits {name}": value for name, value in output.unimodal_logits.items()}
+    tensors = {name: value if at is None else value[at] for name, value in per_utterance.items() if value is not None}
+    return tensors | {f"pooled {name}": value for name, value in output.pooled.items()}
+
+
+def assert_alike(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda message, name=name: f"{name}: {message}", **tolerance)
+
+
+@pytest.mark.parametrize("modalities", SUBSETS, ids="+".join)
+@every_model
+def test_a_dialogue_comes_out_alike_alone_and_in_any_batch(make_batch, name, settings, modalities):
+    model, lengths = build(name, modalities, **settings), [5, 1, 9, 3]
+    together, padded = make_batch(lengths, modalities=modalities), make_batch(lengths, modalities=modalities, pad_to=15, padding=1e3)
+    near, far = model(together), model(padded)
+    for index, length in enumerate(lengths):
+        alone = given(model(picked(together, [index], length)))
+        for output in (near, far):
+            own = given(output, at=(slice(index, index + 1), slice(0, length)))
+            own |= {key: value[index : index + 1] for key, value in own.items() if key.startswith("pooled")}
+            assert_alike(own, alone, atol=1e-5, rtol=0)
+
+
+@every_model
+def test_the_order_of_a_batch_changes_nothing(make_batch, name, settings):
+    model, batch, order = build(name, **settings), make_batch([2, 7, 4]), [2, 0, 1]
+    shuffled = picked(batch, order)
+    expected = {key: value[order] for key, value in given(model(batch)).items()}
+    found = given(model(shuffled))
+    for tensors in (expected, found):
+        tensors.update({key: value[shuffled.utterance_mask] for key, value in tensors.items() if not key.startswith("pooled")})
+    assert_alike(found, expected, atol=1e-5, rtol=0)
+
+
+@every_model
+def test_labels_are_not_looked_at(make_batch, name, settings):
+    model, batch = build(name, **settings), make_batch([4, 2])
+    assert_alike(given(model(batch)), given(model(replace(batch, labels=torch.full_like(batch.labels, -1)))), atol=0, rtol=0)
+
+
+@every_model
+def test_vectors_of_absent_utterances_are_not_looked_at(make_batch, name, settings):
+    model, batch = build(name, **settings), make_batch([6, 4])
+    noisy = replace(batch, features={one: torch.where(batch.modality_mask[one][..., None], value, 77.0) for one, value in batch.features.items()})
+    mask = batch.utterance_mask
+    assert_alike(given(model(noisy), at=mask), given(model(batch), at=mask), atol=0, rtol=0)
+
+
+@every_model
+def test_an_absent_vector_is_not_a_vector_of_zeros(make_batch, name, settings):
+    model, batch = build(name, ("audio",), **settings), make_batch([4], modalities=("audio",))
+    here, nowhere = torch.ones_like(batch.utterance_mask), torch.zeros_like(batch.utterance_mask)
+    zeros = replace(batch, features={"audio": torch.zeros_like(batch.features["audio"])}, modality_mask={"audio": here})
+    absent = replace(zeros, modality_mask={"audio": nowhere})
+    assert not torch.allclose(model(zeros).logits, model(absent).logits, atol=1e-3)
+
+
+@every_model
+def test_what_nothing_is_known_of_gets_finite_scores_and_gradients(make_batch, name, settings):
+    model, batch = build(name, **settings).train(), make_batch([4, 2, 1])
+    for one in DIMS:  # an utterance and a whole dialogue of which every modality is missing
+        batch.modality_mask[one][0, 1] = False
+        batch.modality_mask[one][1:] = False
+        batch.features[one][~batch.modality_mask[one]] = 0.0
+    output = model(batch)
+    assert all(value.isfinite().all() for value in given(output).values())
+    assert all((value[1:] == 0).all() for value in output.pooled.values())
+    sum(value.square().sum() for value in given(output).values()).backward()
+    assert [key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize("length", [1, 110, 300])
+@every_model
+def test_a_dialogue_may_have_any_length(make_batch, name, settings, length):
+    model, batch = build(name, **settings), make_batch([length])  # by up to nine speakers
+    assert model(batch).logits.shape == (1, length, CLASSES)
+    assert all(value.isfinite().all() for value in given(model(batch)).values())
+
+
+@every_model
+def test_more_speakers_than_slots_are_no_error(make_batch, name, settings):
+    model, batch = build(name, **settings), make_batch([12])
+    assert model(replace(batch, speakers=torch.arange(12)[None])).logits.isfinite().all()
+
+
+@every_model
+def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
+    model = build(name, **settings)
+    output = model(make_batch([3, 5]))
+    assert output.logits.shape == (2, 5, CLASSES)
+    assert output.hidden.shape == (2, 5, model.hidden_dim)
+    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.unimodal_dims[one]) for one in DIMS}
+    assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(DIMS, (2, 5, CLASSES)))
+    assert {value.shape[0] for value in output.pooled.values()} <= {2}
+    assert output.pooled.keys() in (set(), set(DIMS))
+    assert (None if output.context is None else tuple(output.context.shape)) == (None if model.context_dim is None else (2, 5, model.context_dim))
+
+
+@every_model
+def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, settings):
+    model, batch = build(name, **settings).train(), make_batch([6, 4, 5])
+    output = model(batch)
+    exceptions = {key: part for prefix, part in TRAINED_BY.get(name, {}).items() for key, _ in model.named_parameters() if key.startswith(prefix)}
+    torch.nn.functional.cross_entropy(output.logits[batch.labelled], batch.labels[batch.labelled]).backward(retain_graph=True)
+    untrained = {key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
+    assert untrained == exceptions.keys()
+    for part in set(exceptions.values()):
+        given(output)[part][batch.utterance_mask].square().sum().backward(retain_graph=True)
+    assert {key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()} == set()
+
+
+@every_model
+def test_mixed_precision_gives_finite_scores_and_gradients(make_batch, name, settings):
+    model, batch = build(name, **settings).train(), make_batch([6, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(batch)
+    output.logits.float().square().sum().backward()
+    assert output.logits.isfinite().all()
+    assert [key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize("step", [0, 3, 5])
+@every_model
+def test_causal_models_do_not_see_the_future(make_batch, name, settings, step):
+    model, batch = build(name, **settings), make_batch([7])
+    other = make_batch([7], seed=1)
+    changed = replace(
+        batch,
+        features={one: torch.cat([value[:, : step + 1], other.features[one][:, step + 1 :]], dim=1) for one, value in batch.features.items()},
+        modality_mask={one: torch.cat([value[:, : step + 1], other.modality_mask[one][:, step + 1 :]], dim=1) for one, value in batch.modality_mask.items()},
+        speakers=torch.cat([batch.speakers[:, : step + 1], other.speakers[:, step + 1 :]], dim=1),
+    )
+    before, after = model(batch), model(changed)
+    same = torch.equal(before.logits[:, : step + 1], after.logits[:, : step + 1])
+    assert same is model.causal
+    assert not torch.equal(before.logits[:, step + 1 :], after.logits[:, step + 1 :])
+    if before.context is not None:
+        assert torch.equal(before.context[:, : step + 1], after.context[:, : step + 1])
