@@ -5,7 +5,8 @@
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
 Each seed of the second stage begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
-pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same.
+pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same; one that was killed
+begins again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,8 +85,8 @@ class FirstStage:
         digest = files.digest(decides)
         return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.plan.name}-{digest[:16]}")
 
-    def model(self, seed: int, device: torch.device) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is not there.
+    def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
+        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the terminal.
 
         Raises:
             LossNotFinite: as :func:`pipeline.training.trainer.pretrain_seed`.
@@ -94,11 +95,11 @@ class FirstStage:
         if not path.is_file():
             plan, info = self.wanted.plan, self.info
             train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
-            model = pretrain_seed(plan, train.to(device), len(info["classes"]), seed, device)
+            model = pretrain_seed(plan, train.to(device), len(info["classes"]), seed, device, line)
             checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
         return checkpoint.load(path).model
 
-    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device) -> "Start":
+    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
         """Where a seed of the second stage begins.
 
         Args:
@@ -107,6 +108,7 @@ class FirstStage:
             classes: number of classes, there.
             seed: of both stages.
             device: where the first is trained.
+            line: of the progress bar.
 
         Raises:
             BadSettings: if no tensor fits.
@@ -114,7 +116,7 @@ class FirstStage:
         with torch.random.fork_rng(devices=[]):
             heads = set() if self.wanted.settings.transfer_head else head_names(plan, dims, classes)
             target = plan.build(dims, classes)
-        start = fitting(self.model(seed, device), target, heads)
+        start = fitting(self.model(seed, device, line), target, heads)
         if not start.tensors:
             raise BadSettings(f"{plan.name}: of the pre-training {self.wanted.plan.name} on {self.layout.dataset} no tensor fits by name and shape")
         logger.info(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ class Job:
         folder: of the run's unfinished work.
         seed: which one.
         device: where it is trained.
+        line: of its progress bar.
     """
 
     plan: Plan
@@ -42,6 +43,7 @@ class Job:
     folder: Path
     seed: int
     device: str
+    line: int = 0
 
     def __str__(self) -> str:
         return f"seed {self.seed} of {self.plan.name} on {self.layout.dataset}"
@@ -69,6 +71,7 @@ def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standa
         for job in jobs:
             _report(_train(job, data, standardisation), job)
         return
+    jobs = [replace(job, line=line) for line, job in enumerate(jobs, start=1)]
     with pool.stoppable(), closing(pool.in_order(_train_alone, jobs, workers)) as done, progress(len(jobs), jobs[0].plan.name, "seed") as bar:
         for job, found in zip(jobs, done, strict=True):
             _report(found, job)
@@ -83,8 +86,8 @@ def _train_alone(job: Job) -> dict[str, float | int]:
 def _train(job: Job, data: TrainingData, standardisation: Standardisation) -> dict[str, float | int]:
     info, device = reader.info(job.layout.shards), torch.device(job.device)
     first = FirstStage.of(job.plan, job.layout, data.classes, job.runs)
-    start = None if first is None else first.start(job.plan, data.dims, len(data.classes), job.seed, device)
-    trained = train_seed(job.plan, data, job.seed, device, None if start is None else start.tensors)
+    start = None if first is None else first.start(job.plan, data.dims, len(data.classes), job.seed, device, job.line)
+    trained = train_seed(job.plan, data, job.seed, device, None if start is None else start.tensors, job.line)
     header = checkpoint.header(job.plan, info, data.dims, job.layout.dataset, job.seed)
     checkpoint.save(results.weights(job.folder, job.seed), trained.model, standardisation, header)
     facts = {} if first is None or start is None else {"pretraining": {**first.facts(), "transferred": sorted(start.tensors), "not_transferred": start.left}}

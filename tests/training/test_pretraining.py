@@ -57,7 +57,7 @@ def test_training_begins_with_the_weights_of_the_first_stage_of_the_same_seed(tw
 def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, tmp_path, monkeypatch):
     trained, pretrain_seed = [], pretraining.pretrain_seed
     monkeypatch.setattr(
-        pretraining, "pretrain_seed", lambda plan, train, classes, seed, device: trained.append(seed) or pretrain_seed(plan, train, classes, seed, device)
+        pretraining, "pretrain_seed", lambda plan, train, classes, seed, *more: trained.append(seed) or pretrain_seed(plan, train, classes, seed, *more)
     )
     tree["recipes"]["third"] = {**tree["recipes"]["second"], "gradient_clip": None}
     for recipe in ("second", "third"):
