@@ -127,7 +127,13 @@ class _Training:
         self.model = plan.build(train.dims, classes).to(device)
         if start:
             self.model.load_state_dict({**self.model.state_dict(), **start})
-        facts = TrainingFacts(class_counts=train.class_counts(classes), hidden_dim=self.model.hidden_dim, unimodal_dims=self.model.unimodal_dims, train=train)
+        facts = TrainingFacts(
+            class_counts=train.class_counts(classes),
+            hidden_dim=self.model.hidden_dim,
+            unimodal_dims=self.model.unimodal_dims,
+            context_dim=self.model.context_dim,
+            train=train,
+        )
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
         self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
