@@ -20,7 +20,6 @@ from torch import Tensor
 from pipeline import files
 from pipeline.errors import BadSettings
 from pipeline.layout import Layout
-from pipeline.log import logger
 from pipeline.shards import reader
 from pipeline.training import checkpoint, splits
 from pipeline.training.frameworks.base import Framework
@@ -119,25 +118,17 @@ class FirstStage:
         start = fitting(self.model(seed, device, line), target, heads)
         if not start.tensors:
             raise BadSettings(f"{plan.name}: of the pre-training {self.wanted.plan.name} on {self.layout.dataset} no tensor fits by name and shape")
-        logger.info(
-            "seed %d: begins with %d of %d tensors of %s on %s; its own: %s",
-            seed,
-            len(start.tensors),
-            len(start.tensors) + len(start.left),
-            self.wanted.plan.name,
-            self.layout.dataset,
-            ", ".join(start.left) or "none",
-            extra={"seed": seed, "transferred": sorted(start.tensors), "not_transferred": start.left},
-        )
         return start
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, start: "Start") -> dict[str, Any]:
         """For the results of the second stage."""
         return {
             "dataset": self.layout.dataset,
             "recipe": self.wanted.plan.name,
             "splits": list(self.wanted.settings.splits),
             "fingerprint": self.digest,
+            "transferred": sorted(start.tensors),
+            "not_transferred": start.left,
         }
 
 
