@@ -77,11 +77,7 @@ class FirstStage:
                 f"recipes.{plan.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
                 "a head that says the one means nothing to the other"
             )
-        settings = wanted.plan.settings()
-        for recipe in settings["recipes"].values():
-            recipe.pop("seeds")  # those of the second stage count
-        decides = {"settings": settings, "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)}
-        digest = files.digest(decides)
+        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)})
         return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.plan.name}-{digest[:16]}")
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:

@@ -88,6 +88,7 @@ def test_a_changed_first_stage_makes_the_second_another_run(two, tree, tmp_path)
     assert stage_one(Params(tree), two, tmp_path / "runs").digest != before
     settings = resolve(Params(tree), "second").settings()
     assert settings["pretraining"]["losses"]["cross_entropy"]["label_smoothing"] == 0.1
+    assert "seeds" not in settings["pretraining"]["recipes"]["stage_one@text"]
 
 
 def test_a_head_goes_over_only_where_it_is_wanted_and_the_labels_are_the_same(two, tree, tmp_path):
