@@ -42,6 +42,13 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
     logger.propagate = False
 
 
-def progress(total: int, what: str, unit: str) -> "tqdm[Any]":
-    """A progress bar on a terminal, nothing anywhere else (``disable=None`` is tqdm's way to ask for that)."""
-    return tqdm(total=total, desc=what, unit=unit, disable=None, file=sys.stderr, leave=False)
+def progress(total: int, what: str, unit: str, line: int = 0) -> "tqdm[Any]":
+    """A progress bar on a terminal, nothing anywhere else (``disable=None`` is tqdm's way to ask for that).
+
+    Args:
+        total: how many there are.
+        what: is under way.
+        unit: of what is counted.
+        line: how many lines below the first; for bars of several processes.
+    """
+    return tqdm(total=total, desc=what, unit=unit, disable=None, file=sys.stderr, leave=False, position=line or None)

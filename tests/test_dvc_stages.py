@@ -26,6 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings["build"] = {"demo-meld": settings["build"]["demo-meld"]}
     settings["recipes"]["baseline"] |= {"epochs": 2, "seeds": [0]}
     settings["train"] = {"demo-meld-baseline": {"dataset": "demo-meld", "base": "baseline", "recipe": "baseline"}}
+    settings["train_second"] = {}
     # Four of its few clips are broken, as in the whole demonstration corpus.
     settings["run"]["max_failed"] = "20%"
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))

@@ -92,8 +92,12 @@ def test_every_checkpoint_is_pinned_and_described(key: str) -> None:
     assert re.match("none known|.*(IEMOCAP|MELD)", block["training_data_overlap"])
 
 
-def test_every_training_that_params_names_exists() -> None:
-    for training in PARAMS.get("train").values():
+@pytest.mark.parametrize("table", ["train", "train_second"])
+def test_every_training_that_params_names_exists(table: str) -> None:
+    for training in PARAMS.get(table).values():
+        plan = resolve(PARAMS, training["recipe"])
         assert training["dataset"] in PARAMS.get("build")
         assert RecipeName.parse(training["recipe"]).base == training["base"]
-        assert resolve(PARAMS, training["recipe"])
+        first = plan.recipe.pretraining
+        expected = None if first is None else (first.dataset, RecipeName.parse(first.recipe).base)
+        assert expected == ((training["first"], training["first_base"]) if table == "train_second" else None)

@@ -74,9 +74,10 @@ def main(
     log.set_up(log_format)
     with exiting():
         if model is not None and shards is not None:
+            from pipeline.extraction.device import resolve
             from pipeline.training.predict import label
 
-            label(model, shards, predictions, split=split, force=force)
+            label(model, shards, predictions, split=split, force=force, device=resolve(device))
             click.echo(predictions)
             return
         from pipeline.training.stage import train

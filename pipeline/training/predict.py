@@ -23,7 +23,7 @@ def labelled_schema(classes: int) -> pa.Schema:
     return predictions_schema(classes).append(pa.field("emotion", pa.string(), nullable=False))
 
 
-def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None, force: bool = False) -> pa.Table:
+def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None, force: bool = False, device: str = "cpu") -> pa.Table:
     """Labels the utterances of shards, and writes the table whole or not at all.
 
     Args:
@@ -32,6 +32,7 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
         out: the Parquet file to write.
         split: only this one; None: all there are.
         force: take vectors of an encoder that the model was not trained on, as long as they have the right length.
+        device: where the model runs.
 
     Returns:
         The table, columns as in :func:`labelled_schema`. ``label`` is the shards' own where they have the model's classes, else -1.
@@ -47,10 +48,11 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
     if split is not None and split not in there:
         raise BadTable(f"{shards}: no split {split!r}; {nearest(split, there)}")
     known = tuple(info["classes"]) == loaded.header.classes
+    model = loaded.model.to(device)
     tables = []
     for name in there if split is None else [split]:
-        read = loaded.standardisation.apply(read_split(shards, name, loaded.model.modalities, len(info["classes"])))
-        probabilities_NC = predict(loaded.model, read).softmax(dim=1).numpy()
+        read = loaded.standardisation.apply(read_split(shards, name, model.modalities, len(info["classes"])))
+        probabilities_NC = predict(model, read.to(device)).softmax(dim=1).numpy()
         table = predictions(read, probabilities_NC, loaded.header.seed)
         if not known:
             table = table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), pa.array([UNLABELLED] * len(table), pa.int64()))

@@ -5,7 +5,8 @@
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
 Each seed of the second stage begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
-pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same.
+pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same; one that was killed
+begins again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ from torch import Tensor
 from pipeline import files
 from pipeline.errors import BadSettings
 from pipeline.layout import Layout
-from pipeline.log import logger
 from pipeline.shards import reader
 from pipeline.training import checkpoint, splits
 from pipeline.training.frameworks.base import Framework
@@ -77,15 +77,11 @@ class FirstStage:
                 f"recipes.{plan.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
                 "a head that says the one means nothing to the other"
             )
-        settings = wanted.plan.settings()
-        for recipe in settings["recipes"].values():
-            recipe.pop("seeds")  # those of the second stage count
-        decides = {"settings": settings, "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)}
-        digest = files.digest(decides)
+        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)})
         return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.plan.name}-{digest[:16]}")
 
-    def model(self, seed: int, device: torch.device) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is not there.
+    def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
+        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the terminal.
 
         Raises:
             LossNotFinite: as :func:`pipeline.training.trainer.pretrain_seed`.
@@ -94,11 +90,11 @@ class FirstStage:
         if not path.is_file():
             plan, info = self.wanted.plan, self.info
             train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
-            model = pretrain_seed(plan, train.to(device), len(info["classes"]), seed, device)
+            model = pretrain_seed(plan, train.to(device), len(info["classes"]), seed, device, line)
             checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
         return checkpoint.load(path).model
 
-    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device) -> "Start":
+    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
         """Where a seed of the second stage begins.
 
         Args:
@@ -107,6 +103,7 @@ class FirstStage:
             classes: number of classes, there.
             seed: of both stages.
             device: where the first is trained.
+            line: of the progress bar.
 
         Raises:
             BadSettings: if no tensor fits.
@@ -114,28 +111,20 @@ class FirstStage:
         with torch.random.fork_rng(devices=[]):
             heads = set() if self.wanted.settings.transfer_head else head_names(plan, dims, classes)
             target = plan.build(dims, classes)
-        start = fitting(self.model(seed, device), target, heads)
+        start = fitting(self.model(seed, device, line), target, heads)
         if not start.tensors:
             raise BadSettings(f"{plan.name}: of the pre-training {self.wanted.plan.name} on {self.layout.dataset} no tensor fits by name and shape")
-        logger.info(
-            "seed %d: begins with %d of %d tensors of %s on %s; its own: %s",
-            seed,
-            len(start.tensors),
-            len(start.tensors) + len(start.left),
-            self.wanted.plan.name,
-            self.layout.dataset,
-            ", ".join(start.left) or "none",
-            extra={"seed": seed, "transferred": sorted(start.tensors), "not_transferred": start.left},
-        )
         return start
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, start: "Start") -> dict[str, Any]:
         """For the results of the second stage."""
         return {
             "dataset": self.layout.dataset,
             "recipe": self.wanted.plan.name,
             "splits": list(self.wanted.settings.splits),
             "fingerprint": self.digest,
+            "transferred": sorted(start.tensors),
+            "not_transferred": start.left,
         }
 
 

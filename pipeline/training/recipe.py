@@ -164,6 +164,12 @@ class PretrainingPlan:
     settings: Pretraining
     plan: "Plan"
 
+    def decides(self) -> dict[str, Any]:
+        """Its settings as :meth:`Plan.settings`, without its seeds, since those of the second stage count."""
+        found = self.plan.settings()
+        del found[RECIPES][self.plan.name]["seeds"]
+        return found
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -192,7 +198,7 @@ class Plan:
         if self.framework is not None:
             settings["frameworks"] = {self.framework.name: self.framework.config.model_dump(mode="json")}
         if self.pretraining is not None:
-            settings["pretraining"] = self.pretraining.plan.settings()
+            settings["pretraining"] = self.pretraining.decides()
         return settings
 
 

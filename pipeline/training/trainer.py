@@ -78,7 +78,7 @@ class Trained:
     history: list[dict[str, float | int]] = field(default_factory=list)
 
 
-def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> Trained:
+def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None, line: int = 0) -> Trained:
     """Trains one seed of a recipe.
 
     Args:
@@ -87,15 +87,16 @@ def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, 
         seed: decides initial weights, dropout and the order of dialogues.
         device: where the model is trained.
         start: initial weights by name, in place of the model's own (:mod:`pipeline.training.pretraining`).
+        line: of the progress bar.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device):
-        return _Selection(plan, data, seed, device, start).run()
+        return _Selection(plan, data, seed, device, start).run(line)
 
 
-def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device) -> MERCModel:
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, line: int = 0) -> MERCModel:
     """Trains for the recipe's number of epochs on one split, looks at no other, and gives the model with the last weights.
 
     Args:
@@ -104,11 +105,12 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, dev
         classes: of its label set.
         seed: as of :func:`train_seed`.
         device: where the model is trained.
+        line: of the progress bar.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
-    with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch") as bar:
+    with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
         training = _Training(plan, train, classes, seed, device)
         for epoch in range(1, plan.recipe.epochs + 1):
             bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
@@ -183,11 +185,12 @@ class _Selection:
         self.model = self.training.model
         self.labels = {split.name: split.labels_cpu[:-1].numpy() for split in (data.dev, data.test)}
 
-    def run(self) -> Trained:
+    def run(self, line: int) -> Trained:
+        """Trains, and shows progress on a line of the terminal."""
         history: list[dict[str, float | int]] = []
         best: dict[str, float | int] = {}
         weights: dict[str, Tensor] = {}
-        with progress(self.recipe.epochs, f"seed {self.seed}", "epoch") as bar:
+        with progress(self.recipe.epochs, f"seed {self.seed}", "epoch", line) as bar:
             for epoch in range(1, self.recipe.epochs + 1):
                 row = self._scored(self.training.epoch(epoch))
                 history.append(row)

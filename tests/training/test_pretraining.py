@@ -57,7 +57,7 @@ def test_training_begins_with_the_weights_of_the_first_stage_of_the_same_seed(tw
 def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, tmp_path, monkeypatch):
     trained, pretrain_seed = [], pretraining.pretrain_seed
     monkeypatch.setattr(
-        pretraining, "pretrain_seed", lambda plan, train, classes, seed, device: trained.append(seed) or pretrain_seed(plan, train, classes, seed, device)
+        pretraining, "pretrain_seed", lambda plan, train, classes, seed, *more: trained.append(seed) or pretrain_seed(plan, train, classes, seed, *more)
     )
     tree["recipes"]["third"] = {**tree["recipes"]["second"], "gradient_clip": None}
     for recipe in ("second", "third"):
@@ -88,6 +88,7 @@ def test_a_changed_first_stage_makes_the_second_another_run(two, tree, tmp_path)
     assert stage_one(Params(tree), two, tmp_path / "runs").digest != before
     settings = resolve(Params(tree), "second").settings()
     assert settings["pretraining"]["losses"]["cross_entropy"]["label_smoothing"] == 0.1
+    assert "seeds" not in settings["pretraining"]["recipes"]["stage_one@text"]
 
 
 def test_a_head_goes_over_only_where_it_is_wanted_and_the_labels_are_the_same(two, tree, tmp_path):

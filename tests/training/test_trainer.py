@@ -194,6 +194,22 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     assert not torch.equal(before, training.model.classify.weight)
 
 
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
+    tree["recipes"]["all"]["precision"] = precision
+    plan, layout, device = resolve(Params(tree), "all"), make_shards(), torch.device("cuda:0")
+    plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
+    data = load_data(plan, reader.info(layout.shards), layout)[0].to(device)
+    training = _Training(plan, data.train, 3, 0, device)
+    training.step(collate(data.train, torch.arange(8)), 1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.step(collate(data.train, torch.arange(8, 16)), 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_the_history_has_each_term_of_the_loss(trained):
     result, _ = trained(losses=[{"name": "cross_entropy", "weight": 0.5}])
     for row in result.history:
