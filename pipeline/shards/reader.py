@@ -26,6 +26,7 @@ from pipeline.plugins import nearest
 from pipeline.shards import shard_files
 from pipeline.shards.batches import LENGTH, DecodedGroup, padded, vectors_of
 from pipeline.shards.order import Part, windows
+from pipeline.shards.row_groups import check_version
 
 __all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "splits", "stats", "vectors_of"]
 
@@ -180,7 +181,7 @@ def info(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadTable(f"{root}: these are no shards: there is no meta/info.json")
     found: dict[str, Any] = files.read_json(path)
-    shard_files.check_version(path, found)
+    check_version(path, found if isinstance(found, dict) else {})
     return found
 
 

@@ -1,7 +1,7 @@
 """Tables of the shards as a stream: the files of a split, and their rows one row group at a time, so that memory does not grow with the corpus."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadTable
+from pipeline.extraction import tables
 from pipeline.shards.schema import SCHEMA_VERSION
 
 TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
@@ -21,23 +22,25 @@ def files_of(root: Path, table: str, split: str) -> list[Path]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """Opens a table of the shards.
+def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Opens a table of the shards; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
 
     Raises:
         BadTable: if it is missing, no Parquet file, damaged where the block reads it, or not of this schema version.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            facts = merc(file.schema_arrow)
-            if not facts:
-                raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")
-            version = facts.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
-            yield file
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadTable(f"{path}: not a Parquet file, or damaged: {error}") from error
+    with tables.opened(path, **options) as file:
+        facts = merc(file.schema_arrow)
+        if not facts:
+            raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")
+        check_version(path, facts)
+        yield file
+
+
+def check_version(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raises ``BadTable`` if ``facts``, found at ``path``, are of a schema version that this program does not read."""
+    version = facts.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
 
 
 def merc(schema: pa.Schema) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """The Parquet files of a split: found, checked, and read by row group."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +13,7 @@ from pipeline.errors import BadTable
 from pipeline.extraction import tables
 from pipeline.plugins import nearest
 from pipeline.shards.cutting import file_name
-from pipeline.shards.schema import SCHEMA_VERSION
+from pipeline.shards.row_groups import opened
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,8 @@ def open_shard(path: Path) -> ShardFile:
     Raises:
         BadTable: if it is no Parquet file, no shard, or one of another schema version.
     """
-    with tables.opened(path, memory_map=True) as file:
-        found = ShardFile(path, file.metadata, file.schema_arrow)
-    facts = (found.schema.metadata or {}).get(b"merc")
-    if facts is None:
-        raise BadTable(f"{path}: no shard: the key 'merc' is missing in its metadata")
-    check_version(path, json.loads(facts))
-    return found
+    with opened(path, memory_map=True) as file:
+        return ShardFile(path, file.metadata, file.schema_arrow)
 
 
 def find(root: Path, split: str) -> list[Path]:
@@ -93,10 +86,3 @@ def find(root: Path, split: str) -> list[Path]:
             missing, strange = (", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted}))
             raise BadTable(f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of another making: {strange}")
     return paths
-
-
-def check_version(path: Path, facts: Mapping[str, Any]) -> None:
-    """Raises ``BadTable`` if ``facts``, found at ``path``, are of a schema version that this program does not read."""
-    version = facts.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")

@@ -215,7 +215,7 @@ def test_a_truncated_file_is_unreadable_and_the_rest_is_still_checked(sound: Pat
     report = validate(sound)
     assert report.exit_code == 4
     lines = [str(problem) for problem in report.problems.listed]
-    assert any(line.startswith(f"unreadable: {name}: not a Parquet file, or damaged: ") for line in lines)
+    assert any(line.startswith(f"unreadable: {name}: not a Parquet file, or a damaged one: ") for line in lines)
     assert any(line.startswith(f"manifest: {name}: {len(whole) // 2} bytes instead of {len(whole)}") for line in lines)
     assert any(line.startswith("speakers: dialogues/test") for line in lines)
     assert not any(line.startswith(("info", "stats")) for line in lines)  # nothing is said of what could not be counted
@@ -228,7 +228,7 @@ def test_damage_inside_a_file_is_unreadable(sound: Path) -> None:
     (sound / TRAIN).write_bytes(whole)
     report = validate(sound)
     assert report.exit_code == 4
-    assert str(report.problems.listed[0]).startswith(f"unreadable: {TRAIN}: not a Parquet file, or damaged")
+    assert str(report.problems.listed[0]).startswith(f"unreadable: {TRAIN}: not a Parquet file, or a damaged one")
 
 
 def test_another_schema_version_is_refused(sound: Path) -> None:

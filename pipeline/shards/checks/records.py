@@ -128,7 +128,7 @@ def _check_rows(path: Path, name: str, wanted: int, problems: Problems) -> None:
     try:
         rows = pq.read_metadata(path).num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        problems.add(UNREADABLE, name, f"not a Parquet file, or damaged: {error}")
+        problems.add(UNREADABLE, name, f"not a Parquet file, or a damaged one: {error}")
         return
     if rows != wanted:
         problems.add("manifest", name, f"{rows} rows instead of {wanted}")

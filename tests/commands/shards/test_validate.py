@@ -40,7 +40,7 @@ def test_a_truncated_file_gives_exit_code_4(shards: Path, run: Run) -> None:
     (shards / TRAIN).write_bytes((shards / TRAIN).read_bytes()[:300])
     result = run("validate", shards)
     assert result.exit_code == 4
-    assert f"unreadable: {TRAIN}: not a Parquet file, or damaged" in result.stdout
+    assert f"unreadable: {TRAIN}: not a Parquet file, or a damaged one" in result.stdout
 
 
 def test_another_schema_version_gives_exit_code_4(shards: Path, run: Run) -> None:
