@@ -1,0 +1,128 @@
+"""The K best of many descriptions for each of them, exactly, without comparing all pairs.
+
+Query rows meet the candidates block by block, those next to them in the similarity's order first. A pair whose upper bound lies
+below what is the query's K-th best so far is passed over; the others are compared. A bound only ever passes over what is strictly
+below the K-th, so that ties are decided by the position and the result is that of a full sort. No array holds more than
+``ROWS`` x ``COLUMNS`` pairs.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.trajectories.base import Similarity, Sketches
+
+# Similarities are compared as whole millionths: ratios that are equal on paper, such as 1/√3 and 2/√12, differ in the
+# last bit of a float, and would be ordered by that bit instead of by id.
+STEPS = 1_000_000
+# A block of bounds, 1 MB of float32, stays in the processor's cache.
+ROWS = 256
+COLUMNS = 1024
+# Where less than one pair in so many may be of interest, they are compared one by one instead of as a matrix.
+SPARSE = 8
+_NOBODY = -1
+
+
+def best_of_each(
+    described: NDArray[Any], similarity: Similarity, neighbours: int, groups: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The most similar descriptions of each, never itself; of equally similar ones, those that come first.
+
+    Args:
+        described: U descriptions.
+        similarity: how to compare.
+        neighbours: K, at least 1.
+        groups: (U,) numbers; descriptions of one group, if it is not negative, are not compared. None: all are.
+
+    Returns:
+        Indices (U, K), best first, and similarities in millionths (U, K); -1 in both where there are fewer candidates.
+    """
+    order = similarity.order(described)
+    sketches = tuple(sketch[order] for sketch in similarity.sketch(described))
+    search = _Search(described[order], sketches, similarity, neighbours, order, None if groups is None else groups[order])
+    keys = np.empty((len(described), neighbours), np.int64)
+    for begin in range(0, len(described), ROWS):
+        keys[order[begin : begin + ROWS]] = search.rows(begin)
+    steps, reversed_index = np.divmod(keys, len(described))
+    nobody = keys == _NOBODY
+    return np.where(nobody, _NOBODY, len(described) - 1 - reversed_index), np.where(nobody, _NOBODY, steps)
+
+
+class _Search:
+    """Descriptions in the similarity's order; ``original`` holds their indices before."""
+
+    def __init__(
+        self,
+        described: NDArray[Any],
+        sketches: Sketches,
+        similarity: Similarity,
+        neighbours: int,
+        original: NDArray[np.int64],
+        groups: NDArray[np.int64] | None,
+    ) -> None:
+        self.described, self.sketches, self.similarity, self.neighbours = described, sketches, similarity, neighbours
+        self.original, self.groups = original, groups
+
+    def rows(self, begin: int) -> NDArray[np.int64]:
+        """The best keys, (rows, K), largest first, of the ``ROWS`` descriptions from ``begin`` on. See :meth:`_keys`."""
+        end = min(begin + ROWS, len(self.described))
+        best = np.full((end - begin, self.neighbours), _NOBODY, np.int64)
+        own = begin // COLUMNS
+        blocks = sorted(range(-(-len(self.described) // COLUMNS)), key=lambda block: abs(block - own))
+        for block in blocks:
+            columns = slice(block * COLUMNS, (block + 1) * COLUMNS)
+            # The least key of a row is its K-th; of nobody yet it is negative.
+            least = best.min(axis=1) // len(self.described)
+            rows, found, steps = self._compare(slice(begin, end), columns, least)
+            best = _merge(best, rows, self._keys(begin + rows, columns.start + found, steps))
+        return -np.sort(-best, axis=1)
+
+    def _compare(
+        self, rows: slice, columns: slice, least: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, column and similarity in millionths of the pairs that are not below ``least`` of their row, by row."""
+        bound = self.similarity.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
+        # What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well.
+        limit = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
+        may_be = bound >= limit[:, None]
+        if self.similarity.pairs is None or np.count_nonzero(may_be) * SPARSE > may_be.size:
+            some_rows, some_columns = np.flatnonzero(may_be.any(axis=1)), np.flatnonzero(may_be.any(axis=0))
+            if not len(some_rows):
+                return some_rows, some_rows, some_rows
+            compared = self.similarity.compare(self.described[rows][some_rows], self.described[columns][some_columns])
+            matrix = np.rint(compared * STEPS).astype(np.int64)
+            flat = np.flatnonzero(matrix >= least[some_rows, None])
+            row, column = np.divmod(flat, len(some_columns))
+            return some_rows[row], some_columns[column], matrix.ravel()[flat]
+        row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
+        steps = np.rint(self.similarity.pairs(self.described[rows][row], self.described[columns][column]) * STEPS).astype(np.int64)
+        enough = steps >= least[row]
+        return row[enough], column[enough], steps[enough]
+
+    def _keys(self, rows: NDArray[np.int64], columns: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Similarity and place in one number, the more similar and, of equals, the earlier the larger; of no candidate it is -1."""
+        keys = steps * len(self.described) + (len(self.described) - 1 - self.original[columns])
+        barred = rows == columns
+        if self.groups is not None:
+            barred |= (self.groups[rows] == self.groups[columns]) & (self.groups[rows] >= 0)
+        return np.where(barred, _NOBODY, keys)
+
+
+def _merge(best: NDArray[np.int64], rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The K largest keys of each row, of those there and of new ones.
+
+    Args:
+        best: (rows, K), in any order.
+        rows: (P,) ascending.
+        keys: (P,).
+    """
+    if not len(rows):
+        return best
+    counts = np.bincount(rows, minlength=len(best))
+    kept = best.shape[1]
+    padded = np.full((len(best), kept + counts.max()), _NOBODY, np.int64)
+    padded[:, :kept] = best
+    padded[rows, kept + np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = keys
+    largest: NDArray[np.int64] = np.partition(padded, counts.max(), axis=1)[:, counts.max() :]
+    return largest
