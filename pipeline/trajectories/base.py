@@ -13,30 +13,39 @@ Sketches = tuple[NDArray[Any], ...]
 """Arrays with one row per description."""
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """One way to compare trajectories: in [0, 1], 1 for a trajectory with itself, the same both ways.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How to compare descriptions: in [0, 1], 1 for a description with itself, the same both ways.
 
-    A corpus is compared block by block: ``describe`` turns trajectories into descriptions, once; ``compare`` turns two sets of
-    descriptions into a matrix, and no number in it may depend on what else is in the sets. Most pairs never get so far: ``bound``
+    A corpus is compared block by block, and no number may depend on what else is in a block. Most pairs never get so far: ``bound``
     tells from two sets of sketches how similar two dialogues can be at most.
 
     Attributes:
-        describe: (trajectories, number of classes C) → descriptions, (N, d) of floats or an object array of N strings.
         compare: (descriptions of Q, descriptions of M) → (Q, M) float64.
+        pairs: (P descriptions, P descriptions) → (P,) float64, bit for bit what ``compare`` gives.
         sketch: descriptions → arrays of N rows each.
         bound: (sketches of Q, sketches of M) → (Q, M) float32, nowhere below ``compare``.
         order: descriptions → indices that put alike descriptions near each other, which makes the search quicker and changes nothing else.
-        pairs: (P descriptions, P descriptions) → (P,) float64, bit for bit what ``compare`` gives. None where a whole matrix costs
-            less than its few pairs of interest.
+        pair_cost: about how many times dearer a pair is by ``pairs`` than in a matrix.
     """
 
-    describe: Callable[[Sequence[Labels], int], NDArray[Any]]
     compare: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+    pairs: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
     sketch: Callable[[NDArray[Any]], Sketches]
     bound: Callable[[Sketches, Sketches], NDArray[np.float32]]
     order: Callable[[NDArray[Any]], NDArray[np.int64]]
-    pairs: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]] | None = None
+    pair_cost: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity(Comparison):
+    """One way to compare trajectories.
+
+    Attributes:
+        describe: (trajectories, number of classes C) → descriptions, (N, d) of floats or an object array of N strings.
+    """
+
+    describe: Callable[[Sequence[Labels], int], NDArray[Any]]
 
     def matrix(self, trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
         """All pairs, (N, N); for few trajectories, since the memory grows with their square."""

@@ -41,7 +41,15 @@ def similarity(binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], p
     if apart.max() > LARGEST_DISTANCE:
         one, other = np.unravel_index(apart.argmax(), apart.shape)
         raise ValueError(f"classes {one} and {other} are {apart.max():.3f} apart in valence and arousal; at most {LARGEST_DISTANCE}")
-    return Similarity(partial(describe, binned=binned, plane_C2=plane_C2), compare, partial(sketch, plane_C2=plane_C2), bound, by_columns, compare_pairs)
+    return Similarity(
+        describe=partial(describe, binned=binned, plane_C2=plane_C2),
+        compare=compare,
+        pairs=compare_pairs,
+        sketch=partial(sketch, plane_C2=plane_C2),
+        bound=bound,
+        order=by_columns,
+        pair_cost=1,
+    )
 
 
 def describe(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trajectories.base import Similarity
+from pipeline.trajectories.base import Comparison, Similarity
 from pipeline.trajectories.search import STEPS, best_of_each
 from pipeline.trajectories.trajectory import Labels
 
@@ -60,13 +60,15 @@ def nearest(
         return found
     described = similarity.describe([trajectories[index] for index in there], classes)
     names = None if scenarios is None else [scenarios[index] for index in there]
-    for index, one in zip(there, nearest_described([ids[index] for index in there], described, similarity, neighbours=neighbours, scenarios=names), strict=True):
+    for index, one in zip(
+        there, nearest_described([ids[index] for index in there], described, similarity, neighbours=neighbours, scenarios=names), strict=True
+    ):
         found[index] = one
     return found
 
 
 def nearest_described(
-    ids: Sequence[str], described: NDArray[Any], similarity: Similarity, *, neighbours: int, scenarios: Sequence[str] | None = None
+    ids: Sequence[str], described: NDArray[Any], by: Comparison, *, neighbours: int, scenarios: Sequence[str] | None = None
 ) -> list[Neighbours]:
     """The same for dialogues that are described already: see :func:`nearest`.
 
@@ -80,7 +82,7 @@ def nearest_described(
     firsts = np.array([some[0] for some in members], np.int64)
     groups = None if scenarios is None else _numbers([scenarios[index] for index in firsts])
     # A place of its own for each unit's members, best first; the unit itself comes in by its similarity of 1.
-    columns, steps = best_of_each(described[firsts], similarity, neighbours, groups)
+    columns, steps = best_of_each(described[firsts], by, neighbours, groups)
     rank = np.empty(len(ids), np.int64)
     rank[by_id] = np.arange(len(ids))
     found = [NONE] * len(ids)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trajectories.base import Similarity, Sketches
+from pipeline.trajectories.base import Comparison, Sketches
 
 # Similarities are compared as whole millionths: ratios that are equal on paper, such as 1/√3 and 2/√12, differ in the
 # last bit of a float, and would be ordered by that bit instead of by id.
@@ -19,28 +19,26 @@ STEPS = 1_000_000
 # A block of bounds, 1 MB of float32, stays in the processor's cache.
 ROWS = 256
 COLUMNS = 1024
-# Where less than one pair in so many may be of interest, they are compared one by one instead of as a matrix.
-SPARSE = 8
 _NOBODY = -1
 
 
 def best_of_each(
-    described: NDArray[Any], similarity: Similarity, neighbours: int, groups: NDArray[np.int64] | None = None
+    described: NDArray[Any], by: Comparison, neighbours: int, groups: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The most similar descriptions of each, never itself; of equally similar ones, those that come first.
 
     Args:
         described: U descriptions.
-        similarity: how to compare.
+        by: how to compare.
         neighbours: K, at least 1.
         groups: (U,) numbers; descriptions of one group, if it is not negative, are not compared. None: all are.
 
     Returns:
         Indices (U, K), best first, and similarities in millionths (U, K); -1 in both where there are fewer candidates.
     """
-    order = similarity.order(described)
-    sketches = tuple(sketch[order] for sketch in similarity.sketch(described))
-    search = _Search(described[order], sketches, similarity, neighbours, order, None if groups is None else groups[order])
+    order = by.order(described)
+    sketches = tuple(sketch[order] for sketch in by.sketch(described))
+    search = _Search(described[order], sketches, by, neighbours, order, None if groups is None else groups[order])
     keys = np.empty((len(described), neighbours), np.int64)
     for begin in range(0, len(described), ROWS):
         keys[order[begin : begin + ROWS]] = search.rows(begin)
@@ -56,12 +54,12 @@ class _Search:
         self,
         described: NDArray[Any],
         sketches: Sketches,
-        similarity: Similarity,
+        by: Comparison,
         neighbours: int,
         original: NDArray[np.int64],
         groups: NDArray[np.int64] | None,
     ) -> None:
-        self.described, self.sketches, self.similarity, self.neighbours = described, sketches, similarity, neighbours
+        self.described, self.sketches, self.by, self.neighbours = described, sketches, by, neighbours
         self.original, self.groups = original, groups
 
     def rows(self, begin: int) -> NDArray[np.int64]:
@@ -78,25 +76,23 @@ class _Search:
             best = _merge(best, rows, self._keys(begin + rows, columns.start + found, steps))
         return -np.sort(-best, axis=1)
 
-    def _compare(
-        self, rows: slice, columns: slice, least: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def _compare(self, rows: slice, columns: slice, least: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Row, column and similarity in millionths of the pairs that are not below ``least`` of their row, by row."""
-        bound = self.similarity.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
+        bound = self.by.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
         # What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well.
         limit = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
         may_be = bound >= limit[:, None]
-        if self.similarity.pairs is None or np.count_nonzero(may_be) * SPARSE > may_be.size:
+        if np.count_nonzero(may_be) * self.by.pair_cost > may_be.size:
             some_rows, some_columns = np.flatnonzero(may_be.any(axis=1)), np.flatnonzero(may_be.any(axis=0))
             if not len(some_rows):
                 return some_rows, some_rows, some_rows
-            compared = self.similarity.compare(self.described[rows][some_rows], self.described[columns][some_columns])
+            compared = self.by.compare(self.described[rows][some_rows], self.described[columns][some_columns])
             matrix = np.rint(compared * STEPS).astype(np.int64)
             flat = np.flatnonzero(matrix >= least[some_rows, None])
             row, column = np.divmod(flat, len(some_columns))
             return some_rows[row], some_columns[column], matrix.ravel()[flat]
         row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
-        steps = np.rint(self.similarity.pairs(self.described[rows][row], self.described[columns][column]) * STEPS).astype(np.int64)
+        steps = np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column]) * STEPS).astype(np.int64)
         enough = steps >= least[row]
         return row[enough], column[enough], steps[enough]
 

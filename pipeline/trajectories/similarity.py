@@ -21,8 +21,8 @@ from pipeline.trajectories import dtw
 from pipeline.trajectories.base import Similarity, Sketches, by_columns, dot_bound
 from pipeline.trajectories.trajectory import Labels
 
-NAMES = ("histogram", "transition", "edit", "path", "dtw")
-ORDER_AWARE = ("transition", "edit", "path", "dtw")
+NAMES = ("histogram", "transition", "edit", "path", "path_speakers", "dtw")
+ORDER_AWARE = NAMES[1:]
 # Shares of a bin are multiples of this, so that sums of their differences are exact in float64 for up to 512 bins.
 GRID = 2.0**-42
 
@@ -38,16 +38,21 @@ def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] |
     Raises:
         ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
     """
+    by_angle = {"compare": cosine, "pairs": cosine_of_pairs, "sketch": unit_rows, "bound": dot_bound, "order": by_columns}
+    by_overlap = {"compare": overlap, "pairs": overlap_of_pairs, "sketch": _root, "bound": dot_bound, "order": by_columns}
+    by_changes = {"compare": edit, "pairs": edit_of_pairs, "sketch": _length, "bound": _shorter_by_longer, "order": _by_length, "pair_cost": 20}
+    stretched = partial(binned, bins=path_bins)
+    known = {
+        "histogram": Similarity(describe=label_counts, **by_angle),
+        "transition": Similarity(describe=transition_counts, **by_angle),
+        "edit": Similarity(describe=strings, **by_changes),
+        "path": Similarity(describe=stretched, **by_overlap),
+        "path_speakers": Similarity(describe=partial(binned_speakers, bins=path_bins), **by_overlap),
+    }
     if name == "dtw":
         if valence_arousal is None:
             raise ValueError("dtw needs the valence and arousal of every class")
-        return dtw.similarity(partial(binned, bins=path_bins), valence_arousal)
-    known = {
-        "histogram": Similarity(label_counts, cosine, unit_rows, dot_bound, by_columns, cosine_of_pairs),
-        "transition": Similarity(transition_counts, cosine, unit_rows, dot_bound, by_columns, cosine_of_pairs),
-        "edit": Similarity(strings, edit, _length, _shorter_by_longer, _by_length),
-        "path": Similarity(partial(binned, bins=path_bins), overlap, _root, dot_bound, by_columns, overlap_of_pairs),
-    }
+        return dtw.similarity(stretched, valence_arousal)
     if name not in known:
         raise ValueError(f"no similarity {name!r}; one of {', '.join(NAMES)}")
     return known[name]
@@ -109,6 +114,12 @@ def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]
     return shared
 
 
+def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """:func:`edit` of each string with the one beside it, (P,)."""
+    shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    return shared
+
+
 def _length(described: NDArray[Any]) -> Sketches:
     return (np.array([len(string) for string in described], np.float32),)
 
@@ -141,6 +152,31 @@ def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArra
     covers = covered > 0
     shares = _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
     return np.rint(shares / GRID) * GRID
+
+
+def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
+    """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C), S the most slots there are.
+
+    With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by :func:`pipeline.trajectories.trajectory.by_slot`, the
+    one who speaks most with the one who speaks most. Since the weights of a dialogue sum to 1, so does every bin over all speakers.
+
+    Args:
+        trajectories: numbers from ``by_slot``, slot · C + label.
+        classes: C.
+        bins: R.
+    """
+    codes, owner, position, lengths = _flat(trajectories)
+    slots = int(codes.max()) // classes + 1
+    slot = codes // classes
+    # One after the other, each dialogue's slots; the order within a slot stays.
+    order = np.lexsort((position, slot, owner))
+    begins = np.flatnonzero(np.diff(owner[order] * slots + slot[order], prepend=-1))
+    parts = np.split((codes % classes)[order], begins[1:])
+    of, at = owner[order][begins], slot[order][begins]
+    shares = np.array([len(part) for part in parts]) / lengths[of]
+    described = np.zeros((len(trajectories), slots, bins * classes))
+    described[of, at] = np.rint(binned(parts, classes, bins=bins) * shares[:, None] / GRID) * GRID
+    return described.reshape(len(trajectories), -1)
 
 
 def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
