@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pipeline.trajectories.base import Comparison, Similarity
 from pipeline.trajectories.trajectory import Labels
 
-# Pairs compared at once.
-_PAIRS = 65_536
+# Pairs compared at once: few enough for the processor's cache.
+_PAIRS = 4096
 
 
 def order_excess(

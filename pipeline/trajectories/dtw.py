@@ -57,9 +57,10 @@ def describe(
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, and last which classes there are, as the sum of their powers of two: (N, 2R + 1)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    paths = (shares_NRC @ plane_C2).reshape(len(trajectories), -1)
+    # Class by class, not as a matrix product: the same bins shall give the same bits wherever they stand, on every machine.
+    paths_NR2 = sum((shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2))
     there_NC = shares_NRC.any(axis=1)
-    return np.hstack([paths, there_NC @ 2.0 ** np.arange(classes)[:, None]])
+    return np.hstack([paths_NR2.reshape(len(trajectories), -1), there_NC @ 2.0 ** np.arange(classes)[:, None]])
 
 
 def cost(some_PR2: NDArray[np.float64], others_PR2: NDArray[np.float64]) -> NDArray[np.float64]:

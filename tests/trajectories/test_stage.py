@@ -183,7 +183,7 @@ def test_every_dialogue_of_melds_train_split_has_its_neighbours(meld_dialogues: 
     numbered = {name: {one: chr(ord("A") + at) for at, one in enumerate(dict.fromkeys(speakers))} for name, (_, speakers) in dialogues.items()}
     rows = [(name, "".join(numbered[name][one] for one in speakers), labels.tolist()) for name, (labels, speakers) in dialogues.items()]
     layout = write_shards({"train": rows})
-    build_trajectories(_params(neighbours=10), layout, RunOptions())
+    build_trajectories(_params(neighbours=10, order_permutations=0, control_pairs=1000), layout, RunOptions())
     found = _rows(layout, "train")
     assert len(found) == 1038
     assert {len(row[f"neighbours_{name}"]) for row in found.values() for name in NAMES} == {10}
