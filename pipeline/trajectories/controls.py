@@ -40,6 +40,8 @@ def order_excess(
     Returns:
         (P,) float32, rounded to six decimals.
     """
+    if not len(pairs[0]):
+        return np.empty(0, np.float32)
     lengths = np.array([len(one) for one in trajectories], np.int64)
     owner, ends = np.repeat(np.arange(len(trajectories)), lengths), np.cumsum(lengths)[:-1]
     labels = np.concatenate([np.empty(0, np.int16), *trajectories])
@@ -82,13 +84,7 @@ def sample_pairs(number: int, limit: int, seed: int) -> tuple[NDArray[np.int64],
 
 def spearman(some: NDArray[Any], others: NDArray[Any]) -> float | None:
     """Rank correlation, ties at their mean rank; None where either is constant or there are fewer than two."""
-    if len(some) < 2:
-        return None
-    rank, other_rank = _ranks(some), _ranks(others)
-    rank -= rank.mean()
-    other_rank -= other_rank.mean()
-    size = np.sqrt((rank @ rank) * (other_rank @ other_rank))
-    return round(float(rank @ other_rank / size), 6) if size > 0 else None
+    return _correlation(_ranks(some), _ranks(others))
 
 
 def partial_correlation(some_others: float | None, some_given: float | None, others_given: float | None) -> float | None:
@@ -121,23 +117,31 @@ def pair_report(
     nearness = -np.abs(length[some] - length[others])
     has_one = np.array([bool(name) for name in scenarios], np.bool_)
     same = (scenario[some] == scenario[others]) & has_one[some]
-    with_length = {name: spearman(value, nearness) for name, value in values.items()}
+    ranks, near = {name: _ranks(value) for name, value in values.items()}, _ranks(nearness)
+    elsewhere = {name: _ranks(value[~same]) for name, value in values.items()} if same.any() else ranks
+    with_length = {name: _correlation(rank, near) for name, rank in ranks.items()}
     between = {}
     for one, other in combinations(values, 2):
-        plain = spearman(values[one], values[other])
+        plain = _correlation(ranks[one], ranks[other])
         between[f"{one}~{other}"] = {
             "plain": plain,
             "given_length": partial_correlation(plain, with_length[one], with_length[other]),
-            "other_scenario": spearman(values[one][~same], values[other][~same]) if same.any() else plain,
+            "other_scenario": _correlation(elsewhere[one], elsewhere[other]),
         }
     means = {name: {"same": _mean(value[same]), "other": _mean(value[~same])} for name, value in values.items()}
     return {"pairs": len(some), "with_length": with_length, "between": between, "scenarios": {"same_pairs": int(same.sum()), "means": means}}
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Ranks about their mean, ties at their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place] - (len(values) + 1) / 2
     return ranks
+
+
+def _correlation(ranks: NDArray[np.float64], others: NDArray[np.float64]) -> float | None:
+    size = float(np.sqrt((ranks @ ranks) * (others @ others)))
+    return round(float(ranks @ others) / size, 6) if size > 0 else None
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
