@@ -27,6 +27,7 @@ VALENCE_AROUSAL = {
     "anger": [-0.7, 0.7],
 }
 
+
 @pytest.fixture(scope="session")
 def plane() -> NDArray[np.float64]:
     """Valence and arousal of MELD's classes, (7, 2)."""

@@ -50,7 +50,9 @@ def test_equal_a_full_sort_whatever_the_size_of_the_blocks(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equal_a_full_sort_of_long_dialogues_over_many_blocks(name: str, random_trajectories: Callable[..., list[Labels]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_a_full_sort_of_long_dialogues_over_many_blocks(
+    name: str, random_trajectories: Callable[..., list[Labels]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search, "ROWS", 32)
     monkeypatch.setattr(search, "COLUMNS", 64)
     _check(name, random_trajectories(400, longest=40, seed=5), [f"train/dia{index}" for index in range(400)], 10)

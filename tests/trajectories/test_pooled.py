@@ -41,7 +41,9 @@ def test_the_trend_of_length_is_that_of_least_squares() -> None:
     np.testing.assert_allclose(trend.mean - trend.slope * trend.centre, fitted[0], rtol=1e-4)
     expected = means.values[known] - design @ fitted
     described = trend.describe(means)
-    np.testing.assert_allclose(described / np.linalg.norm(described, axis=1, keepdims=True), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(
+        described / np.linalg.norm(described, axis=1, keepdims=True), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5
+    )
 
 
 def test_what_is_left_of_features_that_length_explains_does_not_go_with_length() -> None:
