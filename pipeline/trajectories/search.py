@@ -19,6 +19,8 @@ STEPS = 1_000_000
 # A block of bounds, 1 MB of float32, stays in the processor's cache.
 ROWS = 256
 COLUMNS = 1024
+# So many times K promising pairs are compared first, to know what a pair must reach.
+SEEDS = 4
 _NOBODY = -1
 
 
@@ -68,17 +70,42 @@ class _Search:
         best = np.full((end - begin, self.neighbours), _NOBODY, np.int64)
         own = begin // COLUMNS
         blocks = sorted(range(-(-len(self.described) // COLUMNS)), key=lambda block: abs(block - own))
+        seed = self._seed(slice(begin, end), slice(own * COLUMNS, min((own + 1) * COLUMNS, len(self.described))))
         for block in blocks:
             columns = slice(block * COLUMNS, (block + 1) * COLUMNS)
             # The least key of a row is its K-th; of nobody yet it is negative.
-            least = best.min(axis=1) // len(self.described)
+            least = np.maximum(best.min(axis=1) // len(self.described), seed)
             rows, found, steps = self._compare(slice(begin, end), columns, least)
             best = _merge(best, rows, self._keys(begin + rows, columns.start + found, steps))
         return -np.sort(-best, axis=1)
 
+    def _seed(self, rows: slice, columns: slice) -> NDArray[np.int64]:
+        """What the K-th best of each row is at least, in millionths, by a look at the most promising columns; -1 where there are too few."""
+        width, taken = columns.stop - columns.start, SEEDS * self.neighbours
+        if taken * self.by.pair_cost * SEEDS > width:
+            return np.full(rows.stop - rows.start, _NOBODY)
+        bound = self._bound(rows, columns)
+        barred = self._barred(np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop))
+        column = np.argpartition(np.where(barred, np.float32(1), -bound), taken, axis=1)[:, :taken]
+        row = np.repeat(np.arange(len(column)), taken)
+        steps = np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column.ravel()]) * STEPS).astype(np.int64).reshape(column.shape)
+        steps[np.take_along_axis(barred, column, axis=1)] = _NOBODY
+        least: NDArray[np.int64] = np.partition(steps, taken - self.neighbours, axis=1)[:, taken - self.neighbours]
+        return least
+
+    def _bound(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        return self.by.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
+
+    def _barred(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which pairs must not be: a description with itself, and two of one group."""
+        barred: NDArray[np.bool_] = rows == columns
+        if self.groups is not None:
+            barred |= (self.groups[rows] == self.groups[columns]) & (self.groups[rows] >= 0)
+        return barred
+
     def _compare(self, rows: slice, columns: slice, least: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Row, column and similarity in millionths of the pairs that are not below ``least`` of their row, by row."""
-        bound = self.by.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
+        bound = self._bound(rows, columns)
         # What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well.
         limit = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
         may_be = bound >= limit[:, None]
@@ -99,10 +126,7 @@ class _Search:
     def _keys(self, rows: NDArray[np.int64], columns: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
         """Similarity and place in one number, the more similar and, of equals, the earlier the larger; of no candidate it is -1."""
         keys = steps * len(self.described) + (len(self.described) - 1 - self.original[columns])
-        barred = rows == columns
-        if self.groups is not None:
-            barred |= (self.groups[rows] == self.groups[columns]) & (self.groups[rows] >= 0)
-        return np.where(barred, _NOBODY, keys)
+        return np.where(self._barred(rows, columns), _NOBODY, keys)
 
 
 def _merge(best: NDArray[np.int64], rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
