@@ -113,13 +113,27 @@ class _Search:
             some_rows, some_columns = np.flatnonzero(may_be.any(axis=1)), np.flatnonzero(may_be.any(axis=0))
             if not len(some_rows):
                 return some_rows, some_rows, some_rows
-            compared = self.by.compare(self.described[rows][some_rows], self.described[columns][some_columns])
-            matrix = np.rint(compared * STEPS).astype(np.int64)
-            flat = np.flatnonzero(matrix >= least[some_rows, None])
-            row, column = np.divmod(flat, len(some_columns))
-            return some_rows[row], some_columns[column], matrix.ravel()[flat]
+            row, column, steps = self._from_matrix(rows.start + some_rows, columns.start + some_columns, least[some_rows])
+            return some_rows[row], some_columns[column], steps
         row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
         steps = np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column]) * STEPS).astype(np.int64)
+        enough = steps >= least[row]
+        return row[enough], column[enough], steps[enough]
+
+    def _from_matrix(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], least: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The same of all pairs of some rows and columns."""
+        matrix = self.by.compare(self.described[rows], self.described[columns])
+        if least.min() < 0 and len(columns) > self.neighbours:
+            # Nothing to reach yet: then the K-th of this matrix.
+            matrix[self._barred(rows[:, None], columns)] = _NOBODY
+            best = np.partition(matrix, len(columns) - self.neighbours, axis=1)[:, len(columns) - self.neighbours]
+            least = np.maximum(least, np.rint(best * STEPS).astype(np.int64))
+        # A little below what is rounded to ``least``, so that the last bit of a product decides nothing.
+        flat = np.flatnonzero(matrix >= ((least - 0.75) / STEPS)[:, None])
+        row, column = np.divmod(flat, len(columns))
+        steps = np.rint(matrix.ravel()[flat] * STEPS).astype(np.int64)
         enough = steps >= least[row]
         return row[enough], column[enough], steps[enough]
 
