@@ -60,11 +60,19 @@ def by_columns(described: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def dot_bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    """The inner products, (Q, M), of vectors of length at most 1, plus the most that float32 may have lost of them.
-
-    The products of d numbers of which each is rounded, summed in any order, are off by less than (d + 3) 2⁻²⁴ (Higham, Accuracy
-    and Stability of Numerical Algorithms, 2002, section 3.1); twice that is added.
-    """
+    """The inner products, (Q, M), of vectors of length 1, plus the most that float32 may have lost of them."""
     shared: NDArray[np.float32] = queries[0] @ candidates[0].T
-    shared += np.float32((queries[0].shape[1] + 4) * 2.0**-23)
+    shared += rounding(queries[0].shape[1])
     return shared
+
+
+def rounding(dim: int) -> np.float32:
+    """More than float32 can lose of an inner product of two vectors of length 1.
+
+    The products of d numbers, each of them rounded, summed in any order, are off by less than (d + 5) 2⁻²⁴ (Higham, Accuracy and
+    Stability of Numerical Algorithms, 2002, section 3.1); twice that is taken.
+
+    Args:
+        dim: d.
+    """
+    return np.float32((dim + 5) * 2.0**-23)

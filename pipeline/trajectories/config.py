@@ -81,7 +81,8 @@ class Config(Settings):
         Raises:
             BadSettings: if there is none.
         """
-        chosen = [name for name in there if name in self.pooled_modalities]
+        wanted: tuple[str, ...] = self.pooled_modalities
+        chosen = [name for name in there if name in wanted]
         if not chosen:
-            raise BadSettings(f"trajectories.pooled_modalities: {', '.join(self.pooled_modalities) or 'none'}; the shards have {', '.join(there) or 'none'}")
+            raise BadSettings(f"trajectories.pooled_modalities: {', '.join(wanted) or 'none'}; the shards have {', '.join(there) or 'none'}")
         return chosen

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.shards.reader import vectors_of
-from pipeline.trajectories.base import Comparison, Sketches, dot_bound
+from pipeline.trajectories.base import Comparison, Sketches, rounding
 
 UNIT = 2.0**20
 # Dialogues at once: their vectors are a few megabytes.
@@ -135,7 +135,7 @@ def _compare(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> N
 
 def _pairs(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     # By einsum, which makes no copies of the products; float64 is exact here in any order.
-    products, squares, other_squares = (np.einsum("pd,pd->p", a, b, dtype=np.float64) for a, b in ((some, others), (some, some), (others, others)))
+    products, squares, other_squares = (np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((some, others), (some, some), (others, others)))
     return _similarity(products, squares * other_squares)
 
 
@@ -146,13 +146,15 @@ def _similarity(products: NDArray[np.float64], squares: NDArray[np.float64]) -> 
 
 
 def _sketch(described: NDArray[np.float32]) -> Sketches:
-    length_N1 = np.sqrt(np.einsum("nd,nd->n", described, described, dtype=np.float64))[:, None].astype(np.float32)
-    return (described / np.where(length_N1 > 0, length_N1, 1),)
+    """The descriptions themselves, which may be half a gigabyte, and one over their lengths, (N,)."""
+    length_N = np.sqrt(np.einsum("ij,ij->i", described, described, dtype=np.float64))
+    return described, (1 / np.where(length_N > 0, length_N, 1)).astype(np.float32)
 
 
 def _bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    bound_QM = dot_bound(queries, candidates)
-    bound_QM += 1
+    bound_QM: NDArray[np.float32] = queries[0] @ candidates[0].T
+    bound_QM *= np.outer(queries[1], candidates[1])
+    bound_QM += 1 + rounding(queries[0].shape[1])
     bound_QM /= 2
     return bound_QM
 

@@ -39,8 +39,9 @@ def best_of_each(
         Indices (U, K), best first, and similarities in millionths (U, K); -1 in both where there are fewer candidates.
     """
     order = by.order(described)
-    sketches = tuple(sketch[order] for sketch in by.sketch(described))
-    search = _Search(described[order], sketches, by, neighbours, order, None if groups is None else groups[order])
+    # Descriptions may be large: no copy where they are in order already.
+    ordered = described if (np.diff(order) == 1).all() else described[order]
+    search = _Search(ordered, by.sketch(ordered), by, neighbours, order, None if groups is None else groups[order])
     keys = np.empty((len(described), neighbours), np.int64)
     for begin in range(0, len(described), ROWS):
         keys[order[begin : begin + ROWS]] = search.rows(begin)

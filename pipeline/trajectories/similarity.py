@@ -38,16 +38,15 @@ def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] |
     Raises:
         ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
     """
-    by_angle = {"compare": cosine, "pairs": cosine_of_pairs, "sketch": unit_rows, "bound": dot_bound, "order": by_columns}
-    by_overlap = {"compare": overlap, "pairs": overlap_of_pairs, "sketch": _root, "bound": dot_bound, "order": by_columns}
-    by_changes = {"compare": edit, "pairs": edit_of_pairs, "sketch": _length, "bound": _shorter_by_longer, "order": _by_length, "pair_cost": 20}
+    by_angle = partial(Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns)
+    by_overlap = partial(Similarity, compare=overlap, pairs=overlap_of_pairs, sketch=_root, bound=dot_bound, order=by_columns)
     stretched = partial(binned, bins=path_bins)
     known = {
-        "histogram": Similarity(describe=label_counts, **by_angle),
-        "transition": Similarity(describe=transition_counts, **by_angle),
-        "edit": Similarity(describe=strings, **by_changes),
-        "path": Similarity(describe=stretched, **by_overlap),
-        "path_speakers": Similarity(describe=partial(binned_speakers, bins=path_bins), **by_overlap),
+        "histogram": by_angle(describe=label_counts),
+        "transition": by_angle(describe=transition_counts),
+        "edit": Similarity(describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length, bound=_shorter_by_longer, order=_by_length, pair_cost=20),
+        "path": by_overlap(describe=stretched),
+        "path_speakers": by_overlap(describe=partial(binned_speakers, bins=path_bins)),
     }
     if name == "dtw":
         if valence_arousal is None:

@@ -7,6 +7,7 @@ since its labels must reach no model. ``pooled`` compares features instead, and 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import files
@@ -120,8 +121,10 @@ def control_report(dialogues: Dialogues, config: Config, classes: list[str], mea
     for name in config.from_labels:
         similarity = config.similarity(name, classes)
         compared = dialogues.compared(name, config, len(classes))
-        described = similarity.describe([compared[index] for index in usable], len(classes)) if usable else []
-        values[name] = compare_pairs(similarity, described, pairs)
+        if len(pairs[0]):
+            values[name] = compare_pairs(similarity, similarity.describe([compared[index] for index in usable], len(classes)), pairs)
+        else:
+            values[name] = np.empty(0)
     if means is not None and trend is not None:
         some = Means(means.values[usable], means.lengths[usable], means.there[usable])
         values[POOLED] = compare_pairs(COMPARISON, trend.describe(some), pairs)
