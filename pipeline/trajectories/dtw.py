@@ -89,7 +89,8 @@ def cost(some_PR2: NDArray[np.float64], others_PR2: NDArray[np.float64]) -> NDAr
 def compare_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Similarity of each description with the one beside it, (P,)."""
     bins = some.shape[1] // 2
-    return 1.0 - cost(some.reshape(-1, bins, 2), others.reshape(-1, bins, 2)) / (2 * bins)
+    shared: NDArray[np.float64] = 1.0 - cost(some.reshape(-1, bins, 2), others.reshape(-1, bins, 2)) / (2 * bins)
+    return shared
 
 
 def compare(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:

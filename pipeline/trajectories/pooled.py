@@ -25,6 +25,8 @@ from pipeline.trajectories.base import Comparison, Sketches, rounding
 UNIT = 2.0**20
 # Dialogues at once: their vectors are a few megabytes.
 _BATCH = 64
+# The same, of mean vectors.
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,28 @@ def read_means(root: Path, split: str, modalities: Sequence[str], stats: Mapping
         modalities: that the shards have.
         stats: of :func:`pipeline.shards.reader.stats`; a feature that never varies is left at its distance from the mean.
     """
-    values, lengths, there = [], [], []
+    paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
+    number = sum(pq.read_metadata(path).num_rows for path in paths)
+    values_ND = np.zeros((number, sum(len(stats[modality]["mean"]) for modality in modalities)), np.float32)
+    lengths_N, there_N = np.zeros(number, np.int64), np.zeros(number, np.bool_)
     columns = [name for modality in modalities for name in (modality, f"{modality}_present")]
-    for path in sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")):
+    row = 0
+    for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH, columns=columns):
-                parts, counts = [], []
+                rows, first = slice(row, row + batch.num_rows), 0
                 for modality in modalities:
                     vectors_UD, offsets = vectors_of(batch.column(modality))
                     present_U = batch.column(f"{modality}_present").flatten().to_numpy(zero_copy_only=False)
                     mean_ND, count_N = _means(vectors_UD, offsets, present_U)
                     mean_D, std_D = (np.array(stats[modality][key]) for key in ("mean", "std"))
-                    scaled_ND = (mean_ND - mean_D) / np.where(std_D > 0, std_D, 1) / np.sqrt(vectors_UD.shape[1])
-                    parts.append(np.where(count_N[:, None] > 0, scaled_ND, 0).astype(np.float32))
-                    counts.append(count_N)
-                values.append(np.hstack(parts))
-                lengths.append(np.diff(offsets))
-                there.append(np.any(counts, axis=0))
-    return Means(np.concatenate(values), np.concatenate(lengths), np.concatenate(there))
+                    scaled_ND = (mean_ND - mean_D) / np.where(std_D > 0, std_D, 1) / np.sqrt(len(mean_D))
+                    values_ND[rows, first : first + len(mean_D)] = np.where(count_N[:, None] > 0, scaled_ND, 0)
+                    there_N[rows] |= count_N > 0
+                    lengths_N[rows] = np.diff(offsets)
+                    first += len(mean_D)
+                row += batch.num_rows
+    return Means(values_ND, lengths_N, there_N)
 
 
 def _means(vectors_UD: NDArray[np.float32], offsets: NDArray[np.int64], present_U: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -102,22 +108,36 @@ class LengthTrend:
         """Least squares over the dialogues that are there; flat where all have the same length."""
         if not means.there.any():
             return cls.flat()
-        log_N = np.log(means.lengths[means.there])
-        values_ND = means.values[means.there]
+        there = np.flatnonzero(means.there)
+        log_N = np.log(means.lengths[there])
         from_centre_N = log_N - log_N.mean()
         spread = float(from_centre_N @ from_centre_N)
-        slope_D = from_centre_N @ values_ND / spread if spread > 0 else np.zeros(values_ND.shape[1])
-        return cls(values_ND.mean(axis=0, dtype=np.float64), slope_D, float(log_N.mean()))
+        sums_D, products_D = np.zeros(means.values.shape[1]), np.zeros(means.values.shape[1])
+        for begin in range(0, len(there), _ROWS):
+            some_ND = means.values[there[begin : begin + _ROWS]].astype(np.float64)
+            sums_D += some_ND.sum(axis=0)
+            products_D += from_centre_N[begin : begin + _ROWS] @ some_ND
+        return cls(sums_D / len(there), products_D / spread if spread > 0 else np.zeros_like(sums_D), float(log_N.mean()))
 
     def describe(self, means: Means) -> NDArray[np.float32]:
         """What the trend does not explain, in whole numbers (:func:`whole`): (dialogues that are there, D)."""
-        described = np.empty((int(means.there.sum()), means.values.shape[1]), np.float32)
         there = np.flatnonzero(means.there)
-        for begin in range(0, len(there), 1024):
-            rows = there[begin : begin + 1024]
-            explained = self.mean + np.outer(np.log(means.lengths[rows]) - self.centre, self.slope)
-            described[begin : begin + 1024] = whole(means.values[rows] - explained)
+        described = np.empty((len(there), means.values.shape[1]), np.float32)
+        for begin in range(0, len(there), _ROWS):
+            described[begin : begin + _ROWS] = self.rest(means, there[begin : begin + _ROWS])
         return described
+
+    def rest(self, means: Means, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same of some dialogues: (rows, D)."""
+        return whole(means.values[rows] - self.mean - np.outer(np.log(means.lengths[rows]) - self.centre, self.slope))
+
+    def compare_pairs(self, means: Means, some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Similarity of each of the dialogues ``some`` with the one beside it in ``others``, (P,)."""
+        shared = np.empty(len(some))
+        for begin in range(0, len(some), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            shared[part] = _pairs(self.rest(means, some[part]), self.rest(means, others[part]))
+        return shared
 
 
 def whole(values_ND: NDArray[Any]) -> NDArray[np.float32]:

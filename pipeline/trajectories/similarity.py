@@ -125,8 +125,9 @@ def _length(described: NDArray[Any]) -> Sketches:
 
 def _shorter_by_longer(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
     """What a longer string has too much must be inserted, so that the similarity is at most the ratio of the lengths."""
-    shorter = np.minimum.outer(queries[0], candidates[0])
-    ratio: NDArray[np.float32] = shorter / np.maximum.outer(queries[0], candidates[0]) + np.float32(1e-6)
+    ratio: NDArray[np.float32] = np.minimum.outer(queries[0], candidates[0])
+    ratio /= np.maximum.outer(queries[0], candidates[0])
+    ratio += np.float32(1e-6)
     return ratio
 
 
@@ -191,7 +192,8 @@ def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 def overlap_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """:func:`overlap` of each row with the row beside it, (P,)."""
     bins = some[0].sum().round() if len(some) else 1.0
-    return np.clip(1.0 - np.abs(some - others).sum(axis=1) / (2.0 * bins), 0.0, 1.0)
+    shared: NDArray[np.float64] = 1.0 - np.abs(some - others).sum(axis=1) / (2.0 * bins)
+    return np.clip(shared, 0.0, 1.0)
 
 
 def _root(described: NDArray[np.float64]) -> Sketches:

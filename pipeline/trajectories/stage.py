@@ -23,7 +23,7 @@ from pipeline.shards.card import write_card
 from pipeline.shards.schema import merc_metadata
 from pipeline.trajectories.config import POOLED, Config
 from pipeline.trajectories.controls import compare_pairs, pair_report, sample_pairs
-from pipeline.trajectories.pooled import COMPARISON, LengthTrend, Means, read_means, whole
+from pipeline.trajectories.pooled import LengthTrend, Means, read_means
 from pipeline.trajectories.table import COLUMNS, Dialogues, as_table, label_columns, own_columns, pooled_columns
 
 NEIGHBOURS_FROM = "train"
@@ -126,9 +126,9 @@ def control_report(dialogues: Dialogues, config: Config, classes: list[str], mea
         else:
             values[name] = np.empty(0)
     if means is not None and trend is not None:
-        some = Means(means.values[usable], means.lengths[usable], means.there[usable])
-        values[POOLED] = compare_pairs(COMPARISON, trend.describe(some), pairs)
-        values[f"{POOLED}_with_length"] = compare_pairs(COMPARISON, whole(some.values), pairs)
+        some, others = (np.array(usable, np.int64)[side] for side in pairs)
+        values[POOLED] = trend.compare_pairs(means, some, others)
+        values[f"{POOLED}_with_length"] = LengthTrend.flat().compare_pairs(means, some, others)
     lengths = [(dialogues.labels[index] >= 0).sum() for index in usable]
     scenarios = [dialogues.scenarios[index] for index in usable]
     return pair_report(values, lengths, scenarios, pairs)
