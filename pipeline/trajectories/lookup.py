@@ -110,7 +110,8 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
         shown = said["emotion_index"] if labels is None else labels[one]
         return Seen(one, shown, said["speakers"], said.get("texts") or [""] * len(shown), **more)
 
-    facts = zip(ids, row[f"similarity_{name}"], excess, row[f"same_scenario_{name}"], strict=False)
+    same_scenario = row.get(f"same_scenario_{name}") or [False] * len(ids)
+    facts = zip(ids, row[f"similarity_{name}"], excess, same_scenario, strict=False)
     near = [seen(one, similarity=value, order_excess=order, same_scenario=same) for one, value, order, same in facts]
     return [seen(row["dialogue_id"]), *near]
 
