@@ -1,16 +1,13 @@
-"""How alike two trajectories are: four similarities in [0, 1], each 1 for a trajectory with itself and the same both ways.
+"""How alike two trajectories are: similarities in [0, 1] by name, and those that come from counts and strings.
 
-A similarity has two steps, so that a corpus of any size can be compared block by block: ``describe`` turns trajectories into
-descriptions, once; ``compare`` turns two sets of descriptions into a matrix. Where a description is an array it has one row
-per trajectory and holds whole numbers or ratios of them, so that no result depends on the order in which a matrix product
-sums, that is on the machine or the size of a block.
+Descriptions that are arrays hold whole numbers, or ratios on a fixed grid, so that no result depends on the order in which
+numbers are summed, that is on the machine or the size of a block.
 
 Trajectories are labels without gaps (:func:`pipeline.trajectories.trajectory.labelled`), each of at least one utterance.
-Legend: N trajectories, Q queries, M candidates, C classes, R bins.
+Legend: N trajectories, Q queries, M candidates, P pairs, C classes, R bins.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,45 +17,41 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 from sklearn.metrics.pairwise import manhattan_distances
 
+from pipeline.trajectories import dtw
+from pipeline.trajectories.base import Similarity, Sketches, by_columns, dot_bound
 from pipeline.trajectories.trajectory import Labels
 
-NAMES = ("histogram", "transition", "edit", "path")
+NAMES = ("histogram", "transition", "edit", "path", "path_speakers", "dtw")
+ORDER_AWARE = NAMES[1:]
+# Shares of a bin are multiples of this, so that sums of their differences are exact in float64 for up to 512 bins.
+GRID = 2.0**-42
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """One way to compare trajectories.
-
-    Attributes:
-        describe: (trajectories, number of classes C) → descriptions: (N, d) float64, or an object array of N strings.
-        compare: (descriptions of Q, descriptions of M) → (Q, M) float64 in [0, 1].
-    """
-
-    describe: Callable[[Sequence[Labels], int], NDArray[Any]]
-    compare: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-
-    def matrix(self, trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
-        """All pairs, (N, N); for few trajectories, since the memory grows with their square."""
-        described = self.describe(trajectories, classes)
-        return self.compare(described, described)
-
-
-def similarity(name: str, path_bins: int) -> Similarity:
+def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] | None = None) -> Similarity:
     """The similarity of that name.
 
     Args:
         name: one of :data:`NAMES`.
-        path_bins: R of ``path``; the others do not use it.
+        path_bins: R of ``path`` and ``dtw``; the others do not use it.
+        valence_arousal: (C, 2), of ``dtw`` alone: where each class lies; see :func:`pipeline.trajectories.dtw.similarity`.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
     """
+    by_angle = partial(Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns)
+    by_overlap = partial(Similarity, compare=overlap, pairs=overlap_of_pairs, sketch=_root, bound=dot_bound, order=by_columns)
+    stretched = partial(binned, bins=path_bins)
     known = {
-        "histogram": Similarity(label_counts, cosine),
-        "transition": Similarity(transition_counts, cosine),
-        "edit": Similarity(strings, edit),
-        "path": Similarity(partial(binned, bins=path_bins), overlap),
+        "histogram": by_angle(describe=label_counts),
+        "transition": by_angle(describe=transition_counts),
+        "edit": Similarity(describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length, bound=_shorter_by_longer, order=_by_length, pair_cost=20),
+        "path": by_overlap(describe=stretched),
+        "path_speakers": by_overlap(describe=partial(binned_speakers, bins=path_bins)),
     }
+    if name == "dtw":
+        if valence_arousal is None:
+            raise ValueError("dtw needs the valence and arousal of every class")
+        return dtw.similarity(stretched, valence_arousal)
     if name not in known:
         raise ValueError(f"no similarity {name!r}; one of {', '.join(NAMES)}")
     return known[name]
@@ -95,6 +88,18 @@ def cosine(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDA
     return shared
 
 
+def cosine_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`cosine` of each row with the row beside it, (P,)."""
+    squares = (some * some).sum(axis=1) * (others * others).sum(axis=1)
+    shared: NDArray[np.float64] = (some * others).sum(axis=1) / np.sqrt(squares)
+    return shared
+
+
+def unit_rows(described: NDArray[np.float64]) -> Sketches:
+    """The counts scaled to length 1; their inner product is the cosine itself."""
+    return ((described / np.linalg.norm(described, axis=1, keepdims=True)).astype(np.float32),)
+
+
 def strings(trajectories: Sequence[Labels], classes: int) -> NDArray[Any]:
     """One character per label, (N,) of str; what :func:`edit` compares."""
     _check_none_empty(trajectories)
@@ -108,13 +113,36 @@ def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]
     return shared
 
 
+def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """:func:`edit` of each string with the one beside it, (P,)."""
+    shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    return shared
+
+
+def _length(described: NDArray[Any]) -> Sketches:
+    return (np.array([len(string) for string in described], np.float32),)
+
+
+def _shorter_by_longer(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
+    """What a longer string has too much must be inserted, so that the similarity is at most the ratio of the lengths."""
+    ratio: NDArray[np.float32] = np.minimum.outer(queries[0], candidates[0])
+    ratio /= np.maximum.outer(queries[0], candidates[0])
+    ratio += np.float32(1e-6)
+    return ratio
+
+
+def _by_length(described: NDArray[Any]) -> NDArray[np.int64]:
+    return np.array(sorted(range(len(described)), key=lambda index: (len(described[index]), described[index])), np.int64)
+
+
 def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
     """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum to 1.
 
         T = 3     |     0     |     1     |     1     |        utterance t covers [t/T, (t + 1)/T)
         R = 2     |   0: 2/3, 1: 1/3|      1: 1       |        bin r covers [r/R, (r + 1)/R)
 
-    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the scaled bin's length.
+    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the scaled bin's
+    length, and rounded to a multiple of :data:`GRID`.
     """
     labels, owner, position, lengths = _flat(trajectories)
     length = lengths[owner][:, None]
@@ -122,7 +150,33 @@ def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArra
     covered = np.minimum((position_N1 + 1) * bins, (bin_1R + 1) * length) - np.maximum(position_N1 * bins, bin_1R * length)
     cell = (owner[:, None] * bins + bin_1R) * classes + labels[:, None]
     covers = covered > 0
-    return _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
+    shares = _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
+    return np.rint(shares / GRID) * GRID
+
+
+def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
+    """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C), S the most slots there are.
+
+    With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by :func:`pipeline.trajectories.trajectory.by_slot`, the
+    one who speaks most with the one who speaks most. Since the weights of a dialogue sum to 1, so does every bin over all speakers.
+
+    Args:
+        trajectories: numbers from ``by_slot``, slot · C + label.
+        classes: C.
+        bins: R.
+    """
+    codes, owner, position, lengths = _flat(trajectories)
+    slots = int(codes.max()) // classes + 1
+    slot = codes // classes
+    # One after the other, each dialogue's slots; the order within a slot stays.
+    order = np.lexsort((position, slot, owner))
+    begins = np.flatnonzero(np.diff(owner[order] * slots + slot[order], prepend=-1))
+    parts = np.split((codes % classes)[order], begins[1:])
+    of, at = owner[order][begins], slot[order][begins]
+    shares = np.array([len(part) for part in parts]) / lengths[of]
+    described = np.zeros((len(trajectories), slots, bins * classes))
+    described[of, at] = np.rint(binned(parts, classes, bins=bins) * shares[:, None] / GRID) * GRID
+    return described.reshape(len(trajectories), -1)
 
 
 def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,6 +187,19 @@ def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
     bins = queries[0].sum().round() if len(queries) else 1.0
     shared: NDArray[np.float64] = 1.0 - manhattan_distances(queries, candidates) / (2.0 * bins)
     return np.clip(shared, 0.0, 1.0)
+
+
+def overlap_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`overlap` of each row with the row beside it, (P,)."""
+    bins = some[0].sum().round() if len(some) else 1.0
+    shared: NDArray[np.float64] = 1.0 - np.abs(some - others).sum(axis=1) / (2.0 * bins)
+    return np.clip(shared, 0.0, 1.0)
+
+
+def _root(described: NDArray[np.float64]) -> Sketches:
+    """The square roots of the shares, scaled to length 1: since min(p, q) ≤ √(p q), their inner product bounds the overlap."""
+    root = np.sqrt(described)
+    return ((root / np.linalg.norm(root, axis=1, keepdims=True)).astype(np.float32),)
 
 
 def _flat(trajectories: Sequence[Labels]) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -1,16 +1,14 @@
 """DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues that move alike.
 
 Neighbours come from labels, so they are found among the train dialogues alone: a dev or test dialogue has none and is nobody's,
-since its labels must reach no model.
+since its labels must reach no model. ``pooled`` compares features instead, and every split has neighbours by it, within the split.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
 
 from pipeline import files
 from pipeline.command_line import stage_command
@@ -18,54 +16,35 @@ from pipeline.errors import RawDataMissing
 from pipeline.extraction import tables
 from pipeline.layout import Layout
 from pipeline.log import logger
-from pipeline.params import Params, Settings
+from pipeline.params import Params
 from pipeline.parts import Fingerprint, RunOptions, StageWork
 from pipeline.shards import cutting, reader
 from pipeline.shards.card import write_card
 from pipeline.shards.schema import merc_metadata
-from pipeline.trajectories.neighbours import Neighbours, nearest
-from pipeline.trajectories.similarity import similarity
-from pipeline.trajectories.trajectory import Labels, by_speaker, labelled, shifts
+from pipeline.trajectories.config import POOLED, Config
+from pipeline.trajectories.controls import compare_pairs, pair_report, sample_pairs
+from pipeline.trajectories.pooled import LengthTrend, Means, read_means
+from pipeline.trajectories.table import COLUMNS, Dialogues, as_table, label_columns, own_columns, pooled_columns
 
 NEIGHBOURS_FROM = "train"
-VERSION = 1
+VERSION = 2
 """Raised by one whenever the same labels and settings give other trajectories; part of the fingerprint."""
 RECORD = ".info.json"
 """Hidden, so that no reader of the folder takes it for data."""
+CONTROLS = "_controls.json"
+"""What the similarities go with. Readers of the folder pass over names that begin with an underscore."""
 # A row is some hundred bytes: 20,000 dialogues are a few megabytes.
 _ROW_GROUP_DIALOGUES = 4096
-_COLUMNS = ["dialogue_id", "split", "n_utterances", "speakers", "emotion_index"]
-
-
-class Config(Settings):
-    """Settings of the trajectories.
-
-    Attributes:
-        neighbours: K, how many nearest dialogues are written for each similarity.
-        similarities: which ones; see :mod:`pipeline.trajectories.similarity`.
-        path_bins: R of ``path``.
-    """
-
-    neighbours: int = Field(ge=1)
-    similarities: tuple[Literal["histogram", "transition", "edit", "path"], ...] = Field(min_length=1)
-    path_bins: int = Field(ge=1)
-
-    @field_validator("similarities")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
-            raise ValueError("a similarity is named twice")
-        return names
 
 
 def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
     """Writes ``shards/trajectories/<split>-00000-of-00001.parquet`` for every split of the shards, and renews the shards' card.
 
     Returns:
-        The folder of the tables.
+        The folder of the tables and of ``_controls.json`` (:func:`control_report`).
 
     Raises:
-        BadSettings: if the block ``trajectories`` is wrong.
+        BadSettings: if the block ``trajectories`` is wrong, or does not fit the shards.
         RawDataMissing: if there are no shards.
         SettingsDiffer: if trajectories made with other settings are there and ``run.overwrite`` is off.
     """
@@ -78,12 +57,22 @@ def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
     made = reader.info(layout.shards)
     classes: list[str] = made["classes"]
     metadata = {key: made[key] for key in ("corpus", "label_set", "classes")} | config.model_dump(mode="json") | {"neighbours_from": NEIGHBOURS_FROM}
+    features = _Features(layout.shards, config.modalities(made["modalities"])) if POOLED in config.similarities else None
     counts: dict[str, dict[str, int]] = {}
+    controls: dict[str, Any] = {}
     for split in reader.splits(layout.shards):
-        rows = reader.read_split(layout.shards, split, columns=_COLUMNS)
-        table = trajectory_table(rows, config, len(classes), may_have_neighbours=split == NEIGHBOURS_FROM)
+        rows = reader.read_split(layout.shards, split, columns=COLUMNS)
+        dialogues = Dialogues.of(rows)
+        columns = own_columns(rows, dialogues) | label_columns(dialogues, config, classes, may_have_neighbours=split == NEIGHBOURS_FROM)
+        means = features.means(split) if features else None
+        if features and means:
+            columns |= pooled_columns(dialogues, config, means, features.trend)
+        if split == NEIGHBOURS_FROM:
+            controls = control_report(dialogues, config, classes, means, features.trend if features else None)
+        table = as_table(columns)
         tables.write(work.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
-        counts[split] = {"dialogues": table.num_rows, "shifts": _total(table, "shifts"), "shift_pairs": _total(table, "shift_pairs")}
+        counts[split] = _counts(table)
+    files.write_json(work.folder / CONTROLS, controls)
     work.finish({"counts": counts})
     write_card(layout.shards)
     logger.info(
@@ -112,59 +101,58 @@ def plan(params: Params, layout: Layout, run: RunOptions) -> dict[str, Any]:
     return {"cached": cached, "neighbours": config.neighbours, "similarities": list(config.similarities)}
 
 
-def trajectory_table(rows: pa.Table, config: Config, classes: int, *, may_have_neighbours: bool) -> pa.Table:
-    """The trajectories of one split, one row per dialogue.
+def control_report(dialogues: Dialogues, config: Config, classes: list[str], means: Means | None, trend: LengthTrend | None) -> dict[str, Any]:
+    """How far composition, length and scenario explain the similarities, on pairs of labelled dialogues.
 
     Args:
-        rows: of the shards: dialogue_id, split, n_utterances, speakers, emotion_index.
-        config: K, the similarities.
-        classes: number of classes C.
-        may_have_neighbours: False: all neighbour lists are empty.
+        dialogues: of the train split.
+        config: the similarities, how many pairs.
+        classes: names of the classes.
+        means: the dialogues' features, or None without ``pooled``; then only dialogues with features are in pairs.
+        trend: of the features.
 
     Returns:
-        ``trajectory`` with -1 at unlabelled utterances; the same per speaker; shifts and pairs
-        (:func:`pipeline.trajectories.trajectory.shifts`); per similarity s ``neighbours_<s>``, best first, and ``similarity_<s>``.
+        :func:`pipeline.trajectories.controls.pair_report`. ``pooled_with_length`` stands among its similarities for ``pooled`` as it
+        would be if length were left in the features.
     """
-    ids: list[str] = rows["dialogue_id"].to_pylist()
-    labels: list[Labels] = [np.array(values, np.int16) for values in rows["emotion_index"].to_pylist()]
-    speakers: list[list[str]] = rows["speakers"].to_pylist()
-    of_speakers = [by_speaker(one, names) for one, names in zip(labels, speakers, strict=True)]
-    shifted = [shifts(one, names) for one, names in zip(labels, speakers, strict=True)]
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {
-        "dialogue_id": rows["dialogue_id"],
-        "split": rows["split"],
-        "n_utterances": rows["n_utterances"],
-        "trajectory": _lists(labels, pa.int16()),
-        "speaker_names": _lists([list(parts) for parts in of_speakers], pa.string()),
-        "speaker_trajectories": _lists([[part.tolist() for part in parts.values()] for parts in of_speakers], _list_type(pa.int16())),
-        "shifts": pa.array([count for count, _ in shifted], pa.int32()),
-        "shift_pairs": pa.array([pairs for _, pairs in shifted], pa.int32()),
-    }
-    compared = [labelled(one) if may_have_neighbours else one[:0] for one in labels]
-    for name in config.similarities:
-        found = nearest(ids, compared, similarity(name, config.path_bins), classes=classes, neighbours=config.neighbours)
-        columns |= _neighbour_columns(name, found)
-    fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
-    return pa.table(list(columns.values()), schema=pa.schema(fields))
+    usable = [index for index, one in enumerate(dialogues.labels) if (one >= 0).any() and (means is None or means.there[index])]
+    pairs = sample_pairs(len(usable), config.control_pairs, config.control_seed)
+    values = {}
+    for name in config.from_labels:
+        similarity = config.similarity(name, classes)
+        compared = dialogues.compared(name, config, len(classes))
+        if len(pairs[0]):
+            values[name] = compare_pairs(similarity, similarity.describe([compared[index] for index in usable], len(classes)), pairs)
+        else:
+            values[name] = np.empty(0)
+    if means is not None and trend is not None:
+        some, others = (np.array(usable, np.int64)[side] for side in pairs)
+        values[POOLED] = trend.compare_pairs(means, some, others)
+        values[f"{POOLED}_with_length"] = LengthTrend.flat().compare_pairs(means, some, others)
+    lengths = [(dialogues.labels[index] >= 0).sum() for index in usable]
+    scenarios = [dialogues.scenarios[index] for index in usable]
+    return pair_report(values, lengths, scenarios, pairs)
 
 
-def _neighbour_columns(name: str, found: Sequence[Neighbours]) -> dict[str, pa.Array]:
-    return {
-        f"neighbours_{name}": _lists([one.ids for one in found], pa.string()),
-        f"similarity_{name}": _lists([one.similarities for one in found], pa.float32()),
-    }
+class _Features:
+    """Mean features of the splits, and what length explains of them in the train split."""
+
+    def __init__(self, shards: Path, modalities: list[str]) -> None:
+        self._shards, self._modalities = shards, modalities
+        self._stats = reader.stats(shards)
+        self._train = self._read(NEIGHBOURS_FROM) if NEIGHBOURS_FROM in reader.splits(shards) else None
+        self.trend = LengthTrend.fit(self._train) if self._train else LengthTrend.flat()
+
+    def _read(self, split: str) -> Means:
+        return read_means(self._shards, split, self._modalities, self._stats)
+
+    def means(self, split: str) -> Means:
+        return self._train if split == NEIGHBOURS_FROM and self._train else self._read(split)
 
 
-def _list_type(element: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("element", element, nullable=False))
-
-
-def _lists(values: Sequence[Any], element: pa.DataType) -> pa.Array:
-    return pa.array(values, _list_type(element))
-
-
-def _total(table: pa.Table, column: str) -> int:
-    return int(table[column].to_numpy().sum())
+def _counts(table: pa.Table) -> dict[str, int]:
+    summed = ("shifts", "shift_pairs", "labelled_shifts", "labelled_shift_pairs")
+    return {"dialogues": table.num_rows} | {name: int(table[name].to_numpy().sum()) for name in summed}
 
 
 def _prepare(params: Params, layout: Layout, run: RunOptions) -> tuple[Config, StageWork]:

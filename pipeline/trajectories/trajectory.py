@@ -37,12 +37,32 @@ def by_speaker(emotion_index: Labels, speakers: Sequence[str]) -> dict[str, Labe
     return {name: emotion_index[indices == index] for index, name in enumerate(names)}
 
 
+def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slots: int) -> Labels:
+    """The labelled utterances as one number each for who speaks and how: slot · C + label.
+
+    Args:
+        emotion_index: (utterances,), -1 where unlabelled.
+        speakers: who says each utterance.
+        classes: C, number of classes.
+        slots: the speakers get slots 0, 1, … by how many labelled utterances they have, of equal ones the first to speak comes
+            first; whoever has none left shares the last one.
+
+    Returns:
+        (labelled utterances,), in the dialogue's order.
+    """
+    _, indices = _numbered(speakers)
+    speaker = indices[emotion_index != UNLABELLED]
+    rank = np.argsort(np.argsort(-np.bincount(speaker), kind="stable"))
+    coded: Labels = (np.minimum(rank[speaker], slots - 1) * classes + labelled(emotion_index)).astype(np.int16)
+    return coded
+
+
 def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
     """Counts a speaker's changes of emotion, by the definition of DAG-ERC (Shen et al., ACL 2021, section 5.6).
 
     A labelled utterance makes a pair with the previous utterance of the same speaker, whatever lies between them. The pair
     is a shift if the two labels differ; an unlabelled previous utterance counts as different. A speaker's first utterance
-    makes no pair.
+    makes no pair. For the counts among labelled utterances alone see :func:`labelled_shifts`.
 
     Returns:
         Shifts, and pairs.
@@ -56,6 +76,19 @@ def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
     speaker, label = indices[order], emotion_index[order]
     pairs = (speaker[1:] == speaker[:-1]) & (label[1:] != UNLABELLED)
     return int((pairs & (label[1:] != label[:-1])).sum()), int(pairs.sum())
+
+
+def labelled_shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
+    """The same as if the unlabelled utterances were not there: the pair is with the speaker's previous labelled utterance.
+
+    Of IEMOCAP's six-class test split this leaves 410 shifts in 1561 pairs where :func:`shifts` counts 576 in 1578.
+
+    Example:
+        >>> labelled_shifts(np.array([0, -1, 0], np.int16), ["Ross", "Ross", "Ross"])
+        (0, 1)
+    """
+    kept = emotion_index != UNLABELLED
+    return shifts(emotion_index[kept], [speaker for speaker, one in zip(speakers, kept, strict=True) if one])
 
 
 def _numbered(speakers: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -22,7 +22,18 @@ from pipeline.trajectories.stage import build_trajectories
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 PARAMS: dict[str, Any] = {
     "corpora": {"tiny": {"check_counts": True}, "made-up": {"check_counts": False}},
-    "trajectories": {"neighbours": 3, "similarities": ["path", "edit"], "path_bins": 8},
+    "trajectories": {
+        "neighbours": 3,
+        "similarities": ["path", "edit"],
+        "exclude_same_scenario": False,
+        "path_bins": 8,
+        "speaker_slots": 4,
+        "valence_arousal": {},
+        "pooled_modalities": ["text"],
+        "order_permutations": 0,
+        "control_pairs": 100,
+        "control_seed": 0,
+    },
     "report": {"similarity": "path", "example_dialogues": 2, "neighbours_drawn": 2},
 }
 Dialogues = dict[str, list[tuple[str, list[int]]]]

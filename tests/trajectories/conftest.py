@@ -17,6 +17,21 @@ from pipeline.shards.schema import SCHEMA_VERSION, schema
 
 Labels = NDArray[np.int16]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
+VALENCE_AROUSAL = {
+    "neutral": [0.0, 0.0],
+    "surprise": [0.2, 0.8],
+    "fear": [-0.7, 0.6],
+    "sadness": [-0.7, -0.4],
+    "joy": [0.8, 0.4],
+    "disgust": [-0.6, 0.3],
+    "anger": [-0.7, 0.7],
+}
+
+
+@pytest.fixture(scope="session")
+def plane() -> NDArray[np.float64]:
+    """Valence and arousal of MELD's classes, (7, 2)."""
+    return np.array([VALENCE_AROUSAL[name] for name in CLASSES])
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +61,18 @@ def meld_dialogues(real_data: Path) -> Callable[[str], dict[str, tuple[Labels, l
 
 
 @pytest.fixture
-def write_shards(tmp_path: Path) -> Callable[[dict[str, list[tuple[str, str, list[int]]]]], Layout]:
-    """Writes shards of dialogues given as (id, one letter per speaker, labels) by split; one text vector of length 2 per utterance."""
+def write_shards(tmp_path: Path) -> Callable[..., Layout]:
+    """Writes shards of dialogues given as (id, one letter per speaker, labels) by split.
 
-    def write(dialogues: dict[str, list[tuple[str, str, list[int]]]]) -> Layout:
+    One text vector of length 2 per utterance: 1, and a tenth of the label; an utterance labelled -1 has none. ``scenarios`` by id.
+    """
+
+    def write(dialogues: dict[str, list[tuple[str, str, list[int]]]], scenarios: dict[str, str] | None = None) -> Layout:
         layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
         shape = schema({"text": 2}, {"corpus": "tiny", "label_set": "meld7", "encoders": {}}, CLASSES)
         counts = {}
         for split, rows in dialogues.items():
-            table = pa.Table.from_pylist([_row(split, *row) for row in rows], schema=shape)
+            table = pa.Table.from_pylist([_row(split, *row, (scenarios or {}).get(row[0], "")) for row in rows], schema=shape)
             tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
             utterances = sum(len(labels) for _, _, labels in rows)
             counts[split] = {
@@ -67,13 +85,13 @@ def write_shards(tmp_path: Path) -> Callable[[dict[str, list[tuple[str, str, lis
         info = {"schema_version": SCHEMA_VERSION, "corpus": "tiny", "label_set": "meld7", "classes": CLASSES, "counts": counts, "splits": list(dialogues)}
         more = {"modalities": ["text"], "dims": {"text": 2}, "encoders": {"text": {"name": "ngrams"}}, "source": "", "deviations": []}
         files.write_json(layout.shards / "meta" / "info.json", info | more | {"versions": {"merc-pipeline": "0"}, "fingerprint": "0"})
-        files.write_json(layout.shards / "meta" / "stats.json", {})
+        files.write_json(layout.shards / "meta" / "stats.json", {"text": {"count": 1, "mean": [0.5, 0.5], "std": [0.5, 0.25]}})
         return layout
 
     return write
 
 
-def _row(split: str, dialogue_id: str, speakers: str, labels: list[int]) -> dict[str, Any]:
+def _row(split: str, dialogue_id: str, speakers: str, labels: list[int], scenario: str) -> dict[str, Any]:
     ids = [f"{dialogue_id}_utt{position}" for position in range(len(labels))]
     texts = {"utterance_ids": ids, "source_utterance_ids": ids, "texts": ["hi"] * len(labels), "emotions": ["joy"] * len(labels)}
     nothing: dict[str, Any] = {name: [None] * len(labels) for name in ("valence", "arousal", "dominance")}
@@ -81,7 +99,7 @@ def _row(split: str, dialogue_id: str, speakers: str, labels: list[int]) -> dict
         "corpus": "tiny",
         "split": split,
         "dialogue_id": dialogue_id,
-        "scenario": "",
+        "scenario": scenario,
         "n_utterances": len(labels),
         "n_speakers": len(set(speakers)),
         "speakers": list(speakers),
@@ -90,8 +108,8 @@ def _row(split: str, dialogue_id: str, speakers: str, labels: list[int]) -> dict
         "sentiments": [""] * len(labels),
         "start_seconds": [0.0] * len(labels),
         "end_seconds": [1.0] * len(labels),
-        "text": [[1.0, 0.0]] * len(labels),
-        "text_present": [True] * len(labels),
+        "text": [[1.0, label / 10] if label >= 0 else [0.0, 0.0] for label in labels],
+        "text_present": [label >= 0 for label in labels],
         **texts,
         **nothing,
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.trajectories.trajectory import by_speaker, labelled, shifts
+from pipeline.trajectories.trajectory import by_slot, by_speaker, labelled, labelled_shifts, shifts
 
 Labels = NDArray[np.int16]
 
@@ -65,3 +65,32 @@ def test_shifts_of_melds_test_split(meld_dialogues: Callable[[str], dict[str, tu
     counts = np.array([shifts(labels, speakers) for labels, speakers in meld_dialogues("test").values()])
     assert counts.shape == (280, 2)
     assert counts.sum(axis=0).tolist() == [1003, 1864]
+
+
+@pytest.mark.parametrize(
+    ("labels", "speakers", "expected"),
+    [
+        pytest.param([0, -1, 0], "AAA", (0, 1), id="the pair reaches over the unlabelled utterance"),
+        pytest.param([0, -1, 1], "AAA", (1, 1), id="and is a shift if its labels differ"),
+        pytest.param([-1, 0], "AA", (0, 0), id="an unlabelled utterance makes no pair"),
+        pytest.param([0, 1, 0, 2], "ABAB", (1, 2), id="where all are labelled, both definitions agree"),
+    ],
+)
+def test_shifts_among_labelled_utterances_alone(labels: list[int], speakers: str, expected: tuple[int, int]) -> None:
+    assert labelled_shifts(_labels(*labels), list(speakers)) == expected
+
+
+def test_both_definitions_of_shifts_agree_on_meld_where_all_utterances_are_labelled(
+    meld_dialogues: Callable[[str], dict[str, tuple[Labels, list[str]]]],
+) -> None:
+    counts = np.array([labelled_shifts(labels, speakers) for labels, speakers in meld_dialogues("test").values()])
+    shifted, pairs = counts.sum(axis=0).tolist()
+    assert (shifted, pairs - shifted) == (1003, 861)
+
+
+def test_slots_go_by_how_much_is_said_then_by_who_speaks_first() -> None:
+    speakers = ["Ross", "Joey", "Joey", "Rachel", "Ross", "Joey", "Monica"]
+    # Joey has three labelled utterances, Rachel and Monica one, and so has Ross, whose other one is unlabelled.
+    coded = by_slot(_labels(0, 1, 1, 2, -1, 3, 0), speakers, classes=4, slots=3)
+    assert coded.tolist() == [4 + 0, 1, 1, 8 + 2, 3, 8 + 0]
+    assert by_slot(_labels(-1), ["Ross"], classes=4, slots=3).tolist() == []
