@@ -1,10 +1,10 @@
 """``pooled``: how alike two dialogues' mean features are, whatever their lengths.
 
 The features of the present utterances are standardised by the shards' ``meta/stats.json`` and averaged, modality by modality; each
-modality weighs the same, however many features it has. Our features know nothing of an utterance's position, but the mean still
-tells the length: long dialogues lie nearer to the corpus's mean, and short ones may differ in kind (one-liners are exclamations).
-What a straight line in the logarithm of the number of utterances explains of each feature, fitted on the train split, is
-therefore taken away, the train mean with it; the record says how much the similarity goes with length before and after.
+modality weighs the same, however many features it has. Our features know nothing of an utterance's position, but a mean over more
+utterances can still tell how many there were. What a straight line in the logarithm of the number of utterances explains of each
+feature, fitted on the train split, is therefore taken away, the train mean with it; the record says how much the similarity goes
+with length before and after. On a handful of train dialogues the line fits chance, and the record may show more of it after than before.
 
 The similarity is (1 + cosine) / 2. Vectors are rounded to whole numbers (unit length is 2²⁰), whose products float64 adds up exactly,
 so that the result is the same on every machine.
