@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.errors import BadSettings
+from pipeline.log import logger
 from pipeline.params import Settings
 from pipeline.plugins import nearest
 from pipeline.trajectories.base import Similarity
@@ -58,6 +59,19 @@ class Config(Settings):
     def from_labels(self) -> list[str]:
         """The similarities that look at labels."""
         return [name for name in self.similarities if name != POOLED]
+
+    def fitting(self, classes: Sequence[str]) -> "Config":
+        """These settings, without ``dtw`` where a class has no valence and arousal, as those of a corpus of one's own may; a warning says so.
+
+        Where ``dtw`` is the only similarity it stays, and :meth:`similarity` raises.
+        """
+        missing = [one for one in classes if one not in self.valence_arousal]
+        if not missing or "dtw" not in self.similarities or len(self.similarities) == 1:
+            return self
+        logger.warning(
+            "no dtw: trajectories.valence_arousal has no %r; %s", missing[0], nearest(missing[0], list(self.valence_arousal)), extra={"missing": missing}
+        )
+        return self.model_copy(update={"similarities": tuple(name for name in self.similarities if name != "dtw")})
 
     def similarity(self, name: str, classes: Sequence[str]) -> Similarity:
         """The label similarity of that name for these classes.

@@ -56,6 +56,7 @@ def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
     work.start()
     made = reader.info(layout.shards)
     classes: list[str] = made["classes"]
+    config = config.fitting(classes)
     metadata = {key: made[key] for key in ("corpus", "label_set", "classes")} | config.model_dump(mode="json") | {"neighbours_from": NEIGHBOURS_FROM}
     features = _Features(layout.shards, config.modalities(made["modalities"])) if POOLED in config.similarities else None
     counts: dict[str, dict[str, int]] = {}

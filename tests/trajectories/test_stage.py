@@ -202,7 +202,7 @@ def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> No
         ({"similarities": ["dwt"]}, r"trajectories\.similarities\.0: Input should be 'histogram', 'transition', .* 'dtw' or 'pooled' \(given: 'dwt'\)"),
         ({"similarities": ["edit", "edit"]}, "'edit' is named twice"),
         ({"valence_arousal": {**SETTINGS["valence_arousal"], "joy": [1.2, 0.0]}}, r"trajectories\.valence_arousal\.joy\.0"),
-        ({"valence_arousal": {"neutral": [0, 0], "joyful": [1, 0]}}, r"trajectories\.valence_arousal has no 'surprise', which dtw needs"),
+        ({"valence_arousal": {"neutral": [0, 0]}, "similarities": ["dtw"]}, r"trajectories\.valence_arousal has no 'surprise', which dtw needs"),
         ({"valence_arousal": {**SETTINGS["valence_arousal"], "joy": [1, -1], "anger": [-1, 1]}}, r"classes 4 and 6 are 2\.828 apart"),
         ({"pooled_modalities": ["audio"]}, r"trajectories\.pooled_modalities: audio; the shards have text"),
         ({"pooled_modalities": ["smell"]}, r"trajectories\.pooled_modalities\.0"),
@@ -214,6 +214,15 @@ def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> No
 def test_impossible_settings_are_named(change: dict[str, Any], message: str, write_shards: Write) -> None:
     with pytest.raises(BadSettings, match=message):
         build_trajectories(_params(**change), write_shards(DIALOGUES), RunOptions())
+
+
+def test_a_class_without_valence_and_arousal_leaves_dtw_out_and_says_so(write_shards: Write, caplog: pytest.LogCaptureFixture) -> None:
+    built = write_shards(DIALOGUES)
+    build_trajectories(_params(valence_arousal={"neutral": [0, 0], "joyful": [1, 0]}), built, RunOptions())
+    assert "no dtw: trajectories.valence_arousal has no 'surprise'" in caplog.text
+    columns = _rows(built, "train")["train/dia0"].keys()
+    assert "neighbours_path" in columns
+    assert "neighbours_dtw" not in columns
 
 
 def test_without_shards_it_says_what_to_do(tmp_path: Path) -> None:
