@@ -14,7 +14,8 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        # A leading underscore is another library's: ray, once imported, stamps every record of the process with its own clock.
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
         entry = {"level": record.levelname.lower(), "message": record.getMessage(), **fields}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -45,9 +46,11 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _untouched_log() -> Iterator[None]:
-    """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``."""
+    """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``, ray stamps all records of the process."""
     before = logger.handlers[:], logger.level, logger.propagate
+    factory = logging.getLogRecordFactory()
     yield
+    logging.setLogRecordFactory(factory)
     logger.handlers[:], logger.level, logger.propagate = before
 
 

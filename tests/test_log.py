@@ -1,19 +1,10 @@
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from pipeline import log
 from pipeline.log import logger
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Other tests find the log as it was."""
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
 
 
 def test_json_logs_are_one_object_a_line_on_stderr_with_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +17,12 @@ def test_json_logs_are_one_object_a_line_on_stderr_with_the_fields_of_the_event(
         {"level": "info", "message": "3 clips", "stage": "media", "seconds": 1.5},
         {"level": "warning", "message": "two\nlines, it’s “quoted”"},
     ]
+
+
+def test_a_json_log_leaves_out_what_another_library_adds_to_every_record(capsys: pytest.CaptureFixture[str]) -> None:
+    log.set_up("json")
+    logger.info("one", extra={"_ray_timestamp_ns": 1795612051626107715, "stage": "media"})
+    assert json.loads(capsys.readouterr().err) == {"level": "info", "message": "one", "stage": "media"}
 
 
 def test_a_json_log_holds_the_traceback_and_whatever_has_no_json_form_as_text(capsys: pytest.CaptureFixture[str]) -> None:
