@@ -135,6 +135,7 @@ class _Training:
             train=train,
         )
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
+        self.model.pool(any(loss.needs_pooled for loss in self.losses))
         self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pipeline.training.recipe import resolve
 from pipeline.training.stage import load_data
 from pipeline.training.trainer import _Training, predict, scores, train_seed
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -208,6 +210,17 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
         training.step(collate(data.train, torch.arange(8, 16)), 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("loss", [{"name": "cross_entropy"}, {"name": "inter_dialogue"}], ids=lambda loss: loss["name"])
+@pytest.mark.parametrize("framework", [None, "dclf"])
+def test_dialogues_are_pooled_only_for_a_loss_that_looks_at_it(trained, tree, framework, loss):
+    shipped = Params.load(ROOT / "params.yaml").tree
+    tree["losses"] |= shipped["losses"]
+    tree["frameworks"] = shipped["frameworks"]
+    result, _ = trained(framework=framework, losses=[{"name": "cross_entropy"}, *([loss] if loss["name"] != "cross_entropy" else [])], epochs=1)
+    inner = result.model.model if framework else result.model
+    assert result.model.wants_pooled == inner.wants_pooled == (loss["name"] == "inter_dialogue")
 
 
 def test_the_history_has_each_term_of_the_loss(trained):

@@ -45,6 +45,8 @@ class MERCLoss(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Settings]]
+    needs_pooled: ClassVar[bool] = False
+    """Whether the loss looks at :attr:`MERCOutput.pooled`."""
 
     def __init__(self, config: Settings, facts: TrainingFacts) -> None:
         super().__init__()

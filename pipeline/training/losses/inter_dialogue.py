@@ -211,6 +211,7 @@ class InterDialogue(MERCLoss):
     """
 
     Config: ClassVar[type[Settings]] = InterDialogueConfig
+    needs_pooled = True
     acted: Tensor
 
     def __init__(self, config: InterDialogueConfig, facts: TrainingFacts) -> None:

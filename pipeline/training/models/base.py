@@ -55,6 +55,8 @@ class MERCModel(nn.Module, ABC):
     """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
     context_dim: int | None = None
     """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
+    wants_pooled: bool = True
+    """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty. Set by :meth:`pool`."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -64,6 +66,12 @@ class MERCModel(nn.Module, ABC):
         self.dims = dict(dims)
         self.modalities = tuple(dims)
         self.classes = classes
+
+    def pool(self, wanted: bool) -> None:
+        """Says of this model, and of the one it wraps, whether :attr:`MERCOutput.pooled` is wanted."""
+        for module in self.modules():
+            if isinstance(module, MERCModel):
+                module.wants_pooled = wanted
 
     @abstractmethod
     def forward(self, batch: DialogueBatch) -> MERCOutput:

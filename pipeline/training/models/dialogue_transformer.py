@@ -1,10 +1,10 @@
 """A transformer encoder per modality, gated and fused: the baseline on which inter-dialogue contrastive learning is built.
 
-Legend: B dialogues, T utterances, D features of a modality, H hidden units, M modalities, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, C classes.
 
-    features_BTD ─ Linear ─► + positions ─► self-attention ─► feed-forward ─► gate ─► unimodal_BTH ─┐
-           absent: learned                                                                         ├─ Linear ─► hidden_BTH ─ Linear ─► logits_BTC
-                                                                               other modalities ───┘
+    features_ND ─ Linear ─► + positions ─► self-attention ─► feed-forward ─► gate ─► unimodal_NH ─┐
+          absent: learned                                                                        ├─ Linear ─► hidden_NH ─ Linear ─► logits_NC
+                                                                              other modalities ──┘
 
 Source: Lee, Kim and Choi, Inter-Dialog Contrastive Learning, ICASSP 2026, and its code (Neuro-AI-Lab/IDCL at f0d6d9f), there with text
 and audio; a cut-down SDT (Ma et al., IEEE TMM 2024). Other than there, the vectors of whole dialogues (G_i^m of its equation 4) are means over
@@ -22,7 +22,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Projection, masked_mean, position_codes
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, position_codes, real_rows
 
 
 class DialogueTransformerConfig(Settings):
@@ -74,19 +74,24 @@ class DialogueTransformer(MERCModel):
         self.classifier = nn.Linear(config.hidden_units, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        codes_TH = position_codes(batch.utterance_mask.shape[1], self.hidden_dim, batch.utterance_mask.device)
+        steps = batch.utterance_mask.shape[1]
+        codes_NH = position_codes(steps, self.hidden_dim, batch.utterance_mask.device)[batch.real_positions % steps]
         unimodal, pooled = {}, {}
         for name in self.modalities:
-            present_BT = batch.modality_mask[name]
-            content_BTH = self.projections[name](batch.features[name], present_BT)
+            content_NH = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
             if self.speaker_vectors is not None:
-                content_BTH = content_BTH + self.speaker_vectors(batch.speakers % SPEAKER_SLOTS)
-            unimodal[name] = self.encoders[name](content_BTH + codes_TH, present_BT)
-            if self.pool_from != "none":
-                pooled_BTH = unimodal[name] if self.pool_from == "gated" else self.encoders[name](content_BTH, present_BT)
-                pooled[name] = masked_mean(pooled_BTH, present_BT)
-        hidden_BTH = self.fuse(torch.cat(list(unimodal.values()), dim=-1))
-        return MERCOutput(logits=self.classifier(hidden_BTH), hidden=hidden_BTH, unimodal=unimodal, pooled=pooled)
+                content_NH = content_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
+            unimodal[name] = self.encoders[name](content_NH + codes_NH, batch, name)
+            if self.wants_pooled and self.pool_from != "none":
+                pooled_NH = unimodal[name] if self.pool_from == "gated" else self.encoders[name](content_NH, batch, name)
+                pooled[name] = masked_mean(padded(pooled_NH, batch), batch.modality_mask[name])
+        hidden_NH = self.fuse(torch.cat(list(unimodal.values()), dim=-1))
+        return MERCOutput(
+            logits=padded(self.classifier(hidden_NH), batch),
+            hidden=padded(hidden_NH, batch),
+            unimodal={name: padded(unimodal_NH, batch) for name, unimodal_NH in unimodal.items()},
+            pooled=pooled,
+        )
 
 
 class _Encoder(nn.Module):
@@ -94,19 +99,20 @@ class _Encoder(nn.Module):
 
     def __init__(self, config: DialogueTransformerConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList([_Layer(config, norm_first=number > 0) for number in range(config.layers)])
         self.gate = nn.Linear(config.hidden_units, config.hidden_units, bias=False)
 
-    def forward(self, input_BTH: Tensor, present_BT: Tensor) -> Tensor:
-        """Gives [B, T, H]. An utterance attends to all that are present and to itself, so that no row of the attention is empty."""
+    def forward(self, input_NH: Tensor, batch: DialogueBatch, modality: str) -> Tensor:
+        """Gives [N, H]. An utterance attends to all that are present and to itself, so that no row of the attention is empty."""
+        present_BT = batch.modality_mask[modality]
         itself_TT = torch.eye(present_BT.shape[1], dtype=torch.bool, device=present_BT.device)
         keys_B1TT = (present_BT[:, None, :] | itself_TT)[:, None]
-        stream_BTH = self.dropout(input_BTH)
+        stream_NH = self.dropout(input_NH)
         for layer in self.layers:
-            stream_BTH = layer(stream_BTH, keys_B1TT)
-        gated_BTH: Tensor = self.gate(stream_BTH).sigmoid() * stream_BTH
-        return gated_BTH
+            stream_NH = layer(stream_NH, keys_B1TT, batch)
+        gated_NH: Tensor = self.gate(stream_NH).sigmoid() * stream_NH
+        return gated_NH
 
 
 class _Layer(nn.Module):
@@ -119,22 +125,22 @@ class _Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(units) if norm_first else nn.Identity()
         self.query_key_value = nn.Linear(units, 3 * units)
         self.attended = nn.Linear(units, units)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(units),
             nn.Linear(units, config.feedforward_units),
             nn.GELU(approximate="tanh"),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.feedforward_units, units),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
         )
 
-    def forward(self, stream_BTH: Tensor, keys_B1TT: Tensor) -> Tensor:
-        """Gives [B, T, H]; ``keys_B1TT`` is True where a row may attend to a column."""
-        heads_3BhTd = self.query_key_value(self.attention_norm(stream_BTH)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = heads_3BhTd.unbind(0)
+    def forward(self, stream_NH: Tensor, keys_B1TT: Tensor, batch: DialogueBatch) -> Tensor:
+        """Gives [N, H]; ``keys_B1TT`` is True where a row may attend to a column."""
+        three_BTH = padded(self.query_key_value(self.attention_norm(stream_NH)), batch)
+        query, key, value = three_BTH.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.dropout.p if self.training else 0.0
         attended_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_B1TT, dropout_p=dropout)
-        stream_BTH = stream_BTH + self.dropout(self.attended(attended_BhTd.transpose(1, 2).flatten(2)))
-        output_BTH: Tensor = stream_BTH + self.feedforward(stream_BTH)
-        return output_BTH
+        stream_NH = stream_NH + self.dropout(self.attended(real_rows(attended_BhTd.transpose(1, 2).flatten(2), batch)))
+        output_NH: Tensor = stream_NH + self.feedforward(stream_NH)
+        return output_NH

@@ -32,7 +32,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, padded, real_rows
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
@@ -88,27 +88,24 @@ class MMGCN(MERCModel):
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         rows = {name: self._rows(name, batch) for name in self.modalities}
         nodes_MND = self._nodes(rows, batch)
-        present_MN = torch.stack([batch.modality_mask[name].flatten()[batch.real_positions] for name in self.modalities])
+        present_MN = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities])
         graph = build_graph(nodes_MND.detach() if self.detach_graph else nodes_MND, present_MN, batch, self.causal)
         dropped_MND = self.dropout(nodes_MND)
         both_MNE = torch.cat([dropped_MND, self.dropout(self.convolution(dropped_MND, graph))], dim=-1)
         hidden_NF = self.dropout(both_MNE.transpose(0, 1).flatten(1)).relu()
-        unimodal = {name: padded(rows_ND[None], batch)[0] for name, rows_ND in rows.items()}
+        unimodal = {name: padded(rows_ND, batch) for name, rows_ND in rows.items()}
         return MERCOutput(
-            logits=padded(self.classifier(hidden_NF)[None], batch)[0],
-            hidden=padded(hidden_NF[None], batch)[0],
+            logits=padded(self.classifier(hidden_NF), batch),
+            hidden=padded(hidden_NF, batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
         )
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
         """One modality's projected vectors, of text with their context, [N, D]."""
-        positions_N = batch.real_positions
-        rows_ND: Tensor = self.projections[name](
-            batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N]
-        )
+        rows_ND: Tensor = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
         if name == "text" and self.text_context is not None:
-            rows_ND = self.text_context(padded(rows_ND[None], batch)[0], batch.lengths).flatten(0, 1).index_select(0, positions_N)
+            rows_ND = real_rows(self.text_context(padded(rows_ND, batch), batch.lengths), batch)
         return rows_ND
 
     def _nodes(self, rows: dict[str, Tensor], batch: DialogueBatch) -> Tensor:
@@ -118,13 +115,6 @@ class MMGCN(MERCModel):
             speakers_ND = self.speaker_vectors(batch.speakers.flatten()[batch.real_positions] % SPEAKER_SLOTS)
             rows.update({name: rows[name] + speakers_ND for name in self.with_speaker})
         return torch.stack([rows[name] for name in self.modalities])
-
-
-def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
-    """Real utterances put where they belong, zeros elsewhere: [M, B, T, H]."""
-    dialogues, steps = batch.utterance_mask.shape
-    zeros = rows_MNH.new_zeros(len(rows_MNH), dialogues * steps, rows_MNH.shape[-1])
-    return zeros.index_copy(1, batch.real_positions, rows_MNH).view(len(rows_MNH), dialogues, steps, -1)
 
 
 @dataclass(frozen=True)

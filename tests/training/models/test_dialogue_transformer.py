@@ -111,6 +111,15 @@ def test_nothing_is_pooled_where_nothing_is_asked_for(make_batch):
     assert build(pool_from="none")(make_batch([3])).pooled == {}
 
 
+def test_nothing_is_pooled_where_nobody_looks_at_it_and_the_scores_stay(make_batch):
+    model, batch = build(pool_from="content"), make_batch([3, 5])
+    expected = model(batch)
+    model.pool(False)
+    found = model(batch)
+    assert found.pooled == {}
+    assert torch.equal(found.logits, expected.logits)
+
+
 def test_contrast_of_whole_dialogues_trains_encoders_and_gates(make_batch):
     model = build().train()
     sum(vector.square().sum() for vector in model(make_batch([6, 4])).pooled.values()).backward()
