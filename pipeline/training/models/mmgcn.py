@@ -49,6 +49,8 @@ class MMGCNConfig(Settings):
         initial_share: α, share of the first layer's input in the input of every layer.
         identity_decay: λ; layer l multiplies with θ W + (1 - θ) I, θ = ln(λ / l + 1).
         dropout: of the nodes, before each layer, between the layers of the text's LSTM, and before the classifier.
+        text_context: of the text's nodes before the graph: ``lstm``, as published; ``none``, as audio and visual have it. Vectors of a sentence encoder lose by
+            the recurrence, which has no residual path (``benchmarks/results_meld_text.md``).
         speakers: whose nodes a vector per speaker is added to: ``text`` alone, as published (a model without text then knows no speakers), ``all``, ``none``.
         detach_graph: edges' weights pass no gradient to the nodes.
         causal: forward LSTM, and edges from earlier utterances alone.
@@ -60,6 +62,7 @@ class MMGCNConfig(Settings):
     initial_share: float = Field(ge=0, le=1)
     identity_decay: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
+    text_context: Literal["lstm", "none"]
     speakers: Literal["none", "text", "all"]
     detach_graph: bool
     causal: bool
@@ -78,7 +81,7 @@ class MMGCN(MERCModel):
         self.unimodal_dims = dict.fromkeys(dims, units)
         self.hidden_dim = len(dims) * (units + config.hidden_units)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
-        self.text_context = _TextContext(units, config.dropout, config.causal) if "text" in dims else None
+        self.text_context = _TextContext(units, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
         self.dropout = Dropout(config.dropout)

@@ -24,7 +24,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
     ("ddin", {"direction": "both"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
-    ("mmgcn", {"detach_graph": True, "speakers": "none"}),
+    ("mmgcn", {"detach_graph": True, "speakers": "none", "text_context": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {"ddin": {"context.": "context"}}

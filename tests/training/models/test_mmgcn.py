@@ -19,6 +19,7 @@ SMALL = {
     "initial_share": 0.1,
     "identity_decay": 0.5,
     "dropout": 0.4,
+    "text_context": "lstm",
     "speakers": "text",
     "detach_graph": False,
     "causal": False,
@@ -72,6 +73,7 @@ def adjacency(nodes, present, causal):
         (("text", "audio", "visual"), {}),
         (("text", "audio", "visual"), {"causal": True, "speakers": "all"}),
         (("visual", "text"), {"speakers": "none", "initial_share": 0.3, "identity_decay": 1.5}),
+        (("text", "audio"), {"text_context": "none"}),
         (("audio",), {"layers": 1}),
     ],
 )
@@ -85,7 +87,8 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
             present[name] = batch.modality_mask[name][index, :length].tolist()
             projection = model.projections[name]
             rows = [projection.linear(batch.features[name][index, step]) if present[name][step] else projection.absent_H for step in range(length)]
-            nodes[name] = text_context(model, torch.stack(rows)) if name == "text" else torch.stack(rows)
+            recurrent = name == "text" and settings.get("text_context") != "none"
+            nodes[name] = text_context(model, torch.stack(rows)) if recurrent else torch.stack(rows)
             torch.testing.assert_close(output.unimodal[name][index, :length], nodes[name])
             if name in model.with_speaker:
                 nodes[name] = nodes[name] + model.speaker_vectors(batch.speakers[index, :length] % 9)
