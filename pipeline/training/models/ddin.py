@@ -41,6 +41,7 @@ class DDINConfig(Settings):
         state_units: S, of the global and party states.
         emotion_units: E, of the emotion states of one modality.
         heads: of BiDDIN's attention.
+        input_dropout: of the projected features, where they enter the recurrence.
         dropout: of the hidden layer and the attention over utterances.
         recurrent_dropout: of the three states, and of the history that is attended to.
         legacy_gate: as the published code has it: α is a softmax over the dialogues of the batch that are still going on, and all modalities have the
@@ -52,6 +53,7 @@ class DDINConfig(Settings):
     state_units: int = Field(ge=1)
     emotion_units: int = Field(ge=1)
     heads: int = Field(ge=1)
+    input_dropout: float = Field(ge=0, lt=1)
     dropout: float = Field(ge=0, lt=1)
     recurrent_dropout: float = Field(ge=0, lt=1)
     legacy_gate: bool
@@ -79,6 +81,7 @@ class DDIN(MERCModel):
         self.hidden_dim = len(dims) * config.emotion_units
         directions = 1 if self.causal else 2
         self.projections = nn.ModuleList([_Projections(dims, config.input_units) for _ in range(directions)])
+        self.input_dropout = Dropout(config.input_dropout)
         self.networks = _Networks(config, directions, len(dims))
         self.share_RE = nn.Parameter(_uniform(directions, config.emotion_units, fan=config.emotion_units))
         self.attention = _CausalAttention(self.hidden_dim) if self.causal else _WholeAttention(2 * self.hidden_dim, config)
@@ -93,7 +96,7 @@ class DDIN(MERCModel):
         inputs_NRMU = torch.stack([project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)], dim=1)
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
         present_NRM = torch.stack([_rows(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
-        emotions_KNE, contexts_KNS = self.networks(inputs_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
+        emotions_KNE, contexts_KNS = self.networks(self.input_dropout(inputs_NRMU), present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
         fused_NRF = self._share(emotions_KNE, present_NRM)
         fused_BTF = torch.cat([_places(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
         ahead_N = schedule.positions[0]

@@ -19,6 +19,7 @@ SMALL = {
     "emotion_units": 4,
     "heads": 2,
     "dropout": 0.0,
+    "input_dropout": 0.0,
     "recurrent_dropout": 0.0,
     "legacy_gate": False,
 }
@@ -164,6 +165,20 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, direction):
         batch.features[name][2, :2] = 0.0
     batch = replace(batch, speakers=batch.speakers % 3)
     assert_same_values_and_gradients(model, batch, model(batch), slow(model, batch))
+
+
+def test_input_dropout_is_of_what_enters_the_recurrence(make_batch):
+    model, batch = build(("text",), input_dropout=0.5), in_doubles(make_batch([3, 6], modalities=("text",)))
+    expected = model(batch)
+    seen = []
+    model.networks.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    model.train()
+    found = model(batch)
+    assert torch.equal(found.unimodal["text"], expected.unimodal["text"])
+    whole_NU = found.unimodal["text"].flatten(0, 1)[plan(batch.lengths, batch.speakers, 1).positions[0]]
+    kept = seen[0][:, 0, 0] != 0
+    assert 0 < kept.float().mean() < 1
+    torch.testing.assert_close(seen[0][:, 0, 0], torch.where(kept, 2 * whole_NU, 0.0))
 
 
 def test_dropout_is_where_the_loops_have_it(make_batch, monkeypatch):
