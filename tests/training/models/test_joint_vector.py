@@ -17,7 +17,7 @@ from pipeline.training.recipe import resolve
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
-SMALL = {"hidden_units": UNITS, "blocks": 3, "joint_vectors": 2, "heads": 2, "feedforward_units": 6, "dropout": 0.5}
+SMALL = {"mode": "utterance", "longest_sequence": 4, "hidden_units": UNITS, "blocks": 3, "joint_vectors": 2, "heads": 2, "feedforward_units": 6, "dropout": 0.5}
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 
@@ -83,7 +83,7 @@ def by_loops(model, features, present):
     steps = len(next(iter(present.values())))
     streams = {}
     for name in features:
-        projection = model.projections[name]
+        projection = model.source.projections[name]
         chosen = [affine(features[name][step], projection.linear) if present[name][step] else projection.absent_H for step in range(steps)]
         streams[name] = [vector + code(step) for step, vector in enumerate(chosen)]
     joints, unimodal = list(model.joint_KH), {}
@@ -100,7 +100,7 @@ def by_loops(model, features, present):
     logits, hidden, heads = [], [], {name: [] for name in features}
     for step in range(steps):
         own = {name: norm(stream[step], model.norms[name]) for name, stream in streams.items()}
-        (read,) = attended(model.reading, [affine(torch.cat(list(own.values())), model.question)], joints)
+        (read,) = attended(model.source.reading, [affine(torch.cat(list(own.values())), model.source.question)], joints)
         scores = {name: affine(torch.cat([vector, read]), model.classifiers[name]) for name, vector in own.items()}
         counted = [name for name in features if present[name][step]] or list(features)
         logits.append(sum(scores[name].log_softmax(dim=0) for name in counted) / len(counted))
@@ -226,7 +226,9 @@ def step_of(recipe, split):
     plan = resolve(PARAMS, recipe)
     torch.manual_seed(0)
     model = plan.build(split.dims, 3).train()
-    facts = TrainingFacts(class_counts=torch.ones(3), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims, context_dim=model.context_dim, train=split)
+    facts = TrainingFacts(
+        class_counts=torch.ones(3), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims, context_dim=model.context_dim, train=split
+    )
     losses = [term.kind(term.config, facts) for term in plan.losses]
     for loss in losses:
         loss.begin_epoch(0, model, torch.Generator().manual_seed(0))
