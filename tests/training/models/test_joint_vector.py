@@ -4,16 +4,21 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pipeline.errors import BadSettings
 from pipeline.params import Params, fill
+from pipeline.parts import RunOptions
 from pipeline.training.collate import collate
 from pipeline.training.losses.base import TrainingFacts
 from pipeline.training.losses.cross_entropy import CrossEntropy
 from pipeline.training.models.joint_vector import JointVector, JointVectorConfig
+from pipeline.training.predict import label
 from pipeline.training.recipe import resolve
+from pipeline.training.stage import train
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
@@ -136,6 +141,80 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
             torch.testing.assert_close(scores[index, :length], heads[name], atol=1e-9, rtol=0)
 
 
+def sequences_below(batch, longest=4):
+    """Random sequences, of no entry where the modality is absent."""
+    generator, sequences, masks = torch.Generator().manual_seed(2), {}, {}
+    for name, values in batch.features.items():
+        present = batch.modality_mask[name].flatten()[batch.real_positions]
+        counts = torch.randint(1, longest + 1, present.shape, generator=generator) * present
+        masks[name] = torch.arange(longest) < counts[:, None]
+        drawn = torch.randn(len(present), longest, values.shape[-1], generator=generator, dtype=values.dtype)
+        sequences[name] = torch.where(masks[name][..., None], drawn, 0.0)
+    return replace(batch, sequences=sequences, sequence_mask=masks)
+
+
+def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
+    model, batch = build(mode="token").double(), make_batch([4, 1, 6])
+    mask = batch.utterance_mask & (torch.arange(6) != 2)  # of the third utterances nothing is known
+    batch = replace(batch, features={name: value.double() for name, value in batch.features.items()}, modality_mask=dict.fromkeys(DIMS, mask))
+    batch = sequences_below(replace(batch, modality_mask={**batch.modality_mask, "audio": mask & (torch.arange(6) != 0)}))
+    output = model(batch)
+    for row, (index, step) in enumerate(batch.utterance_mask.nonzero().tolist()):
+        streams, keys = {}, {}
+        for name in DIMS:
+            count, source = int(batch.sequence_mask[name][row].sum()), model.source
+            entries = [affine(norm(entry, source.norms[name]), source.projections[name].linear) for entry in batch.sequences[name][row, :count]]
+            streams[name], keys[name] = entries or [source.projections[name].absent_H], [bool(entries)] * max(1, count)
+        joints = list(model.joint_KH)
+        for number, block in enumerate(model.blocks):
+            updates = []
+            for name, stream in streams.items():
+                both = encoded(block.encoders[name], [*stream, *joints], [*keys[name], *[True] * len(joints)])
+                streams[name] = both[: len(stream)]
+                updates.append(both[len(stream) :])
+            joints = [sum(vectors) / len(vectors) for vectors in zip(*updates, strict=True)]
+            if number == 0:
+                for name, stream in streams.items():
+                    torch.testing.assert_close(output.unimodal[name][index, step], sum(stream) / len(stream), atol=1e-9, rtol=0)
+        joint = sum(norm(vector, model.joint_norm) for vector in joints) / len(joints)
+        own = {name: sum(norm(vector, model.norms[name]) for vector in stream) / len(stream) for name, stream in streams.items()}
+        torch.testing.assert_close(output.hidden[index, step], torch.cat([joint, *own.values()]), atol=1e-9, rtol=0)
+        scores = {name: affine(torch.cat([vector, joint]), model.classifiers[name]) for name, vector in own.items()}
+        for name, score in scores.items():
+            torch.testing.assert_close(output.unimodal_logits[name][index, step], score, atol=1e-9, rtol=0)
+        counted = [name for name in DIMS if keys[name][0]] or list(DIMS)
+        expected = sum(scores[name].log_softmax(dim=0) for name in counted) / len(counted)
+        torch.testing.assert_close(output.logits[index, step].double(), expected, atol=1e-6, rtol=0)
+
+
+def test_over_tokens_no_utterance_knows_of_another_or_of_the_padding_of_sequences(make_batch):
+    model, batch = build(mode="token"), sequences_below(make_batch([4, 6]))
+    changed = {name: torch.where(batch.sequence_mask[name][..., None], value, 77.0) for name, value in batch.sequences.items()}
+    changed["text"][3] += 1.0
+    longer = {name: torch.nn.functional.pad(value, (0, 0, 0, 5), value=5.0) for name, value in changed.items()}
+    masks = {name: torch.nn.functional.pad(mask, (0, 5)) for name, mask in batch.sequence_mask.items()}
+    before, after = model(batch).logits, model(replace(batch, sequences=longer, sequence_mask=masks)).logits
+    unchanged = batch.utterance_mask & ((torch.arange(6) != 3) | (torch.arange(2) != 0)[:, None])
+    torch.testing.assert_close(after[unchanged], before[unchanged], atol=1e-5, rtol=0)
+    assert not torch.allclose(after[0, 3], before[0, 3], atol=1e-3)
+
+
+def test_over_tokens_a_batch_without_sequences_is_refused(make_batch):
+    with pytest.raises(ValueError, match="no sequences"):
+        build(mode="token")(make_batch([3]))
+
+
+def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(make_shards, keep_frames, tree, tmp_path):
+    tree["models"] |= {"joint_vector": {**SMALL, "mode": "token", "blocks": 2, "dropout": 0.0}}
+    tree["recipes"]["all"] |= {"model": "joint_vector", "modalities": ["text", "audio"], "seeds": [0], "epochs": 8, "patience_epochs": 8}
+    layout = keep_frames(make_shards(modalities=("text", "audio")))
+    out = train(Params(tree), layout, RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs")
+    made = label(out / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test")
+    run = pq.read_table(out / "predictions.parquet", filters=[("split", "=", "test")])
+    assert made["predicted"].equals(run["predicted"])
+    assert np.mean(made["predicted"].to_numpy() == made["label"].to_numpy()) > 0.8
+
+
 def test_what_is_predicted_without_gradients_is_what_is_trained(make_batch):
     """torch takes another path through its encoder layers where nothing is to be differentiated."""
     model, batch = build(), make_batch([4, 1, 6], pad_to=9)
@@ -200,7 +279,7 @@ def test_what_lies_in_the_padding_changes_nothing(make_batch):
 def test_order_is_seen(make_batch):
     batch = make_batch([2])
     same = {name: torch.ones_like(value) for name, value in batch.features.items()}
-    logits = build()(replace(batch, features=same, modality_mask={name: batch.utterance_mask for name in DIMS})).logits[0]
+    logits = build()(replace(batch, features=same, modality_mask=dict.fromkeys(DIMS, batch.utterance_mask))).logits[0]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
 
 
@@ -211,7 +290,7 @@ def test_pooled_vectors_do_not_tell_a_dialogues_length(make_batch):
     def pooled(length):
         batch = make_batch([length])
         same = {name: torch.ones_like(value) for name, value in batch.features.items()}
-        return model(replace(batch, features=same, modality_mask={name: batch.utterance_mask for name in DIMS})).pooled["text"]
+        return model(replace(batch, features=same, modality_mask=dict.fromkeys(DIMS, batch.utterance_mask))).pooled["text"]
 
     assert torch.cosine_similarity(pooled(3), pooled(40)).item() > 0.99
 
