@@ -38,12 +38,12 @@ class Sequences:
     """The sequences of a split's utterances in one modality, on the CPU.
 
     Attributes:
-        values_RD: float16 [R, D], mapped from the disk; row 0 is zeros, for padding.
+        values: float16 [R, D], mapped from the disk; row 0 is zeros, for padding.
         starts: long [N + 1]; the first row of each utterance, 0 for padding and where there is none.
         counts: long [N + 1]; entries of each utterance, 0 for padding and where there is none.
     """
 
-    values_RD: Tensor
+    values: Tensor
     starts: Tensor
     counts: Tensor
 
@@ -52,7 +52,7 @@ class Sequences:
         counts_N = self.counts[rows_N]
         steps_L = torch.arange(max(1, int(counts_N.max())))
         mask_NL = steps_L < counts_N[:, None]
-        return self.values_RD[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
+        return self.values[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
 
 
 def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor) -> Sequences:

@@ -106,11 +106,11 @@ def test_the_file_is_made_once_and_another_when_the_features_change(layout):
 
 
 def test_a_file_whose_writing_was_interrupted_is_written_again(layout):
-    expected = read(layout).sequences["text"].values_RD.clone()
+    expected = read(layout).sequences["text"].values.clone()
     (folder,) = (layout.scratch / "sequences").glob("text-*")
     (folder / "utterances.parquet").unlink()
     (folder / "values.float16").write_bytes(b"half")
-    assert torch.equal(read(layout).sequences["text"].values_RD, expected)
+    assert torch.equal(read(layout).sequences["text"].values, expected)
 
 
 def test_without_frames_it_is_said_how_to_get_them(make_shards):
@@ -147,5 +147,5 @@ def test_scoring_takes_fewer_dialogues_at_once(layout):
 
 def test_a_split_that_goes_elsewhere_leaves_its_sequences_where_they_are(layout):
     moved = read(layout).to("meta")
-    assert moved.sequences["text"].values_RD.device.type == "cpu"
+    assert moved.sequences["text"].values.device.type == "cpu"
     assert collate(read(layout), torch.tensor([0])).to("meta").sequences["text"].device.type == "meta"

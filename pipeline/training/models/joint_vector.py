@@ -83,7 +83,7 @@ class JointVector(MERCModel):
         self.causal = config.mode == "token"
         self.unimodal_dims = dict.fromkeys(dims, units)
         self.hidden_dim = units * (1 + len(dims))
-        self.source = _Tokens(config, dims) if config.mode == "token" else _Utterances(config, dims)
+        self.source: _Tokens | _Utterances = _Tokens(config, dims) if config.mode == "token" else _Utterances(config, dims)
         self.joint_KH = nn.Parameter(torch.empty(config.joint_vectors, units).normal_(std=INITIAL_STD))
         self.blocks = nn.ModuleList([_Block(config, self.modalities) for _ in range(config.blocks)])
         self.norms = nn.ModuleDict({name: nn.LayerNorm(units) for name in dims})

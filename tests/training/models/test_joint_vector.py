@@ -204,11 +204,13 @@ def test_over_tokens_a_batch_without_sequences_is_refused(make_batch):
         build(mode="token")(make_batch([3]))
 
 
-def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(make_shards, keep_frames, tree, tmp_path):
+@pytest.mark.usefixtures("toy_framework")
+@pytest.mark.parametrize("recipe", ["all", "all+toy"])
+def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(make_shards, keep_frames, tree, tmp_path, recipe):
     tree["models"] |= {"joint_vector": {**SMALL, "mode": "token", "blocks": 2, "dropout": 0.0}}
     tree["recipes"]["all"] |= {"model": "joint_vector", "modalities": ["text", "audio"], "seeds": [0], "epochs": 8, "patience_epochs": 8}
     layout = keep_frames(make_shards(modalities=("text", "audio")))
-    out = train(Params(tree), layout, RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs")
+    out = train(Params(tree), layout, RunOptions(device="cpu"), recipe=recipe, runs=tmp_path / "runs")
     made = label(out / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test")
     run = pq.read_table(out / "predictions.parquet", filters=[("split", "=", "test")])
     assert made["predicted"].equals(run["predicted"])
