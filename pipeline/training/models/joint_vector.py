@@ -71,8 +71,8 @@ class JointVector(MERCModel):
 
     ``logits`` are the mean of the log-probabilities that the classifiers of the present modalities give, of all where none is present;
     ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance beside its vectors of all modalities. ``unimodal`` comes
-    out of the first block, where nothing has passed between the modalities yet, with its position codes taken off, whose mean would tell a
-    dialogue's length.
+    out of the first block, where nothing has passed between the modalities yet, with its position codes taken off: the mean of these tells a
+    dialogue's length and nothing else.
     """
 
     Config: ClassVar[type[Settings]] = JointVectorConfig

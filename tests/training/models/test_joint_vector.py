@@ -15,6 +15,7 @@ from pipeline.parts import RunOptions
 from pipeline.training.collate import collate
 from pipeline.training.losses.base import TrainingFacts
 from pipeline.training.losses.cross_entropy import CrossEntropy
+from pipeline.training.models.common import position_codes
 from pipeline.training.models.joint_vector import JointVector, JointVectorConfig
 from pipeline.training.predict import label
 from pipeline.training.recipe import resolve
@@ -38,9 +39,8 @@ def build(dims=DIMS, **settings):
 
 
 def code(position):
-    """Position codes as Vaswani et al. write them: sine and cosine in turn, 10000^(2k/units) their wavelengths."""
-    angles = [position / 10_000 ** (2 * (unit // 2) / UNITS) for unit in range(UNITS)]
-    return torch.tensor([math.cos(angle) if unit % 2 else math.sin(angle) for unit, angle in enumerate(angles)], dtype=torch.float64)
+    """In the float32 in which they are computed, and compared with the formula in test_dialogue_transformer.py."""
+    return position_codes(position + 1, UNITS, torch.device("cpu"))[position].double()
 
 
 def norm(vector, layer):
@@ -190,12 +190,13 @@ def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
 def test_over_tokens_no_utterance_knows_of_another_or_of_the_padding_of_sequences(make_batch):
     model, batch = build(mode="token"), sequences_below(make_batch([4, 6]))
     changed = {name: torch.where(batch.sequence_mask[name][..., None], value, 77.0) for name, value in batch.sequences.items()}
-    changed["text"][3] += 1.0
+    changed["text"][3, :, 0] += 1.0
     longer = {name: torch.nn.functional.pad(value, (0, 0, 0, 5), value=5.0) for name, value in changed.items()}
     masks = {name: torch.nn.functional.pad(mask, (0, 5)) for name, mask in batch.sequence_mask.items()}
     before, after = model(batch).logits, model(replace(batch, sequences=longer, sequence_mask=masks)).logits
     unchanged = batch.utterance_mask & ((torch.arange(6) != 3) | (torch.arange(2) != 0)[:, None])
     torch.testing.assert_close(after[unchanged], before[unchanged], atol=1e-5, rtol=0)
+    assert batch.sequence_mask["text"][3].any()
     assert not torch.allclose(after[0, 3], before[0, 3], atol=1e-3)
 
 
@@ -285,8 +286,8 @@ def test_order_is_seen(make_batch):
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
 
 
-def test_pooled_vectors_do_not_tell_a_dialogues_length(make_batch):
-    """Where one thing is said again and again, the codes' mean would be most of what is pooled."""
+def test_pooled_vectors_tell_less_of_a_dialogues_length_than_with_the_codes_of_its_positions(make_batch):
+    """Where one thing is said again and again. What attention makes of the codes stays."""
     model = build(hidden_units=64)
 
     def pooled(length):
@@ -294,7 +295,9 @@ def test_pooled_vectors_do_not_tell_a_dialogues_length(make_batch):
         same = {name: torch.ones_like(value) for name, value in batch.features.items()}
         return model(replace(batch, features=same, modality_mask=dict.fromkeys(DIMS, batch.utterance_mask))).pooled["text"]
 
-    assert torch.cosine_similarity(pooled(3), pooled(40)).item() > 0.99
+    codes = {length: position_codes(length, 64, torch.device("cpu")).mean(dim=0) for length in (3, 40)}
+    without, within = pooled(3) - pooled(40), pooled(3) + codes[3] - pooled(40) - codes[40]
+    assert without.norm() < 0.65 * within.norm()
 
 
 def test_units_that_the_heads_do_not_divide_are_refused():
