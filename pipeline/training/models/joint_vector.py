@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean, position_codes
+from pipeline.training.models.common import Dropout, Projection, masked_mean, position_codes, present_shares
 
 # Of the joint vectors' first values, as of the bottleneck tokens.
 INITIAL_STD = 0.02
@@ -106,18 +106,12 @@ class JointVector(MERCModel):
         unimodal_logits = {name: self.classifiers[name](torch.cat([own_BTH, joint_BTH], dim=-1)) for name, own_BTH in own.items()}
         logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
         return MERCOutput(
-            logits=(self._shares(batch)[..., None] * logs_BTMC).sum(dim=2),
+            logits=(present_shares(batch, self.modalities)[..., None] * logs_BTMC).sum(dim=2),
             hidden=torch.cat([joint_BTH, *own.values()], dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
-
-    def _shares(self, batch: DialogueBatch) -> Tensor:
-        """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
-        present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
-        counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
-        return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
 
 
 class _Utterances(nn.Module):
