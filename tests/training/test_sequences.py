@@ -11,7 +11,7 @@ from pipeline.errors import BadSettings, BadTable, PipelineError
 from pipeline.extraction import frames
 from pipeline.shards import reader
 from pipeline.training.collate import collate, evaluation_batches
-from pipeline.training.dataset import read_split
+from pipeline.training.dataset import concatenated, read_split
 from pipeline.training.sequences import condensed
 from pipeline.training.splits import with_sequences
 
@@ -55,6 +55,15 @@ def test_a_batch_has_the_frames_of_its_utterances_in_order(layout, split):
         assert not values[~mask].any()
         for row, one in enumerate(expected):
             np.testing.assert_allclose(values[row, : len(one)], one, atol=4e-3)  # half a step of float16 at 4
+
+
+def test_splits_that_are_joined_find_their_frames(layout):
+    info, parts = reader.info(layout.shards), [read_split(layout.shards, split, MODALITIES, 3) for split in ("dev", "train")]
+    joined, apart = with_sequences(concatenated(parts), layout.shards, info, 4), [with_sequences(part, layout.shards, info, 4) for part in parts]
+    for name in MODALITIES:
+        found, _ = joined.sequences[name].gathered(torch.arange(joined.utterances))
+        expected = torch.cat([part.sequences[name].gathered(torch.arange(part.utterances))[0] for part in apart])
+        assert torch.equal(found, expected)
 
 
 def test_without_being_asked_for_there_are_none(layout):

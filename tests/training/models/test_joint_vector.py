@@ -19,6 +19,7 @@ from pipeline.training.models.common import position_codes
 from pipeline.training.models.joint_vector import JointVector, JointVectorConfig
 from pipeline.training.predict import label
 from pipeline.training.recipe import resolve
+from pipeline.training.sequences import Sequences
 from pipeline.training.stage import train
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -323,11 +324,24 @@ def step_of(recipe, split):
     return model, terms, output, batch
 
 
-@pytest.mark.parametrize("recipe", ["joint_vector", "joint_vector+dclf@text", "joint_vector+dclf", "joint_vector+idcl", "joint_vector@audio"])
-def test_its_recipes_train_a_step_with_every_loss(make_split, recipe):
-    modalities = tuple(resolve(PARAMS, recipe).recipe.modalities)
-    model, terms, _, _ = step_of(recipe, make_split(EMOTIONS, modalities=modalities))
-    assert all(term.isfinite() and term > 0 for term in terms.values())
+def with_entries(split):
+    """The split, with one to three entries below every vector that is there."""
+    counts = {name: present.long() * (1 + torch.arange(len(present)) % 3) for name, present in split.present.items()}
+    return replace(
+        split,
+        sequences={
+            name: Sequences(torch.randn(1 + int(count.sum()), split.dims[name]).half(), (1 + count.cumsum(0) - count) * (count > 0), count)
+            for name, count in counts.items()
+        },
+    )
+
+
+@pytest.mark.parametrize("added", ["", "@audio", "+dclf", "+dclf@text", "+idcl", "+token", "+token@audio", "+token+dclf", "+token+idcl"])
+def test_its_recipes_train_a_step_with_every_loss(make_split, added):
+    recipe = f"joint_vector{added}"
+    split = make_split(EMOTIONS, modalities=resolve(PARAMS, recipe).recipe.modalities)
+    model, terms, _, _ = step_of(recipe, with_entries(split) if "token" in recipe else split)
+    assert all(term.isfinite() and term != 0 for term in terms.values())  # DCLF's terms may be negative
     assert [name for name, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
     # DCLF has a decoder of its own in place of the classifiers.
     assert {name.split(".")[1] for name, weight in model.named_parameters() if weight.grad is None} == ({"classifiers"} if "dclf" in recipe else set())
