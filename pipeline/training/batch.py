@@ -1,6 +1,6 @@
 """DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of modality m."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -27,6 +27,9 @@ class DialogueBatch:
         neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer;
             None if the recipe names no similarity.
         neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
+        sequences: modality → float32 [N, L_m, D_m], what lies below the vectors of the N real utterances, in order; zeros where absent or padding.
+            Empty, as the masks, if the model reads no sequences.
+        sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance that lacks the modality has none.
     """
 
     features: dict[str, Tensor]
@@ -41,6 +44,8 @@ class DialogueBatch:
     scenario_ids: tuple[str, ...] | None = None
     neighbours: Tensor | None = None
     neighbour_similarity: Tensor | None = None
+    sequences: dict[str, Tensor] = field(default_factory=dict)
+    sequence_mask: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = tuple(self.utterance_mask.shape)
@@ -51,6 +56,10 @@ class DialogueBatch:
         for name, tensor in self.features.items():
             if tensor.ndim != 3 or tuple(tensor.shape[:2]) != shape or name not in self.modality_mask:
                 raise ValueError(f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for {sorted(self.modality_mask)}")
+        for name, tensor in self.sequences.items():
+            mask = self.sequence_mask.get(name)
+            if mask is None or tensor.ndim != 3 or mask.shape != tensor.shape[:2]:
+                raise ValueError(f"sequences of {name} are {tuple(tensor.shape)}, their mask is {None if mask is None else tuple(mask.shape)}")
         if self.lengths.shape != shape[:1] or self.dialogue_index.shape != shape[:1] or len(self.dialogue_ids) != shape[0]:
             raise ValueError(
                 f"lengths are {tuple(self.lengths.shape)}, dialogue indices {tuple(self.dialogue_index.shape)} "
@@ -98,12 +107,12 @@ class DialogueBatch:
     def to(self, device: torch.device | str) -> "DialogueBatch":
         """The batch with all its tensors on ``device``; what is known on the host stays known."""
         moved: dict[str, object] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for attribute in fields(self):
+            value = getattr(self, attribute.name)
             if isinstance(value, Tensor):
-                moved[field.name] = value.to(device, non_blocking=True)
+                moved[attribute.name] = value.to(device, non_blocking=True)
             elif isinstance(value, dict):
-                moved[field.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
+                moved[attribute.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
         positions = {name: getattr(self, name).to(device, non_blocking=True) for name in ("real_positions", "labelled_positions")}
         on_host = {name: getattr(self, name) for name in ("lengths_cpu", "dialogue_index_cpu", "utterance_index_cpu")}
         return replace(self, **moved).knowing(**positions, **on_host)  # type: ignore[arg-type]

@@ -65,6 +65,12 @@ class Loaded:
     standardisation: Standardisation
     header: Header
 
+    @property
+    def longest_sequence(self) -> int | None:
+        """See :meth:`pipeline.training.models.base.MERCModel.longest_sequence`."""
+        inner = self.model.model if isinstance(self.model, Framework) else self.model
+        return inner.longest_sequence(inner.config)
+
 
 def header(plan: Plan, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
     """The header of a recipe's model.

@@ -14,6 +14,8 @@ from pipeline.training.dataset import DialogueSplit
 
 # Dialogues scored at once. Changes nothing but speed and memory: a prediction does not depend on its batch mates.
 EVALUATION_DIALOGUES = 64
+# The same for models that read sequences, which need as much memory for an utterance as others for many.
+EVALUATION_DIALOGUES_OF_SEQUENCES = 8
 
 
 def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
@@ -30,6 +32,7 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
     rows_BT = torch.where(mask_BT, split.starts[chosen, None] + steps_T, split.utterances)
     index_BT = rows_BT.masked_fill(~mask_BT, -1)
     labelled_BT = split.labels_cpu[rows_BT] != UNLABELLED
+    gathered = {name: sequences.gathered(rows_BT[mask_BT]) for name, sequences in split.sequences.items()}  # on the CPU, where they are mapped
     there = {name: _sent(tensor, device) for name, tensor in {"rows": rows_BT, "index": index_BT, "lengths": lengths_B, "chosen": chosen}.items()}
     batch = DialogueBatch(
         features={name: values_ND[there["rows"]] for name, values_ND in split.features.items()},
@@ -44,6 +47,8 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
         scenario_ids=None if split.scenario_ids is None else tuple(split.scenario_ids[index] for index in chosen.tolist()),
         neighbours=None if split.neighbours is None else _sent(split.neighbours[chosen], device),
         neighbour_similarity=None if split.neighbour_similarity is None else _sent(split.neighbour_similarity[chosen], device),
+        sequences={name: _sent(values_NLD, device).float() for name, (values_NLD, _) in gathered.items()},
+        sequence_mask={name: _sent(mask_NL, device) for name, (_, mask_NL) in gathered.items()},
     )
     return batch.knowing(
         real_positions=_sent(mask_BT.flatten().nonzero().squeeze(1), device),
@@ -91,5 +96,5 @@ def neighbour_batches(split: DialogueSplit, batch_dialogues: int, per_dialogue: 
 def evaluation_batches(split: DialogueSplit) -> Iterator[DialogueBatch]:
     """Every dialogue once, those of like length together, which keeps the padding small."""
     order = torch.argsort(split.lengths, stable=True)
-    for chosen in torch.split(order, EVALUATION_DIALOGUES):
+    for chosen in torch.split(order, EVALUATION_DIALOGUES_OF_SEQUENCES if split.sequences else EVALUATION_DIALOGUES):
         yield collate(split, chosen)

@@ -7,7 +7,7 @@ shards                            DialogueSplit (N utterances, padding row at th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.errors import BadSettings, BadTable
 from pipeline.plugins import nearest
 from pipeline.shards import reader
 from pipeline.training.batch import UNLABELLED
+from pipeline.training.sequences import Sequences
 
 _COLUMNS = ("dialogue_id", "scenario", "n_utterances", "utterance_ids", "speaker_index", "emotion_index")
 
@@ -43,6 +44,7 @@ class DialogueSplit:
         utterance_ids: N ids.
         neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer; or None.
         neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
+        sequences: modality → what lies below its vectors, always on the CPU, for models that read it; empty for all others.
     """
 
     name: str
@@ -57,6 +59,7 @@ class DialogueSplit:
     utterance_ids: tuple[str, ...]
     neighbours: Tensor | None = None
     neighbour_similarity: Tensor | None = None
+    sequences: dict[str, Sequences] = field(default_factory=dict)
 
     @property
     def utterances(self) -> int:

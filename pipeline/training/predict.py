@@ -15,6 +15,7 @@ from pipeline.training import checkpoint
 from pipeline.training.batch import UNLABELLED
 from pipeline.training.dataset import check_modalities, read_split
 from pipeline.training.results import predictions, predictions_schema
+from pipeline.training.splits import with_sequences
 from pipeline.training.trainer import predict
 
 
@@ -52,6 +53,7 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
     tables = []
     for name in there if split is None else [split]:
         read = loaded.standardisation.apply(read_split(shards, name, model.modalities, len(info["classes"])))
+        read = with_sequences(read, shards, info, loaded.longest_sequence)
         probabilities_NC = predict(model, read.to(device)).softmax(dim=1).numpy()
         table = predictions(read, probabilities_NC, loaded.header.seed)
         if not known:

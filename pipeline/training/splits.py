@@ -1,6 +1,8 @@
 """What a recipe is trained on: the shards' splits, standardised, with what decides them as a fingerprint's inputs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipeline import files
@@ -12,6 +14,7 @@ from pipeline.shards import reader
 from pipeline.training import neighbours
 from pipeline.training.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
 from pipeline.training.recipe import Plan
+from pipeline.training.sequences import read_sequences
 from pipeline.training.trainer import TrainingData
 
 
@@ -42,11 +45,14 @@ def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[Trai
 
     Raises:
         BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance.
-        BadTable: see :func:`pipeline.training.dataset.read_split` and :func:`pipeline.training.neighbours.with_neighbours`.
+        BadTable: see :func:`pipeline.training.dataset.read_split`, :func:`pipeline.training.neighbours.with_neighbours` and
+            :func:`pipeline.training.sequences.read_sequences`.
     """
     classes = tuple(info["classes"])
     standardisation = _standardisation(plan, layout)
+    longest = plan.model.longest_sequence(plan.model_config)
     splits = {name: standardisation.apply(read_split(layout.shards, name, plan.recipe.modalities, len(classes))) for name in SPLITS}
+    splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(plan, splits["train"], layout)
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
@@ -66,7 +72,15 @@ def load_for_pretraining(plan: Plan, info: Mapping[str, Any], layout: Layout, sp
     """
     standardisation = _standardisation(plan, layout)
     read = [read_split(layout.shards, name, plan.recipe.modalities, len(info["classes"])) for name in splits]
-    return _with_neighbours(plan, standardisation.apply(concatenated(read)), layout), standardisation
+    joined = with_sequences(standardisation.apply(concatenated(read)), layout.shards, info, plan.model.longest_sequence(plan.model_config))
+    return _with_neighbours(plan, joined, layout), standardisation
+
+
+def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], longest: int | None) -> DialogueSplit:
+    """A split on the CPU with the sequences of all its modalities, of ``longest`` entries at most; None: as it is."""
+    if longest is None:
+        return split
+    return replace(split, sequences={name: read_sequences(shards, info, name, longest, split.utterance_ids, there) for name, there in split.present.items()})
 
 
 def _standardisation(plan: Plan, layout: Layout) -> Standardisation:

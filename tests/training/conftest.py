@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from pipeline import files
+from pipeline.encoders.base import Frames
+from pipeline.extraction import frames
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.shards.schema import SCHEMA_VERSION, schema
@@ -41,7 +43,7 @@ def tree() -> dict[str, Any]:
     return {
         "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
         "run": {"max_failed": "5%"},
-        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "unimodal_weight": 0.0}},
+        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0}},
         "frameworks": {},
         "additions": {},
         "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},
@@ -173,6 +175,32 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
         return layout
 
     return make
+
+
+@pytest.fixture
+def keep_frames() -> Callable[..., Layout]:
+    """Writes what the vectors of shards were pooled from, one to nine frames each whose mean is the vector, as an extraction with frames does."""
+
+    def keep(layout: Layout, dims: dict[str, int] | None = None) -> Layout:
+        generator = np.random.default_rng(6)
+        info = files.read_json(layout.shards / "meta" / "info.json")
+        for name, encoder in info["encoders"].items():
+            folder, dim = layout.features(name, encoder["name"]), (dims or info["dims"])[name]
+            for number, path in enumerate(sorted((layout.shards / "dialogues").glob("*.parquet"), reverse=True)):  # in another order than the shards
+                ids, kept = [], []
+                for row in pq.read_table(path).to_pylist():
+                    for utterance_id, vector, there in zip(row["utterance_ids"], row[name], row[f"{name}_present"], strict=True):
+                        noise = generator.normal(size=(int(generator.integers(1, 10)), dim))
+                        vectors = (np.resize(vector, dim) + noise - noise.mean(axis=0)).astype(np.float16)
+                        ids.append(utterance_id)
+                        kept.append(Frames(vectors, np.zeros(0, np.float32)) if there else None)
+                frames.write(folder / f"part-{number:05d}.parquet", frames.table(ids, kept, dim))
+            encoder["fingerprint"] = files.digest([name, dim])
+            files.write_json(folder / "info.json", {"fingerprint": encoder["fingerprint"]})
+        files.write_json(layout.shards / "meta" / "info.json", info)
+        return layout
+
+    return keep
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ def test_overrides_of_a_recipe_win_over_the_blocks(tree):
     plan = resolve(Params(tree), "all")
     assert plan.model_config.model_dump() == {"hidden_units": 16, "layers": 1, "dropout": 0.1, "speakers": "same"}
     assert plan.losses[0].weight == 0.5
-    assert plan.losses[0].config.model_dump() == {"class_weights": "inverse", "effective_beta": 0.99, "label_smoothing": 0.0, "unimodal_weight": 0.0}
+    block = {"class_weights": "inverse", "effective_beta": 0.99, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0}
+    assert plan.losses[0].config.model_dump() == block
 
 
 def test_modalities_have_one_order(tree):

@@ -4,10 +4,10 @@
 utterances weighs (1 - β) / (1 - β^n).
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,6 +25,8 @@ class CrossEntropyConfig(Settings):
             ``effective`` number of samples.
         effective_beta: β of ``effective``.
         label_smoothing: share of the target that is spread evenly over all classes.
+        fused_weight: weight of the loss on the logits that predict. 0 trains a model by its modalities' own logits, where those make the others;
+            a model without unimodal logits has the weight 1.
         unimodal_weight: weight of the same loss on each modality's own logits, where the modality is present. A joint loss alone
             lets the modality that is learned fastest keep the others from learning (Wang, Tran and Feiszli, CVPR 2020). Models
             without unimodal logits have no such term.
@@ -33,7 +35,14 @@ class CrossEntropyConfig(Settings):
     class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
     effective_beta: float = Field(gt=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
+    fused_weight: float = Field(ge=0)
     unimodal_weight: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if not self.fused_weight and not self.unimodal_weight:
+            raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
+        return self
 
 
 class CrossEntropy(MERCLoss):
@@ -49,13 +58,17 @@ class CrossEntropy(MERCLoss):
     def __init__(self, config: CrossEntropyConfig, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.label_smoothing = config.label_smoothing
+        self.fused_weight = config.fused_weight
         self.unimodal_weight = config.unimodal_weight
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
         total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
-        if self.unimodal_weight and output.unimodal_logits:
+        if not output.unimodal_logits:
+            return total
+        total = self.fused_weight * total
+        if self.unimodal_weight:
             present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
             terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()

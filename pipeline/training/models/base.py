@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -72,6 +72,11 @@ class MERCModel(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, MERCModel):
                 module.wants_pooled = wanted
+
+    @classmethod
+    def longest_sequence(cls, config: Any) -> int | None:
+        """Entries that a model with these settings reads below each utterance, at most (:attr:`DialogueBatch.sequences`); None: it reads no sequences."""
+        return None
 
     @abstractmethod
     def forward(self, batch: DialogueBatch) -> MERCOutput:

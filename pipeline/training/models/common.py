@@ -1,6 +1,7 @@
-"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out."""
+"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out, M modalities."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,13 @@ def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """
     sums_BD = values_BTD.masked_fill(~mask_BT[..., None], 0.0).sum(dim=1)
     return sums_BD / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
+    """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
+    present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
+    counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
+    return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
 
 
 def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:

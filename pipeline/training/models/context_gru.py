@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, masked_mean
+from pipeline.training.models.common import SPEAKER_SLOTS, masked_mean, present_shares
 
 
 class ContextGRUConfig(Settings):
@@ -61,18 +61,12 @@ class ContextGRU(MERCModel):
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
         return MERCOutput(
-            logits=(logs_BTMC + self._shares(batch).log()[..., None]).logsumexp(dim=2),
+            logits=(logs_BTMC + present_shares(batch, self.modalities).log()[..., None]).logsumexp(dim=2),
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
-
-    def _shares(self, batch: DialogueBatch) -> Tensor:
-        """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
-        present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
-        counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
-        return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
 
 
 class _Branch(nn.Module):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.errors import BadSettings
 from pipeline.params import fill
 from pipeline.training.losses.base import TrainingFacts
 from pipeline.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig, weights_of
@@ -15,7 +16,7 @@ COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 def build(counts=COUNTS, **settings):
     config = fill(
-        {"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, "unimodal_weight": 0.0, **settings},
+        {"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0, **settings},
         CrossEntropyConfig,
         where="losses.cross_entropy",
     )
@@ -67,6 +68,23 @@ def test_a_model_without_unimodal_logits_has_no_such_term_and_one_with_a_single_
     assert torch.equal(build(unimodal_weight=5.0)(output, batch), joint)
     expected = joint + 5.0 * _by_hand(own["text"], batch, batch.modality_mask["text"])
     torch.testing.assert_close(build(unimodal_weight=5.0)(replace(output, unimodal_logits=own), batch), expected)
+
+
+@pytest.mark.parametrize("fused", [0.0, 0.3])
+def test_the_logits_that_predict_weigh_as_much_as_is_said_where_there_are_others(make_batch, fused):
+    batch = make_batch([4, 7, 1], pad_to=9)
+    logits, output = scored(batch)
+    own = {name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate(batch.features)}
+    terms = [_by_hand(own[name], batch, batch.modality_mask[name]) for name in own]
+    expected = fused * _by_hand(logits, batch, batch.utterance_mask) + sum(terms) / len(terms)
+    loss = build(fused_weight=fused, unimodal_weight=1.0)
+    torch.testing.assert_close(loss(replace(output, unimodal_logits=own), batch), expected)
+    assert torch.equal(loss(output, batch), build()(output, batch))
+
+
+def test_a_loss_of_no_weight_is_refused():
+    with pytest.raises(BadSettings, match="both 0"):
+        build(fused_weight=0.0)
 
 
 # Counts 60, 30, 10; by hand: inverse = N / (C n); the others scaled so that the mean over the 100 utterances is 1.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, padded, real_rows
+from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, padded, present_shares, real_rows
 
 
 def test_backwards_turns_each_dialogue_and_leaves_its_padding():
@@ -27,6 +27,15 @@ def test_the_mean_of_nothing_is_zeros():
     values_BTD = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 50.0]], [[50.0, 50.0]] * 3])
     mask_BT = torch.tensor([[True, True, False], [False] * 3])
     assert masked_mean(values_BTD, mask_BT).tolist() == [[2, 4], [0, 0]]
+
+
+def test_modalities_that_are_present_have_equal_shares_and_all_have_where_none_is(make_batch):
+    batch = make_batch([4])
+    masks = {"text": [True, True, False, False], "audio": [True, False, False, False], "visual": [True, True, True, False]}
+    batch.modality_mask.update({name: torch.tensor([mask]) for name, mask in masks.items()})
+    expected = [[1 / 3, 1 / 3, 1 / 3], [1 / 2, 0, 1 / 2], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]]
+    torch.testing.assert_close(present_shares(batch, ["text", "audio", "visual"])[0], torch.tensor(expected))
+    torch.testing.assert_close(present_shares(batch, ["audio"]), torch.ones(1, 4, 1))
 
 
 def test_absent_vectors_are_the_learned_one():

@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "slots"}),
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
     ("ddin", {"direction": "both"}),
+    ("joint_vector", {"mode": "token"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none", "text_context": "none"}),
 ]
@@ -45,7 +46,20 @@ def build(name, modalities=tuple(DIMS), **settings):
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("absent_H"):
             torch.nn.init.normal_(parameter)
+    if type(model).longest_sequence(model.config) is not None:
+        model.register_forward_pre_hook(lambda model, given: (with_sequences(given[0]),))
     return model
+
+
+def with_sequences(batch):
+    """Below every vector one to three entries that follow from it, so that a test that changes vectors or masks changes these as well."""
+    real, sequences, masks = batch.real_positions, {}, {}
+    for name, values in batch.features.items():
+        counts = (1 + batch.speakers % 3).where(batch.modality_mask[name], 0).flatten()[real]
+        masks[name] = torch.arange(3) < counts[:, None]
+        entries = values.flatten(0, 1)[real][:, None] * torch.tensor([1.0, -0.5, 0.3])[:, None] + torch.arange(3.0)[:, None]
+        sequences[name] = torch.where(masks[name][..., None], entries, 0.0)
+    return replace(batch, sequences=sequences, sequence_mask=masks)
 
 
 def picked(batch, dialogues, steps=None):
