@@ -34,7 +34,7 @@ from pipeline.training.trainer import train_seed
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-BASES = ("baseline", "dialogue_transformer", "dialogue_transformer+idcl", "ddin", "mmgcn")
+BASES = ("baseline", "dialogue_transformer", "dialogue_transformer+idcl", "ddin_text", "mmgcn_text")
 ADDITIONS = ("", "+supcon", "+dclf")
 RESAMPLES, CONFIDENCE, LEVEL = 10_000, 0.95, 0.05
 TIMED_EPOCHS = 3
