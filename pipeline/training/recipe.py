@@ -322,7 +322,9 @@ def _stages(params: Params, plan: Plan) -> tuple[StagePlan, ...]:
     if missing:
         raise BadSettings(f"{where}: no stage trains {', '.join(missing)}; each of {', '.join(parts)} needs one")
     if FUSION not in found[-1].trains:
-        raise BadSettings(f"{where}: the last stage, {found[-1].name}, trains {', '.join(found[-1].trains)}; it has to train the {FUSION}, whose scores are the model's")
+        raise BadSettings(
+            f"{where}: the last stage, {found[-1].name}, trains {', '.join(found[-1].trains)}; it has to train the {FUSION}, whose scores are the model's"
+        )
     return tuple(found)
 
 
