@@ -28,11 +28,12 @@ from torch import Tensor
 from pipeline import files
 from pipeline.errors import BadSettings
 from pipeline.training.batch import DialogueBatch
+from pipeline.training.composition import RECIPES
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.models.base import FUSION, MERCModel, MERCOutput
-from pipeline.training.recipe import RECIPES, Plan, StagePlan
+from pipeline.training.recipe import Plan, StagePlan
 
 _KEY = "stages"
 
@@ -60,9 +61,10 @@ class PartView(Framework):
 
     def of(self, output: MERCOutput) -> MERCOutput:
         """What the part makes of what the model makes."""
-        own = {} if self.part == FUSION else {"logits": output.unimodal_logits[self.part], "hidden": output.unimodal[self.part], "context": None, "aux": {}}
-        known = {name: self._known(getattr(output, name)) for name in ("unimodal", "unimodal_logits", "pooled")}
-        return replace(output, **own, **known)  # type: ignore[arg-type]
+        known = replace(output, **{name: self._known(getattr(output, name)) for name in ("unimodal", "unimodal_logits", "pooled")})
+        if self.part == FUSION:
+            return known
+        return replace(known, logits=output.unimodal_logits[self.part], hidden=output.unimodal[self.part], context=None, aux={})
 
     def _known(self, by_modality: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}
