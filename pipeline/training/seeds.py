@@ -96,7 +96,9 @@ def _train(job: Job, data: TrainingData, standardisation: Standardisation) -> di
     header = checkpoint.header(job.plan, info, data.dims, job.layout.dataset, job.seed)
     checkpoint.save(results.weights(job.folder, job.seed), trained.model, standardisation, header)
     results.write_seed(job.folder, trained, data, facts)
-    return {"epoch": trained.epoch, "epochs": len(trained.history), "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
+    last = trained.history[-1].get("stage")  # None if there are no stages
+    epochs = sum(row.get("stage") == last for row in trained.history)
+    return {"epoch": trained.epoch, "epochs": epochs, "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
 
 
 def _report(found: dict[str, Any], job: Job) -> None:

@@ -94,6 +94,8 @@ def losses_of(plan: Plan, view: MERCModel, train: DialogueSplit, classes: int) -
 
 def check(plan: Plan, train: DialogueSplit, classes: int) -> None:
     """Raises ``BadSettings`` if a stage does not fit the model or what was trained before it; nothing is trained."""
+    if not plan.stages:
+        return
     with torch.random.fork_rng(devices=[]):
         model = plan.build(train.dims, classes)
         for stage in plan.stages:

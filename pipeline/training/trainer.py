@@ -232,7 +232,7 @@ class _Selection:
         weights: dict[str, Tensor] = {}
         with progress(self.recipe.epochs, name, "epoch", line) as bar:
             for epoch in range(1, self.recipe.epochs + 1):
-                row = self._scored(self.training.epoch(epoch))
+                row = self._with_scores(self.training.epoch(epoch))
                 history.append(row)
                 if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -244,37 +244,34 @@ class _Selection:
         check_weights(self.model, f"{name}, epoch {best['epoch']}")
         return best, history
 
-    def _scored(self, row: Row) -> Row:
+    def _with_scores(self, row: Row) -> Row:
         dev, test = self._scores(self.data.dev), self._scores(self.data.test)
         return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
 
     def _scores(self, split: DialogueSplit) -> dict[str, float]:
         """The mean over the parts in training, of which there is but one if the recipe has no stages."""
-        each = [scores(labels_of(split), predict(view, split), self.model.classes) for view in self.training.views]
+        each = [_scored(split, predict(view, split)) for view in self.training.views]
         return {name: fmean(one[name] for one in each) for name in each[0]}
 
 
 def _trained(model: MERCModel, data: TrainingData, best: Row, history: list[Row]) -> Trained:
     """The scores of a model with the weights of the selected epoch."""
     logits = {split.name: predict(model, split) for split in (data.dev, data.test)}
-    found = {split.name: scores(labels_of(split), logits[split.name], model.classes) for split in (data.dev, data.test)}
     best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
     return Trained(
         seed=best["seed"],
         model=model,
         epoch=best["epoch"],
-        dev=found["dev"],
-        test=found["test"],
+        dev=_scored(data.dev, logits["dev"]),
+        test=_scored(data.test, logits["test"]),
         probabilities={name: logits_NC.softmax(dim=1).numpy() for name, logits_NC in logits.items()},
         best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
         history=history,
     )
 
 
-def labels_of(split: DialogueSplit) -> Labels:
-    """[N] labels of a split on the host, -1 = unlabelled."""
-    labels: Labels = split.labels_cpu[:-1].numpy()
-    return labels
+def _scored(split: DialogueSplit, logits_NC: Tensor) -> dict[str, float]:
+    return scores(split.labels_cpu[:-1].numpy(), logits_NC, logits_NC.shape[1])
 
 
 @torch.inference_mode()

@@ -251,7 +251,7 @@ def test_of_fewer_modalities_the_stages_train_those_there_are(loaded):
     both, data = loaded("kdc@text-audio")
     assert [(stage.name, stage.trains) for stage in both.stages] == [("teacher", ("text",)), ("students", ("audio",)), ("fusion", (FUSION,))]
     for plan in (text, both):
-        assert train_seed(plan, replace(data, train=data.train), 0, CPU).dev["accuracy"] > 0.3
+        assert train_seed(plan, data, 0, CPU).dev["accuracy"] > 0.3
 
 
 def changed(tree, change):
@@ -305,6 +305,12 @@ def test_students_without_their_teacher_are_refused_before_anything_is_trained(m
     with pytest.raises(BadSettings, match=words):
         train(changed(staged, change), make_shards(), RUN, recipe=recipe, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_is_trained_at_once_is_not_built_for_a_check(loaded, monkeypatch):
+    plan, data = loaded("all")
+    monkeypatch.setattr(type(plan), "build", lambda self, *more: pytest.fail("built"))
+    stages.check(plan, data.train, 3)
 
 
 def test_a_pretraining_has_no_stages(staged):
