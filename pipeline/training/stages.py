@@ -61,7 +61,8 @@ class PartView(Framework):
 
     def of(self, output: MERCOutput) -> MERCOutput:
         """What the part makes of what the model makes."""
-        known = replace(output, **{name: self._known(getattr(output, name)) for name in ("unimodal", "unimodal_logits", "pooled")})
+        unimodal, unimodal_logits, pooled = (self._known(by_modality) for by_modality in (output.unimodal, output.unimodal_logits, output.pooled))
+        known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
         if self.part == FUSION:
             return known
         return replace(known, logits=output.unimodal_logits[self.part], hidden=output.unimodal[self.part], context=None, aux={})
