@@ -5,10 +5,10 @@ One block under ``recipes`` in params.yaml, or such a block with additions (:mod
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline import plugins
 from pipeline.errors import BadSettings
@@ -17,7 +17,7 @@ from pipeline.params import Params, Settings, fill
 from pipeline.training.composition import RECIPES, compose
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
-from pipeline.training.models.base import MERCModel
+from pipeline.training.models.base import FUSION, MERCModel
 from pipeline.training.neighbours import Neighbours
 from pipeline.training.precision import PrecisionName
 
@@ -50,6 +50,46 @@ class LossTerm(Settings):
         return {**own, "settings": {key: value for key, value in given.items() if key not in own}}
 
 
+def _each_once(losses: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
+    names = [term.name for term in losses]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a loss is named twice: {names}")
+    return losses
+
+
+Losses = Annotated[tuple[LossTerm, ...], Field(min_length=1), AfterValidator(_each_once)]
+
+
+class Stage(Settings):
+    """A stage of a training in which a model's parts are trained one after another (:mod:`pipeline.training.stages`).
+
+    Attributes:
+        name: of the stage, in history and results.
+        trains: parts of the model: modalities, ``fusion``. Of a recipe without one of the modalities that one is left out, and with it a stage that
+            trains no other.
+        losses: in place of the recipe's. Each part is trained by all of them, on what it makes.
+        optimizer: in place of the recipe's.
+        epochs: in place of the recipe's.
+    """
+
+    name: str = Field(pattern="^[a-z0-9_]+$")
+    trains: tuple[str, ...] = Field(min_length=1)
+    losses: Losses | None = None
+    optimizer: Optimizer | None = None
+    epochs: int | None = Field(default=None, ge=1)
+
+    @field_validator("trains")
+    @classmethod
+    def _known_parts(cls, trains: tuple[str, ...]) -> tuple[str, ...]:
+        parts = [*MODALITIES, FUSION]
+        for part in trains:
+            if part not in parts:
+                raise ValueError(f"no part {part!r}; {plugins.nearest(part, parts)}")
+        if len(set(trains)) != len(trains):
+            raise ValueError(f"a part is named twice: {list(trains)}")
+        return trains
+
+
 class Pretraining(Settings):
     """A first stage of training, on another corpus.
 
@@ -77,6 +117,8 @@ class Recipe(Settings):
         framework_settings: override keys of the block ``frameworks.<framework>``.
         modalities: what the model sees.
         losses: terms of the objective, summed with their weights.
+        stages: the parts of the model are trained one after another, the last stage training the fusion; null: all at once. What else stands here holds
+            in every stage.
         optimizer: and its learning rate and weight decay.
         schedule: how the learning rate goes from its value towards 0 over ``epochs``.
         epochs: at most so many.
@@ -98,7 +140,8 @@ class Recipe(Settings):
     framework: str | None = None
     framework_settings: dict[str, Any] = Field(default_factory=dict)
     modalities: tuple[str, ...] = Field(min_length=1)
-    losses: tuple[LossTerm, ...] = Field(min_length=1)
+    losses: Losses
+    stages: tuple[Stage, ...] | None = None
     optimizer: Optimizer
     schedule: Literal["constant", "linear", "cosine"]
     epochs: int = Field(ge=1)
@@ -122,13 +165,13 @@ class Recipe(Settings):
                 raise ValueError(f"no modality {name!r}; {plugins.nearest(name, list(MODALITIES))}")
         return tuple(name for name in MODALITIES if name in modalities)
 
-    @field_validator("losses")
+    @field_validator("stages")
     @classmethod
-    def _each_loss_once(cls, losses: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
-        names = [term.name for term in losses]
+    def _each_stage_once(cls, stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
+        names = [stage.name for stage in stages or ()]
         if len(set(names)) != len(names):
-            raise ValueError(f"a loss is named twice: {names}")
-        return losses
+            raise ValueError(f"a stage is named twice: {names}")
+        return stages
 
     @field_validator("seeds")
     @classmethod
@@ -158,6 +201,25 @@ class FrameworkPlan:
 
 
 @dataclass(frozen=True)
+class StagePlan:
+    """A stage with everything looked up.
+
+    Attributes:
+        number: from 0, of those that train anything.
+        name: of the stage.
+        trains: the parts it trains.
+        before: the parts that were trained when it begins.
+        plan: as for a training of its own, with the stage's losses, optimiser and epochs.
+    """
+
+    number: int
+    name: str
+    trains: tuple[str, ...]
+    before: tuple[str, ...]
+    plan: "Plan"
+
+
+@dataclass(frozen=True)
 class PretrainingPlan:
     """A first stage with its recipe looked up."""
 
@@ -182,6 +244,12 @@ class Plan:
     losses: tuple[LossPlan, ...]
     framework: FrameworkPlan | None = None
     pretraining: PretrainingPlan | None = None
+    stages: tuple[StagePlan, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """At most so many, of all stages."""
+        return sum(stage.plan.recipe.epochs for stage in self.stages) or self.recipe.epochs
 
     def build(self, dims: Mapping[str, int], classes: int) -> MERCModel:
         """The model with fresh weights, inside its framework if there is one."""
@@ -193,13 +261,19 @@ class Plan:
         settings = {
             RECIPES: {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings", "framework_settings"})},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
-            "losses": {term.name: term.config.model_dump(mode="json") for term in self.losses},
+            "losses": _configs(self.losses),
         }
+        if self.stages:
+            settings["stages"] = {stage.name: {"losses": _configs(stage.plan.losses)} for stage in self.stages}
         if self.framework is not None:
             settings["frameworks"] = {self.framework.name: self.framework.config.model_dump(mode="json")}
         if self.pretraining is not None:
             settings["pretraining"] = self.pretraining.decides()
         return settings
+
+
+def _configs(losses: tuple[LossPlan, ...]) -> dict[str, Any]:
+    return {term.name: term.config.model_dump(mode="json") for term in losses}
 
 
 def resolve(params: Params, name: str) -> Plan:
@@ -211,16 +285,47 @@ def resolve(params: Params, name: str) -> Plan:
 
     Raises:
         BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a value impossible,
-            or the two stages of a training do not fit together.
+            the two stages of a training do not fit together, or a part of a model that is trained in stages is trained by none.
     """
     recipe = fill(compose(params, name, list(Recipe.model_fields)), Recipe, where=f"{RECIPES}.{name}")
     model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
+    model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
+    plan = Plan(name, recipe, model, model_config, _losses(params, recipe.losses), _framework(params, recipe), _pretraining(params, name, recipe))
+    return replace(plan, stages=_stages(params, plan))
+
+
+def _losses(params: Params, terms: tuple[LossTerm, ...]) -> tuple[LossPlan, ...]:
     losses = []
-    for term in recipe.losses:
+    for term in terms:
         kind = plugins.load(LOSSES, term.name, MERCLoss)  # type: ignore[type-abstract]
         losses.append(LossPlan(term.name, term.weight, kind, params.fill(f"losses.{term.name}", kind.Config, **term.settings)))
-    model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
-    return Plan(name, recipe, model, model_config, tuple(losses), _framework(params, recipe), _pretraining(params, name, recipe))
+    return tuple(losses)
+
+
+def _stages(params: Params, plan: Plan) -> tuple[StagePlan, ...]:
+    recipe, where = plan.recipe, f"{RECIPES}.{plan.name}.stages"
+    if recipe.stages is None:
+        return ()
+    parts = (*recipe.modalities, FUSION)
+    found: list[StagePlan] = []
+    before: tuple[str, ...] = ()
+    for stage in recipe.stages:
+        trains = tuple(part for part in parts if part in stage.trains)
+        if not trains:
+            continue
+        losses = stage.losses or recipe.losses
+        update = {"losses": losses, "optimizer": stage.optimizer or recipe.optimizer, "epochs": stage.epochs or recipe.epochs}
+        own = replace(plan, recipe=recipe.model_copy(update=update), losses=_losses(params, losses))
+        found.append(StagePlan(len(found), stage.name, trains, before, own))
+        before = tuple(part for part in parts if part in (*before, *trains))
+    missing = [part for part in parts if part not in before]
+    if missing:
+        raise BadSettings(f"{where}: no stage trains {', '.join(missing)}; each of {', '.join(parts)} needs one")
+    if FUSION not in found[-1].trains:
+        raise BadSettings(
+            f"{where}: the last stage, {found[-1].name}, trains {', '.join(found[-1].trains)}; it has to train the {FUSION}, whose scores are the model's"
+        )
+    return tuple(found)
 
 
 def _framework(params: Params, recipe: Recipe) -> FrameworkPlan | None:
@@ -242,6 +347,8 @@ def _pretraining(params: Params, name: str, recipe: Recipe) -> PretrainingPlan |
     if compose(params, first_name, list(Recipe.model_fields)).get("pretraining") is not None:
         raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two stages, not three")
     first = resolve(params, first_name)
+    if first.stages:
+        raise BadSettings(f"{where}.recipe: {settings.recipe} is trained in stages, each of which selects an epoch on dev; a pre-training looks at train alone")
     if first.recipe.model != recipe.model:
         raise BadSettings(f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {recipe.model}; weights go over within one model")
     if first.recipe.selection != "last":

@@ -3,12 +3,13 @@
 seed-<n>/model.safetensors  :mod:`pipeline.training.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
 metrics.json                the few numbers for ``dvc metrics``
-history.csv                 one row per seed and epoch: the loss and each of its terms, scores on dev, and one on test that decides nothing
+history.csv                 one row per seed and epoch, with its stage if there are stages: the loss and each of its terms, scores on dev, and one on test that
+                            decides nothing; in a stage that trains several parts of a model, sums of losses and means of scores
 confusion.csv               actual and predicted class of every labelled test utterance, of the seed with the best dev score
 predictions.parquet         one row per seed and utterance of dev and test
 
 While seeds are unfinished, ``seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is written last and
-says that the seed is done.
+says that the seed is done. Until then ``stages.safetensors`` keeps the stages that are.
 """
 
 import csv
@@ -54,13 +55,20 @@ def predictions_schema(classes: int) -> pa.Schema:
 
 def history_columns(plan: Plan) -> list[str]:
     """Columns of ``history.csv``; ``loss_<name>`` is a term of the loss without its weight, ``train_loss`` the weighted sum."""
-    terms = [f"loss_{term.name}" for term in plan.losses]
-    return ["seed", "epoch", "learning_rate", "train_loss", *terms, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+    plans = [stage.plan for stage in plan.stages] or [plan]
+    terms = list(dict.fromkeys(f"loss_{term.name}" for one in plans for term in one.losses))
+    when = ["seed", "stage", "epoch"] if plan.stages else ["seed", "epoch"]
+    return [*when, "learning_rate", "train_loss", *terms, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
 
 
 def weights(folder: Path, seed: int) -> Path:
     """Where a seed's model lies."""
     return _seed_folder(folder, seed) / "model.safetensors"
+
+
+def finished_stages(folder: Path, seed: int) -> Path:
+    """Where the finished stages of an unfinished seed are kept (:class:`pipeline.training.stages.Finished`)."""
+    return _seed_folder(folder, seed) / "stages.safetensors"
 
 
 def is_done(folder: Path, seed: int) -> bool:
@@ -135,6 +143,7 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
     for seed in seeds:
         for name in ("seed.json", "predictions.parquet"):
             (_seed_folder(folder, seed) / name).unlink()
+        finished_stages(folder, seed).unlink(missing_ok=True)
 
 
 def _seed_folder(folder: Path, seed: int) -> Path:
@@ -146,7 +155,10 @@ def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:
     labelled = labels >= 0
     true, predicted = labels[labelled], trained.probabilities["test"].argmax(axis=1)[labelled]
     test = {**trained.test, "per_class": per_class(true, predicted, data.classes), "confusion": confusion(true, predicted, len(data.classes))}
-    return {"epoch": trained.epoch, "dev": trained.dev, "test": test, "best_test_epoch": trained.best_test}
+    found = {"epoch": trained.epoch, "dev": trained.dev, "test": test, "best_test_epoch": trained.best_test}
+    if trained.stages:
+        found["stages"] = {row["stage"]: {"epoch": row["epoch"], "dev_weighted_f1": row["dev_weighted_f1"]} for row in trained.stages}
+    return found
 
 
 def _model_facts(trained: Trained) -> dict[str, Any]:

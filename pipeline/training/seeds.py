@@ -66,7 +66,7 @@ def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standa
         LossNotFinite: from whichever seed; the others that are under way are ended.
         PipelineError: if a process died.
     """
-    work = len(jobs) * jobs[0].plan.recipe.epochs * data.train.utterances
+    work = len(jobs) * jobs[0].plan.epochs * data.train.utterances
     if torch.device(jobs[0].device).type != "cpu" or min(workers, len(jobs)) == 1 or work < _WORTH_PROCESSES:
         data = data.to(torch.device(jobs[0].device))
         for job in jobs:
@@ -92,11 +92,13 @@ def _train(job: Job, data: TrainingData, standardisation: Standardisation) -> di
     if first is not None:
         start = first.start(job.plan, data.dims, len(data.classes), job.seed, device, job.line)
         tensors, facts = start.tensors, {"pretraining": first.facts(start)}
-    trained = train_seed(job.plan, data, job.seed, device, tensors, job.line)
+    trained = train_seed(job.plan, data, job.seed, device, tensors, job.line, results.finished_stages(job.folder, job.seed))
     header = checkpoint.header(job.plan, info, data.dims, job.layout.dataset, job.seed)
     checkpoint.save(results.weights(job.folder, job.seed), trained.model, standardisation, header)
     results.write_seed(job.folder, trained, data, facts)
-    return {"epoch": trained.epoch, "epochs": len(trained.history), "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
+    last = trained.history[-1].get("stage")  # None if there are no stages
+    epochs = sum(row.get("stage") == last for row in trained.history)
+    return {"epoch": trained.epoch, "epochs": epochs, "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
 
 
 def _report(found: dict[str, Any], job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed."""
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or stage of a seed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pipeline.log import logger
 from pipeline.params import Params
 from pipeline.parts import Fingerprint, RunOptions, StageWork
 from pipeline.shards import reader
-from pipeline.training import results, seeds
+from pipeline.training import results, seeds, stages
 from pipeline.training.pretraining import FirstStage
 from pipeline.training.recipe import resolve
 from pipeline.training.splits import check_shards, inputs, load_data
@@ -33,7 +33,8 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
         ``runs/<dataset>/<recipe>``; its files are described in :mod:`pipeline.training.results`.
 
     Raises:
-        BadSettings: if a key, model, loss or modality is unknown, or the shards lack a modality, a split or labels that are needed.
+        BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a stage of the
+            recipe lacks what an earlier one should have trained.
         BadTable: if there are no shards, or not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
@@ -51,6 +52,7 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
         return work.out
     device = devices.resolve(run.device)
     data, standardisation = load_data(plan, info, layout)
+    stages.check(plan, data.train, len(data.classes))
     work.start()
     jobs = [seeds.Job(plan, layout, runs, work.folder, seed, device) for seed in plan.recipe.seeds]
     for job in jobs:

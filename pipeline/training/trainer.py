@@ -1,12 +1,15 @@
 """The training loop of one seed: step, score dev, keep the best epoch, stop early, score test once with the best weights.
 
+A recipe with stages goes through the loop once for each (:mod:`pipeline.training.stages`).
 Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
 what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides nothing.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,16 +22,18 @@ from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.ledger import Ledger, check_weights
-from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.metrics.accuracy import accuracy
 from pipeline.training.metrics.macro_f1 import macro_f1
 from pipeline.training.metrics.weighted_f1 import weighted_f1
 from pipeline.training.models.base import MERCModel
 from pipeline.training.precision import Precision
-from pipeline.training.recipe import Plan
+from pipeline.training.recipe import Plan, StagePlan
 from pipeline.training.repeatable import repeatable
+from pipeline.training.stages import Finished, enter_training, losses_of, seed_of, views, whole
 
 Labels = NDArray[np.int64]
+Row = dict[str, Any]
+"""An epoch: seed, stage if the recipe has stages, epoch, learning rate, losses, scores."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,12 @@ class Trained:
     Attributes:
         seed: the seed.
         model: with the weights of the selected epoch.
-        epoch: the selected one, from 1.
+        epoch: the selected one, from 1; of the last stage, if there are stages.
         dev, test: ``weighted_f1``, ``accuracy``, ``macro_f1`` at that epoch.
         probabilities: split → float32 [N, C], in the split's order.
-        best_test: epoch and weighted F1 of the best test epoch; for comparison only, it decided nothing.
+        best_test: epoch and weighted F1 of the best test epoch, of the last stage; for comparison only, it decided nothing.
         history: one row per epoch.
+        stages: the selected epoch of each stage; empty if the recipe has none.
     """
 
     seed: int
@@ -75,10 +81,13 @@ class Trained:
     test: dict[str, float]
     probabilities: dict[str, NDArray[np.float32]]
     best_test: dict[str, float | int]
-    history: list[dict[str, float | int]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    stages: list[Row] = field(default_factory=list)
 
 
-def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None, line: int = 0) -> Trained:
+def train_seed(
+    plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None, line: int = 0, kept: Path | None = None
+) -> Trained:
     """Trains one seed of a recipe.
 
     Args:
@@ -88,12 +97,19 @@ def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, 
         device: where the model is trained.
         start: initial weights by name, in place of the model's own (:mod:`pipeline.training.pretraining`).
         line: of the progress bar.
+        kept: where finished stages are kept until the seed is done; what is there is gone on with.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device):
-        return _Selection(plan, data, seed, device, start).run(line)
+        model = _built(plan, data.train, len(data.classes), device, start)
+        if not plan.stages:
+            best, history = _Selection(_Training(plan, data.train, model, seed, device), data).run(f"seed {seed}", line)
+            return _trained(model, data, best, history)
+        done = _train_stages(plan, data, model, seed, device, line, kept)
+        last = [row for row in done.history if row["stage"] == plan.stages[-1].name]
+        return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
 
 
 def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, line: int = 0) -> MERCModel:
@@ -111,7 +127,7 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, dev
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
-        training = _Training(plan, train, classes, seed, device)
+        training = _Training(plan, train, _built(plan, train, classes, device), seed, device)
         for epoch in range(1, plan.recipe.epochs + 1):
             bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
             bar.update()
@@ -119,32 +135,53 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, dev
         return training.model
 
 
-class _Training:
-    """Model, losses and optimiser of one seed, which train epoch after epoch on one split."""
+def _built(plan: Plan, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
+    model = plan.build(train.dims, classes).to(device)
+    if start:
+        model.load_state_dict({**model.state_dict(), **start})
+    return model
 
-    def __init__(self, plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> None:
-        self.plan, self.recipe, self.train, self.seed = plan, plan.recipe, train, seed
-        self.model = plan.build(train.dims, classes).to(device)
-        if start:
-            self.model.load_state_dict({**self.model.state_dict(), **start})
-        facts = TrainingFacts(
-            class_counts=train.class_counts(classes),
-            hidden_dim=self.model.hidden_dim,
-            unimodal_dims=self.model.unimodal_dims,
-            context_dim=self.model.context_dim,
-            train=train,
-        )
-        self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
-        self.model.pool(any(loss.needs_pooled for loss in self.losses))
-        self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
-        self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
+
+def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, device: torch.device, line: int, kept: Path | None) -> Finished:
+    """Trains the stages that are not finished yet, one after another."""
+    done = Finished.read(kept, model)
+    for stage in plan.stages[len(done.selected) :]:
+        with repeatable(seed_of(seed, stage), device):
+            best, history = _Selection(_Training(plan, data.train, model, seed, device, stage), data).run(f"seed {seed}, {stage.name}", line)
+        done.selected.append(best)
+        done.history += history
+        if kept is not None:
+            done.write(kept, model)
+    model.requires_grad_(True)
+    return done
+
+
+class _Training:
+    """Losses and optimiser of one seed, or one stage of it, which train a model epoch after epoch on one split."""
+
+    def __init__(self, plan: Plan, train: DialogueSplit, model: MERCModel, seed: int, device: torch.device, stage: StagePlan | None = None) -> None:
+        self.plan = plan if stage is None else stage.plan
+        self.recipe, self.train, self.model, self.seed, self.stage = self.plan.recipe, train, model, seed, stage
+        self.views = whole(model) if stage is None else views(model, stage)
+        self._enter_training()
+        self.losses = [[loss.to(device) for loss in losses_of(self.plan, view, train, model.classes)] for view in self.views]
+        every_loss = [loss for losses in self.losses for loss in losses]
+        model.pool(any(loss.needs_pooled for loss in every_loss))
+        self.weights_L = torch.tensor([term.weight for term in self.plan.losses], device=device)
+        self.parameters = [weight for module in (model, *every_loss) for weight in module.parameters() if weight.requires_grad]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
         rate, decay = self.recipe.optimizer.learning_rate, self.recipe.optimizer.weight_decay
         self.optimizer = kind(self.parameters, lr=rate, weight_decay=decay, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
         self.precision = Precision(self.recipe.precision, device)
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed if stage is None else seed_of(seed, stage))
+
+    def _enter_training(self) -> None:
+        if self.stage is None:
+            self.model.train()
+        else:
+            enter_training(self.model, self.stage.trains)
 
     def _learning_rate_factor(self, epoch: int) -> float:
         done = epoch / self.recipe.epochs
@@ -156,44 +193,46 @@ class _Training:
             return shuffled_batches(self.train, self.batch_dialogues, self.generator)
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
-    def epoch(self, epoch: int) -> dict[str, float | int]:
+    def epoch(self, epoch: int) -> Row:
         """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        for loss in self.losses:
-            loss.begin_epoch(epoch - 1, self.model, self.generator)
-        self.model.train()
+        for view, losses in zip(self.views, self.losses, strict=True):
+            for loss in losses:
+                loss.begin_epoch(epoch - 1, view, self.generator)
+        self._enter_training()
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
         for batch in self._batches():
             ledger.note(self.step(batch, epoch), batch)
         self.scheduler.step()
-        return {"seed": self.seed, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(f"seed {self.seed}, epoch {epoch}")}
+        stage = {} if self.stage is None else {"stage": self.stage.name}
+        when = ", ".join([f"seed {self.seed}", *stage.values(), f"epoch {epoch}"])
+        return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when)}
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
-        """One update of the weights; gives the terms of the loss, [L] on the device. Nothing in it waits for a GPU."""
+        """One update of the weights; gives the terms of the loss, summed over the parts in training, [L] on the device. Nothing in it waits for a GPU."""
         self.optimizer.zero_grad(set_to_none=True)
         output = self.precision.forward(self.model, batch)
-        terms_L = torch.stack([loss(output, batch, epoch=epoch - 1, generator=self.generator) for loss in self.losses])
+        given = zip((view.of(output) for view in self.views), self.losses, strict=True)
+        state = {"epoch": epoch - 1, "generator": self.generator}
+        terms_L = torch.stack([torch.stack([loss(of_part, batch, **state) for loss in losses]) for of_part, losses in given]).sum(dim=0)
         self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
         return terms_L.detach()
 
 
 class _Selection:
-    """Scores dev after every epoch, keeps the weights of the epoch to be selected, and scores test with them."""
+    """Scores dev after every epoch, and keeps the weights of the epoch to be selected."""
 
-    def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None) -> None:
-        self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
-        self.training = _Training(plan, data.train, len(data.classes), seed, device, start)
-        self.model = self.training.model
-        self.labels = {split.name: split.labels_cpu[:-1].numpy() for split in (data.dev, data.test)}
+    def __init__(self, training: _Training, data: TrainingData) -> None:
+        self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
-    def run(self, line: int) -> Trained:
-        """Trains, and shows progress on a line of the terminal."""
-        history: list[dict[str, float | int]] = []
-        best: dict[str, float | int] = {}
+    def run(self, name: str, line: int) -> tuple[Row, list[Row]]:
+        """Trains, showing progress under a name on a line of the terminal; gives the selected epoch, whose weights are the model's, and all epochs."""
+        history: list[Row] = []
+        best: Row = {}
         weights: dict[str, Tensor] = {}
-        with progress(self.recipe.epochs, f"seed {self.seed}", "epoch", line) as bar:
+        with progress(self.recipe.epochs, name, "epoch", line) as bar:
             for epoch in range(1, self.recipe.epochs + 1):
-                row = self._scored(self.training.epoch(epoch))
+                row = self._with_scores(self.training.epoch(epoch))
                 history.append(row)
                 if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -202,28 +241,37 @@ class _Selection:
                 if epoch - best["epoch"] >= self.recipe.patience_epochs:
                     break
         self.model.load_state_dict(weights)
-        check_weights(self.model, f"seed {self.seed}, epoch {best['epoch']}")
-        return self._selected(int(best["epoch"]), history)
+        check_weights(self.model, f"{name}, epoch {best['epoch']}")
+        return best, history
 
-    def _scored(self, row: dict[str, float | int]) -> dict[str, float | int]:
-        dev = scores(self.labels["dev"], predict(self.model, self.data.dev), len(self.data.classes))
-        test = scores(self.labels["test"], predict(self.model, self.data.test), len(self.data.classes))
+    def _with_scores(self, row: Row) -> Row:
+        dev, test = self._scores(self.data.dev), self._scores(self.data.test)
         return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
 
-    def _selected(self, epoch: int, history: list[dict[str, float | int]]) -> Trained:
-        logits = {split.name: predict(self.model, split) for split in (self.data.dev, self.data.test)}
-        found = {name: scores(self.labels[name], logits_NC, len(self.data.classes)) for name, logits_NC in logits.items()}
-        best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
-        return Trained(
-            seed=self.seed,
-            model=self.model,
-            epoch=epoch,
-            dev=found["dev"],
-            test=found["test"],
-            probabilities={name: logits_NC.softmax(dim=1).numpy() for name, logits_NC in logits.items()},
-            best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
-            history=history,
-        )
+    def _scores(self, split: DialogueSplit) -> dict[str, float]:
+        """The mean over the parts in training, of which there is but one if the recipe has no stages."""
+        each = [_scored(split, predict(view, split)) for view in self.training.views]
+        return {name: fmean(one[name] for one in each) for name in each[0]}
+
+
+def _trained(model: MERCModel, data: TrainingData, best: Row, history: list[Row]) -> Trained:
+    """The scores of a model with the weights of the selected epoch."""
+    logits = {split.name: predict(model, split) for split in (data.dev, data.test)}
+    best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
+    return Trained(
+        seed=best["seed"],
+        model=model,
+        epoch=best["epoch"],
+        dev=_scored(data.dev, logits["dev"]),
+        test=_scored(data.test, logits["test"]),
+        probabilities={name: logits_NC.softmax(dim=1).numpy() for name, logits_NC in logits.items()},
+        best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
+        history=history,
+    )
+
+
+def _scored(split: DialogueSplit, logits_NC: Tensor) -> dict[str, float]:
+    return scores(split.labels_cpu[:-1].numpy(), logits_NC, logits_NC.shape[1])
 
 
 @torch.inference_mode()

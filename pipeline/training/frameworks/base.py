@@ -3,6 +3,8 @@
 A new one is one file here, its test, and a block under ``frameworks`` in params.yaml named after the file.
 """
 
+from torch import nn
+
 from pipeline.params import Settings
 from pipeline.training.models.base import MERCModel
 
@@ -25,3 +27,7 @@ class Framework(MERCModel):
         self.hidden_dim = model.hidden_dim
         self.unimodal_dims = dict(model.unimodal_dims)
         self.context_dim = model.context_dim
+
+    def branch(self, modality: str) -> tuple[nn.Module, ...]:
+        """The wrapped model's; the framework's own weights are of the fusion."""
+        return self.model.branch(modality)

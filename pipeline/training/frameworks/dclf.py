@@ -58,6 +58,11 @@ class DCLF(Framework):
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.unimodal_dims[name])) for name in self.beside})
         self.decoder = nn.Linear(self.hidden_dim + sum(self.unimodal_dims[name] for name in self.beside), self.classes)
 
+    def branch(self, modality: str) -> tuple[nn.Module, ...]:
+        """The model's, with the head that speaks for it here."""
+        of_model = self.model.branch(modality)
+        return (*of_model, self.heads[modality]) if of_model else ()
+
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         output: MERCOutput = self.model(batch)
         beside = [torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name]) for name in self.beside]

@@ -147,7 +147,7 @@ class DistillationConfig(Settings):
 
 
 class Distillation(MERCLoss):
-    """Every other modality's own logits against the teacher modality's, which learns from the other terms at the same time; mean over students.
+    """Every other modality's own logits against the teacher modality's, which learns from the other terms or has learned before; mean over students.
 
     The batch's utterances count, labelled or not, where both modalities are present.
 

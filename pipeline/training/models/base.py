@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 
+FUSION = "fusion"
+"""The part of a model that makes ``logits``: every weight that belongs to no modality's branch. The other parts bear their modality's name."""
+
 
 @dataclass(kw_only=True)
 class MERCOutput:
@@ -66,6 +69,12 @@ class MERCModel(nn.Module, ABC):
         self.dims = dict(dims)
         self.modalities = tuple(dims)
         self.classes = classes
+
+    def branch(self, modality: str) -> tuple[nn.Module, ...]:
+        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for training in stages
+        (:mod:`pipeline.training.stages`); none, as here, if the model cannot be trained so.
+        """
+        return ()
 
     def pool(self, wanted: bool) -> None:
         """Says of this model, and of the one it wraps, whether :attr:`MERCOutput.pooled` is wanted."""

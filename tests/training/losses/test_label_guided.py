@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.params import fill
+from pipeline.training.losses.focal_contrastive import FocalContrastiveLoss
 from pipeline.training.losses.label_guided import LabelGuided, LabelGuidedConfig, LabelGuidedLoss, anchor_spread
 from pipeline.training.losses.supcon import SupConLoss
 
@@ -39,6 +40,25 @@ def test_it_is_the_cross_entropy_of_cosines_plus_the_contrastive_loss_with_the_a
     torch.testing.assert_close(both, expected + 0.5 * all_rows.sum() / max(int(known.sum()), 1))
 
 
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_with_focus_the_contrast_is_the_focal_contrastive_loss_with_the_anchors_as_rows(seed):
+    generator = torch.Generator().manual_seed(seed)
+    z, anchors = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (7, 3))
+    labels, counts = torch.randint(-1, 3, (7,), generator=generator), torch.tensor([60.0, 30.0, 10.0])
+    known = labels >= 0
+    rows, row_labels = torch.cat([z[known], anchors]), torch.cat([labels[known], torch.arange(3)])
+    focal = FocalContrastiveLoss(temperature=0.5, gamma=2.0, alpha=1.1, reduction="none")(rows, labels=row_labels, class_counts=counts)[:-3]
+    to_anchors = LabelGuidedLoss(temperature=0.5)(z, labels=labels, anchors=anchors)
+    both = LabelGuidedLoss(temperature=0.5, supcon_weight=0.5, gamma=2.0, alpha=1.1)(z, labels=labels, anchors=anchors, class_counts=counts)
+    torch.testing.assert_close(both, to_anchors + 0.5 * focal.sum() / max(int(known.sum()), 1))
+
+
+def test_a_negative_focus_is_refused():
+    with pytest.raises(ValueError, match="gamma must be at least 0, not -1"):
+        LabelGuidedLoss(gamma=-1.0)
+
+
 def test_every_labelled_utterance_has_a_positive():
     loss = LabelGuidedLoss(supcon_weight=1.0)
     loss(Z, labels=LABELS.masked_fill(LABELS == 1, -1), anchors=ANCHORS)
@@ -46,7 +66,7 @@ def test_every_labelled_utterance_has_a_positive():
 
 
 def test_gradients_agree_with_finite_differences():
-    loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0)
+    loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0, gamma=2.0)
     inputs = Z.clone().requires_grad_(), ANCHORS.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda z, anchors: loss(z, labels=LABELS, anchors=anchors), inputs)
 
@@ -66,11 +86,11 @@ def test_equal_anchors_have_a_finite_gradient_of_their_spread():
 def test_the_term_trains_its_anchors_and_spreads_them(make_batch, make_output, facts):
     batch = make_batch([5, 3, 6], pad_to=8)
     output = make_output(batch)
-    block = {"temperature": 0.5, "supcon_weight": 1.0, "spread_weight": 0.3, "projection_units": 0}
+    block = {"temperature": 0.5, "supcon_weight": 1.0, "gamma": 2.0, "alpha": 1.0, "spread_weight": 0.3, "projection_units": 0}
     term = LabelGuided(fill(block, LabelGuidedConfig, where="losses.label_guided"), facts)
     value = term(output, batch)
-    loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0)
-    expected = loss(output.hidden[batch.labelled], labels=batch.labels[batch.labelled], anchors=term.anchors_CD) + 0.3 * anchor_spread(term.anchors_CD)
-    torch.testing.assert_close(value, expected)
+    loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0, gamma=2.0, alpha=1.0)
+    expected = loss(output.hidden[batch.labelled], labels=batch.labels[batch.labelled], anchors=term.anchors_CD, class_counts=facts.class_counts)
+    torch.testing.assert_close(value, expected + 0.3 * anchor_spread(term.anchors_CD))
     value.backward()
     assert term.anchors_CD.grad.abs().sum() > 0

@@ -24,11 +24,19 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
     ("ddin", {"direction": "both"}),
     ("joint_vector", {"mode": "token"}),
+    ("merc_kdc", {"speakers": "none", "pool_from": "gated", "shift_limit": 2.0}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none", "text_context": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
-TRAINED_BY = {"ddin": {"context.": "context"}}
+TRAINED_BY = {
+    "ddin": {"context.": "context"},
+    "merc_kdc": {
+        **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
+        # The fusion does not look at what is absent, other than the text.
+        **{f"branches.{one}.projections.{one}.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
+    },
+}
 
 BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
 NAMES = plugins.names(PACKAGE, MERCModel)
