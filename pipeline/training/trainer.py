@@ -5,7 +5,7 @@ what it is: the best test epoch. Papers that select on test report that one; it 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,13 +96,13 @@ def train_seed(plan: Plan, data: TrainingData, seed: int, device: torch.device, 
         return _Selection(plan, data, seed, device, start).run(line)
 
 
-def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, line: int = 0) -> MERCModel:
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> MERCModel:
     """Trains for the recipe's number of epochs on one split, looks at no other, and gives the model with the last weights.
 
     Args:
         plan: the resolved recipe of the pre-training.
         train: on ``device``.
-        classes: of its label set.
+        classes: their names, in the order of the labels.
         seed: as of :func:`train_seed`.
         device: where the model is trained.
         line: of the progress bar.
@@ -122,32 +122,41 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, dev
 class _Training:
     """Model, losses and optimiser of one seed, which train epoch after epoch on one split."""
 
-    def __init__(self, plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.plan, self.recipe, self.train, self.seed = plan, plan.recipe, train, seed
-        self.model = plan.build(train.dims, classes).to(device)
+        self.model = plan.build(train.dims, len(classes)).to(device)
         if start:
             self.model.load_state_dict({**self.model.state_dict(), **start})
         facts = TrainingFacts(
-            class_counts=train.class_counts(classes),
+            class_counts=train.class_counts(len(classes)),
             hidden_dim=self.model.hidden_dim,
             unimodal_dims=self.model.unimodal_dims,
             context_dim=self.model.context_dim,
+            aligned_dim=self.model.aligned_dim,
+            disentangles=self.model.disentangles,
+            classes=classes,
             train=train,
         )
         self.losses: list[MERCLoss] = [term.kind(term.config, facts).to(device) for term in plan.losses]
         self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
         self.parameters = [*self.model.parameters(), *(weight for loss in self.losses for weight in loss.parameters())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
-        rate, decay = self.recipe.optimizer.learning_rate, self.recipe.optimizer.weight_decay
-        self.optimizer = kind(self.parameters, lr=rate, weight_decay=decay, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
+        wanted = self.recipe.optimizer
+        self.optimizer = kind(self.parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, eps=wanted.epsilon, fused=True)
         self.precision = Precision(self.recipe.precision, device)
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
+        self.steps_per_epoch = math.ceil(len(train.dialogue_ids) / self.batch_dialogues)
+        self.steps = 0  # so far
         self.generator = torch.Generator().manual_seed(seed)
 
-    def _learning_rate_factor(self, epoch: int) -> float:
-        done = epoch / self.recipe.epochs
-        return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+    def _learning_rate(self) -> float:
+        """Of the next step."""
+        done = self.steps // self.steps_per_epoch / self.recipe.epochs
+        scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+        warm = min(1.0, (self.steps + 1) / max(1, self.recipe.warmup_steps))
+        return self.recipe.optimizer.learning_rate * scheduled * warm
 
     def _batches(self) -> Iterator[DialogueBatch]:
         wanted = self.recipe.neighbours
@@ -156,23 +165,24 @@ class _Training:
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
     def epoch(self, epoch: int) -> dict[str, float | int]:
-        """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        """Trains on every dialogue once; ``epoch`` counts from 1. Gives its first learning rate and the means of the losses."""
+        learning_rate = self._learning_rate()
         for loss in self.losses:
             loss.begin_epoch(epoch - 1, self.model, self.generator)
         self.model.train()
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
         for batch in self._batches():
             ledger.note(self.step(batch, epoch), batch)
-        self.scheduler.step()
         return {"seed": self.seed, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(f"seed {self.seed}, epoch {epoch}")}
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
         """One update of the weights; gives the terms of the loss, [L] on the device. Nothing in it waits for a GPU."""
         self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate()
         output = self.precision.forward(self.model, batch)
         terms_L = torch.stack([loss(output, batch, epoch=epoch - 1, generator=self.generator) for loss in self.losses])
         self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
+        self.steps += 1
         return terms_L.detach()
 
 
@@ -181,7 +191,7 @@ class _Selection:
 
     def __init__(self, plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None) -> None:
         self.plan, self.recipe, self.data, self.seed = plan, plan.recipe, data, seed
-        self.training = _Training(plan, data.train, len(data.classes), seed, device, start)
+        self.training = _Training(plan, data.train, data.classes, seed, device, start)
         self.model = self.training.model
         self.labels = {split.name: split.labels_cpu[:-1].numpy() for split in (data.dev, data.test)}
 
