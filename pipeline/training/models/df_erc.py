@@ -1,6 +1,7 @@
 """DF-ERC: vectors disentangled on two levels, fused by how sure each modality is, and given more context where the modalities disagree.
 
-Legend: B dialogues, T utterances, M modalities, H hidden units, D = 2 H, A aligned units, U context units of a direction, F = 2 D, C classes.
+Legend: B dialogues, T utterances, M modalities, N = B · T, H hidden units, D = 2 H, A aligned units, F = 2 D, U context units of a direction, V = 2 U,
+E = F + V, C classes; P and Q for the widths before and after a map.
 
     features ─ Linear ─ tanh ─► x_MBTH ─ MLP ─► z_MBTH ─ MLP ─► w_MBTH         z: what a modality's utterances have in common,
       absent: learned             │               └──────┬────────┘            w: what an utterance's modalities have in common
@@ -15,9 +16,9 @@ Source: Li et al., Revisiting Disentanglement and Fusion on Modality and Context
 What trains z and w is the loss ``disentanglement``, the heads and κ ``true_class_probability``, a ``prototype``. Other than in that code:
 
 - Labels are not looked at, and padding enters neither the backward recurrence nor the context.
-- An absent modality has a learned vector in place of W u, no confidence, and no part in s. Without a pair of modalities that are present s is 0: nothing
-  says that the utterance speaks for itself, so that it gets all of its context.
-- The heads' scores are the linear map's; the code passes them through a GELU, below which nothing falls under -0.17 (``gelu_logits``).
+- An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without a pair of modalities that are
+  present s is 0: nothing says that the utterance speaks for itself, so that it gets all of its context.
+- The scores of heads and confidence are those of their linear maps; the code passes them through a GELU, so that none falls below -0.17 (``gelu_logits``).
 - Single recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), and not whole columns of them.
 """
 
@@ -176,7 +177,7 @@ class _Maps(nn.Module):
 
 
 class _Context(nn.Module):
-    """Layers of LSTM in both directions, [B, T, F] to [B, T, 2 U]; in training without some input features and recurrent weights."""
+    """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent weights."""
 
     def __init__(self, units_in: int, config: DFERCConfig) -> None:
         super().__init__()

@@ -179,10 +179,22 @@ def test_what_is_trained_in_eval_mode_is_what_is_trained_without_dropout(make_ba
     torch.testing.assert_close(model.train()(batch).logits[batch.utterance_mask], model.eval()(batch).logits[batch.utterance_mask])
 
 
-@pytest.mark.parametrize("recipe", ["df_erc", "df_erc@text", "df_erc@audio-visual", "df_erc+dclf@text", "df_erc+dclf", "df_erc+idcl", "df_erc+idcl@text-audio"])
-def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(make_shards, recipe):
-    small = tuple(f"models.df_erc.{key}=8" for key in ("hidden_units", "aligned_units", "context_units"))
-    plan = resolve(Params.load(Path(__file__).resolve().parents[3] / "params.yaml", small), recipe)
+@pytest.mark.parametrize(
+    ("recipe", "precision"),
+    [
+        ("df_erc", "float32"),
+        ("df_erc", "bfloat16"),
+        ("df_erc@text", "float32"),
+        ("df_erc@audio-visual", "float32"),
+        ("df_erc+dclf@text", "float32"),
+        ("df_erc+dclf", "float32"),
+        ("df_erc+idcl@text-audio", "float32"),
+    ],
+)
+def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(make_shards, recipe, precision):
+    small = [f"models.df_erc.{key}=8" for key in ("hidden_units", "aligned_units", "context_units")]
+    params = Params.load(Path(__file__).resolve().parents[3] / "params.yaml", (*small, f"recipes.df_erc.precision={precision}"))
+    plan = resolve(params, recipe)
     layout = make_shards()
     data, _ = load_data(plan, reader.info(layout.shards), layout)
     training = _Training(plan, data.train, data.classes, 0, torch.device("cpu"))
