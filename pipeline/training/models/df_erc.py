@@ -37,6 +37,8 @@ from pipeline.training.models.common import Dropout, Projection, backwards, mask
 
 # Keeps the shares finite where no modality is present, or where all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
+# Bound of uniform weights with the variance 2 / n of He et al., ICCV 2015, times the root of n.
+HE_BOUND = 6**0.5
 
 
 class DFERCConfig(Settings):
@@ -93,6 +95,8 @@ class DFERC(MERCModel):
         self.confide = _Maps(modalities, width, 1, dropout)
         self.context = _Context(2 * width, config)
         self.classifier = nn.Linear(self.hidden_dim, classes)
+        for linear in (self.classifier, *(projection.linear for projection in self.projections.values())):
+            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         present_MBT = torch.stack([batch.modality_mask[name] for name in self.modalities])
@@ -167,8 +171,9 @@ class _Maps(nn.Module):
     def __init__(self, modalities: int, units_in: int, units_out: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        bound = units_in**-0.5  # as nn.Linear begins
-        self.weights_MPQ = nn.Parameter(torch.empty(modalities, units_in, units_out).uniform_(-bound, bound))
+        bound = units_in**-0.5
+        # He's weights, as published: with those of nn.Linear, a root of six smaller, all vectors would begin within the margin of the loss ``prototype``.
+        self.weights_MPQ = nn.Parameter(torch.empty(modalities, units_in, units_out).uniform_(-HE_BOUND * bound, HE_BOUND * bound))
         self.bias_M1Q = nn.Parameter(torch.empty(modalities, 1, units_out).uniform_(-bound, bound))
 
     def forward(self, values_MBTP: Tensor) -> Tensor:

@@ -165,7 +165,9 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
     assert output.hidden.shape == (2, 5, model.hidden_dim)
     assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.unimodal_dims[one]) for one in DIMS}
     assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(DIMS, (2, 5, CLASSES)))
-    assert {one: tuple(value.shape) for one, value in output.aligned.items()} == ({} if model.aligned_dim is None else dict.fromkeys(DIMS, (2, 5, model.aligned_dim)))
+    assert {one: tuple(value.shape) for one, value in output.aligned.items()} == (
+        {} if model.aligned_dim is None else dict.fromkeys(DIMS, (2, 5, model.aligned_dim))
+    )
     assert {one: tuple(value.shape) for one, value in output.confidence.items()} in ({}, dict.fromkeys(DIMS, (2, 5)))
     for level in (output.of_modality, output.of_utterance):
         assert level.keys() == (set(DIMS) if model.disentangles else set())

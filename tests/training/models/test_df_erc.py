@@ -62,7 +62,7 @@ def recurrence(lstm, rows):
 
 
 def cosine(x, y):
-    return float(x @ y / (x.norm() * y.norm()))
+    return (x @ y / (x.norm() * y.norm())).item()
 
 
 def loops(model, batch, index):
@@ -80,7 +80,14 @@ def loops(model, batch, index):
             scores, sure = mapped(model.heads, place, full), mapped(model.confide, place, full)
             if model.gelu_logits:
                 scores, sure = gelu(scores), gelu(sure)
-            for key, value in {"z": z, "w": w, "X": full, "a": gelu(mapped(model.align, place, full)), "p": scores, "kappa": 1 / (1 + torch.exp(-sure[0]))}.items():
+            for key, value in {
+                "z": z,
+                "w": w,
+                "X": full,
+                "a": gelu(mapped(model.align, place, full)),
+                "p": scores,
+                "kappa": 1 / (1 + torch.exp(-sure[0])),
+            }.items():
                 one[key][name] = value
         total = sum(one["kappa"][name] for name in model.modalities if there[name])
         by_confidence = sum((one["kappa"][name] / total * one["X"][name] for name in model.modalities if there[name]), torch.zeros_like(full))
@@ -188,7 +195,7 @@ def test_what_is_trained_in_eval_mode_is_what_is_trained_without_dropout(make_ba
         ("df_erc@audio-visual", "float32"),
         ("df_erc+dclf@text", "float32"),
         ("df_erc+dclf", "float32"),
-        ("df_erc+idcl@text-audio", "float32"),
+        ("df_erc+idcl+batch_16@text-audio", "float32"),
     ],
 )
 def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(make_shards, recipe, precision):
