@@ -95,8 +95,9 @@ class DFERC(MERCModel):
         self.confide = _Maps(modalities, width, 1, dropout)
         self.context = _Context(2 * width, config)
         self.classifier = nn.Linear(self.hidden_dim, classes)
-        for linear in (self.classifier, *(projection.linear for projection in self.projections.values())):
-            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         present_MBT = torch.stack([batch.modality_mask[name] for name in self.modalities])
@@ -177,8 +178,9 @@ class _Maps(nn.Module):
         self.bias_M1Q = nn.Parameter(torch.empty(modalities, 1, units_out).uniform_(-bound, bound))
 
     def forward(self, values_MBTP: Tensor) -> Tensor:
-        rows_MNP = self.dropout(values_MBTP).flatten(1, 2)
-        return torch.baddbmm(self.bias_M1Q, rows_MNP, self.weights_MPQ).unflatten(1, values_MBTP.shape[1:3])
+        modalities, dialogues, steps, _ = values_MBTP.shape
+        mapped_MNQ = torch.baddbmm(self.bias_M1Q, self.dropout(values_MBTP).flatten(1, 2), self.weights_MPQ)
+        return mapped_MNQ.view(modalities, dialogues, steps, -1)
 
 
 class _Context(nn.Module):

@@ -23,7 +23,7 @@ def slow(confidence, logits, labels, mask, weight):
             if label >= 0 and mask[name][row]:
                 scores = [math.exp(score) for score in logits[name][row].tolist()]
                 p = scores[label] / sum(scores)
-                terms.append((float(kappa[row]) - p) ** 2 - weight * math.log(p))
+                terms.append((kappa[row].item() - p) ** 2 - weight * math.log(p))
         total += sum(terms) / max(len(terms), 1)
     return total
 
