@@ -3,6 +3,8 @@
 The context refusion of DF-ERC (Li et al., ACM MM 2023) compares vectors of all modalities in one space; this term of it, L_sim, makes the vectors of an
 emotion alike in all of them. In the authors' code the running means never run: a prototype is the mean of the batch, and a vector that is the only one of
 its emotion is compared with itself. Here they do run, over the batches in which the emotion occurs.
+
+Legend: N utterances, M modalities, R = M · N, D features, C classes.
 """
 
 from collections.abc import Mapping
@@ -98,11 +100,11 @@ class RunningPrototypes(nn.Module):
         a_MND, counted_MN = stacked(features, labels, mask)
         with torch.autocast(a_MND.device.type, enabled=False):
             is_class_NC = labels[:, None] == torch.arange(len(self.counts), device=labels.device)
-            member_CM_N = (counted_MN[..., None] & is_class_NC).flatten(0, 1).T.to(self.sums.dtype)
-            new_C = member_CM_N.sum(dim=1)
+            member_RC = (counted_MN[..., None] & is_class_NC).flatten(0, 1).to(self.sums.dtype)
+            new_C = member_RC.sum(dim=0)
             kept_C = torch.where(new_C > 0, self.memory, 1.0)
             self.counts.mul_(kept_C).add_(new_C)
-            self.sums.mul_(kept_C[:, None]).add_(member_CM_N @ a_MND.flatten(0, 1).to(self.sums.dtype))
+            self.sums.mul_(kept_C[:, None]).add_(member_RC.T @ a_MND.flatten(0, 1).to(self.sums.dtype))
 
     def means(self) -> tuple[Tensor, Tensor]:
         """[C, D] prototypes, zero where there are none; bool [C], which there are."""
@@ -153,9 +155,10 @@ class Prototype(MERCLoss):
         self.loss = PrototypeLoss(margin=config.margin)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        features = {name: labelled_rows(aligned_BTA, batch)[0] for name, aligned_BTA in output.aligned.items()}
-        present = {name: labelled_rows(batch.modality_mask[name][..., None], batch)[0].squeeze(1) for name in features}
-        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        features, present = {}, {}
+        for name, aligned_BTA in output.aligned.items():
+            features[name], labels_N = labelled_rows(aligned_BTA, batch)
+            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
         if self.training:
             self.running.update(features, labels_N, present)
         prototypes_CD, known_C = self.running.means()

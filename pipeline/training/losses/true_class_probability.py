@@ -1,7 +1,7 @@
 """Confidence learned as the probability of the true class: each modality's own classifier, and what says beforehand how far it can be trusted.
 
 The true class's probability tells right from wrong predictions better than the largest one does, and is known only with the label; so a second output
-learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model Confidence, NeurIPS 2019, eq. 5). Han et al., Multimodal
+learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal
 Dynamics, CVPR 2022, weigh modalities with it, and so does DF-ERC (Li et al., ACM MM 2023), whose term this is. Other than in the code of the latter,
 the target passes no gradient: the classifier is not to become unsure where little confidence was expected.
 """
@@ -94,9 +94,10 @@ class TrueClassProbability(MERCLoss):
         """
         if not output.confidence or output.confidence.keys() - output.unimodal_logits.keys():
             raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
-        confidence = {name: labelled_rows(kappa_BT[..., None], batch)[0].squeeze(1) for name, kappa_BT in output.confidence.items()}
-        logits = {name: labelled_rows(output.unimodal_logits[name], batch)[0] for name in confidence}
-        present = {name: labelled_rows(batch.modality_mask[name][..., None], batch)[0].squeeze(1) for name in confidence}
-        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        confidence, logits, present = {}, {}, {}
+        for name, kappa_BT in output.confidence.items():
+            confidence[name], labels_N = labelled_rows(kappa_BT, batch)
+            logits[name], _ = labelled_rows(output.unimodal_logits[name], batch)
+            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
         value: Tensor = self.loss(confidence, logits=logits, labels=labels_N, mask=present)
         return value
