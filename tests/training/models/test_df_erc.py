@@ -153,34 +153,39 @@ def test_agreement_is_finite_where_vectors_are_nothing():
     assert agreement(torch.zeros(3, 1, 1, 2), torch.ones(3, 1, 1, dtype=torch.bool)).item() == 0.0
 
 
-def test_only_neighbours_within_the_dialogue_are_the_context(make_batch):
-    """An utterance alone has none, so that its scores do not depend on the weights of the classifier for it."""
+def test_an_utterance_alone_has_no_context_and_every_other_one_has(make_batch):
     model, batch = build(), make_batch([1, 3])
-    hidden = model(batch).hidden[..., 16:]
-    assert not hidden[0, 0].any()
-    assert hidden[1].any(dim=-1).all()
+    context_BTV = model(batch).hidden[..., 16:]
+    assert not context_BTV[0, 0].any()
+    assert context_BTV[1].any(dim=-1).all()
 
 
-def test_dropout_takes_single_recurrent_weights_and_whole_features_of_the_input(make_batch):
+def untrained(model, batch, weight):
+    """Where a weight of each LSTM has no gradient."""
+    model.zero_grad()
+    model(batch).logits.square().sum().backward()
+    return [getattr(lstm, weight).grad == 0 for lstm in (*model.context.ahead, *model.context.back)]
+
+
+def test_single_recurrent_weights_are_dropped_and_neither_rows_nor_columns(make_batch):
     model = build(context_units=20, context_layers=1, dropout=0.0, input_dropout=0.0, weight_dropout=0.3).train()
-    model(make_batch([6, 5, 6, 4])).logits.square().sum().backward()
-    for lstm in (*model.context.ahead, *model.context.back):
-        untouched = lstm.weight_hh_l0.grad == 0
-        assert untouched.float().mean().item() == pytest.approx(0.3, abs=0.05)  # of 1,600 weights: four standard errors are 0.046
-        assert not untouched.all(dim=0).any()
-        assert not untouched.all(dim=1).any()
-        assert not (lstm.weight_ih_l0.grad == 0).all(dim=0).any()
+    batch = make_batch([6, 5, 6, 4])
+    assert not any(dropped.any() for dropped in untrained(model, batch, "weight_ih_l0"))
+    for dropped in untrained(model, batch, "weight_hh_l0"):
+        assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.05)  # of 1,600 weights: four standard errors are 0.046
+        assert not dropped.all(dim=0).any()
+        assert not dropped.all(dim=1).any()
+
+
+def test_a_dialogue_lacks_the_same_input_features_in_all_its_utterances_and_another_one_others(make_batch):
     model = build(context_units=20, context_layers=1, dropout=0.0, input_dropout=0.5, weight_dropout=0.0).train()
-    seen = []
-    for lstm in (*model.context.ahead, *model.context.back):
-        model.zero_grad()
-        model(make_batch([6])).logits.square().sum().backward()
-        seen.append((lstm.weight_ih_l0.grad == 0).all(dim=0))  # of a dropped feature no weight is trained, whatever the utterance
-    assert all(4 <= int(dropped.sum()) <= 12 for dropped in seen)
-    assert not torch.equal(*seen)
+    ahead, back = (dropped.all(dim=0) for dropped in untrained(model, make_batch([6]), "weight_ih_l0"))
+    assert 4 <= int(ahead.sum()) <= 12  # of 16
+    assert torch.equal(ahead, back)
+    assert not any(dropped.any() for dropped in untrained(model, make_batch([6] * 30), "weight_ih_l0"))
 
 
-def test_what_is_trained_in_eval_mode_is_what_is_trained_without_dropout(make_batch):
+def test_without_dropout_training_computes_what_eval_does(make_batch):
     """The operation below the LSTM's module, with which weights are dropped, is that of the module."""
     model, batch = build(dropout=0.0, input_dropout=0.0, weight_dropout=0.0), make_batch([4, 7, 1])
     torch.testing.assert_close(model.train()(batch).logits[batch.utterance_mask], model.eval()(batch).logits[batch.utterance_mask])
