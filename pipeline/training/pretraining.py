@@ -90,7 +90,7 @@ class FirstStage:
         if not path.is_file():
             plan, info = self.wanted.plan, self.info
             train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
-            model = pretrain_seed(plan, train.to(device), len(info["classes"]), seed, device, line)
+            model = pretrain_seed(plan, train.to(device), info["classes"], seed, device, line)
             checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
         return checkpoint.load(path).model
 

@@ -27,11 +27,21 @@ FRAMEWORKS = "pipeline.training.frameworks"
 
 
 class Optimizer(Settings):
-    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it."""
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it.
+
+    Attributes:
+        name: one of the two.
+        learning_rate: before the schedule.
+        weight_decay: of all weights.
+        betas: shares of the running means of the gradient and of its square that a step keeps.
+        epsilon: added to the root of the latter.
+    """
 
     name: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    epsilon: float = Field(default=1e-8, gt=0)
 
 
 class LossTerm(Settings):
@@ -119,8 +129,9 @@ class Recipe(Settings):
         losses: terms of the objective, summed with their weights.
         stages: the parts of the model are trained one after another, the last stage training the fusion; null: all at once. What else stands here holds
             in every stage.
-        optimizer: and its learning rate and weight decay.
+        optimizer: and its settings.
         schedule: how the learning rate goes from its value towards 0 over ``epochs``.
+        warmup_steps: in the first steps it is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to 1.
         epochs: at most so many.
         patience_epochs: stop after so many epochs without a better dev weighted F1.
         batch_dialogues: dialogues a step, at most.
@@ -144,6 +155,7 @@ class Recipe(Settings):
     stages: tuple[Stage, ...] | None = None
     optimizer: Optimizer
     schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: int = Field(default=0, ge=0)
     epochs: int = Field(ge=1)
     patience_epochs: int = Field(ge=1)
     batch_dialogues: int = Field(ge=1)

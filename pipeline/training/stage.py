@@ -52,7 +52,7 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
         return work.out
     device = devices.resolve(run.device)
     data, standardisation = load_data(plan, info, layout)
-    stages.check(plan, data.train, len(data.classes))
+    stages.check(plan, data.train, data.classes)
     work.start()
     jobs = [seeds.Job(plan, layout, runs, work.folder, seed, device) for seed in plan.recipe.seeds]
     for job in jobs:

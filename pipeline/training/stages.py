@@ -81,24 +81,27 @@ def views(model: MERCModel, stage: StagePlan) -> list[PartView]:
     return [PartView(model, part, (*stage.before, *(stage.trains if part == FUSION else (part,)))) for part in stage.trains]
 
 
-def losses_of(plan: Plan, view: MERCModel, train: DialogueSplit, classes: int) -> list[MERCLoss]:
+def losses_of(plan: Plan, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
     """The plan's losses for what a model, or a part of it, gives; weights of their own are drawn now."""
     facts = TrainingFacts(
-        class_counts=train.class_counts(classes),
+        class_counts=train.class_counts(len(classes)),
         hidden_dim=view.hidden_dim,
         unimodal_dims=view.unimodal_dims,
         context_dim=view.context_dim,
+        aligned_dim=view.aligned_dim,
+        disentangles=view.disentangles,
+        classes=classes,
         train=train,
     )
     return [term.kind(term.config, facts) for term in plan.losses]
 
 
-def check(plan: Plan, train: DialogueSplit, classes: int) -> None:
+def check(plan: Plan, train: DialogueSplit, classes: Sequence[str]) -> None:
     """Raises ``BadSettings`` if a stage does not fit the model or what was trained before it; nothing is trained."""
     if not plan.stages:
         return
     with torch.random.fork_rng(devices=[]):
-        model = plan.build(train.dims, classes)
+        model = plan.build(train.dims, len(classes))
         for stage in plan.stages:
             where = f"{RECIPES}.{plan.name}.stages.{stage.name}"
             for part in stage.trains:

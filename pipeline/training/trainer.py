@@ -6,7 +6,7 @@ what it is: the best test epoch. Papers that select on test report that one; it 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -105,20 +105,20 @@ def train_seed(
     with repeatable(seed, device):
         model = _built(plan, data.train, len(data.classes), device, start)
         if not plan.stages:
-            best, history = _Selection(_Training(plan, data.train, model, seed, device), data).run(f"seed {seed}", line)
+            best, history = _Selection(_Training(plan, data.train, model, data.classes, seed, device), data).run(f"seed {seed}", line)
             return _trained(model, data, best, history)
         done = _train_stages(plan, data, model, seed, device, line, kept)
         last = [row for row in done.history if row["stage"] == plan.stages[-1].name]
         return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
 
 
-def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, device: torch.device, line: int = 0) -> MERCModel:
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> MERCModel:
     """Trains for the recipe's number of epochs on one split, looks at no other, and gives the model with the last weights.
 
     Args:
         plan: the resolved recipe of the pre-training.
         train: on ``device``.
-        classes: of its label set.
+        classes: their names, in the order of the labels.
         seed: as of :func:`train_seed`.
         device: where the model is trained.
         line: of the progress bar.
@@ -127,7 +127,7 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: int, seed: int, dev
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
-        training = _Training(plan, train, _built(plan, train, classes, device), seed, device)
+        training = _Training(plan, train, _built(plan, train, len(classes), device), classes, seed, device)
         for epoch in range(1, plan.recipe.epochs + 1):
             bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
             bar.update()
@@ -147,7 +147,7 @@ def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, d
     done = Finished.read(kept, model)
     for stage in plan.stages[len(done.selected) :]:
         with repeatable(seed_of(seed, stage), device):
-            best, history = _Selection(_Training(plan, data.train, model, seed, device, stage), data).run(f"seed {seed}, {stage.name}", line)
+            best, history = _Selection(_Training(plan, data.train, model, data.classes, seed, device, stage), data).run(f"seed {seed}, {stage.name}", line)
         done.selected.append(best)
         done.history += history
         if kept is not None:
@@ -159,22 +159,24 @@ def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, d
 class _Training:
     """Losses and optimiser of one seed, or one stage of it, which train a model epoch after epoch on one split."""
 
-    def __init__(self, plan: Plan, train: DialogueSplit, model: MERCModel, seed: int, device: torch.device, stage: StagePlan | None = None) -> None:
+    def __init__(
+        self, plan: Plan, train: DialogueSplit, model: MERCModel, classes: Sequence[str], seed: int, device: torch.device, stage: StagePlan | None = None
+    ) -> None:
         self.plan = plan if stage is None else stage.plan
         self.recipe, self.train, self.model, self.seed, self.stage = self.plan.recipe, train, model, seed, stage
         self.views = whole(model) if stage is None else views(model, stage)
         self._enter_training()
-        self.losses = [[loss.to(device) for loss in losses_of(self.plan, view, train, model.classes)] for view in self.views]
+        self.losses = [[loss.to(device) for loss in losses_of(self.plan, view, train, classes)] for view in self.views]
         every_loss = [loss for losses in self.losses for loss in losses]
         model.pool(any(loss.needs_pooled for loss in every_loss))
         self.weights_L = torch.tensor([term.weight for term in self.plan.losses], device=device)
         self.parameters = [weight for module in (model, *every_loss) for weight in module.parameters() if weight.requires_grad]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
-        rate, decay = self.recipe.optimizer.learning_rate, self.recipe.optimizer.weight_decay
-        self.optimizer = kind(self.parameters, lr=rate, weight_decay=decay, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
+        wanted = self.recipe.optimizer
+        self.optimizer = kind(self.parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, eps=wanted.epsilon, fused=True)
         self.precision = Precision(self.recipe.precision, device)
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
+        self.epochs_done = self.steps_done = 0
         self.generator = torch.Generator().manual_seed(seed if stage is None else seed_of(seed, stage))
 
     def _enter_training(self) -> None:
@@ -183,9 +185,12 @@ class _Training:
         else:
             enter_training(self.model, self.stage.trains)
 
-    def _learning_rate_factor(self, epoch: int) -> float:
-        done = epoch / self.recipe.epochs
-        return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+    def _learning_rate(self) -> float:
+        """Of the next step."""
+        done = self.epochs_done / self.recipe.epochs
+        scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+        warm = min(1.0, (self.steps_done + 1) / max(1, self.recipe.warmup_steps))
+        return self.recipe.optimizer.learning_rate * scheduled * warm
 
     def _batches(self) -> Iterator[DialogueBatch]:
         wanted = self.recipe.neighbours
@@ -194,8 +199,8 @@ class _Training:
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
     def epoch(self, epoch: int) -> Row:
-        """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        """Trains on every dialogue once; ``epoch`` counts from 1. Gives its first learning rate and the means of the losses."""
+        learning_rate = self._learning_rate()
         for view, losses in zip(self.views, self.losses, strict=True):
             for loss in losses:
                 loss.begin_epoch(epoch - 1, view, self.generator)
@@ -203,7 +208,7 @@ class _Training:
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
         for batch in self._batches():
             ledger.note(self.step(batch, epoch), batch)
-        self.scheduler.step()
+        self.epochs_done += 1
         stage = {} if self.stage is None else {"stage": self.stage.name}
         when = ", ".join([f"seed {self.seed}", *stage.values(), f"epoch {epoch}"])
         return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when)}
@@ -211,11 +216,13 @@ class _Training:
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
         """One update of the weights; gives the terms of the loss, summed over the parts in training, [L] on the device. Nothing in it waits for a GPU."""
         self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate()
         output = self.precision.forward(self.model, batch)
         given = zip((view.of(output) for view in self.views), self.losses, strict=True)
         state = {"epoch": epoch - 1, "generator": self.generator}
         terms_L = torch.stack([torch.stack([loss(of_part, batch, **state) for loss in losses]) for of_part, losses in given]).sum(dim=0)
         self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
+        self.steps_done += 1
         return terms_L.detach()
 
 

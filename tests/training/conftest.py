@@ -43,7 +43,17 @@ def tree() -> dict[str, Any]:
     return {
         "models": {"context_gru": {"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"}},
         "run": {"max_failed": "5%"},
-        "losses": {"cross_entropy": {"class_weights": "none", "effective_beta": 0.99, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0}},
+        "losses": {
+            "cross_entropy": {
+                "class_weights": "none",
+                "effective_beta": 0.99,
+                "weight_by_class": {},
+                "other_weight": 1.0,
+                "label_smoothing": 0.0,
+                "fused_weight": 1.0,
+                "unimodal_weight": 0.0,
+            }
+        },
         "frameworks": {},
         "additions": {},
         "recipes": {"all": recipe, **{name: {**recipe, "modalities": [name]} for name in DIMS}},

@@ -13,8 +13,7 @@ def test_overrides_of_a_recipe_win_over_the_blocks(tree):
     plan = resolve(Params(tree), "all")
     assert plan.model_config.model_dump() == {"hidden_units": 16, "layers": 1, "dropout": 0.1, "speakers": "same"}
     assert plan.losses[0].weight == 0.5
-    block = {"class_weights": "inverse", "effective_beta": 0.99, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0}
-    assert plan.losses[0].config.model_dump() == block
+    assert plan.losses[0].config.model_dump() == {**tree["losses"]["cross_entropy"], "class_weights": "inverse"}
 
 
 def test_modalities_have_one_order(tree):
@@ -40,6 +39,8 @@ def test_modalities_have_one_order(tree):
         (lambda recipe: recipe.update(modalities=["text", "visula"]), r"no modality 'visula'.*did you mean 'visual'"),
         (lambda recipe: recipe.update(modalities=[]), r"recipes\.all\.modalities"),
         (lambda recipe: recipe.update(seeds=[1, 1]), "different whole numbers"),
+        (lambda recipe: recipe.update(warmup_steps=-1), r"recipes\.all\.warmup_steps.*given: -1"),
+        (lambda recipe: recipe["optimizer"].update(betas=[0.9, 1.0]), r"recipes\.all\.optimizer\.betas\.1: .*given: 1\.0"),
         (lambda recipe: recipe.update(batch_dialogues=0), r"recipes\.all\.batch_dialogues.*given: 0"),
         (lambda recipe: recipe.update(schedule="step"), r"recipes\.all\.schedule.*'cosine'"),
         (lambda recipe: recipe.pop("epochs"), r"recipes\.all\.epochs: Field required"),

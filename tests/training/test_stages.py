@@ -314,7 +314,7 @@ def test_students_without_their_teacher_are_refused_before_anything_is_trained(m
 def test_a_model_that_is_trained_at_once_is_not_built_for_a_check(loaded, monkeypatch):
     plan, data = loaded("all")
     monkeypatch.setattr(type(plan), "build", lambda self, *more: pytest.fail("built"))
-    stages.check(plan, data.train, 3)
+    stages.check(plan, data.train, data.classes)
 
 
 def test_a_pretraining_has_no_stages(staged):
@@ -338,7 +338,7 @@ def test_the_losses_of_every_stage_are_among_the_settings_that_decide(staged):
 def test_frameworks_and_further_losses_go_over_it_in_stages_and_at_once(loaded, staged, recipe):
     staged["recipes"]["kdc"]["epochs"] = 1
     plan, data = loaded(recipe)
-    stages.check(plan, data.train, 3)
+    stages.check(plan, data.train, data.classes)
     trained = train_seed(plan, data, 0, CPU)
     assert len(trained.stages) == (0 if "at_once" in recipe else 2 if "@text" in recipe else 3)
     terms = {name for row in trained.history for name in row if name.startswith("loss_")}

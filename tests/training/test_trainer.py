@@ -100,6 +100,30 @@ def test_the_learning_rate_follows_its_schedule(trained, schedule, expected):
     assert [row["learning_rate"] for row in result.history] == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_first_steps_have_a_growing_learning_rate(make_shards, tree, monkeypatch):
+    tree["recipes"]["text"] |= {"schedule": "linear", "epochs": 2, "warmup_steps": 4, "optimizer": {"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0}}
+    plan, layout, rates = resolve(Params(tree), "text"), make_shards(), []
+    data, _ = load_data(plan, reader.info(layout.shards), layout)
+    training = _Training(plan, data.train, plan.build(data.dims, 3), data.classes, 0, CPU)
+    step = training.optimizer.step
+    monkeypatch.setattr(training.optimizer, "step", lambda *given, **more: rates.append(training.optimizer.param_groups[0]["lr"]) or step(*given, **more))
+    training.epoch(1)
+    training.epoch(2)
+    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.05, 0.05, 0.05])  # three steps of an epoch; half the rate in the second
+
+
+def test_the_optimiser_has_the_settings_of_the_recipe(make_shards, tree):
+    plain = {"name": "adamw", "learning_rate": 0.1, "weight_decay": 0.2}
+    layout, found = make_shards(), []
+    for optimizer in (plain, {**plain, "betas": [0.8, 0.84], "epsilon": 1e-7}):
+        tree["recipes"]["text"]["optimizer"] = optimizer
+        plan = resolve(Params(tree), "text")
+        data, _ = load_data(plan, reader.info(layout.shards), layout)
+        group = _Training(plan, data.train, data.classes, 0, CPU).optimizer.param_groups[0]
+        found.append((group["lr"], group["weight_decay"], group["betas"], group["eps"]))
+    assert found == [(0.1, 0.2, (0.9, 0.999), 1e-8), (0.1, 0.2, (0.8, 0.84), 1e-7)]
+
+
 @pytest.mark.parametrize(("least", "expected"), [(1, [8, 8, 8]), (6, [4] * 6), (100, [1] * 24)])
 def test_few_dialogues_are_cut_into_smaller_batches(trained, monkeypatch, least, expected):
     sizes, forward = [], CrossEntropy.forward
@@ -187,7 +211,7 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     plan, layout = resolve(Params(tree), "all"), make_shards()
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, plan.build(data.dims, 3), 0, CPU)
+    training = _Training(plan, data.train, plan.build(data.dims, 3), data.classes, 0, CPU)
     batch = collate(data.train, torch.arange(8))
     before = training.model.classify.weight.detach().clone()
     with NoSync():
@@ -203,7 +227,7 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
     plan, layout, device = resolve(Params(tree), "all"), make_shards(), torch.device("cuda:0")
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data = load_data(plan, reader.info(layout.shards), layout)[0].to(device)
-    training = _Training(plan, data.train, plan.build(data.dims, 3).to(device), 0, device)
+    training = _Training(plan, data.train, plan.build(data.dims, 3).to(device), data.classes, 0, device)
     training.step(collate(data.train, torch.arange(8)), 1)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -27,6 +27,8 @@ class Framework(MERCModel):
         self.hidden_dim = model.hidden_dim
         self.unimodal_dims = dict(model.unimodal_dims)
         self.context_dim = model.context_dim
+        self.aligned_dim = model.aligned_dim
+        self.disentangles = model.disentangles
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
         """The wrapped model's; the framework's own weights are of the fusion."""

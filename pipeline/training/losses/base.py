@@ -1,7 +1,7 @@
 """What a loss must offer. A new loss is one file here, its test, and a block under ``losses`` in params.yaml named after the file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,9 @@ class TrainingFacts:
         hidden_dim: width of :attr:`MERCOutput.hidden`.
         unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
         context_dim: width of :attr:`MERCOutput.context`; None if the model gives none.
+        aligned_dim: width of :attr:`MERCOutput.aligned`; None if the model gives none.
+        disentangles: whether the model gives :attr:`MERCOutput.of_modality` and :attr:`MERCOutput.of_utterance`.
+        classes: names of the classes, for settings that name them; in the order of the labels.
         train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
 
@@ -30,6 +33,9 @@ class TrainingFacts:
     hidden_dim: int
     unimodal_dims: Mapping[str, int]
     context_dim: int | None = None
+    aligned_dim: int | None = None
+    disentangles: bool = False
+    classes: Sequence[str] = ()
     train: DialogueSplit | None = None
 
 

@@ -4,14 +4,16 @@
 utterances weighs (1 - β) / (1 - β^n).
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.errors import BadSettings
 from pipeline.params import Settings
+from pipeline.plugins import nearest
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.models.base import MERCOutput
@@ -24,6 +26,8 @@ class CrossEntropyConfig(Settings):
         class_weights: ``none``; ``inverse`` of the class's share of the train split; ``inverse_sqrt``, the root of that;
             ``effective`` number of samples.
         effective_beta: β of ``effective``.
+        weight_by_class: emotion → factor on its weight.
+        other_weight: factor on the weights of the emotions that it does not name, where it names any.
         label_smoothing: share of the target that is spread evenly over all classes.
         fused_weight: weight of the loss on the logits that predict. 0 trains a model by its modalities' own logits, where those make the others;
             a model without unimodal logits has the weight 1.
@@ -34,6 +38,8 @@ class CrossEntropyConfig(Settings):
 
     class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
     effective_beta: float = Field(gt=0, lt=1)
+    weight_by_class: dict[str, Annotated[float, Field(ge=0)]]
+    other_weight: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     fused_weight: float = Field(ge=0)
     unimodal_weight: float = Field(ge=0)
@@ -50,6 +56,9 @@ class CrossEntropy(MERCLoss):
 
     The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the number
     and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
+
+    Raises:
+        BadSettings: if ``weight_by_class`` names an emotion that the label set lacks.
     """
 
     Config: ClassVar[type[Settings]] = CrossEntropyConfig
@@ -60,7 +69,8 @@ class CrossEntropy(MERCLoss):
         self.label_smoothing = config.label_smoothing
         self.fused_weight = config.fused_weight
         self.unimodal_weight = config.unimodal_weight
-        self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta))
+        factors_C = _factors(config, facts)
+        self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
@@ -81,8 +91,24 @@ class CrossEntropy(MERCLoss):
         return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 
 
-def weights_of(counts_C: Tensor, scheme: str, beta: float) -> Tensor:
+def _factors(config: CrossEntropyConfig, facts: TrainingFacts) -> Tensor | None:
+    """[C] float64, or None if no emotion is named."""
+    for name in config.weight_by_class:
+        if name not in facts.classes:
+            raise BadSettings(f"losses.cross_entropy.weight_by_class: no emotion {name!r} in the label set; {nearest(name, list(facts.classes))}")
+    if not config.weight_by_class:
+        return None
+    return torch.tensor([config.weight_by_class.get(name, config.other_weight) for name in facts.classes], dtype=torch.float64)
+
+
+def weights_of(counts_C: Tensor, scheme: str, beta: float, factors_C: Tensor | None = None) -> Tensor:
     """Weight of each class, [C] float32, with mean 1 over the utterances; 0 for a class that does not occur.
+
+    Args:
+        counts_C: [C], utterances of each class.
+        scheme: as ``class_weights`` of the settings.
+        beta: β of ``effective``.
+        factors_C: [C], on the scheme's weights; None: 1.
 
     Example:
         >>> weights_of(torch.tensor([3.0, 1.0]), "inverse", 0.999)
@@ -95,5 +121,5 @@ def weights_of(counts_C: Tensor, scheme: str, beta: float) -> Tensor:
         "inverse_sqrt": n_C.rsqrt(),
         "effective": (1 - beta) / (1 - beta**n_C),
     }[scheme]
-    raw_C = raw_C.masked_fill(n_C == 0, 0.0)
+    raw_C = (raw_C if factors_C is None else raw_C * factors_C).masked_fill(n_C == 0, 0.0)
     return (raw_C * n_C.sum() / (raw_C * n_C).sum()).float()

@@ -77,7 +77,7 @@ class DisentanglementConfig(Settings):
 
     Attributes:
         temperature: τ.
-        units: width of both levels' representations.
+        units: width of both levels' representations, where the model does not give them itself.
     """
 
     temperature: float = Field(gt=0)
@@ -87,18 +87,20 @@ class DisentanglementConfig(Settings):
 class Disentanglement(MERCLoss):
     """Sum of both levels over the batch's utterances, labelled or not, where the modalities are present.
 
-    The first level's rows are a projection of each modality's own representation, the second's a projection of the first's; the projections belong to the loss.
+    A model that disentangles gives the rows of both levels. For others the first level's rows are a projection of each modality's own representation, the
+    second's a projection of the first's; the projections belong to the loss.
 
     Raises:
-        BadSettings: if there is but one modality.
+        BadSettings: if there is but one modality. A model that disentangles may have one, as its recipe asks for this loss whatever it is given: the second
+            level, which has no pairs then, is 0, and so is the first, in which all rows would belong together.
     """
 
     Config: ClassVar[type[Settings]] = DisentanglementConfig
 
     def __init__(self, config: DisentanglementConfig, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        dims = dict(facts.unimodal_dims)
-        if len(dims) < 2:
+        dims = {} if facts.disentangles else dict(facts.unimodal_dims)
+        if len(dims) < 2 and not facts.disentangles:
             raise BadSettings(f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
         self.of_modality = nn.ModuleDict({name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()})
         self.of_utterance = nn.ModuleDict({name: nn.Sequential(nn.Linear(config.units, config.units), nn.GELU()) for name in dims})
@@ -106,8 +108,14 @@ class Disentanglement(MERCLoss):
         self.utterance = DisentanglementLoss("utterance", temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        first = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()}
-        second = {name: project(first[name]) for name, project in self.of_utterance.items()}
+        if self.of_modality:
+            first = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()}
+            second = {name: project(first[name]) for name, project in self.of_utterance.items()}
+        else:
+            first = {name: real_rows(z_BTD, batch) for name, z_BTD in output.of_modality.items()}
+            second = {name: real_rows(w_BTD, batch) for name, w_BTD in output.of_utterance.items()}
+        if len(first) < 2:
+            return torch.cat([*first.values(), *second.values()]).float().sum() * 0.0
         present = {name: real_rows(batch.modality_mask[name], batch) for name in first}
         value: Tensor = self.modality(views=first, mask=present) + self.utterance(views=second, mask=present)
         return value

@@ -26,6 +26,10 @@ class MERCOutput:
         context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
             attention, whose values are states of earlier utterances.
         pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
+        of_modality: modality → [B, T, d_z], what the modality's utterances have in common; as the next three, empty in most models.
+        of_utterance: modality → [B, T, d_z], what the utterance has in common with its other modalities.
+        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other.
+        confidence: modality → [B, T], between 0 and 1: how probable the modality's own logits are expected to find the true class.
         aux: name → scalar, terms a loss may add.
     """
 
@@ -35,6 +39,10 @@ class MERCOutput:
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
     context: Tensor | None = None
     pooled: dict[str, Tensor] = field(default_factory=dict)
+    of_modality: dict[str, Tensor] = field(default_factory=dict)
+    of_utterance: dict[str, Tensor] = field(default_factory=dict)
+    aligned: dict[str, Tensor] = field(default_factory=dict)
+    confidence: dict[str, Tensor] = field(default_factory=dict)
     aux: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -60,6 +68,11 @@ class MERCModel(nn.Module, ABC):
     """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
     wants_pooled: bool = True
     """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty. Set by :meth:`pool`."""
+
+    aligned_dim: int | None = None
+    """Width of :attr:`MERCOutput.aligned`; set in the constructor by a model that gives it."""
+    disentangles: bool = False
+    """True if the model gives :attr:`MERCOutput.of_modality` and :attr:`MERCOutput.of_utterance`. Set by the class."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()

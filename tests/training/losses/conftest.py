@@ -40,7 +40,7 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def facts():
-    return TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=6, unimodal_dims={"text": 4, "audio": 5, "visual": 3})
+    return TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=6, unimodal_dims={"text": 4, "audio": 5, "visual": 3}, aligned_dim=4)
 
 
 @pytest.fixture
@@ -61,6 +61,8 @@ def make_output(facts):
             hidden=leaf(facts.hidden_dim),
             unimodal={name: leaf(dim) for name, dim in facts.unimodal_dims.items()},
             unimodal_logits={name: leaf(3) for name in facts.unimodal_dims},
+            aligned={name: leaf(facts.aligned_dim) for name in facts.unimodal_dims},
+            confidence={name: leaf(1).detach().squeeze(-1).sigmoid().requires_grad_() for name in facts.unimodal_dims},
         )
 
     return make

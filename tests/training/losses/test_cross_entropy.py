@@ -16,11 +16,20 @@ COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 def build(counts=COUNTS, **settings):
     config = fill(
-        {"class_weights": "none", "effective_beta": 0.9, "label_smoothing": 0.0, "fused_weight": 1.0, "unimodal_weight": 0.0, **settings},
+        {
+            "class_weights": "none",
+            "effective_beta": 0.9,
+            "weight_by_class": {},
+            "other_weight": 1.0,
+            "label_smoothing": 0.0,
+            "fused_weight": 1.0,
+            "unimodal_weight": 0.0,
+            **settings,
+        },
         CrossEntropyConfig,
         where="losses.cross_entropy",
     )
-    return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}))
+    return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}, classes=("neutral", "joy", "anger")))
 
 
 def scored(batch):
@@ -101,6 +110,27 @@ def test_weights_are_the_tabulated_ones_and_have_mean_one(scheme, expected):
     weights = weights_of(COUNTS, scheme, 0.9)
     torch.testing.assert_close(weights, torch.tensor(expected), atol=1e-4, rtol=0)
     assert float((weights * COUNTS).sum() / COUNTS.sum()) == pytest.approx(1.0)
+
+
+# Counts 60, 30, 10. 1, 1.3, 1.3 have the mean 1.12 over the utterances; 100 / 180, 1.3 · 100 / 90, 1.3 · 100 / 30 the mean 1.2.
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"weight_by_class": {"neutral": 1.0}, "other_weight": 1.3}, [1 / 1.12, 1.3 / 1.12, 1.3 / 1.12]),
+        ({"weight_by_class": {"neutral": 1.0}, "other_weight": 1.3, "class_weights": "inverse"}, [1 / 2.16, 1.3 / 1.08, 1.3 / 0.36]),
+        ({"weight_by_class": {"anger": 0.0}}, [1 / 0.9, 1 / 0.9, 0.0]),
+        ({"weight_by_class": {}, "other_weight": 1.3}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_factors_by_emotion_change_the_weights_and_not_their_mean(settings, expected):
+    torch.testing.assert_close(build(**settings).class_weights, torch.tensor(expected))
+
+
+def test_a_factor_for_no_emotion_of_the_label_set_is_refused():
+    with pytest.raises(BadSettings, match=r"weight_by_class: no emotion 'neutrl' in the label set; did you mean 'neutral'\? valid: anger, joy, neutral"):
+        build(weight_by_class={"neutrl": 1.0})
+    with pytest.raises(BadSettings, match=r"losses\.cross_entropy\.weight_by_class\.joy: .*given: -1\.0"):
+        build(weight_by_class={"joy": -1.0})
 
 
 @pytest.mark.parametrize("scheme", ["none", "inverse", "inverse_sqrt", "effective"])

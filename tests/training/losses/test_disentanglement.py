@@ -1,6 +1,7 @@
 """DDM against the numbers of its authors' code, and loops."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,39 @@ def test_what_cannot_be_is_refused(facts):
 
 def build(facts):
     return Disentanglement(fill({"temperature": 0.5, "units": 3}, DisentanglementConfig, where="losses.disentanglement"), facts)
+
+
+def given_levels(output, seed=1):
+    """The output with both levels, as from a model that disentangles."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (*output.logits.shape[:2], 3)
+    first, second = ({name: torch.randn(shape, generator=generator, requires_grad=True) for name in output.unimodal} for _ in range(2))
+    return replace(output, of_modality=first, of_utterance=second)
+
+
+def test_the_levels_of_a_model_that_disentangles_are_taken_as_they_are(make_batch, make_output, facts):
+    batch = make_batch([5, 3], pad_to=6)
+    output, real = given_levels(make_output(batch)), batch.utterance_mask
+    term = build(replace(facts, disentangles=True))
+    present = {name: batch.modality_mask[name][real] for name in output.unimodal}
+    levels = {"modality": output.of_modality, "utterance": output.of_utterance}
+    expected = sum(slow({name: z[real] for name, z in views.items()}, present, level, 0.5) for level, views in levels.items())
+    value = term(output, batch)
+    assert value.item() == pytest.approx(expected, abs=1e-4)
+    assert list(term.parameters()) == []
+    value.backward()
+    assert all(z.grad.any() for views in levels.values() for z in views.values())
+    assert all(z.grad is None for z in output.unimodal.values())
+
+
+def test_one_modality_of_a_model_that_disentangles_costs_exactly_nothing_and_backward_runs(make_batch, make_output, facts):
+    batch = make_batch([5, 3], modalities=("text",))
+    output = given_levels(make_output(batch))
+    output = replace(output, of_modality={"text": output.of_modality["text"]}, of_utterance={"text": output.of_utterance["text"]})
+    value = build(replace(facts, unimodal_dims={"text": 4}, disentangles=True))(output, batch)
+    value.backward()
+    assert value.item() == 0.0
+    assert not output.of_modality["text"].grad.any()
 
 
 def test_the_term_is_the_sum_of_both_levels_over_real_utterances(make_batch, make_output, facts):

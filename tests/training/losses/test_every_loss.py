@@ -9,7 +9,7 @@ import torch
 from pipeline import plugins
 from pipeline.params import Params
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.models.context_gru import ContextGRU
+from pipeline.training.models.base import MERCModel
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 TERMS = [
@@ -22,9 +22,13 @@ TERMS = [
     "inter_dialogue",
     "label_guided",
     "modality_contribution",
+    "prototype",
     "spcl",
     "supcon",
+    "true_class_probability",
 ]
+# What gives a term that looks at more than most models offer.
+GIVEN_BY = {"prototype": "df_erc", "true_class_probability": "df_erc"}
 every_term = pytest.mark.parametrize("name", TERMS)
 
 
@@ -44,7 +48,15 @@ def batch(make_batch):
 
 
 def leaves(output):
-    return [output.logits, output.hidden, *output.unimodal.values(), *output.unimodal_logits.values()]
+    by_modality = (output.unimodal, output.unimodal_logits, output.aligned, output.confidence)
+    return [output.logits, output.hidden, *(values for part in by_modality for values in part.values())]
+
+
+def each(output, change):
+    """The output with its tensors changed."""
+    parts = ("unimodal", "unimodal_logits", "aligned", "confidence")
+    changed = {part: {key: change(values) for key, values in getattr(output, part).items()} for part in parts}
+    return replace(output, logits=change(output.logits), hidden=change(output.hidden), **changed)
 
 
 @every_term
@@ -96,26 +108,14 @@ def test_the_order_of_dialogues_changes_nothing(name, build, batch, make_output)
         modality_mask={key: values[order] for key, values in batch.modality_mask.items()},
         dialogue_ids=tuple(batch.dialogue_ids[index] for index in order),
     )
-    turned = replace(
-        output,
-        logits=output.logits[order],
-        hidden=output.hidden[order],
-        unimodal={key: values[order] for key, values in output.unimodal.items()},
-        unimodal_logits={key: values[order] for key, values in output.unimodal_logits.items()},
-    )
+    turned = each(output, lambda values: values[order])
     torch.testing.assert_close(build(name)(turned, turned_batch), build(name)(output, batch))
 
 
 @every_term
 def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(name, build, batch, make_output):
     output = make_output(batch)
-    halves = replace(
-        output,
-        logits=output.logits.bfloat16(),
-        hidden=output.hidden.bfloat16(),
-        unimodal={key: values.bfloat16() for key, values in output.unimodal.items()},
-        unimodal_logits={key: values.bfloat16() for key, values in output.unimodal_logits.items()},
-    )
+    halves = each(output, torch.Tensor.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = build(name)(halves, batch)
     assert value.dtype == torch.float32
@@ -124,11 +124,15 @@ def test_it_is_a_float32_scalar_also_where_the_model_computes_in_half_precision(
 
 
 @every_term
-def test_it_trains_the_model_that_comes_with_the_pipeline(name, batch):
+def test_it_trains_a_model_that_comes_with_the_pipeline(name, batch):
     torch.manual_seed(0)
     dims = {modality: values.shape[2] for modality, values in batch.features.items()}
-    model = ContextGRU(PARAMS.fill("models.context_gru", ContextGRU.Config, hidden_units=4), dims, 3)
-    facts = TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims)
+    model_name = GIVEN_BY.get(name, "context_gru")
+    model_kind = plugins.load("pipeline.training.models", model_name, MERCModel)
+    model = model_kind(PARAMS.fill(f"models.{model_name}", model_kind.Config, hidden_units=4), dims, 3)
+    facts = TrainingFacts(
+        class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims, aligned_dim=model.aligned_dim
+    )
     kind = plugins.load("pipeline.training.losses", name, MERCLoss)
     term = kind(PARAMS.fill(f"losses.{name}", kind.Config), facts)
     term(model(batch), batch, epoch=0, generator=torch.Generator()).backward()
@@ -140,14 +144,7 @@ def test_it_trains_the_model_that_comes_with_the_pipeline(name, batch):
 @every_term
 def test_on_a_gpu_a_step_waits_for_nothing(name, build, batch, make_output, no_waiting):
     batch = batch.to("cuda")
-    term, output = build(name).to("cuda"), make_output(batch)
-    output = replace(
-        output,
-        logits=output.logits.cuda(),
-        hidden=output.hidden.cuda(),
-        unimodal={key: values.cuda() for key, values in output.unimodal.items()},
-        unimodal_logits={key: values.cuda() for key, values in output.unimodal_logits.items()},
-    )
+    term, output = build(name).to("cuda"), each(make_output(batch), torch.Tensor.cuda)
     with no_waiting(batch):
         term(output, batch, epoch=0, generator=torch.Generator()).backward(retain_graph=True)  # the first call loads kernels
         torch.cuda.set_sync_debug_mode("error")

@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "slots"}),
     ("dialogue_transformer", {"speakers": "slots", "layers": 2, "pool_from": "gated"}),
     ("ddin", {"direction": "both"}),
+    ("df_erc", {"gelu_logits": True}),
     ("joint_vector", {"mode": "token"}),
     ("merc_kdc", {"speakers": "none", "pool_from": "gated", "shift_limit": 2.0}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
@@ -31,6 +32,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
     "ddin": {"context.": "context"},
+    "df_erc": {"align.": "aligned text", "heads.": "unimodal logits text"},
     "merc_kdc": {
         **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
         # The fusion does not look at what is absent, other than the text.
@@ -90,6 +92,8 @@ def given(output, *, at=None):
     per_utterance = {"logits": output.logits, "hidden": output.hidden, "context": output.context}
     per_utterance |= {f"unimodal {name}": value for name, value in output.unimodal.items()}
     per_utterance |= {f"unimodal logits {name}": value for name, value in output.unimodal_logits.items()}
+    for part in ("of_modality", "of_utterance", "aligned", "confidence"):
+        per_utterance |= {f"{part} {name}": value for name, value in getattr(output, part).items()}
     tensors = {name: value if at is None else value[at] for name, value in per_utterance.items() if value is not None}
     return tensors | {f"pooled {name}": value for name, value in output.pooled.items()}
 
@@ -184,6 +188,13 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
     assert output.hidden.shape == (2, 5, model.hidden_dim)
     assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.unimodal_dims[one]) for one in DIMS}
     assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(DIMS, (2, 5, CLASSES)))
+    assert {one: tuple(value.shape) for one, value in output.aligned.items()} == (
+        {} if model.aligned_dim is None else dict.fromkeys(DIMS, (2, 5, model.aligned_dim))
+    )
+    assert {one: tuple(value.shape) for one, value in output.confidence.items()} in ({}, dict.fromkeys(DIMS, (2, 5)))
+    for level in (output.of_modality, output.of_utterance):
+        assert level.keys() == (set(DIMS) if model.disentangles else set())
+        assert len({value.shape for value in level.values()}) <= 1
     assert {value.shape[0] for value in output.pooled.values()} <= {2}
     assert output.pooled.keys() in (set(), set(DIMS))
     assert (None if output.context is None else tuple(output.context.shape)) == (None if model.context_dim is None else (2, 5, model.context_dim))
