@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.log import progress
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
+from pipeline.training.curriculum import Lessons
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.ledger import Ledger, check_weights
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
@@ -144,25 +145,33 @@ class _Training:
         self.precision = Precision(self.recipe.precision, device)
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
         self.generator = torch.Generator().manual_seed(seed)
+        self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
+
+    @property
+    def whole_from(self) -> int:
+        """The first epoch that trains on every dialogue."""
+        return 1 if self.lessons is None else self.lessons.buckets
 
     def _learning_rate_factor(self, epoch: int) -> float:
         done = epoch / self.recipe.epochs
         return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
 
-    def _batches(self) -> Iterator[DialogueBatch]:
+    def _batches(self, epoch: int) -> Iterator[DialogueBatch]:
+        if self.lessons is not None:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator, self.lessons.places(epoch))
         wanted = self.recipe.neighbours
         if wanted is None or not wanted.per_dialogue:
             return shuffled_batches(self.train, self.batch_dialogues, self.generator)
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
     def epoch(self, epoch: int) -> dict[str, float | int]:
-        """Trains on every dialogue once; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
+        """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
         learning_rate = self.optimizer.param_groups[0]["lr"]
         for loss in self.losses:
             loss.begin_epoch(epoch - 1, self.model, self.generator)
         self.model.train()
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
-        for batch in self._batches():
+        for batch in self._batches(epoch):
             ledger.note(self.step(batch, epoch), batch)
         self.scheduler.step()
         return {"seed": self.seed, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(f"seed {self.seed}, epoch {epoch}")}
@@ -198,7 +207,7 @@ class _Selection:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})
                 bar.update()
-                if epoch - best["epoch"] >= self.recipe.patience_epochs:
+                if epoch - max(best["epoch"], self.training.whole_from) >= self.recipe.patience_epochs:
                     break
         self.model.load_state_dict(weights)
         check_weights(self.model, f"seed {self.seed}, epoch {best['epoch']}")

@@ -25,9 +25,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ddin", {"direction": "both"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none"}),
+    ("sdt", {"gates": "identity"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
-TRAINED_BY = {"ddin": {"context.": "context"}}
+TRAINED_BY = {"ddin": {"context.": "context"}, "sdt": {"heads.": "unimodal logits text"}}
 
 BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
 NAMES = plugins.names(PACKAGE, MERCModel)
