@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused(facts):
     for loss in LOSSES.values():
         with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\)"):
             loss(STUDENT, teacher=TEACHER[:1])
-    with pytest.raises(BadSettings, match="'txt' needs to be one of at least two modalities; did you mean 'text'"):
+    with pytest.raises(BadSettings, match="'txt' needs to be one of at least two modalities, or fused; did you mean 'text'"):
         build(facts, teacher="txt")
     with pytest.raises(BadSettings, match="did you mean 'fused'"):
         build(facts, teacher="fussed")

@@ -25,6 +25,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ddin", {"direction": "both"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none"}),
+    ("m3net", {"speakers": "all"}),
     ("sdt", {"gates": "identity"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
