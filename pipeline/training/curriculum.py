@@ -41,7 +41,7 @@ def difficulty(split: DialogueSplit) -> Tensor:
     owners = torch.repeat_interleave(split.lengths)
     parties = int(speakers.max()) + 1
     who = owners * parties + speakers
-    speakers_K = torch.bincount(who.unique() // parties, minlength=len(split.lengths))
+    speakers_K = torch.bincount(torch.unique(who) // parties, minlength=len(split.lengths))
     labelled = (labels != UNLABELLED).nonzero().squeeze(1)
     by_speaker = labelled[who[labelled].argsort(stable=True)]
     before, after = by_speaker[:-1], by_speaker[1:]

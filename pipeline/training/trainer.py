@@ -165,7 +165,10 @@ class _Training:
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
     def epoch(self, epoch: int) -> dict[str, float | int]:
-        """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1. Gives the learning rate and the means of the losses."""
+        """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1.
+
+        Gives the learning rate and the means of the losses.
+        """
         learning_rate = self.optimizer.param_groups[0]["lr"]
         for loss in self.losses:
             loss.begin_epoch(epoch - 1, self.model, self.generator)

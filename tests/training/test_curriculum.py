@@ -1,5 +1,6 @@
 """The curriculum: how hard a dialogue is, which ones an epoch trains on, and what a recipe may ask for."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ SPEAKERS = [[0, 1, 0, 1], [0, 0, 0, 0], [0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0], [
 def slowly(emotions, speakers):
     """A dialogue's difficulty, by the formula, with a list for each speaker."""
     said = {speaker: [emotion for emotion, who in zip(emotions, speakers, strict=True) if who == speaker and emotion >= 0] for speaker in speakers}
-    shifts = sum(one != other for own in said.values() for one, other in zip(own, own[1:], strict=False))
+    shifts = sum(one != other for own in said.values() for one, other in itertools.pairwise(own))
     return (shifts + len(said)) / (sum(map(len, said.values())) + len(said))
 
 
@@ -115,7 +116,7 @@ def test_training_goes_from_easy_to_hard_and_does_not_stop_before_the_hardest(ma
     train(Params(tree), make_shards(), RunOptions(device="cpu"), recipe="text", runs=tmp_path / "runs")
     epochs = [{one for at, ids in seen for one in ids if at == epoch} for epoch in range(8)]
     assert [len(epoch) for epoch in epochs] == [4, 8, 12, 16, 20, 24, 24, 0]
-    assert all(before <= after for before, after in zip(epochs[:7], epochs[1:7], strict=False))
+    assert all(before <= after for before, after in itertools.pairwise(epochs[:7]))
 
 
 def test_the_seed_decides_the_order_within_an_epoch(make_shards, tree, tmp_path, seen):

@@ -146,7 +146,7 @@ class _Layer(nn.Module):
         of_below_N6H = self.below(below_NH)
         states, heard = [], []
         known_RSH, scores_RS = below_NH.new_zeros(graph.sizes[0], 0, below_NH.shape[1]), below_NH.new_zeros(graph.sizes[0], 0)
-        by_step = zip(graph.sizes, below_NH.split(graph.sizes), of_below_N6H.split(graph.sizes), strict=True)
+        by_step = zip(graph.sizes, torch.split(below_NH, graph.sizes), torch.split(of_below_N6H, graph.sizes), strict=True)
         for step, (size, below_RH, of_below_R6H) in enumerate(by_step):
             known_RSH, scores_RS = known_RSH[:size], scores_RS[:size]
             hears_RS, same_RS = graph.hears[:size, step, :step], graph.same[:size, step, :step]

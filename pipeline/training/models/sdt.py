@@ -118,9 +118,9 @@ def _rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
 
 
 def _padded(rows_NX: Tensor, batch: DialogueBatch) -> Tensor:
-    """Real utterances put where they belong, zeros elsewhere: [B, T, …]."""
+    """Real utterances put where they belong, zeros elsewhere: [B, T, X]."""
     dialogues, steps = batch.utterance_mask.shape
-    return rows_NX.new_zeros(dialogues * steps, *rows_NX.shape[1:]).index_copy(0, batch.real_positions, rows_NX).unflatten(0, (dialogues, steps))
+    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, batch.real_positions, rows_NX).view(dialogues, steps, -1)
 
 
 class _LinearMaps(nn.Module):
@@ -165,9 +165,9 @@ class _Transformers(nn.Module):
 
     def _attend(self, inputs_MNH: Tensor, batch: DialogueBatch, modalities: tuple[str, ...]) -> Tensor:
         """[K, N, H]. An utterance attends to those where the source is present, and to the source's at its own place, so that no row is empty."""
-        count, steps = len(modalities), batch.utterance_mask.shape[1]
+        count, (dialogues, steps) = len(modalities), batch.utterance_mask.shape
         packed_NX = self.query_key_value(inputs_MNH).transpose(0, 1).flatten(1)
-        parts_BTM3Mhd = _padded(packed_NX, batch).unflatten(2, (count, 3, count, self.head_count, -1))
+        parts_BTM3Mhd = _padded(packed_NX, batch).view(dialogues, steps, count, 3, count, self.head_count, -1)
         query_BTMShd, key_BTSMhd, value_BTSMhd = parts_BTM3Mhd.unbind(3)
         query_SBMhTd = query_BTMShd.permute(3, 0, 2, 4, 1, 5)
         key_SBMhTd, value_SBMhTd = (part.permute(2, 0, 3, 4, 1, 5) for part in (key_BTSMhd, value_BTSMhd))
@@ -177,6 +177,6 @@ class _Transformers(nn.Module):
         query, key, value = (part.flatten(0, 1).flatten(1, 2) for part in (query_SBMhTd, key_SBMhTd, value_SBMhTd))
         dropout = self.dropout.p if self.training else 0.0
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_SBTT.flatten(0, 1)[:, None], dropout_p=dropout)
-        found_SBMhTd = found.unflatten(1, (count, -1)).unflatten(0, (count, -1))
+        found_SBMhTd = found.view(count, dialogues, count, self.head_count, steps, -1)
         found_KXH = found_SBMhTd.permute(2, 0, 1, 4, 3, 5).flatten(4).flatten(2, 3).flatten(0, 1)  # X: B · T
         return found_KXH.index_select(1, batch.real_positions)
