@@ -13,7 +13,7 @@ A node per utterance and modality, x⁰ a linear map of it. An absent utterance 
                                        x⁰ ─┬─ low ─ low ─ low ──────────┬─ modalities side by side ─ dropout ─ ReLU ─► hidden ─► logits
                                            └─ high ─ high ─ high ─ high ┘
 
-Source: Chen, Shao, Zhu and Shen, Multivariate, Multi-Frequency and Multimodal, CVPR 2023, and its code (feiyuchen7/M3NET at 487b9b6). There the weights ω and
+Source: Chen, Shao, Zhu and Shen, Multivariate, Multi-Frequency and Multimodal, CVPR 2023, and its code (feiyuchen7/M3NET at 10280c9). There the weights ω and
 γ belong to places in the batch (tables of 1000 and 5200, which a batch may overflow), so that a dialogue's scores hang on its batch mates; and they enter
 the denominators alone. Here they belong to kinds, ω to a modality's rows and to the columns, γ to a modality within the columns (within a row it
 cancels), and stand in both sums. Text is one vector here; the batch norm over four of RoBERTa's layers, whose statistics saw padding, is left out.

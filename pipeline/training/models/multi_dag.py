@@ -13,10 +13,10 @@ An utterance hears those before it back to its speaker's last one, that one incl
     u3 hears      ▲────┴────┘                   2. h^l_i = GRU(input h^l-1_i, state m_i) + GRU'(input m_i, state h^l-1_i)
 
 Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING 2024, and its code
-(vanntc711/MultiDAG-CL at 59a7587); the graph is that of Shen et al., Directed Acyclic Graph Network for Conversational Emotion Recognition, ACL 2021,
-equations 1 to 9. The score of an edge is there linear in both ends; what the hearing utterance adds is the same for all j and cancels, and so does the
-bias. Other than in the code, and as in DAG-ERC's equation 8, the classifier does not see the raw features as well. The curriculum is the recipe's
-key ``curriculum`` (:mod:`pipeline.training.curriculum`).
+(vanntc711/MultiDAG-CL at 59a7587); the graph is that of Shen et al., Directed Acyclic Graph Network for Conversational Emotion Recognition (DAG-ERC),
+ACL 2021. The score of an edge is there linear in both ends; what the hearing utterance adds is the same for all j and cancels, and so does the bias.
+Other than in the code, and as in DAG-ERC's paper, the classifier does not see the raw features as well. The curriculum is the recipe's key ``curriculum``
+(:mod:`pipeline.training.curriculum`).
 """
 
 from collections.abc import Mapping
