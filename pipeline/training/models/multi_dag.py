@@ -21,11 +21,12 @@ Other than in the code, and as in DAG-ERC's paper, the classifier does not see t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
@@ -137,22 +138,24 @@ class _Layer(nn.Module):
         super().__init__()
         bound = units**-0.5
         self.score = nn.Parameter(torch.empty(units, 1).uniform_(-bound, bound))
-        self.relations = nn.Parameter(torch.empty(2 * units, units).uniform_(-bound, bound))  # of the same speaker, of others
+        self.relations = nn.Linear(2 * units, units, bias=False)  # of what the same speaker said, and of what others said
         self.below = nn.Linear(units, 6 * units)  # to the gates of both GRUs: of the first as input, of the second as state
         self.heard = nn.Linear(units, 6 * units)  # the same of m: of the first as state, of the second as input
 
     def forward(self, below_NH: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         """Gives h^l and m, [N, H] each."""
-        of_below_N6H = self.below(below_NH)
+        relations, gates = _StepwiseLinear(self.relations, graph.sizes), _StepwiseLinear(self.heard, graph.sizes)
         states, heard = [], []
         known_RSH, scores_RS = below_NH.new_zeros(graph.sizes[0], 0, below_NH.shape[1]), below_NH.new_zeros(graph.sizes[0], 0)
-        by_step = zip(graph.sizes, torch.split(below_NH, graph.sizes), torch.split(of_below_N6H, graph.sizes), strict=True)
+        by_step = zip(graph.sizes, torch.split(below_NH, graph.sizes), torch.split(self.below(below_NH), graph.sizes), strict=True)
         for step, (size, below_RH, of_below_R6H) in enumerate(by_step):
             known_RSH, scores_RS = known_RSH[:size], scores_RS[:size]
-            hears_RS, same_RS = graph.hears[:size, step, :step], graph.same[:size, step, :step]
-            heard_RH = self._hear(known_RSH, scores_RS, hears_RS, same_RS) if step else torch.zeros_like(below_RH)
+            weights_RS = scores_RS.masked_fill(~graph.hears[:size, step, :step], float("-inf")).softmax(dim=-1)
+            same_RS = graph.same[:size, step, :step]
+            by_relation_R2H = torch.bmm(torch.stack([weights_RS * same_RS, weights_RS * ~same_RS], dim=1), known_RSH)
+            heard_RH = relations(by_relation_R2H.flatten(1))
             first_input, second_state = of_below_R6H.chunk(2, dim=-1)
-            first_state, second_input = self.heard(heard_RH).chunk(2, dim=-1)
+            first_state, second_input = gates(heard_RH).chunk(2, dim=-1)
             state_RH = _gru(first_input, first_state, heard_RH) + _gru(second_input, second_state, below_RH)
             known_RSH = torch.cat([known_RSH, state_RH[:, None]], dim=1)
             scores_RS = torch.cat([scores_RS, state_RH @ self.score], dim=1)
@@ -160,17 +163,48 @@ class _Layer(nn.Module):
             heard.append(heard_RH)
         return torch.cat(states), torch.cat(heard)
 
-    def _hear(self, known_RSH: Tensor, scores_RS: Tensor, hears_RS: Tensor, same_RS: Tensor) -> Tensor:
-        """m of a step, [rows, H]; every utterance but a dialogue's first hears somebody."""
-        weights_RS = scores_RS.masked_fill(~hears_RS, float("-inf")).softmax(dim=-1)
-        by_relation_R2S = torch.stack([weights_RS * same_RS, weights_RS * ~same_RS], dim=1)
-        heard_RH: Tensor = torch.bmm(by_relation_R2S, known_RSH).flatten(1) @ self.relations
-        return heard_RH
-
 
 def _gru(of_input: Tensor, of_state: Tensor, state: Tensor) -> Tensor:
     """A GRU cell (Cho et al., EMNLP 2014, as in torch) given what input and state add to the reset, update and new gate, [rows, 3H] each; [rows, H]."""
-    units = state.shape[-1]
-    reset, update = (of_input[:, : 2 * units] + of_state[:, : 2 * units]).sigmoid().chunk(2, dim=-1)
-    new = torch.addcmul(of_input[:, 2 * units :], reset, of_state[:, 2 * units :]).tanh()
+    parts = [2 * state.shape[-1], state.shape[-1]]
+    (gates_by_input, new_by_input), (gates_by_state, new_by_state) = torch.split(of_input, parts, dim=-1), torch.split(of_state, parts, dim=-1)
+    reset, update = (gates_by_input + gates_by_state).sigmoid().chunk(2, dim=-1)
+    new = torch.addcmul(new_by_input, reset, new_by_state).tanh()
     return new + update * (state - new)
+
+
+class _StepwiseLinear:
+    """A linear map for the steps of a recurrence, in turn, whose weight's gradient is one product over all steps instead of a sum of one per step.
+
+    The weight takes part without gradient. Its gradient, and the bias's, come by way of zeros that are added to the results.
+
+    Args:
+        linear: the map.
+        sizes: numbers of rows, one per step.
+    """
+
+    def __init__(self, linear: nn.Linear, sizes: list[int]) -> None:
+        self._weight = linear.weight.detach().T
+        self._inputs: list[Tensor] = []
+        zeros: Tensor = _WeightGradient.apply(linear.weight, self._inputs, sum(sizes))  # type: ignore[no-untyped-call]
+        self._added = torch.split(zeros if linear.bias is None else zeros + linear.bias, sizes)
+
+    def __call__(self, input_RX: Tensor) -> Tensor:
+        """Of the next step."""
+        added_RY = self._added[len(self._inputs)]
+        self._inputs.append(input_RX.detach())
+        return torch.addmm(added_RY, input_RX, self._weight)
+
+
+class _WeightGradient(torch.autograd.Function):
+    """Zeros, [rows, Y], whose gradient gives that of a weight [Y, X] with the inputs [rows, X] that are known by then."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, inputs: list[Tensor], rows: int) -> Tensor:
+        ctx.inputs = inputs
+        return weight.new_zeros(rows, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient.T @ torch.cat(ctx.inputs).to(gradient.dtype), None, None

@@ -47,7 +47,7 @@ def heard_by(speakers, step):
 
 def one_layer(layer, below, speakers):
     first, second = cells(layer)
-    to_same, to_others = layer.relations.split(UNITS)
+    to_same, to_others = layer.relations.weight.T.split(UNITS)
     states, messages = [], []
     for step in range(len(below)):
         message = torch.zeros(UNITS, dtype=torch.float64)
@@ -96,6 +96,18 @@ def test_the_graph_is_the_one_that_is_drawn(make_batch):
     assert graph.same[0].nonzero().tolist() == [[3, 0], [4, 1]]
     assert graph.sizes == [2, 2, 1, 1, 1]
     assert graph.positions.tolist() == [5, 0, 6, 1, 7, 8, 9]
+
+
+def test_gradients_agree_with_finite_differences(make_batch):
+    """Those of the weights are collected over the steps; the dialogues end at different ones."""
+    model, batch = build(layers=2).double(), make_batch([3, 1, 4])
+    features = {name: value.double() for name, value in batch.features.items()}
+    names, weights = zip(*((name, weight) for name, weight in model.named_parameters() if name.startswith("layers")), strict=True)
+
+    def hidden(*changed):
+        return torch.func.functional_call(model, dict(zip(names, changed, strict=True)), (replace(batch, features=features),)).hidden
+
+    assert torch.autograd.gradcheck(hidden, weights, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", ["multi_dag", "multi_dag+curriculum", "multi_dag+dclf@text", "multi_dag+idcl"])
