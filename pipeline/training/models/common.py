@@ -1,9 +1,11 @@
-"""What several models need; no model. Legend: B dialogues, T utterances, D features in, H features out."""
+"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.training.batch import DialogueBatch
 
 # MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
 SPEAKER_SLOTS = 9
@@ -40,6 +42,20 @@ class Dropout(nn.Dropout):
         """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
         # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
         return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+
+
+def real_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
+    """The real utterances of a padded tensor, in order: [N, ...]. MELD's dialogues fill two fifths of their batches, so that what is done to
+    each utterance by itself is done to these.
+    """
+    return values_BTX.flatten(0, 1).index_select(0, batch.real_positions)
+
+
+def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
+    """Real utterances [..., N, H] put where they belong, zeros elsewhere: [..., B, T, H]."""
+    dialogues, steps = batch.utterance_mask.shape
+    zeros = rows_MNH.new_zeros(*rows_MNH.shape[:-2], dialogues * steps, rows_MNH.shape[-1])
+    return zeros.index_copy(-2, batch.real_positions, rows_MNH).unflatten(-2, (dialogues, steps))
 
 
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:

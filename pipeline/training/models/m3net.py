@@ -31,7 +31,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, padded, real_rows
 
 TEXT_LAYERS = 2
 
@@ -78,38 +78,31 @@ class M3Net(MERCModel):
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         unimodal_MNH = torch.stack([self._rows(name, batch) for name in self.modalities])
         nodes_MNH = self.enter(self._with_speakers(unimodal_MNH, batch))
-        graph = build_graph(self._present(batch), batch, self.enter.weight.dtype)
+        graph = build_graph(torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities]), batch, self.enter.weight.dtype)
         high_MNH = nodes_MNH
         for layer in self.high:
             high_MNH = high_MNH + layer(high_MNH, graph)
         both_MNF = torch.cat([self.low(nodes_MNH, graph), high_MNH], dim=-1)
         hidden_NF = self.dropout(both_MNF.transpose(0, 1).flatten(1)).relu()
-        unimodal = dict(zip(self.modalities, _padded(unimodal_MNH, batch), strict=True))
+        unimodal = dict(zip(self.modalities, padded(unimodal_MNH, batch), strict=True))
         return MERCOutput(
-            logits=_padded(self.classifier(hidden_NF)[None], batch)[0],
-            hidden=_padded(hidden_NF[None], batch)[0],
+            logits=padded(self.classifier(hidden_NF), batch),
+            hidden=padded(hidden_NF, batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
 
-    def _present(self, batch: DialogueBatch) -> Tensor:
-        """bool [M, N]."""
-        return torch.stack([batch.modality_mask[name].flatten()[batch.real_positions] for name in self.modalities])
-
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
         """One modality's projected vectors, of text with their context, [N, H]."""
-        positions_N = batch.real_positions
-        rows_NH: Tensor = self.projections[name](
-            batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N]
-        )
+        rows_NH: Tensor = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
         if name == "text" and self.text_context is not None:
-            rows_NH = self.text_context(_padded(rows_NH[None], batch)[0], batch.lengths).flatten(0, 1).index_select(0, positions_N)
+            rows_NH = real_rows(self.text_context(padded(rows_NH, batch), batch.lengths), batch)
         return rows_NH
 
     def _with_speakers(self, rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
         if self.speaker_vectors is None:
             return rows_MNH
-        speakers_NH = self.speaker_vectors(batch.speakers.flatten()[batch.real_positions] % SPEAKER_SLOTS)
+        speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         return torch.stack([rows_NH + speakers_NH if name in self.with_speaker else rows_NH for name, rows_NH in zip(self.modalities, rows_MNH, strict=True)])
 
 
@@ -127,13 +120,6 @@ class _TextContext(nn.Module):
             back_BTH = backwards(back(backwards(input_BTH, lengths_B))[0], lengths_B)
             text_BTH = torch.cat([ahead(input_BTH)[0], back_BTH], dim=-1)
         return text_BTH
-
-
-def _padded(rows_MNX: Tensor, batch: DialogueBatch) -> Tensor:
-    """Real utterances put where they belong, zeros elsewhere: [M, B, T, X]."""
-    dialogues, steps = batch.utterance_mask.shape
-    zeros = rows_MNX.new_zeros(len(rows_MNX), dialogues * steps, rows_MNX.shape[-1])
-    return zeros.index_copy(1, batch.real_positions, rows_MNX).view(len(rows_MNX), dialogues, steps, -1)
 
 
 @dataclass(frozen=True)
@@ -165,14 +151,14 @@ def build_graph(present_MN: Tensor, batch: DialogueBatch, dtype: torch.dtype) ->
         batch: the dialogues.
         dtype: of the edges' norms.
     """
-    present_MBT = _padded(present_MN[..., None], batch)[..., 0]
+    present_MBT = padded(present_MN[..., None], batch)[..., 0]
     itself_TT = torch.eye(present_MBT.shape[-1], dtype=torch.bool, device=present_MN.device)
     joined_MBTT = present_MBT[..., :, None] & present_MBT[..., None, :] & ~itself_TT
     shifts = range(1, len(present_MN))
     joined = [present_MN & present_MN.roll(-shift, dims=0) for shift in shifts]
     degree_MN = joined_MBTT.sum(dim=-1).flatten(1).index_select(1, batch.real_positions) + sum(joined)
     scale_MN = degree_MN.clamp(min=1).to(dtype).rsqrt()  # a node without edges has no use for it
-    scale_MBT = _padded(scale_MN[..., None], batch)[..., 0]
+    scale_MBT = padded(scale_MN[..., None], batch)[..., 0]
     return Graph(
         present=present_MN,
         within=joined_MBTT * scale_MBT[..., :, None] * scale_MBT[..., None, :],
@@ -194,12 +180,12 @@ class _Hypergraph(nn.Module):
     def forward(self, nodes_MNH: Tensor, graph: Graph) -> Tensor:
         """Gives [M, N, H]; what is absent, or has no edge, becomes the bias alone."""
         present_MN1 = graph.present[..., None]
-        counts_MB11 = _padded(present_MN1, graph.batch).sum(dim=2, keepdim=True).clamp(min=1)
+        counts_MB11 = padded(present_MN1, graph.batch).sum(dim=2, keepdim=True).clamp(min=1)
         node_MN1 = self.log_nodes_M.exp()[:, None, None] * present_MN1
         node_MN1 = node_MN1 / node_MN1.sum(dim=0).clamp(min=torch.finfo(node_MN1.dtype).tiny)
         row_share_M11 = (self.log_rows_M - self.log_columns).sigmoid()[:, None, None]
         for bias_H in self.bias_LH:
-            rows_MB1H = _padded(nodes_MNH * present_MN1, graph.batch).sum(dim=2, keepdim=True) / counts_MB11
+            rows_MB1H = padded(nodes_MNH * present_MN1, graph.batch).sum(dim=2, keepdim=True) / counts_MB11
             rows_MNH = graph.at_places(rows_MB1H.expand(-1, -1, graph.within.shape[-1], -1))
             columns_NH = (node_MN1 * nodes_MNH).sum(dim=0)
             told_MNH = columns_NH + row_share_M11 * (rows_MNH - columns_NH)
@@ -217,9 +203,9 @@ class _Differences(nn.Module):
     def forward(self, nodes_MNH: Tensor, graph: Graph) -> Tensor:
         """What every node is given by its neighbours, [M, N, H]."""
         to_MN, from_MN = self.gate(nodes_MNH).unbind(-1)
-        to_MBT, from_MBT = _padded(torch.stack([to_MN, from_MN], dim=-1), graph.batch).unbind(-1)
+        to_MBT, from_MBT = padded(torch.stack([to_MN, from_MN], dim=-1), graph.batch).unbind(-1)
         within_MBTT = (to_MBT[..., :, None] + from_MBT[..., None, :]).tanh() * graph.within
-        given_MNH = graph.at_places(within_MBTT @ _padded(nodes_MNH, graph.batch))
+        given_MNH = graph.at_places(within_MBTT @ padded(nodes_MNH, graph.batch))
         for shift, norm_MN in enumerate(graph.across, start=1):
             weights_MN = (to_MN + from_MN.roll(-shift, dims=0)).tanh() * norm_MN
             given_MNH = given_MNH + weights_MN[..., None] * nodes_MNH.roll(-shift, dims=0)

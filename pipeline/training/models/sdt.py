@@ -28,7 +28,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, position_codes
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, position_codes, real_rows
 
 
 class SDTConfig(Settings):
@@ -80,11 +80,11 @@ class SDT(MERCModel):
         gated_MSNH = gated_KNH.unflatten(0, (len(self.modalities), -1))  # of each modality, what each source told it
         streams_MNH = self.streams(gated_MSNH.transpose(1, 2).flatten(2))
         hidden_NH = self._fused(streams_MNH, batch)
-        own = [] if self.heads is None else [_padded(logits_NC, batch) for logits_NC in self.heads(self.dropout(streams_MNH.relu()))]
-        unimodal = {name: _padded(gated_MSNH[index, index], batch) for index, name in enumerate(self.modalities)}
+        own = [] if self.heads is None else [padded(logits_NC, batch) for logits_NC in self.heads(self.dropout(streams_MNH.relu()))]
+        unimodal = {name: padded(gated_MSNH[index, index], batch) for index, name in enumerate(self.modalities)}
         return MERCOutput(
-            logits=_padded(self.classifier(hidden_NH), batch),
-            hidden=_padded(hidden_NH, batch),
+            logits=padded(self.classifier(hidden_NH), batch),
+            hidden=padded(hidden_NH, batch),
             unimodal=unimodal,
             unimodal_logits=dict(zip(self.modalities, own, strict=False)),
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
@@ -95,8 +95,8 @@ class SDT(MERCModel):
         steps = batch.utterance_mask.shape[1]
         positions_N = batch.real_positions
         codes_NH = position_codes(steps, self.hidden_dim, positions_N.device).index_select(0, positions_N % steps)
-        marks_NH = codes_NH + self.speaker_vectors(batch.speakers.flatten()[positions_N] % SPEAKER_SLOTS)
-        projected = [self.projections[name](_rows(batch.features[name], batch), _rows(batch.modality_mask[name], batch)) for name in self.modalities]
+        marks_NH = codes_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
+        projected = [self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities]
         inputs_MNH: Tensor = self.dropout(torch.stack(projected) + marks_NH)
         return inputs_MNH
 
@@ -105,22 +105,11 @@ class SDT(MERCModel):
         if self.fusion_gate is None:
             only_NH: Tensor = self.dropout(streams_MNH[0].relu())
             return only_NH
-        present_MN = torch.stack([_rows(batch.modality_mask[name], batch) for name in self.modalities])
+        present_MN = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities])
         counted_MN = present_MN | ~present_MN.any(dim=0)
         shares_MNH = self.fusion_gate(streams_MNH).masked_fill(~counted_MN[..., None], float("-inf")).softmax(dim=0)
         fused_NH: Tensor = (shares_MNH * streams_MNH).sum(dim=0)
         return fused_NH
-
-
-def _rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
-    """The real utterances, [N, …]."""
-    return values_BTX.flatten(0, 1).index_select(0, batch.real_positions)
-
-
-def _padded(rows_NX: Tensor, batch: DialogueBatch) -> Tensor:
-    """Real utterances put where they belong, zeros elsewhere: [B, T, X]."""
-    dialogues, steps = batch.utterance_mask.shape
-    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, batch.real_positions, rows_NX).view(dialogues, steps, -1)
 
 
 class _LinearMaps(nn.Module):
@@ -167,7 +156,7 @@ class _Transformers(nn.Module):
         """[K, N, H]. An utterance attends to those where the source is present, and to the source's at its own place, so that no row is empty."""
         count, (dialogues, steps) = len(modalities), batch.utterance_mask.shape
         packed_NX = self.query_key_value(inputs_MNH).transpose(0, 1).flatten(1)
-        parts_BTM3Mhd = _padded(packed_NX, batch).view(dialogues, steps, count, 3, count, self.head_count, -1)
+        parts_BTM3Mhd = padded(packed_NX, batch).view(dialogues, steps, count, 3, count, self.head_count, -1)
         query_BTMShd, key_BTSMhd, value_BTSMhd = parts_BTM3Mhd.unbind(3)
         query_SBMhTd = query_BTMShd.permute(3, 0, 2, 4, 1, 5)
         key_SBMhTd, value_SBMhTd = (part.permute(2, 0, 3, 4, 1, 5) for part in (key_BTSMhd, value_BTSMhd))

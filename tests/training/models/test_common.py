@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean
+from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, padded, real_rows
 
 
 def test_backwards_turns_each_dialogue_and_leaves_its_padding():
@@ -12,6 +12,15 @@ def test_backwards_turns_each_dialogue_and_leaves_its_padding():
     turned_BTD = backwards(values_BTD, lengths_B)
     assert turned_BTD[..., 0].tolist() == [[3, 2, 1, 9], [4, 9, 9, 9], [8, 7, 6, 5]]
     assert torch.equal(backwards(turned_BTD, lengths_B), values_BTD)
+
+
+def test_real_rows_go_back_to_where_they_were(make_batch):
+    batch = make_batch([2, 4, 1])
+    values_BTX = torch.arange(24.0).view(3, 4, 2)
+    rows_NX = real_rows(values_BTX, batch)
+    assert rows_NX[:, 0].tolist() == [0, 2, 8, 10, 12, 14, 16]
+    assert torch.equal(padded(rows_NX, batch), values_BTX.masked_fill(~batch.utterance_mask[..., None], 0.0))
+    assert torch.equal(padded(rows_NX.expand(5, 6, -1, -1), batch)[4, 5], padded(rows_NX, batch))
 
 
 def test_the_mean_of_nothing_is_zeros():
