@@ -91,15 +91,15 @@ class Graph:
     Attributes:
         sizes: numbers of rows, one per step.
         positions: [N], where a row's utterance lies in a flattened [B · T] tensor.
-        hears: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) hears that of another (column).
-        same: bool [B, steps, steps]: where it does, whether they have one speaker.
+        unheard: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) does not hear that of another (column).
+        relations: bool [B, steps, 2, steps]: where it does, whether they have one speaker, or two.
         shape: B and T.
     """
 
     sizes: list[int]
     positions: Tensor
-    hears: Tensor
-    same: Tensor
+    unheard: Tensor
+    relations: Tensor
     shape: tuple[int, int]
 
     def rows(self, values_BTX: Tensor) -> Tensor:
@@ -125,8 +125,8 @@ def build_graph(batch: DialogueBatch) -> Graph:
     return Graph(
         sizes=going_on_TB.sum(dim=1).tolist(),
         positions=(order[ranks_N] * steps + steps_N).to(device, non_blocking=True),
-        hears=(step_T >= last_BT1) & (step_T < step_T[:, None]),
-        same=step_T == last_BT1,
+        unheard=(step_T < last_BT1) | (step_T >= step_T[:, None]),
+        relations=torch.stack([step_T == last_BT1, step_T != last_BT1], dim=2),
         shape=(dialogues, steps),
     )
 
@@ -150,10 +150,9 @@ class _Layer(nn.Module):
         by_step = zip(graph.sizes, torch.split(below_NH, graph.sizes), torch.split(self.below(below_NH), graph.sizes), strict=True)
         for step, (size, below_RH, of_below_R6H) in enumerate(by_step):
             known_RSH, scores_RS = known_RSH[:size], scores_RS[:size]
-            weights_RS = scores_RS.masked_fill(~graph.hears[:size, step, :step], float("-inf")).softmax(dim=-1)
-            same_RS = graph.same[:size, step, :step]
-            by_relation_R2H = torch.bmm(torch.stack([weights_RS * same_RS, weights_RS * ~same_RS], dim=1), known_RSH)
-            heard_RH = relations(by_relation_R2H.flatten(1))
+            weights_RS = scores_RS.masked_fill(graph.unheard[:size, step, :step], float("-inf")).softmax(dim=-1)
+            by_relation_R2S = weights_RS[:, None] * graph.relations[:size, step, :, :step]
+            heard_RH = relations(torch.bmm(by_relation_R2S, known_RSH).flatten(1))
             first_input, second_state = of_below_R6H.chunk(2, dim=-1)
             first_state, second_input = gates(heard_RH).chunk(2, dim=-1)
             state_RH = _gru(first_input, first_state, heard_RH) + _gru(second_input, second_state, below_RH)

@@ -90,10 +90,11 @@ def test_the_graph_is_the_one_that_is_drawn(make_batch):
     """In the head of the module: A B C A B; beside it a shorter dialogue in which one speaker goes on alone."""
     batch = replace(make_batch([2, 5]), speakers=torch.tensor([[0, 0, 0, 0, 0], [0, 1, 2, 0, 1]]))
     graph = build_graph(batch)
-    drawn, short = graph.hears.int().tolist()
+    drawn, short = (~graph.unheard).int().tolist()
     assert drawn == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 0]]
     assert short[:2] == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
-    assert graph.same[0].nonzero().tolist() == [[3, 0], [4, 1]]
+    assert graph.relations[0, :, 0].nonzero().tolist() == [[3, 0], [4, 1]]
+    assert torch.equal(graph.relations[:, :, 0], ~graph.relations[:, :, 1])
     assert graph.sizes == [2, 2, 1, 1, 1]
     assert graph.positions.tolist() == [5, 0, 6, 1, 7, 8, 9]
 
