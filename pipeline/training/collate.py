@@ -64,10 +64,10 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def shuffled_batches(split: DialogueSplit, batch_dialogues: int, generator: torch.Generator) -> Iterator[DialogueBatch]:
-    """One epoch: every dialogue once, in an order drawn from ``generator``; the last batch may be smaller."""
-    order = torch.randperm(len(split.dialogue_ids), generator=generator)
-    for chosen in torch.split(order, batch_dialogues):
+def shuffled_batches(split: DialogueSplit, batch_dialogues: int, generator: torch.Generator, places: Tensor | None = None) -> Iterator[DialogueBatch]:
+    """One epoch: every dialogue once, or those at some ``places``, in an order drawn from ``generator``; the last batch may be smaller."""
+    order = torch.randperm(len(split.dialogue_ids) if places is None else len(places), generator=generator)
+    for chosen in torch.split(order if places is None else places[order], batch_dialogues):
         yield collate(split, chosen)
 
 

@@ -6,7 +6,7 @@ One block under ``recipes`` in params.yaml, or such a block with additions (:mod
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from pipeline.errors import BadSettings
 from pipeline.layout import MODALITIES
 from pipeline.params import Params, Settings, fill
 from pipeline.training.composition import RECIPES, compose
+from pipeline.training.curriculum import Curriculum
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import FUSION, MERCModel
@@ -133,7 +134,7 @@ class Recipe(Settings):
         schedule: how the learning rate goes from its value towards 0 over ``epochs``.
         warmup_steps: in the first steps it is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to 1.
         epochs: at most so many.
-        patience_epochs: stop after so many epochs without a better dev weighted F1.
+        patience_epochs: stop after so many epochs without a better dev weighted F1; those before a curriculum has all dialogues do not count.
         batch_dialogues: dialogues a step, at most.
         min_steps_per_epoch: batches are made smaller where the train split would give fewer steps than this (the demonstration
             corpus has 14 train dialogues, MELD 1038).
@@ -143,6 +144,7 @@ class Recipe(Settings):
         selection: whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the ``last``.
         precision: of the model's forward and backward; see :class:`pipeline.training.precision.Precision`.
         neighbours: of the index of emotion trajectories, for batches and losses; null: none.
+        curriculum: dialogues from easy to hard; null: all of them in every epoch.
         pretraining: the training whose weights this one begins with; null: none.
     """
 
@@ -166,6 +168,7 @@ class Recipe(Settings):
     selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
     precision: PrecisionName = "float32"
     neighbours: Neighbours | None = None
+    curriculum: Curriculum | None = None
     pretraining: Pretraining | None = None
 
     @field_validator("modalities")
@@ -191,6 +194,16 @@ class Recipe(Settings):
         if len(set(seeds)) != len(seeds) or min(seeds, default=0) < 0:
             raise ValueError("seeds must be different whole numbers from 0")
         return seeds
+
+    @model_validator(mode="after")
+    def _curriculum_fits(self) -> Self:
+        if self.curriculum is None:
+            return self
+        if self.curriculum.buckets > self.epochs:
+            raise ValueError(f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest dialogues would not have come")
+        if self.neighbours is not None and self.neighbours.per_dialogue:
+            raise ValueError("a curriculum decides which dialogues come, and so does neighbours.per_dialogue: one of them must go, or per_dialogue be 0")
+        return self
 
 
 @dataclass(frozen=True)

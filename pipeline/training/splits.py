@@ -12,6 +12,7 @@ from pipeline.layout import Layout
 from pipeline.parts import finished_fingerprint
 from pipeline.shards import reader
 from pipeline.training import neighbours
+from pipeline.training.curriculum import Lessons
 from pipeline.training.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
 from pipeline.training.recipe import Plan
 from pipeline.training.sequences import read_sequences
@@ -44,7 +45,7 @@ def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[Trai
     """Reads the splits and standardises their features by the train split's statistics.
 
     Raises:
-        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance.
+        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance, or there is no curriculum for the train split.
         BadTable: see :func:`pipeline.training.dataset.read_split`, :func:`pipeline.training.neighbours.with_neighbours` and
             :func:`pipeline.training.sequences.read_sequences`.
     """
@@ -54,6 +55,8 @@ def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[Trai
     splits = {name: standardisation.apply(read_split(layout.shards, name, plan.recipe.modalities, len(classes))) for name in SPLITS}
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(plan, splits["train"], layout)
+    if plan.recipe.curriculum is not None:
+        Lessons.of(splits["train"], plan.recipe.curriculum)  # told now, not by the first seed
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
     if len(counts) < 2:

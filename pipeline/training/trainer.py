@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline.log import progress
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
+from pipeline.training.curriculum import Lessons
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.ledger import Ledger, check_weights
 from pipeline.training.metrics.accuracy import accuracy
@@ -178,6 +179,12 @@ class _Training:
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
         self.epochs_done = self.steps_done = 0
         self.generator = torch.Generator().manual_seed(seed if stage is None else seed_of(seed, stage))
+        self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
+
+    @property
+    def whole_from(self) -> int:
+        """The first epoch that trains on every dialogue."""
+        return 1 if self.lessons is None else self.lessons.buckets
 
     def _enter_training(self) -> None:
         if self.stage is None:
@@ -192,21 +199,26 @@ class _Training:
         warm = min(1.0, (self.steps_done + 1) / max(1, self.recipe.warmup_steps))
         return self.recipe.optimizer.learning_rate * scheduled * warm
 
-    def _batches(self) -> Iterator[DialogueBatch]:
+    def _batches(self, epoch: int) -> Iterator[DialogueBatch]:
+        if self.lessons is not None:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator, self.lessons.places(epoch))
         wanted = self.recipe.neighbours
         if wanted is None or not wanted.per_dialogue:
             return shuffled_batches(self.train, self.batch_dialogues, self.generator)
         return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
 
     def epoch(self, epoch: int) -> Row:
-        """Trains on every dialogue once; ``epoch`` counts from 1. Gives its first learning rate and the means of the losses."""
+        """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1.
+
+        Gives its first learning rate and the means of the losses.
+        """
         learning_rate = self._learning_rate()
         for view, losses in zip(self.views, self.losses, strict=True):
             for loss in losses:
                 loss.begin_epoch(epoch - 1, view, self.generator)
         self._enter_training()
         ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
-        for batch in self._batches():
+        for batch in self._batches(epoch):
             ledger.note(self.step(batch, epoch), batch)
         self.epochs_done += 1
         stage = {} if self.stage is None else {"stage": self.stage.name}
@@ -245,7 +257,7 @@ class _Selection:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})
                 bar.update()
-                if epoch - best["epoch"] >= self.recipe.patience_epochs:
+                if epoch - max(best["epoch"], self.training.whole_from) >= self.recipe.patience_epochs:
                     break
         self.model.load_state_dict(weights)
         check_weights(self.model, f"{name}, epoch {best['epoch']}")

@@ -17,7 +17,10 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.shards.schema import SCHEMA_VERSION, schema
 from pipeline.training.batch import DialogueBatch
+from pipeline.training.collate import collate
 from pipeline.training.dataset import DialogueSplit
+from pipeline.training.recipe import resolve
+from pipeline.training.trainer import _Training
 
 CLASSES = ("neutral", "joy", "anger")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -283,3 +286,21 @@ def make_split() -> Callable[..., DialogueSplit]:
         )
 
     return make
+
+
+@pytest.fixture
+def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], tuple[torch.Tensor, set[str]]]:
+    """Trains one step of a recipe of params.yaml; gives the terms of its loss and the names of the weights that moved."""
+
+    def take(name: str) -> tuple[torch.Tensor, set[str]]:
+        plan = resolve(Params.load(Path(__file__).parents[2] / "params.yaml"), name)
+        emotions = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]] * 3  # more dialogues than a curriculum has buckets
+        split = make_split(emotions, modalities=plan.recipe.modalities, speakers=[[step % 2 for step in range(len(one))] for one in emotions])
+        training = _Training(plan, split, len(CLASSES), 0, torch.device("cpu"))
+        before = {key: weight.detach().clone() for key, weight in training.model.named_parameters()}
+        for loss in training.losses:
+            loss.begin_epoch(0, training.model, training.generator)
+        terms = training.step(collate(split, torch.arange(5)), 1)
+        return terms, {key for key, weight in training.model.named_parameters() if not torch.equal(weight, before[key])}
+
+    return take

@@ -22,14 +22,18 @@ from pipeline.training.models.base import MERCOutput
 
 Kind = Literal["dist", "hinton"]
 
+FUSED = "fused"
+"""The teacher that is no modality: the model's own prediction."""
+
 
 class DistillationLoss(nn.Module):
-    """Student scores against teacher scores; the teacher gets no gradient.
+    """Student scores against teacher scores; the teacher gets no gradient unless it is asked for.
 
     Args:
         kind: ``dist``: τ² [(1 - mean over rows of ρ) + (1 - mean over classes of ρ)], ρ Pearson's correlation of the probabilities softened by τ, 0 where
             one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean over rows.
         temperature: τ.
+        detach_teacher: False: the teacher is drawn towards the student as well.
 
     Raises:
         ValueError: if there is no such kind or the temperature is not above 0.
@@ -40,12 +44,13 @@ class DistillationLoss(nn.Module):
         tensor(0.)
     """
 
-    def __init__(self, *, kind: Kind = "dist", temperature: float = 1.0) -> None:
+    def __init__(self, *, kind: Kind = "dist", temperature: float = 1.0, detach_teacher: bool = True) -> None:
         super().__init__()
         if kind not in ("dist", "hinton") or not temperature > 0:
             raise ValueError(f"the kind must be dist or hinton and the temperature above 0, not {kind!r} and {temperature}")
         self.kind = kind
         self.temperature = temperature
+        self.detach_teacher = detach_teacher
 
     def forward(self, student: Tensor, *, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -64,7 +69,7 @@ class DistillationLoss(nn.Module):
         if student.shape != teacher.shape:
             raise ValueError(f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}")
         student_NC, _, counted_N = counted_rows(student, mask)
-        teacher_NC, _, _ = counted_rows(teacher.detach(), mask)
+        teacher_NC, _, _ = counted_rows(teacher.detach() if self.detach_teacher else teacher, mask)
         square = self.temperature * self.temperature
         log_s_NC = (at_least_float32(student_NC) / self.temperature).log_softmax(dim=1)
         log_t_NC = (at_least_float32(teacher_NC) / self.temperature).log_softmax(dim=1)
@@ -129,14 +134,16 @@ class FeatureDistillationLoss(nn.Module):
 
 
 class DistillationConfig(Settings):
-    """Settings of the distillation between a model's modalities.
+    """Settings of the distillation within a model.
 
     Attributes:
-        teacher: the modality whose logits and representation the others are to follow.
+        teacher: whose logits and representation the modalities are to follow: another modality, or ``fused``, the model's prediction (the
+            self-distillation of SDT).
         kind: ``dist`` or ``hinton``.
         temperature: τ.
         feature_weight: of the loss on representations, which need one width then; 0: none.
         feature_temperature: T.
+        legacy_teacher_gradient: scores draw the teacher towards the students too, as in SDT's code.
     """
 
     teacher: str
@@ -144,12 +151,16 @@ class DistillationConfig(Settings):
     temperature: float = Field(gt=0)
     feature_weight: float = Field(ge=0)
     feature_temperature: float = Field(gt=0)
+    legacy_teacher_gradient: bool
 
 
 class Distillation(MERCLoss):
-    """Every other modality's own logits against the teacher modality's, which learns from the other terms or has learned before; mean over students.
+    """Every other modality's own logits against the teacher's, which learns from the other terms or has learned before; mean over students.
 
-    The batch's utterances count, labelled or not, where both modalities are present.
+    The batch's utterances count, labelled or not, where the student's modality is present, and the teacher's if it is one. SDT (Ma et al., IEEE TMM 2024)
+    adds up the divergences of its three students, and without τ²: ``hinton`` with ``teacher: fused`` and the weight 3 / τ².
+
+    With the teacher ``fused``, a model of one modality is its own teacher: the divergence is 0.
 
     Raises:
         BadSettings: if the model lacks the teacher, has no other modality, or has widths that differ where representations are compared.
@@ -162,24 +173,31 @@ class Distillation(MERCLoss):
         dims = dict(facts.unimodal_dims)
         self.teacher = config.teacher
         self.students = [name for name in dims if name != config.teacher]
-        if config.teacher not in dims or not self.students:
+        if not self.students or config.teacher not in (*dims, FUSED):
             raise BadSettings(
-                f"losses.distillation.teacher {config.teacher!r} needs to be one of at least two modalities; {nearest(config.teacher, list(dims))}"
+                f"losses.distillation.teacher {config.teacher!r} needs to be one of at least two modalities, or {FUSED}; "
+                f"{nearest(config.teacher, [*dims, FUSED])}"
             )
+        if config.teacher == FUSED:
+            dims[FUSED] = facts.hidden_dim
         if config.feature_weight and len(set(dims.values())) > 1:
-            raise BadSettings(f"the modalities' representations differ in width, {dims}: losses.distillation.feature_weight must be 0")
+            raise BadSettings(f"the representations differ in width, {dims}: losses.distillation.feature_weight must be 0")
         self.feature_weight = config.feature_weight
-        self.response = DistillationLoss(kind=config.kind, temperature=config.temperature)
+        self.response = DistillationLoss(kind=config.kind, temperature=config.temperature, detach_teacher=not config.legacy_teacher_gradient)
         self.feature = FeatureDistillationLoss(temperature=config.feature_temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        if self.teacher not in output.unimodal_logits:
+        own = output.unimodal_logits
+        if not own and self.teacher == FUSED and len(self.students) == 1:
+            own = {self.students[0]: output.logits}
+        if not own:
             raise BadSettings("the distillation needs a model with logits of each modality")
-        logits = {name: real_rows(logits_BTC, batch) for name, logits_BTC in output.unimodal_logits.items()}
-        vectors = {name: real_rows(values_BTD, batch) for name, values_BTD in output.unimodal.items()}
+        logits = {name: real_rows(logits_BTC, batch) for name, logits_BTC in {**own, FUSED: output.logits}.items()}
+        vectors = {name: real_rows(values_BTD, batch) for name, values_BTD in {**output.unimodal, FUSED: output.hidden}.items()}
+        taught_BT = batch.modality_mask.get(self.teacher, batch.utterance_mask)
         terms = []
         for name in self.students:
-            both_N = real_rows(batch.modality_mask[name] & batch.modality_mask[self.teacher], batch)
+            both_N = real_rows(batch.modality_mask[name] & taught_BT, batch)
             term = self.response(logits[name], teacher=logits[self.teacher], mask=both_N)
             if self.feature_weight:
                 term = term + self.feature_weight * self.feature(vectors[name], teacher=vectors[self.teacher], mask=both_N)

@@ -1,5 +1,7 @@
 """Distillation against numpy, torch's own divergence and tabulated numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from pipeline.training.losses.distillation import Distillation, DistillationConf
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, -0.5]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, 0.0, -2.0], [-1.0, 1.0, 0.0]], dtype=torch.float64)
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6]], dtype=torch.float64)
-BLOCK = {"teacher": "text", "kind": "dist", "temperature": 2.0, "feature_weight": 0.0, "feature_temperature": 1.0}
+BLOCK = {"teacher": "text", "kind": "dist", "temperature": 2.0, "feature_weight": 0.0, "feature_temperature": 1.0, "legacy_teacher_gradient": False}
 
 
 def response(student, teacher, **settings):
@@ -125,10 +127,16 @@ def test_what_cannot_be_is_refused(facts):
     for loss in LOSSES.values():
         with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\)"):
             loss(STUDENT, teacher=TEACHER[:1])
-    with pytest.raises(BadSettings, match="'txt' needs to be one of at least two modalities; did you mean 'text'"):
+    with pytest.raises(BadSettings, match="'txt' needs to be one of at least two modalities, or fused; did you mean 'text'"):
         build(facts, teacher="txt")
+    with pytest.raises(BadSettings, match="did you mean 'fused'"):
+        build(facts, teacher="fussed")
     with pytest.raises(BadSettings, match="at least two"):
         build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={"text": 4}))
+    with pytest.raises(BadSettings, match="at least two"):
+        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={}), teacher="fused")
+    with pytest.raises(BadSettings, match=r"'fused': 6.*feature_weight must be 0"):
+        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=6, unimodal_dims={"text": 4}), teacher="fused", feature_weight=1.0)
     with pytest.raises(BadSettings, match="feature_weight must be 0"):
         build(facts, feature_weight=1.0)
 
@@ -161,3 +169,46 @@ def test_representations_of_one_width_are_compared_too(make_batch, make_output, 
         both = batch.modality_mask[name] & batch.modality_mask["text"]
         feature.append(FeatureDistillationLoss()(output.unimodal[name][both], teacher=output.unimodal["text"][both]))
     torch.testing.assert_close(build(same, feature_weight=0.5)(output, batch), build(same)(output, batch) + 0.5 * sum(feature) / 2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 8.0])
+def test_with_the_fused_teacher_it_is_the_self_distillation_of_sdt(make_batch, make_output, facts, temperature):
+    """Ma et al., IEEE TMM 2024: the divergences of the three students from the whole model are added up, over the utterances of the batch."""
+    batch = make_batch([5, 3, 6], pad_to=8)
+    batch = replace(batch, modality_mask=dict.fromkeys(batch.modality_mask, batch.utterance_mask))
+    output = make_output(batch)
+    teacher_N = (output.logits[batch.utterance_mask].double() / temperature).softmax(dim=1)
+    expected = sum(
+        torch.nn.functional.kl_div((logits[batch.utterance_mask].double() / temperature).log_softmax(dim=1), teacher_N, reduction="batchmean")
+        for logits in output.unimodal_logits.values()
+    )
+    term = build(facts, teacher="fused", kind="hinton", temperature=temperature)
+    torch.testing.assert_close(3 / temperature**2 * term(output, batch), expected.float())
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_the_fused_teacher_is_drawn_to_its_students_only_on_request(make_batch, make_output, facts, attached):
+    batch = make_batch([5, 3])
+    output = make_output(batch)
+    build(facts, teacher="fused", kind="hinton", legacy_teacher_gradient=attached)(output, batch).backward()
+    assert (output.logits.grad is not None and bool(output.logits.grad.any())) is attached
+    assert all(logits.grad.any() for logits in output.unimodal_logits.values())
+
+
+def test_the_fused_teacher_teaches_only_where_a_modality_is_present(make_batch, make_output, facts):
+    batch = make_batch([5, 3], pad_to=7)
+    output = make_output(batch)
+    build(facts, teacher="fused")(output, batch).backward()
+    for name, logits in output.unimodal_logits.items():
+        assert not logits.grad[~batch.modality_mask[name]].any()
+
+
+def test_a_model_of_one_modality_is_its_own_teacher(make_batch, make_output, facts):
+    batch = make_batch([4, 2], modalities=("text",))
+    output = make_output(batch)
+    output.unimodal_logits.clear()
+    term = build(replace(facts, unimodal_dims={"text": 4}), teacher="fused", kind="hinton")(output, batch)
+    term.backward()
+    assert term.item() == 0.0
+    with pytest.raises(BadSettings, match="logits of each modality"):
+        build(facts, teacher="fused")(output, batch)

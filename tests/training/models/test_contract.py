@@ -28,6 +28,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("merc_kdc", {"speakers": "none", "pool_from": "gated", "shift_limit": 2.0}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none", "text_context": "none"}),
+    ("m3net", {"speakers": "all"}),
+    ("sdt", {"gates": "identity"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
@@ -38,6 +40,7 @@ TRAINED_BY = {
         # The fusion does not look at what is absent, other than the text.
         **{f"branches.{one}.projections.{one}.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
     },
+    "sdt": {"heads.": "unimodal logits text"},
 }
 
 BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
