@@ -25,6 +25,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ddin", {"direction": "both"}),
     ("mmgcn", {"causal": True, "speakers": "all"}),
     ("mmgcn", {"detach_graph": True, "speakers": "none"}),
+    ("dialogue_rnn", {"direction": "forward"}),
+    ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {"ddin": {"context.": "context"}}
