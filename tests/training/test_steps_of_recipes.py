@@ -36,24 +36,3 @@ def test_every_term_of_the_loss_counts_and_trains_the_model(make_split, base, ad
 def test_the_forward_half_is_causal():
     plans = {name: resolve(PARAMS, name) for name in ("dialogue_rnn", "dialogue_rnn_forward")}
     assert {name: plan.build({"text": 3}, 2).causal for name, plan in plans.items()} == {"dialogue_rnn": False, "dialogue_rnn_forward": True}
-
-
-def test_the_published_settings_of_both_corpora():
-    """What the sheets of the three systems have, where they differ between the corpora."""
-    found = {}
-    for base in MODELS:
-        for name in (base, f"{base}_iemocap"):
-            plan = resolve(PARAMS, name)
-            recipe, config, loss = plan.recipe, plan.model_config, plan.losses[0]
-            own = {"dialogue_rnn": "state_units", "mm_dfn": "party_weights", "aghmn": "window"}[base]
-            found[name] = (getattr(config, own), loss.name, loss.config.class_weights, recipe.optimizer.learning_rate, recipe.epochs, recipe.batch_dialogues)
-    weights = {name: (row[0].audio, row[0].visual, row[0].text) for name, row in found.items() if name.startswith("mm_dfn")}
-    assert weights == {"mm_dfn": (0.5, 0.5, 1.5), "mm_dfn_iemocap": (3.0, 0.0, 1.0)}
-    assert {name: row[name.startswith("mm_dfn") :] for name, row in found.items()} == {
-        "dialogue_rnn": (150, "cross_entropy", "none", 5e-4, 100, 30),
-        "dialogue_rnn_iemocap": (500, "cross_entropy", "inverse", 1e-4, 60, 30),
-        "mm_dfn": ("focal", "none", 5e-4, 30, 32),
-        "mm_dfn_iemocap": ("focal", "inverse", 3e-4, 30, 32),
-        "aghmn": (10, "cross_entropy", "inverse_sqrt", 5e-4, 20, 1),
-        "aghmn_iemocap": (40, "cross_entropy", "none", 5e-4, 60, 1),
-    }

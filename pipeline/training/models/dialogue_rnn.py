@@ -12,9 +12,9 @@ H hidden units, C classes.
     1. g_i = GRU([x_i; q_s(i)], g_i-1)                    3. q_s(i) = GRU([x_i; c_i], q_s(i))
     2. c_i = Σ_t<i softmax_t(x_i A g_t) g_t               4. e_i = GRU(q_s(i), e_i-1)
 
-Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 17dcbfa), whose modalities are features side by side. Other than
-there, each modality has a linear map of its own, so that its absence is a learned vector, and the backward direction is given the speakers in its own
-order. A state that listeners would update, off in the published runs, is left out.
+Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 70d902b), whose modalities are features side by side. Other than
+there, each modality has a linear map of its own, so that its absence is a learned vector. A state that listeners would update, off in the published runs,
+is left out.
 """
 
 from collections.abc import Mapping
@@ -121,7 +121,7 @@ class _Networks(nn.Module):
     2 c is what it joins, here by the half of a unit matrix.
     """
 
-    half: Tensor
+    halved: Tensor
 
     def __init__(self, config: DialogueRNNConfig, directions: int, inputs: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _Networks(nn.Module):
         self.state_bias_party = weight(1, 3 * units, fan=units)
         self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
         self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
-        self.register_buffer("half", torch.eye(units).div(2).repeat(directions, 1, 1), persistent=False)
+        self.register_buffer("halved", torch.eye(units).div(2).repeat(directions, 1, 1), persistent=False)
 
     def forward(self, inputs_RNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Gives the emotion states [R, N, E] and the contexts [R, N, S]; in float32, since errors add up over the steps."""
@@ -154,7 +154,7 @@ class _Networks(nn.Module):
                 inputs_RNF.new_ones(rows, directions, 1),
                 self._dropout(inputs_RNF) if self.training and self.dropout.p else None,
                 *(self.party_global, self.state_global, self.state_bias_global),
-                *(self.half.new_zeros(directions, units), self.half, self.half.new_zeros(directions, 1, units)),
+                *(self.halved.new_zeros(directions, units), self.halved, self.halved.new_zeros(directions, 1, units)),
                 *(self.context_party, self.state_party, self.state_bias_party),
                 *(self.party_emotion, self.input_bias_emotion, self.state_emotion, self.state_bias_emotion),
                 torch.baddbmm(self.input_bias_global, inputs_RNF, self.input_global),

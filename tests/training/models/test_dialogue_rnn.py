@@ -121,6 +121,8 @@ def test_dropout_is_where_the_loops_have_it(make_batch, monkeypatch):
     model = build(recurrent_dropout=0.5).train()
     batch = in_doubles(make_batch([3, 6]))
     batch = replace(batch, speakers=batch.speakers % 2)
+    for name in DIMS:
+        batch.modality_mask[name][1, 2] = False
     drawn = []
     draw = model.networks._dropout
     monkeypatch.setattr(model.networks, "_dropout", lambda like: drawn.append(draw(like)) or drawn[-1])
@@ -155,7 +157,7 @@ def test_only_the_backward_direction_knows_what_comes(make_batch):
     for direction, same in {"forward": True, "both": False}.items():
         model = build(direction=direction)
         assert torch.equal(model(batch).logits[:, :-1], model(other).logits[:, :-1]) is same
-        assert torch.equal(model(batch).context, model(other).context)
+        assert torch.equal(model(batch).context[:, :-1], model(other).context[:, :-1])
 
 
 def test_it_has_as_many_weights_as_the_published_one():
