@@ -39,7 +39,7 @@ class Sequences:
             >>> Sequences.of(torch.tensor([7, 4, 7, 7, 9, 4]), torch.device("cpu"))
             Sequences(order=tensor([0, 1, 4, 2, 5, 3]), places=tensor([0, 1, 3, 5, 2, 4]), sizes=tensor([3, 2, 1]))
         """
-        _, owner_N, counts_Q = owner_N.unique(return_inverse=True, return_counts=True)
+        _, owner_N, counts_Q = owner_N.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]  # torch leaves it without types
         rank_Q = counts_Q.argsort(descending=True, stable=True).argsort()
         step_N = torch.empty_like(owner_N)
         step_N[owner_N.argsort(stable=True)] = counted(counts_Q)
@@ -51,7 +51,8 @@ class Sequences:
         """The recurrence's output for each row, [N, M, H]; every modality is run for itself, with the same weights."""
         rows, modalities, _ = rows_NMD.shape
         packed = PackedSequence(rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities)
-        return recurrence(packed)[0].data.view(rows, modalities, -1).index_select(0, self.places)
+        output: PackedSequence = recurrence(packed)[0]
+        return output.data.view(rows, modalities, -1).index_select(0, self.places)
 
 
 def counted(counts_Q: Tensor) -> Tensor:

@@ -79,11 +79,15 @@ class DialogueRNN(MERCModel):
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
         ahead_N = schedule.positions[0]
-        unimodal = {name: _placed(self._projected(name, batch, ahead_N), ahead_N, batch) for name in self.modalities}
-        inputs_RNF = torch.cat(list(unimodal.values()), dim=-1).flatten(0, 1)[schedule.positions]
+        unimodal = {
+            name: _placed(project(_rows(batch.features[name], ahead_N), _rows(batch.modality_mask[name], ahead_N)), ahead_N, batch)
+            for name, project in self.projections.items()
+        }
+        inputs_BTF = torch.cat(list(unimodal.values()), dim=-1)
+        inputs_RNF = torch.stack([_rows(inputs_BTF, positions_N) for positions_N in schedule.positions])
         emotions_RNE, contexts_RNS = self.networks(inputs_RNF, schedule)
-        both = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
-        emotions_BTE = torch.cat([_placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in both], dim=-1)
+        by_direction = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
+        emotions_BTE = torch.cat([_placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
         hidden_BTH = self.hidden(self._attended(emotions_BTE, batch.utterance_mask))
         return MERCOutput(
             logits=self.classifier(hidden_BTH),
@@ -93,12 +97,6 @@ class DialogueRNN(MERCModel):
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
-    def _projected(self, name: str, batch: DialogueBatch, positions_N: Tensor) -> Tensor:
-        """[N, U]."""
-        features_ND = batch.features[name].flatten(0, 1).index_select(0, positions_N)
-        projected_NU: Tensor = self.projections[name](features_ND, batch.modality_mask[name].flatten()[positions_N])
-        return projected_NU
-
     def _attended(self, emotions_BTE: Tensor, real_BT: Tensor) -> Tensor:
         """Of both directions Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; of one e itself."""
         if self.query is None:
@@ -106,6 +104,11 @@ class DialogueRNN(MERCModel):
         scores_BTT = (self.query(emotions_BTE) @ emotions_BTE.mT).masked_fill(~real_BT[:, None], float("-inf"))
         attended_BTE: Tensor = scores_BTT.softmax(dim=-1) @ emotions_BTE
         return attended_BTE
+
+
+def _rows(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
+    """Utterances in the order of the recurrence, [N, X]."""
+    return values_BTX.flatten(0, 1).index_select(0, positions_N)
 
 
 def _placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:

@@ -144,7 +144,7 @@ class _DynamicFusion(nn.Module):
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
         """Gives Hᴸ, [M, N, H]."""
         first_MNH = self.enter(nodes_MND).relu()
-        hidden_MNH = self.dropout(first_MNH)
+        hidden_MNH: Tensor = self.dropout(first_MNH)
         given = kept = torch.zeros_like(hidden_MNH).flatten(0, 1)
         for weights_2HH in (self.theta * self.weights_L2HH + self.residual).unbind(0):
             given, kept = self.memory(hidden_MNH.flatten(0, 1), (given, kept))

@@ -126,6 +126,15 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
         torch.testing.assert_close(output.logits[index, :length], model.classifier(hidden))
 
 
+def test_what_is_dropped_are_nodes_what_enters_and_leaves_the_layers_and_the_hidden_layer(make_batch, monkeypatch):
+    model, batch, seen = build().train(), make_batch([3, 2]), {"model": [], "fusion": []}
+    for name, dropout in (("model", model.dropout), ("fusion", model.fusion.dropout)):
+        monkeypatch.setattr(dropout, "forward", lambda values, name=name: seen[name].append(tuple(values.shape)) or values)
+    model(batch)
+    assert seen == {"model": [(3, 5, 8), (5, 3 * 13)], "fusion": [(3, 5, 5)] * 4}
+    assert model.text_context.dropout == model.party_context.dropout == model.config.dropout
+
+
 def test_who_speaks_matters_only_where_a_weight_is_not_zero(make_batch):
     batch = make_batch([6])
     others = replace(batch, speakers=(batch.speakers % 3) + torch.arange(6) % 2 * 3)
