@@ -10,8 +10,8 @@ Legend: B dialogues, T utterances, N real utterances of the batch, K window, W u
         r_k = σ(W_r m_k + U_r h_k-1 + b_r)                      hidden_i = x_i + h_K
 
 Source: Jiao, Lyu and King, Real-Time Emotion Recognition via Attention Gated Hierarchical Memory Network, AAAI 2020, and its code (wxjiao/AGHMN at 32bc2f8,
-``BiF_AGRU``, one hop). There x comes from the words; here it starts from the vectors of utterances, of any modalities: a reconstruction in so far. Other
-than there, a window at the beginning of a dialogue is shorter, where there the recurrence runs over zeros ahead of it.
+``BiF_AGRU`` with one hop). There x is read from words; here it starts from the vectors of utterances, of any modalities: a reconstruction in so far. Nor does
+the memory at the beginning of a dialogue have zeros ahead of it, over which the recurrence would run; it is shorter.
 """
 
 from collections.abc import Mapping

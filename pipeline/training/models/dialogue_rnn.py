@@ -153,7 +153,7 @@ class _Networks(nn.Module):
             emotions_RNE, contexts_RNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
                 schedule,
                 inputs_RNF.new_zeros(len(schedule.sizes), units),
-                2,
+                2,  # the gate is over contexts
                 inputs_RNF.new_ones(rows, directions, 1),
                 self._dropout(inputs_RNF) if self.training and self.dropout.p else None,
                 *(self.party_global, self.state_global, self.state_bias_global),

@@ -101,17 +101,17 @@ class MMDFN(MERCModel):
 
     def _nodes(self, batch: DialogueBatch) -> Tensor:
         """[M, N, D]."""
-        positions_N = batch.real_positions
-        projected, dialogue_N = {}, torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu)
-        for name, project in self.projections.items():
-            projected[name] = project(batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N])
-        nodes = dict(projected)
+        positions_N, lengths_B = batch.real_positions, batch.lengths_cpu
+        projected = {
+            name: project(batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N])
+            for name, project in self.projections.items()
+        }
+        nodes, dialogue_N = dict(projected), torch.arange(len(lengths_B)).repeat_interleave(lengths_B)
         if self.text_context is not None:
             nodes["text"] = Sequences.of(dialogue_N, positions_N.device).run(self.text_context, projected["text"][:, None])[:, 0]
         if self.party_context is not None:
-            speakers_BT = batch.speakers_cpu
-            real_BT = torch.arange(speakers_BT.shape[1]) < batch.lengths_cpu[:, None]
-            parties = Sequences.of(dialogue_N * (int(speakers_BT.max()) + 1) + speakers_BT[real_BT], positions_N.device)
+            speaker_N = batch.speakers_cpu[batch.utterance_index_cpu >= 0]
+            parties = Sequences.of(dialogue_N * (int(speaker_N.max()) + 1) + speaker_N, positions_N.device)
             contexts_NMD = parties.run(self.party_context, torch.stack([projected[name] for name in self.party_weights], dim=1))
             for (name, weight), context_ND in zip(self.party_weights.items(), contexts_NMD.unbind(1), strict=True):
                 nodes[name] = nodes[name] + weight * context_ND
