@@ -1,11 +1,11 @@
-"""Training steps of MMGCN, DDIN and MultiDAG at the lengths of IEMOCAP's and MELD's dialogues, against the same models written the usual way.
+"""Training steps of MMGCN, DDIN, MultiDAG and DialogueRNN at the lengths of IEMOCAP's and MELD's dialogues, against the same models written the usual way.
 
     python benchmarks/training.py [--annotations FOLDER_WITH_MELD_CSV_FILES] [--model ddin] [--corpus meld] [--batch 16] [--rounds 5] [--threads 1]
 
 The usual way is ``training_usual_mmgcn.py`` (edges put into one matrix of the whole batch in loops over dialogues, a product with it per layer),
-``training_usual_ddin.py`` (a small cell per step and modality for the padded batch, applied to all parties; the history put together anew) and
-``training_usual_multi_dag.py`` (the same of its two cells per layer). All have the weights of the model, and before anything is timed must give the same
-scores on the batches that are used, to 1e-4.
+``training_usual_ddin.py`` (a small cell per step and modality for the padded batch, applied to all parties; the history put together anew),
+``training_usual_dialogue_rnn.py`` likewise, and ``training_usual_multi_dag.py`` (the same of its two cells per layer). All have the weights of the model, and
+before anything is timed must give the same scores on the batches that are used, to 1e-4.
 
 A step is forward, cross-entropy, backward and Adam, dropout on, on random features of the corpora's published sizes. Both ways are run in turn on
 the same batches of shuffled dialogues, after one that does not count. Given are dialogues per second over all rounds, by wall time, and the medians of
@@ -32,16 +32,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from training_usual_ddin import UsualDDIN
+from training_usual_dialogue_rnn import UsualDialogueRNN
 from training_usual_mmgcn import UsualMMGCN
 from training_usual_multi_dag import UsualMultiDAG
 
 from pipeline.params import Params
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.ddin import DDIN, DDINConfig
+from pipeline.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
 from pipeline.training.models.mmgcn import MMGCN, MMGCNConfig
 from pipeline.training.models.multi_dag import MultiDAG, MultiDAGConfig
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+NAMES = ("mmgcn", "ddin", "multi_dag", "dialogue_rnn")
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,16 @@ def models(params: Params, name: str, corpus: Corpus, **settings: Any) -> tuple[
     if name == "multi_dag":
         acyclic = MultiDAG(params.fill("models.multi_dag", MultiDAGConfig, **settings), corpus.dims, corpus.classes)
         return acyclic, UsualMultiDAG(acyclic)
+    if name == "dialogue_rnn":
+        plain = DialogueRNN(params.fill("models.dialogue_rnn", DialogueRNNConfig, **settings), corpus.dims, corpus.classes)
+        return plain, UsualDialogueRNN(plain, corpus.parties)
     recurrent = DDIN(params.fill("models.ddin", DDINConfig, **settings), corpus.dims, corpus.classes)
     return recurrent, UsualDDIN(recurrent, corpus.parties)
 
 
 @click.command()
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv.")
-@click.option("--model", "names", type=click.Choice(["mmgcn", "ddin", "multi_dag"]), multiple=True, default=("mmgcn", "ddin", "multi_dag"))
+@click.option("--model", "names", type=click.Choice(NAMES), multiple=True, default=NAMES)
 @click.option("--corpus", "chosen", type=click.Choice(["iemocap", "meld"]), multiple=True, default=("iemocap", "meld"))
 @click.option("--batch", "sizes", type=int, multiple=True, default=(16,), help="Dialogues per batch.")
 @click.option("--layers", type=int, multiple=True, default=(4, 64), help="Of MMGCN.")

@@ -39,21 +39,21 @@ class UsualDDIN(nn.Module):
         with torch.no_grad():
             for k, name in enumerate(self.modalities):
                 self.project[k].load_state_dict(model.projections[0][name].linear.state_dict())
-                _copy(
+                copy_cell(
                     self.global_cells[k],
                     torch.cat([net.input_global[k], net.party_global[k]]),
                     net.input_bias_global[k],
                     net.state_global[k],
                     net.state_bias_global[k],
                 )
-                _copy(
+                copy_cell(
                     self.party_cells[k],
                     torch.cat([net.input_party[k], net.context_party[k]]),
                     net.input_bias_party[k],
                     net.state_party[k],
                     net.state_bias_party[k],
                 )
-                _copy(self.emotion_cells[k], net.party_emotion[k], net.input_bias_emotion[k], net.state_emotion[k], net.state_bias_emotion[k])
+                copy_cell(self.emotion_cells[k], net.party_emotion[k], net.input_bias_emotion[k], net.state_emotion[k], net.state_bias_emotion[k])
                 for n in range(count):
                     self.queries[k * count + n].weight.copy_(net.query[k][:, n * units : (n + 1) * units].T)
                 self.gates[k].weight.copy_(net.gate[k][None])
@@ -111,7 +111,7 @@ class UsualDDIN(nn.Module):
         return self.classifier(hidden_BTF)
 
 
-def _copy(cell: nn.GRUCell, into: Tensor, into_bias: Tensor, state: Tensor, state_bias: Tensor) -> None:
+def copy_cell(cell: nn.GRUCell, into: Tensor, into_bias: Tensor, state: Tensor, state_bias: Tensor) -> None:
     """The gates of the input are new, reset, update, where torch has reset, update, new."""
     new_last = torch.roll(torch.cat([into, into_bias]), -cell.hidden_size, dims=1)
     cell.weight_ih.copy_(new_last[:-1].T)

@@ -90,6 +90,11 @@ class DialogueBatch:
         return self.lengths.cpu()
 
     @cached_property
+    def speakers_cpu(self) -> Tensor:
+        """``speakers`` on the CPU, for models in which each speaker's utterances are a sequence."""
+        return self.speakers.cpu()
+
+    @cached_property
     def dialogue_index_cpu(self) -> Tensor:
         """``dialogue_index`` on the CPU, for what is sampled there."""
         return self.dialogue_index.cpu()
@@ -114,5 +119,5 @@ class DialogueBatch:
             elif isinstance(value, dict):
                 moved[attribute.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
         positions = {name: getattr(self, name).to(device, non_blocking=True) for name in ("real_positions", "labelled_positions")}
-        on_host = {name: getattr(self, name) for name in ("lengths_cpu", "dialogue_index_cpu", "utterance_index_cpu")}
+        on_host = {name: getattr(self, name) for name in ("lengths_cpu", "speakers_cpu", "dialogue_index_cpu", "utterance_index_cpu")}
         return replace(self, **moved).knowing(**positions, **on_host)  # type: ignore[arg-type]

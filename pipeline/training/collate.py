@@ -54,6 +54,7 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
         real_positions=_sent(mask_BT.flatten().nonzero().squeeze(1), device),
         labelled_positions=_sent(labelled_BT.flatten().nonzero().squeeze(1), device),
         lengths_cpu=lengths_B,
+        speakers_cpu=split.speakers_cpu[rows_BT],
         dialogue_index_cpu=chosen,
         utterance_index_cpu=index_BT,
     )

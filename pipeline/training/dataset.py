@@ -85,6 +85,11 @@ class DialogueSplit:
         """``labels`` on the CPU."""
         return self.labels.cpu()
 
+    @cached_property
+    def speakers_cpu(self) -> Tensor:
+        """``speakers`` on the CPU."""
+        return self.speakers.cpu()
+
     def to(self, device: torch.device | str) -> "DialogueSplit":
         """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes about 170 MB."""
         moved = replace(
@@ -94,7 +99,7 @@ class DialogueSplit:
             labels=self.labels.to(device),
             speakers=self.speakers.to(device),
         )
-        vars(moved)["labels_cpu"] = self.labels_cpu
+        vars(moved).update(labels_cpu=self.labels_cpu, speakers_cpu=self.speakers_cpu)
         return moved
 
 

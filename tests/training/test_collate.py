@@ -57,14 +57,16 @@ def test_a_batch_moves_with_all_its_tensors(split):
 def test_what_a_batch_knows_on_the_host_is_what_it_would_work_out(make_shards):
     split = read_split(make_shards(labels=lambda label: label - 1).shards, "train", ["text"], classes=3)
     batch = collate(split, torch.tensor([5, 0, 9]))
-    assert {"real_positions", "labelled_positions", "lengths_cpu", "dialogue_index_cpu", "utterance_index_cpu"} <= vars(batch).keys()
+    known = ("real_positions", "labelled_positions", "lengths_cpu", "speakers_cpu", "dialogue_index_cpu", "utterance_index_cpu")
+    assert set(known) <= vars(batch).keys()
     worked_out = replace(batch)
-    for name in ("real_positions", "labelled_positions", "lengths_cpu", "dialogue_index_cpu", "utterance_index_cpu"):
+    for name in known:
         assert name not in vars(worked_out)
         assert torch.equal(getattr(batch, name), getattr(worked_out, name))
     assert len(batch.labelled_positions) < len(batch.real_positions)
     assert torch.equal(batch.to("cpu").labelled_positions, batch.labelled_positions)
 
 
-def test_a_split_that_moved_knows_its_labels_on_the_host(split):
+def test_a_split_that_moved_knows_its_labels_and_speakers_on_the_host(split):
     assert torch.equal(split.to("meta").labels_cpu, split.labels)
+    assert torch.equal(split.to("meta").speakers_cpu, split.speakers)

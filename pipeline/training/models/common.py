@@ -56,7 +56,7 @@ def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
     """Real utterances [..., N, H] put where they belong, zeros elsewhere: [..., B, T, H]."""
     dialogues, steps = batch.utterance_mask.shape
     zeros = rows_MNH.new_zeros(*rows_MNH.shape[:-2], dialogues * steps, rows_MNH.shape[-1])
-    return zeros.index_copy(-2, batch.real_positions, rows_MNH).unflatten(-2, (dialogues, steps))
+    return zeros.index_copy(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
 
 
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:

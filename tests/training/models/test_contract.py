@@ -30,6 +30,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mmgcn", {"detach_graph": True, "speakers": "none", "text_context": "none"}),
     ("m3net", {"speakers": "all"}),
     ("sdt", {"gates": "identity"}),
+    ("dialogue_rnn", {"direction": "forward"}),
+    ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {

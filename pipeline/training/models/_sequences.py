@@ -1,0 +1,66 @@
+"""Rows that belong to sequences of different lengths, in the order of a packed sequence: a recurrence over them meets no padding.
+
+    rows       a0 b0 a1 a2 c0 b1        sequences a, b and c, whose rows stand in order of time
+    packed     a0 b0 c0 │ a1 b1 │ a2    sizes 3, 2, 1; longest sequence first
+
+Legend: N rows, M modalities, D features in, H features out. All is laid out on the host, so that nobody waits for a GPU.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Where the rows lie.
+
+    Attributes:
+        order: long [N], on the device of the rows; the row that lies at each place of the packed sequence.
+        places: long [N], its inverse.
+        sizes: long [steps], on the CPU; how many sequences are still going on in each step.
+    """
+
+    order: Tensor
+    places: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, owner_N: Tensor, device: torch.device) -> "Sequences":
+        """Lays them out.
+
+        Args:
+            owner_N: long, on the CPU; the sequence of each row.
+            device: of the rows.
+
+        Example:
+            >>> Sequences.of(torch.tensor([7, 4, 7, 7, 9, 4]), torch.device("cpu"))
+            Sequences(order=tensor([0, 1, 4, 2, 5, 3]), places=tensor([0, 1, 3, 5, 2, 4]), sizes=tensor([3, 2, 1]))
+        """
+        _, owner_N, counts_Q = owner_N.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        rank_Q = counts_Q.argsort(descending=True, stable=True).argsort()
+        step_N = torch.empty_like(owner_N)
+        step_N[owner_N.argsort(stable=True)] = counted(counts_Q)
+        order_N = (step_N * len(counts_Q) + rank_Q[owner_N]).argsort()
+        places_N = order_N.argsort()
+        return cls(order_N.to(device, non_blocking=True), places_N.to(device, non_blocking=True), torch.bincount(step_N))
+
+    def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
+        """The recurrence's output for each row, [N, M, H]; every modality is run for itself, with the same weights."""
+        rows, modalities, _ = rows_NMD.shape
+        packed = PackedSequence(rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities)
+        output: PackedSequence = recurrence(packed)[0]
+        return output.data.view(rows, modalities, -1).index_select(0, self.places)
+
+
+def counted(counts_Q: Tensor) -> Tensor:
+    """The numbers from 0 to below each count, one sequence after the other.
+
+    Example:
+        >>> counted(torch.tensor([3, 0, 2]))
+        tensor([0, 1, 2, 0, 1])
+    """
+    starts_Q = counts_Q.cumsum(0) - counts_Q
+    return torch.arange(int(counts_Q.sum())) - starts_Q.repeat_interleave(counts_Q)

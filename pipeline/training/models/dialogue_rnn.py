@@ -1,0 +1,173 @@
+"""DialogueRNN: what was said so far, the state of each party and the emotion, as three coupled recurrences.
+
+Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, U input units, F = M · U, S state units, E emotion units,
+H hidden units, C classes.
+
+    features_BTD ─ Linear ─► x, the modalities ──┬──────► global GRU g ──► history ─┐  (q is the state of the utterance's speaker,
+         absent: learned     side by side        ├─ asks ─► attention to g ◄────────┘   so that of another one does not change)
+                                                 │             │ c
+                                                 └─► party GRU q ◄┘ ─► emotion GRU e ─► attention over utterances ─► hidden ─► logits
+                                                                                        (both directions alone)
+
+    1. g_i = GRU([x_i; q_s(i)], g_i-1)                    3. q_s(i) = GRU([x_i; c_i], q_s(i))
+    2. c_i = Σ_t<i softmax_t(x_i A g_t) g_t               4. e_i = GRU(q_s(i), e_i-1)
+
+Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 70d902b), whose modalities are features side by side. Other than
+there, each modality has a linear map of its own, so that its absence is a learned vector. A state that listeners would update, off in the published runs,
+is left out.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.params import Settings
+from pipeline.training.batch import DialogueBatch
+from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, plan
+from pipeline.training.models.base import MERCModel, MERCOutput
+from pipeline.training.models.common import Dropout, Projection, masked_mean
+
+
+class DialogueRNNConfig(Settings):
+    """Settings of DialogueRNN.
+
+    Attributes:
+        direction: ``forward``: causal, without attention over utterances; ``both``: a second set of networks for the dialogue from its end, and attention
+            to all utterances.
+        input_units: U, of each modality.
+        state_units: S, of the global and party states.
+        emotion_units: E, of the emotion states of one direction.
+        hidden_units: H, of the hidden layer, for each direction.
+        dropout: of the hidden layer.
+        recurrent_dropout: of the three states, wherever they are used.
+        emotion_dropout: of the emotion states once more, after the recurrence.
+    """
+
+    direction: Literal["forward", "both"]
+    input_units: int = Field(ge=1)
+    state_units: int = Field(ge=1)
+    emotion_units: int = Field(ge=1)
+    hidden_units: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    recurrent_dropout: float = Field(ge=0, lt=1)
+    emotion_dropout: float = Field(ge=0, lt=1)
+
+
+class DialogueRNN(MERCModel):
+    """``unimodal`` are the modalities' parts of x, ``context`` is c of the forward direction."""
+
+    Config: ClassVar[type[Settings]] = DialogueRNNConfig
+
+    def __init__(self, config: DialogueRNNConfig, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__(config, dims, classes)
+        self.causal = config.direction == "forward"
+        self.directions = 1 if self.causal else 2
+        self.unimodal_dims = dict.fromkeys(dims, config.input_units)
+        self.hidden_dim = self.directions * config.hidden_units
+        self.context_dim = config.state_units
+        emotions = self.directions * config.emotion_units
+        self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
+        self.networks = _Networks(config, self.directions, len(dims) * config.input_units)
+        self.emotion_dropout = Dropout(config.emotion_dropout)
+        self.query = None if self.causal else nn.Linear(emotions, emotions)
+        self.hidden = nn.Sequential(nn.Linear(emotions, self.hidden_dim), nn.ReLU(), Dropout(config.dropout))
+        self.classifier = nn.Linear(self.hidden_dim, classes)
+
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
+        ahead_N = schedule.positions[0]
+        unimodal = {
+            name: _placed(project(_rows(batch.features[name], ahead_N), _rows(batch.modality_mask[name], ahead_N)), ahead_N, batch)
+            for name, project in self.projections.items()
+        }
+        inputs_BTF = torch.cat(list(unimodal.values()), dim=-1)
+        inputs_RNF = torch.stack([_rows(inputs_BTF, positions_N) for positions_N in schedule.positions])
+        emotions_RNE, contexts_RNS = self.networks(inputs_RNF, schedule)
+        by_direction = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
+        emotions_BTE = torch.cat([_placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
+        hidden_BTH = self.hidden(self._attended(emotions_BTE, batch.utterance_mask))
+        return MERCOutput(
+            logits=self.classifier(hidden_BTH),
+            hidden=hidden_BTH,
+            unimodal=unimodal,
+            context=_placed(contexts_RNS[0], ahead_N, batch),
+            pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
+        )
+
+    def _attended(self, emotions_BTE: Tensor, real_BT: Tensor) -> Tensor:
+        """Of both directions Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; of one e itself."""
+        if self.query is None:
+            return emotions_BTE
+        scores_BTT = (self.query(emotions_BTE) @ emotions_BTE.mT).masked_fill(~real_BT[:, None], float("-inf"))
+        attended_BTE: Tensor = scores_BTT.softmax(dim=-1) @ emotions_BTE
+        return attended_BTE
+
+
+def _rows(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
+    """Utterances in the order of the recurrence, [N, X]."""
+    return values_BTX.flatten(0, 1).index_select(0, positions_N)
+
+
+def _placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
+    """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
+    dialogues, steps = batch.utterance_mask.shape
+    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
+
+
+class _Networks(nn.Module):
+    """The weights of all cells, direction after direction, initialised as torch's GRU cells and linear maps.
+
+    The recurrence is DDIN's with one modality and without codes of positions. What is DDIN's alone is held fixed: the gate of a single context is 1, so that
+    2 c is what it joins, here by the half of a unit matrix.
+    """
+
+    halved: Tensor
+
+    def __init__(self, config: DialogueRNNConfig, directions: int, inputs: int) -> None:
+        super().__init__()
+        units, emotions = config.state_units, config.emotion_units
+        self.dropout = Dropout(config.recurrent_dropout)
+
+        def weight(*shape: int, fan: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(directions, *shape).uniform_(-(fan**-0.5), fan**-0.5))
+
+        self.input_global, self.input_bias_global = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
+        self.party_global, self.state_global = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
+        self.state_bias_global = weight(1, 3 * units, fan=units)
+        self.query = weight(inputs, units, fan=inputs)
+        self.input_party, self.input_bias_party = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
+        self.context_party, self.state_party = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
+        self.state_bias_party = weight(1, 3 * units, fan=units)
+        self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
+        self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
+        self.register_buffer("halved", torch.eye(units).div(2).repeat(directions, 1, 1), persistent=False)
+
+    def forward(self, inputs_RNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """Gives the emotion states [R, N, E] and the contexts [R, N, S]; in float32, since errors add up over the steps."""
+        with torch.autocast(inputs_RNF.device.type, enabled=False):
+            inputs_RNF = inputs_RNF.to(self.query.dtype)
+            (directions, rows, _), units = inputs_RNF.shape, self.query.shape[-1]
+            emotions_RNE, contexts_RNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
+                schedule,
+                inputs_RNF.new_zeros(len(schedule.sizes), units),
+                2,  # the gate is over contexts
+                inputs_RNF.new_ones(rows, directions, 1),
+                self._dropout(inputs_RNF) if self.training and self.dropout.p else None,
+                *(self.party_global, self.state_global, self.state_bias_global),
+                *(self.halved.new_zeros(directions, units), self.halved, self.halved.new_zeros(directions, 1, units)),
+                *(self.context_party, self.state_party, self.state_bias_party),
+                *(self.party_emotion, self.input_bias_emotion, self.state_emotion, self.state_bias_emotion),
+                torch.baddbmm(self.input_bias_global, inputs_RNF, self.input_global),
+                torch.baddbmm(self.input_bias_party, inputs_RNF, self.input_party),
+                torch.bmm(inputs_RNF, self.query).transpose(0, 1)[:, :, None, None].contiguous(),
+            )
+            return emotions_RNE, contexts_RNS
+
+    def _dropout(self, like_RNF: Tensor) -> tuple[Tensor, ...]:
+        """Factors of the global states, of the history, which are those states and are not dropped again, of the party and of the emotion states."""
+        (directions, rows, _), units, emotions = like_RNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
+        of_global, of_party, of_emotion = (self.dropout.factors(like_RNF.new_empty(directions, rows, width)) for width in (units, units, emotions))
+        return of_global, like_RNF.new_ones(rows, directions, 1, units), of_party, of_emotion
