@@ -187,7 +187,7 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     plan, layout = resolve(Params(tree), "all"), make_shards()
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, plan.build(data.dims, 3), 0, CPU)
+    training = _Training(plan, data.train, 3, 0, CPU)
     batch = collate(data.train, torch.arange(8))
     before = training.model.classify.weight.detach().clone()
     with NoSync():
@@ -203,7 +203,7 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
     plan, layout, device = resolve(Params(tree), "all"), make_shards(), torch.device("cuda:0")
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data = load_data(plan, reader.info(layout.shards), layout)[0].to(device)
-    training = _Training(plan, data.train, plan.build(data.dims, 3).to(device), 0, device)
+    training = _Training(plan, data.train, 3, 0, device)
     training.step(collate(data.train, torch.arange(8)), 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
