@@ -104,10 +104,10 @@ def train_seed(
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device):
-        model = _built(plan, data.train, len(data.classes), device, start)
         if not plan.stages:
-            best, history = _Selection(_Training(plan, data.train, model, data.classes, seed, device), data).run(f"seed {seed}", line)
-            return _trained(model, data, best, history)
+            training = _Training(plan, data.train, data.classes, seed, device, start)
+            return _trained(training.model, data, *_Selection(training, data).run(f"seed {seed}", line))
+        model = _built(plan, data.train, len(data.classes), device, start)
         done = _train_stages(plan, data, model, seed, device, line, kept)
         last = [row for row in done.history if row["stage"] == plan.stages[-1].name]
         return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
@@ -128,7 +128,7 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
-        training = _Training(plan, train, _built(plan, train, len(classes), device), classes, seed, device)
+        training = _Training(plan, train, classes, seed, device)
         for epoch in range(1, plan.recipe.epochs + 1):
             bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
             bar.update()
@@ -148,7 +148,8 @@ def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, d
     done = Finished.read(kept, model)
     for stage in plan.stages[len(done.selected) :]:
         with repeatable(seed_of(seed, stage), device):
-            best, history = _Selection(_Training(plan, data.train, model, data.classes, seed, device, stage), data).run(f"seed {seed}, {stage.name}", line)
+            training = _Training(stage.plan, data.train, data.classes, seed, device, model=model, stage=stage)
+            best, history = _Selection(training, data).run(f"seed {seed}, {stage.name}", line)
         done.selected.append(best)
         done.history += history
         if kept is not None:
@@ -158,20 +159,29 @@ def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, d
 
 
 class _Training:
-    """Losses and optimiser of one seed, or one stage of it, which train a model epoch after epoch on one split."""
+    """Model, losses and optimiser of one seed, which train epoch after epoch on one split; of a stage, the model that is there and the stage's plan."""
 
     def __init__(
-        self, plan: Plan, train: DialogueSplit, model: MERCModel, classes: Sequence[str], seed: int, device: torch.device, stage: StagePlan | None = None
+        self,
+        plan: Plan,
+        train: DialogueSplit,
+        classes: Sequence[str],
+        seed: int,
+        device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
+        *,
+        model: MERCModel | None = None,
+        stage: StagePlan | None = None,
     ) -> None:
-        self.plan = plan if stage is None else stage.plan
-        self.recipe, self.train, self.model, self.seed, self.stage = self.plan.recipe, train, model, seed, stage
-        self.views = whole(model) if stage is None else views(model, stage)
+        self.plan, self.recipe, self.train, self.seed, self.stage = plan, plan.recipe, train, seed, stage
+        self.model = _built(plan, train, len(classes), device, start) if model is None else model
+        self.views = whole(self.model) if stage is None else views(self.model, stage)
         self._enter_training()
-        self.losses = [[loss.to(device) for loss in losses_of(self.plan, view, train, classes)] for view in self.views]
+        self.losses = [[loss.to(device) for loss in losses_of(plan, view, train, classes)] for view in self.views]
         every_loss = [loss for losses in self.losses for loss in losses]
-        model.pool(any(loss.needs_pooled for loss in every_loss))
-        self.weights_L = torch.tensor([term.weight for term in self.plan.losses], device=device)
-        self.parameters = [weight for module in (model, *every_loss) for weight in module.parameters() if weight.requires_grad]
+        self.model.pool(any(loss.needs_pooled for loss in every_loss))
+        self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
+        self.parameters = [weight for module in (self.model, *every_loss) for weight in module.parameters() if weight.requires_grad]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
         wanted = self.recipe.optimizer
         self.optimizer = kind(self.parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, eps=wanted.epsilon, fused=True)

@@ -296,9 +296,9 @@ def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], tuple[
         plan = resolve(Params.load(Path(__file__).parents[2] / "params.yaml"), name)
         emotions = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]] * 3  # more dialogues than a curriculum has buckets
         split = make_split(emotions, modalities=plan.recipe.modalities, speakers=[[step % 2 for step in range(len(one))] for one in emotions])
-        training = _Training(plan, split, len(CLASSES), 0, torch.device("cpu"))
+        training = _Training(plan, split, CLASSES, 0, torch.device("cpu"))
         before = {key: weight.detach().clone() for key, weight in training.model.named_parameters()}
-        for loss in training.losses:
+        for loss in training.losses[0]:
             loss.begin_epoch(0, training.model, training.generator)
         terms = training.step(collate(split, torch.arange(5)), 1)
         return terms, {key for key, weight in training.model.named_parameters() if not torch.equal(weight, before[key])}

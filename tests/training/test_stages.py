@@ -95,7 +95,7 @@ def test_other_parts_than_those_in_training_are_in_eval_mode_without_gradients(l
     plan, data = loaded()
     for stage in plan.stages:
         model = plan.build(data.dims, 3)
-        training = _Training(plan, data.train, model, 0, CPU, stage)
+        training = _Training(stage.plan, data.train, data.classes, 0, CPU, model=model, stage=stage)
         training.epoch(1)
         predict(model, data.dev)
         training.epoch(2)
@@ -125,7 +125,7 @@ def test_a_step_of_the_students_costs_what_is_written_out(loaded):
     for module in model.modules():
         if hasattr(module, "p"):
             module.p = 0.0
-    training, batch = _Training(plan, data.train, model, 0, CPU, plan.stages[1]), collate(data.train, torch.arange(8))
+    training, batch = _Training(plan.stages[1].plan, data.train, data.classes, 0, CPU, model=model, stage=plan.stages[1]), collate(data.train, torch.arange(8))
     with torch.no_grad():
         output = model(batch)
     expected = torch.zeros(2)
@@ -363,7 +363,7 @@ def test_unlabelled_batches_cost_nothing_in_any_stage(loaded):
     batch = collate(data.train, torch.arange(4))
     batch = replace(batch, labels=torch.full_like(batch.labels, -1))
     for stage in plan.stages:
-        training = _Training(plan, data.train, plan.build(data.dims, 3), 0, CPU, stage)
+        training = _Training(stage.plan, data.train, data.classes, 0, CPU, stage=stage)
         terms_L = training.step(batch, 1)
         assert terms_L[0] == 0.0
         assert terms_L.isfinite().all()
@@ -379,5 +379,5 @@ def test_the_cross_entropy_of_a_stage_is_called_for_each_of_its_parts(loaded, mo
 
     monkeypatch.setattr(CrossEntropy, "forward", noted)
     for stage in plan.stages:
-        _Training(plan, data.train, plan.build(data.dims, 3), 0, CPU, stage).step(collate(data.train, torch.arange(4)), 1)
+        _Training(stage.plan, data.train, data.classes, 0, CPU, stage=stage).step(collate(data.train, torch.arange(4)), 1)
     assert calls == Counter({1: 1, 2: 2, 3: 1})

@@ -104,7 +104,7 @@ def test_the_first_steps_have_a_growing_learning_rate(make_shards, tree, monkeyp
     tree["recipes"]["text"] |= {"schedule": "linear", "epochs": 2, "warmup_steps": 4, "optimizer": {"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0}}
     plan, layout, rates = resolve(Params(tree), "text"), make_shards(), []
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, plan.build(data.dims, 3), data.classes, 0, CPU)
+    training = _Training(plan, data.train, data.classes, 0, CPU)
     step = training.optimizer.step
     monkeypatch.setattr(training.optimizer, "step", lambda *given, **more: rates.append(training.optimizer.param_groups[0]["lr"]) or step(*given, **more))
     training.epoch(1)
@@ -211,7 +211,7 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     plan, layout = resolve(Params(tree), "all"), make_shards()
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, plan.build(data.dims, 3), data.classes, 0, CPU)
+    training = _Training(plan, data.train, data.classes, 0, CPU)
     batch = collate(data.train, torch.arange(8))
     before = training.model.classify.weight.detach().clone()
     with NoSync():
@@ -227,7 +227,7 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
     plan, layout, device = resolve(Params(tree), "all"), make_shards(), torch.device("cuda:0")
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data = load_data(plan, reader.info(layout.shards), layout)[0].to(device)
-    training = _Training(plan, data.train, plan.build(data.dims, 3).to(device), data.classes, 0, device)
+    training = _Training(plan, data.train, data.classes, 0, device)
     training.step(collate(data.train, torch.arange(8)), 1)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -27,7 +27,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models._sequences import Sequences
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean, padded, real_rows
+from pipeline.training.models.common import Dropout, Projection, masked_mean, padded
 from pipeline.training.models.mmgcn import Graph, build_graph
 
 RECURRENT_LAYERS = 2
