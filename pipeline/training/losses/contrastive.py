@@ -105,11 +105,6 @@ def labelled_rows(values_BTD: Tensor, batch: DialogueBatch) -> tuple[Tensor, Ten
     return values_BTD.flatten(0, 1).index_select(0, positions_N), batch.labels.flatten().index_select(0, positions_N)
 
 
-def real_rows(values_BTD: Tensor, batch: DialogueBatch) -> Tensor:
-    """The real utterances' vectors [N, D], labelled or not, in order; or their values [N] of a [B, T] tensor."""
-    return values_BTD.flatten(0, 1).index_select(0, batch.real_positions)
-
-
 def projection(dim: int, units: int) -> nn.Module:
     """The head between a representation and a contrastive loss (Chen et al., SimCLR, ICML 2020): one hidden layer of ``dim``; none if ``units`` is 0."""
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, units)) if units else nn.Identity()

@@ -16,10 +16,10 @@ from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.contrastive import real_rows
 from pipeline.training.losses.kernel import Reduction
 from pipeline.training.losses.supcon import SupConLoss
 from pipeline.training.models.base import MERCOutput
+from pipeline.training.models.common import real_rows
 
 Level = Literal["modality", "utterance"]
 

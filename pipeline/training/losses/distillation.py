@@ -16,9 +16,10 @@ from pipeline.params import Settings
 from pipeline.plugins import nearest
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.contrastive import counted_rows, real_rows
+from pipeline.training.losses.contrastive import counted_rows
 from pipeline.training.losses.kernel import at_least_float32, pair_logits, reduced
 from pipeline.training.models.base import MERCOutput
+from pipeline.training.models.common import real_rows
 
 Kind = Literal["dist", "hinton"]
 

@@ -15,9 +15,10 @@ from pipeline.errors import BadSettings
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.losses.contrastive import ContrastiveLoss, projection, real_rows
+from pipeline.training.losses.contrastive import ContrastiveLoss, projection
 from pipeline.training.losses.kernel import Reduction, Similarity
 from pipeline.training.models.base import MERCOutput
+from pipeline.training.models.common import real_rows
 
 
 class InfoNCELoss(ContrastiveLoss):

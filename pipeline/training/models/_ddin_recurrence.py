@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.training.batch import DialogueBatch
+
 # For absent keys: their softmax is exactly 0 beside any other key. Not -inf, of which a row of absent keys alone would make 0 / 0.
 ABSENT = -1e30
 
@@ -79,6 +81,17 @@ def plan(lengths_host_B: Tensor, speakers_BT: Tensor, directions: int) -> Schedu
     last_step_RN = last_step_RBT[:, ranks_N, steps_N]
     last_RN = torch.where(last_step_RN >= 0, len(lengths) + starts_T[last_step_RN.clamp(min=0)], 0) + ranks_N
     return Schedule(sizes=sizes.tolist(), positions=positions_RN, step_of=steps_N, rank_of=ranks_N, before=before_N, last=last_RN)
+
+
+def rows_at(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
+    """Utterances in the order of the recurrence, [N, X]."""
+    return values_BTX.flatten(0, 1).index_select(0, positions_N)
+
+
+def placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
+    """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
+    dialogues, steps = batch.utterance_mask.shape
+    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
 
 
 class _GRUCells:

@@ -25,8 +25,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models._sequences import Sequences, counted
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean
-from pipeline.training.models.mmgcn import padded
+from pipeline.training.models.common import Dropout, Projection, masked_mean, padded, real_rows
 
 
 class AGHMNConfig(Settings):
@@ -61,22 +60,17 @@ class AGHMN(MERCModel):
         self.classifier = nn.Linear(config.units, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        positions_N = batch.real_positions
-        projected_MND = torch.stack(
-            [
-                project(batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N])
-                for name, project in self.projections.items()
-            ]
-        )
+        projected = [project(real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name, project in self.projections.items()]
+        projected_MND = torch.stack(projected)
         x_ND = self.dropout(projected_MND.sum(dim=0).tanh())
         context_ND = self._context(x_ND, batch.lengths_cpu)
         hidden_ND = self.dropout(x_ND + context_ND)
         unimodal = dict(zip(self.modalities, padded(projected_MND, batch), strict=True))
         return MERCOutput(
-            logits=padded(self.classifier(hidden_ND)[None], batch)[0],
-            hidden=padded(hidden_ND[None], batch)[0],
+            logits=padded(self.classifier(hidden_ND), batch),
+            hidden=padded(hidden_ND, batch),
             unimodal=unimodal,
-            context=padded(context_ND[None], batch)[0],
+            context=padded(context_ND, batch),
             pooled={name: masked_mean(projected_BTD, batch.modality_mask[name]) for name, projected_BTD in unimodal.items()},
         )
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, plan
+from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, placed, plan, rows_at
 from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.models.common import Dropout, Projection, masked_mean, position_codes
 
@@ -95,18 +95,18 @@ class DDIN(MERCModel):
         schedule = plan(batch.lengths_cpu, batch.speakers, len(self.projections))
         inputs_NRMU = torch.stack([project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)], dim=1)
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
-        present_NRM = torch.stack([_rows(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
+        present_NRM = torch.stack([rows_at(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
         emotions_KNE, contexts_KNS = self.networks(self.input_dropout(inputs_NRMU), present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
         fused_NRF = self._share(emotions_KNE, present_NRM)
-        fused_BTF = torch.cat([_places(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
+        fused_BTF = torch.cat([placed(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
         ahead_N = schedule.positions[0]
-        hidden_NF = self.hidden(_rows(self.attention(fused_BTF, batch.utterance_mask), ahead_N))
-        unimodal = {name: _places(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)}
+        hidden_NF = self.hidden(rows_at(self.attention(fused_BTF, batch.utterance_mask), ahead_N))
+        unimodal = {name: placed(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)}
         return MERCOutput(
-            logits=_places(self.classifier(hidden_NF), ahead_N, batch),
-            hidden=_places(hidden_NF, ahead_N, batch),
+            logits=placed(self.classifier(hidden_NF), ahead_N, batch),
+            hidden=placed(hidden_NF, ahead_N, batch),
             unimodal=unimodal,
-            context=_places(self.context(contexts_KNS.transpose(0, 1).flatten(1)), ahead_N, batch) if self.causal else None,
+            context=placed(self.context(contexts_KNS.transpose(0, 1).flatten(1)), ahead_N, batch) if self.causal else None,
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
@@ -126,17 +126,6 @@ def _uniform(*shape: int, fan: int) -> Tensor:
     return torch.empty(shape).uniform_(-(fan**-0.5), fan**-0.5)
 
 
-def _rows(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
-    """Utterances in the order of the recurrence, [N, X]."""
-    return values_BTX.flatten(0, 1).index_select(0, positions_N)
-
-
-def _places(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
-    """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
-    dialogues, steps = batch.utterance_mask.shape
-    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
-
-
 class _Projections(nn.ModuleDict):
     """Of all modalities, for one direction."""
 
@@ -146,7 +135,7 @@ class _Projections(nn.ModuleDict):
     def forward(self, batch: DialogueBatch, positions_N: Tensor) -> Tensor:
         """Gives [N, M, U]."""
         return torch.stack(
-            [project(_rows(batch.features[name], positions_N), _rows(batch.modality_mask[name], positions_N)) for name, project in self.items()], dim=1
+            [project(rows_at(batch.features[name], positions_N), rows_at(batch.modality_mask[name], positions_N)) for name, project in self.items()], dim=1
         )
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, plan
+from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, placed, plan, rows_at
 from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.models.common import Dropout, Projection, masked_mean
 
@@ -80,20 +80,20 @@ class DialogueRNN(MERCModel):
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
         ahead_N = schedule.positions[0]
         unimodal = {
-            name: _placed(project(_rows(batch.features[name], ahead_N), _rows(batch.modality_mask[name], ahead_N)), ahead_N, batch)
+            name: placed(project(rows_at(batch.features[name], ahead_N), rows_at(batch.modality_mask[name], ahead_N)), ahead_N, batch)
             for name, project in self.projections.items()
         }
         inputs_BTF = torch.cat(list(unimodal.values()), dim=-1)
-        inputs_RNF = torch.stack([_rows(inputs_BTF, positions_N) for positions_N in schedule.positions])
+        inputs_RNF = torch.stack([rows_at(inputs_BTF, positions_N) for positions_N in schedule.positions])
         emotions_RNE, contexts_RNS = self.networks(inputs_RNF, schedule)
         by_direction = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
-        emotions_BTE = torch.cat([_placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
+        emotions_BTE = torch.cat([placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
         hidden_BTH = self.hidden(self._attended(emotions_BTE, batch.utterance_mask))
         return MERCOutput(
             logits=self.classifier(hidden_BTH),
             hidden=hidden_BTH,
             unimodal=unimodal,
-            context=_placed(contexts_RNS[0], ahead_N, batch),
+            context=placed(contexts_RNS[0], ahead_N, batch),
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
@@ -104,17 +104,6 @@ class DialogueRNN(MERCModel):
         scores_BTT = (self.query(emotions_BTE) @ emotions_BTE.mT).masked_fill(~real_BT[:, None], float("-inf"))
         attended_BTE: Tensor = scores_BTT.softmax(dim=-1) @ emotions_BTE
         return attended_BTE
-
-
-def _rows(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
-    """Utterances in the order of the recurrence, [N, X]."""
-    return values_BTX.flatten(0, 1).index_select(0, positions_N)
-
-
-def _placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
-    """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
-    dialogues, steps = batch.utterance_mask.shape
-    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
 
 
 class _Networks(nn.Module):

@@ -138,7 +138,7 @@ class _Layer(nn.Module):
     def forward(self, stream_NH: Tensor, keys_B1TT: Tensor, batch: DialogueBatch) -> Tensor:
         """Gives [N, H]; ``keys_B1TT`` is True where a row may attend to a column."""
         three_BTH = padded(self.query_key_value(self.attention_norm(stream_NH)), batch)
-        query, key, value = three_BTH.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = three_BTH.view(*three_BTH.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.dropout.p if self.training else 0.0
         attended_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_B1TT, dropout_p=dropout)
         stream_NH = stream_NH + self.dropout(self.attended(real_rows(attended_BhTd.transpose(1, 2).flatten(2), batch)))

@@ -27,7 +27,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models._sequences import Sequences
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean, padded
+from pipeline.training.models.common import Dropout, Projection, masked_mean, padded, real_rows
 from pipeline.training.models.mmgcn import Graph, build_graph
 
 RECURRENT_LAYERS = 2
@@ -85,7 +85,7 @@ class MMDFN(MERCModel):
         self.classifier = nn.Linear(self.hidden_dim, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        present_MN = torch.stack([batch.modality_mask[name].flatten()[batch.real_positions] for name in self.modalities])
+        present_MN = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities])
         nodes_MND = self._nodes(batch)
         graph = build_graph(nodes_MND, present_MN, batch, causal=False)
         dropped_MND = self.dropout(nodes_MND)
@@ -103,8 +103,7 @@ class MMDFN(MERCModel):
         """[M, N, D]."""
         positions_N, lengths_B = batch.real_positions, batch.lengths_cpu
         projected = {
-            name: project(batch.features[name].flatten(0, 1).index_select(0, positions_N), batch.modality_mask[name].flatten()[positions_N])
-            for name, project in self.projections.items()
+            name: project(real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name, project in self.projections.items()
         }
         nodes, dialogue_N = dict(projected), torch.arange(len(lengths_B)).repeat_interleave(lengths_B)
         if self.text_context is not None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, real_rows
+from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows
 from pipeline.training.losses.focal_contrastive import FocalContrastiveLoss
 from pipeline.training.losses.label_guided import LabelGuidedLoss
 from pipeline.training.losses.spcl import SPCLLoss
@@ -195,10 +195,3 @@ def test_labelled_rows_are_gathered_in_order(make_batch):
     rows, labels = labelled_rows(values, batch)
     assert torch.equal(rows, values[batch.labelled])
     assert torch.equal(labels, batch.labels[batch.labelled])
-
-
-def test_real_rows_are_gathered_in_order(make_batch):
-    batch = make_batch([4, 2, 5], pad_to=7)
-    values = torch.randn(*batch.labels.shape, 3)
-    assert torch.equal(real_rows(values, batch), values[batch.utterance_mask])
-    assert torch.equal(real_rows(batch.labels, batch), batch.labels[batch.utterance_mask])
