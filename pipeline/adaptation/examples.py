@@ -22,12 +22,12 @@ class Examples:
     Attributes:
         split: its name.
         utterances: N of them, with their history; one whose sound could not be used has none, and is there nevertheless.
-        labels_N: int64, the class of each.
+        labels: (N,) int64, the class of each.
     """
 
     split: str
     utterances: list[UtteranceInput]
-    labels_N: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 def check_labels(table: pa.Table, dataset: str) -> None:

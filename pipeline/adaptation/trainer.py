@@ -71,7 +71,7 @@ class _Training:
         self.items = encoder.training_items(examples["train"].utterances)
         if not len(self.items.utterances):
             raise BadSettings(f"none of the {len(examples['train'].utterances)} labelled train utterances has anything to encode")
-        self.labels_N = torch.from_numpy(examples["train"].labels_N[self.items.utterances]).to(device)
+        self.labels_N = torch.from_numpy(examples["train"].labels[self.items.utterances]).to(device)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model: nn.Module = encoder.model
         self.head = nn.Linear(encoder.dim, classes).to(device)
@@ -149,7 +149,7 @@ class _Training:
         for piece in self._pieces(batch):
             vectors_BD = self.items.vectors(self._inputs(piece))
             logits_BC = self.head(nn.functional.dropout(vectors_BD, config.head_dropout))
-            loss = nn.functional.cross_entropy(logits_BC, self.labels_N[piece], reduction="sum")
+            loss = nn.functional.cross_entropy(logits_BC, self.labels[piece], reduction="sum")
             (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if config.gradient_clip is not None:
@@ -181,7 +181,7 @@ class _Training:
         self.head.eval()
         vectors_ND = torch.from_numpy(self.encoder.encode(examples.utterances).embeddings).to(self.device)
         predicted_N = self.head(vectors_ND).argmax(dim=1).cpu().numpy()
-        return scores(examples.labels_N, predicted_N, self.head.out_features)
+        return scores(examples.labels, predicted_N, self.head.out_features)
 
 
 def scores(labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classes: int) -> dict[str, float]:

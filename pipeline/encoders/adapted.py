@@ -98,16 +98,13 @@ class Adaptation:
                         f"of {self.corpus} on which it was adapted, so that scores on them would not be clean; adapt it on the train split of this division"
                     )
 
-    def provenance(self, overlap: str) -> dict[str, Any]:
-        """What the shards' metadata say of it.
-
-        Args:
-            overlap: of the training data before the adaptation, in words.
-        """
+    def provenance(self) -> dict[str, Any]:
+        """What the shards' metadata say of it."""
+        before = self.base.get("training_data_overlap", "not recorded")
         return {
             "encoder": f"{self.base['encoder']}, adapted",
             "tag": TAG,
-            "training_data_overlap": f"{self.corpus}: fine-tuned on the emotion labels of its train split, selected on dev; before that: {overlap}",
+            "training_data_overlap": f"{self.corpus}: fine-tuned on the emotion labels of its train split, selected on dev; before that: {before}",
             "adapted": {
                 "base": dict(self.base), "corpus": self.corpus, "label_set": self.label_set, "method": self.method, "seed": self.seed,
                 "dev_weighted_f1": self.dev_weighted_f1,

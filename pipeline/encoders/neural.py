@@ -113,7 +113,7 @@ class NeuralEncoder(Encoder):
             "dtype": config.dtype,
             "attention": config.attention,
             **self.further_provenance(),
-            **({} if self.adaptation is None else self.adaptation.provenance(config.training_data_overlap)),
+            **({} if self.adaptation is None else self.adaptation.provenance()),
         }
 
     @abstractmethod
