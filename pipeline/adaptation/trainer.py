@@ -79,7 +79,7 @@ class _Training:
             frozen.requires_grad_(False)
         self.low_rank = None if config.lora is None else LowRank(self.model, config.lora)
         self.trained = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
-        self.optimizer = torch.optim.AdamW(self._groups())
+        self.optimizer = torch.optim.AdamW(self._groups(), fused=True)
         self.steps_per_epoch = len(self._batches(torch.Generator()))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
 
@@ -149,7 +149,7 @@ class _Training:
         for piece in self._pieces(batch):
             vectors_BD = self.items.vectors(self._inputs(piece))
             logits_BC = self.head(nn.functional.dropout(vectors_BD, config.head_dropout))
-            loss = nn.functional.cross_entropy(logits_BC, self.labels[piece], reduction="sum")
+            loss = nn.functional.cross_entropy(logits_BC, self.labels_N[piece], reduction="sum")
             (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if config.gradient_clip is not None:

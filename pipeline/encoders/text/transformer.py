@@ -226,6 +226,8 @@ class Transformer(TrainableEncoder):
 
     def _vectors(self, tokens: Tokens) -> tuple[NDArray[np.float32], list[Frames | None]]:
         """(B, D) vectors of the utterances that have tokens, and their frames, if asked for."""
+        import torch
+
         real = tokens.filled()
         own_lengths = real.own_end - real.own_begin
         vectors = np.zeros((len(real.lengths), self.dim), dtype=np.float32)
