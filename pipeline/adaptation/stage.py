@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline import files, log, plugins, provenance
 from pipeline.adaptation.config import AdaptationConfig
 from pipeline.adaptation.examples import check_labels, manifest_of, read_examples
+from pipeline.adaptation.listing import MODALITIES
 from pipeline.command_line import stage_command
 from pipeline.corpora import manifest
 from pipeline.encoders import adapted
@@ -30,7 +31,6 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.parts import Fingerprint, RunOptions, StageWork
 
-MODALITIES = ("text", "audio")
 _LABEL_COLUMNS = ("split", "emotion_index", *adapted.KEY_COLUMNS)
 
 

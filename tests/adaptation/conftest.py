@@ -22,7 +22,7 @@ from pipeline.parts import Fingerprint, StageWork
 
 EMOTIONS = {"joy": ("glad", "bright", "sweet"), "sadness": ("dull", "grey", "lost"), "neutral": ("table", "door", "street")}
 FILLERS = ("the", "a", "we", "saw", "it", "then", "there")
-SPLITS = {"train": 12, "dev": 4, "test": 4}
+SPLITS = {"train": 24, "dev": 4, "test": 4}
 TURNS = 4
 
 
@@ -60,7 +60,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def write_manifest() -> Callable[..., pa.Table]:
-    """Writes a manifest of 12, 4 and 4 dialogues of 4 utterances; ``change`` makes of each another one, or none."""
+    """Writes a manifest of 24, 4 and 4 dialogues of 4 utterances; ``change`` makes of each another one, or none."""
 
     def write(layout: Layout, change: Callable[[Dialogue], Dialogue | None] = lambda one: one) -> pa.Table:
         changed = [other for one in _dialogues() if (other := change(one)) is not None]
@@ -101,7 +101,7 @@ def _save_bert(folder: Path, pooler: bool) -> None:
     torch.manual_seed(3)
     config = BertConfig(
         vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
-        hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+        hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, initializer_range=0.1,
     )  # fmt: skip
     (BertModel if pooler else BertForMaskedLM)(config).save_pretrained(folder)
 
@@ -124,7 +124,7 @@ def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _SETTINGS: dict[str, Any] = {
-    "encoder": {}, "method": "full", "epochs": 4, "batch_utterances": 4, "pool_batches": 2, "learning_rate": 0.01, "head_learning_rate": 0.01,
+    "encoder": {}, "method": "full", "epochs": 4, "batch_utterances": 8, "pool_batches": 2, "learning_rate": 0.005, "head_learning_rate": 0.01,
     "weight_decay": 0.01, "warmup_share": 0.1, "head_dropout": 0.0, "gradient_clip": 1.0, "seed": 0,
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_it_learns_what_the_words_say_and_records_how(adapted: Path, bert: Calla
     assert record["dev"]["weighted_f1"] > 0.9
     assert record["test"]["weighted_f1"] > 0.9
     assert (record["corpus"], record["label_set"], record["method"], record["seed"]) == ("words", "meld7", "full", 0)
-    assert record["utterances"] == {"train": 48, "dev": 16, "test": 16}
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}
     assert record["base"]["revision"] == f"sha256:{content_hash(bert())}"
     assert record["trained_with"] == {
         "family": "transformer", "layer": -1, "pooling": "mean", "max_tokens": 64, "history_turns": 0, "speaker_names": False,
@@ -139,7 +139,7 @@ def _labelled(emotions: Mapping[str, str]) -> Change:
 @pytest.mark.parametrize(
     ("emotions", "words"),
     [
-        ({"train": "frustrated"}, "words: none of its 48 train utterances has a label of meld7 (neutral, surprise, fear, sadness, joy, disgust, anger)"),
+        ({"train": "frustrated"}, "words: none of its 96 train utterances has a label of meld7 (neutral, surprise, fear, sadness, joy, disgust, anger)"),
         ({"dev": "frustrated"}, "none of its 16 dev utterances has a label of meld7"),
         ({"train": "joy"}, "all labelled train utterances are 'joy'; an adaptation needs at least two classes"),
     ],
@@ -219,8 +219,8 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
 
     same_texts = Layout(tmp_path / "raw", tmp_path / "features", "under-another-name")
     for by, words in (
-        ({"train": "test", "test": "train"}, "48 test utterances, the first 'test/train0_0', were in the train split of words"),
-        ({"train": "dev", "dev": "train"}, "48 dev utterances, the first 'dev/train0_0', were in the train split of words"),
+        ({"train": "test", "test": "train"}, "96 test utterances, the first 'test/train0_0', were in the train split of words"),
+        ({"train": "dev", "dev": "train"}, "96 dev utterances, the first 'dev/train0_0', were in the train split of words"),
         ({"dev": "test", "test": "dev"}, "16 test utterances, the first 'test/dev0_0', were in the dev split of words"),
     ):
         write_manifest(same_texts, moved(by))
@@ -268,11 +268,11 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     from safetensors.numpy import load_file
 
     table = write_manifest(layout)
-    write_sound(layout, table, silent=[0, 50])
+    write_sound(layout, table, silent=[0, 100])
     folder = _adapt(params(epochs=6, learning_rate=0.005), layout, "sound", "audio")
     record = files.read_json(folder / "provenance.json")
     assert record["dev"]["weighted_f1"] > 0.8
-    assert record["utterances"] == {"train": 48, "dev": 16, "test": 16}  # what has no sound counts as well
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no sound counts as well
     before, after = load_file(wav2vec2 / "model.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() - after.keys() == set()
     same = {name for name in before if np.array_equal(before[name], after[name])}
@@ -285,13 +285,13 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
 def test_utterances_without_words_are_no_lesson_but_count_in_the_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, lambda one: replace(one, utterances=(replace(one.utterances[0], text="  "), *one.utterances[1:])))
     record = files.read_json(_adapt(params(), layout) / "provenance.json")
-    assert record["utterances"] == {"train": 48, "dev": 16, "test": 16}
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}
     assert record["dev"]["accuracy"] < 1
 
 
 def test_a_corpus_without_any_words_is_refused(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, lambda one: _with(one, text=""))
-    with pytest.raises(BadSettings, match="none of the 48 labelled train utterances has anything to encode"):
+    with pytest.raises(BadSettings, match="none of the 96 labelled train utterances has anything to encode"):
         _adapt(params(), layout)
 
 
