@@ -1,7 +1,6 @@
 """The labelled utterances of a corpus as an encoder is given them, split by split."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -78,10 +77,3 @@ def read_examples(layout: Layout, table: pa.Table, modality: str, history_turns:
     labels, splits = table["emotion_index"].to_numpy().astype(np.int64), np.array(table["split"].to_pylist(), dtype=object)
     rows = {split: np.flatnonzero((splits == split) & (labels >= 0)) for split in ("train", "dev", "test")}
     return {split: Examples(split, [inputs[row] for row in of_split], labels[of_split]) for split, of_split in rows.items()}
-
-
-def manifest_of(path: Path) -> pa.Table:
-    """The manifest. Raises ``BadSettings`` if there is none."""
-    if not path.is_file():
-        raise BadSettings(f"{path}: there is no manifest; run merc-extract, or the corpora stage, first")
-    return manifest.read(path)

@@ -8,6 +8,9 @@ from pipeline.adaptation.config import LoraConfig
 from pipeline.errors import BadSettings, PipelineError
 
 
+_POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
+
+
 class LowRank:
     """Puts low-rank updates into a model in place; from then on, they alone are trained.
 
@@ -26,7 +29,9 @@ class LowRank:
         except ImportError as error:
             raise PipelineError("low-rank updates need the package peft: pip install 'merc-pipeline[adapt]'; or choose a method: full") from error
         modules = config.modules if isinstance(config.modules, str) else list(config.modules)
-        wanted = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, bias="none")
+        wanted = peft.LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, exclude_modules=[_POOLER], bias="none"
+        )
         try:
             self._wrapped: Any = peft.get_peft_model(model, wanted)
         except ValueError as error:

@@ -17,14 +17,14 @@ import pyarrow as pa
 
 from pipeline import files, log, plugins, provenance
 from pipeline.adaptation.config import AdaptationConfig
-from pipeline.adaptation.examples import check_labels, manifest_of, read_examples
+from pipeline.adaptation.examples import check_labels, read_examples
 from pipeline.adaptation.listing import MODALITIES
 from pipeline.command_line import stage_command
 from pipeline.corpora import manifest
 from pipeline.encoders import adapted
 from pipeline.encoders.registry import build
 from pipeline.encoders.trainable import TrainableEncoder
-from pipeline.errors import BadSettings
+from pipeline.errors import BadSettings, BadTable
 from pipeline.extraction import device as devices
 from pipeline.extraction.inputs import input_hashes
 from pipeline.layout import Layout
@@ -51,7 +51,7 @@ def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, enc
 
     Raises:
         BadSettings: for an unknown name or key, an encoder that has no weights to train, or labels that teach nothing.
-        BadTable: if the media do not fit the manifest.
+        BadTable: if there is no manifest, or no media that fit it.
         ModelUnavailable: if the checkpoint is not to be had.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         PipelineError: if the loss is not finite, or peft is missing.
@@ -113,7 +113,9 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, enc
         raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {plugins.nearest(settings, list(blocks))}")
     config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
     trainable = _trainable(params, modality, encoder, config, offline=run.offline)
-    table = manifest_of(layout.manifest)
+    if not layout.manifest.is_file():
+        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+    table = manifest.read(layout.manifest)
     check_labels(table, layout.dataset)
     fingerprint = Fingerprint(
         settings={

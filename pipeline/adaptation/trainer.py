@@ -97,7 +97,7 @@ class _Training:
     def _learning_rate_factor(self, step: int) -> float:
         """Linear rise over the warm-up, then linear fall; never 0 in a step that is taken."""
         total = self.config.epochs * self.steps_per_epoch
-        warm = round(self.config.warmup_share * total)
+        warm = min(round(self.config.warmup_share * total), total - 1)
         return (step + 1) / (warm + 1) if step < warm else (total - step) / (total - warm)
 
     def _batches(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
@@ -167,12 +167,17 @@ class _Training:
         return {name: torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value for name, value in found.items()}
 
     def _check_influence(self) -> None:
-        """Raises BadSettings if a low-rank update was never reached: the model computes with the weight below it and passes it by."""
+        """Looks for low-rank updates that no step reached: of layers above the one that is pooled, or where the model takes the weight below by itself.
+
+        Raises BadSettings if there are no others.
+        """
         if self.low_rank is None:
             return
         idle = [name for name, weight in self.trained.items() if weight not in self.optimizer.state]
+        if len(idle) == len(self.trained):
+            raise BadSettings(f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, has influence on the vectors; name other lora.modules")
         if idle:
-            raise BadSettings(f"adaptation: {len(idle)} low-rank weights have no influence on the vectors, the first is {idle[0]}; name other lora.modules")
+            logger.warning("%d of %d low-rank weights, such as %s, have no influence on the vectors", len(idle), len(self.trained), idle[0])
 
     @torch.inference_mode()
     def _scores(self, examples: Examples) -> dict[str, float]:

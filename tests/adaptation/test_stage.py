@@ -54,7 +54,7 @@ def test_it_learns_what_the_words_say_and_records_how(adapted: Path, bert: Calla
         "family": "transformer", "layer": -1, "pooling": "mean", "max_tokens": 64, "history_turns": 0, "speaker_names": False,
     }  # fmt: skip
     assert record["weights_sha256"] == files.sha256(adapted / "model.safetensors")
-    assert [row["epoch"] for row in record["history"]] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in record["history"]] == [1, 2, 3, 4, 5, 6]
     assert record["dev"]["weighted_f1"] == max(row["dev_weighted_f1"] for row in record["history"]) == record["history"][record["epoch"] - 1]["dev_weighted_f1"]
 
 
@@ -80,7 +80,7 @@ def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_score
 
 
 def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
-    params: MakeParams, layout: Layout, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest, bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write_manifest(layout)
     first = _digests(_adapt(params(), layout))
@@ -92,6 +92,7 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
             _adapt(params(), other)
     assert not other.adapted("text", "plain-full").exists()
     assert _digests(_adapt(params(), other)) == first
+    assert str(bert()) not in (other.adapted("text", "plain-full") / "config.json").read_text()
     assert sorted(first) == [
         "config.json", "head.safetensors", "model.safetensors", "provenance.json", "seen.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
@@ -151,8 +152,8 @@ def test_labels_that_teach_nothing_are_refused(params: MakeParams, layout: Layou
     assert words in str(error.value)
 
 
-def test_without_a_manifest_the_command_is_named(params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(BadSettings, match="there is no manifest; run merc-extract"):
+def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout: Layout) -> None:
+    with pytest.raises(BadTable, match="there is no manifest; run the corpora stage first"):
         _adapt(params(), layout)
 
 

@@ -203,7 +203,14 @@ def test_names_of_layers_that_the_model_lacks_are_refused(params: Callable[..., 
         adapt_encoder(_loaded(params()), _examples(), 3, config(method="lora", lora={**LORA, "modules": ["nothing"]}), "cpu")
 
 
-def test_low_rank_updates_that_are_passed_by_are_refused(params: Callable[..., Params], config: MakeConfig) -> None:
+def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are_no_others(
+    params: Callable[..., Params], config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("peft")
-    with pytest.raises(BadSettings, match=r"low-rank weights have no influence on the vectors, the first is .*pooler"):
-        adapt_encoder(_loaded(params()), _examples(), 3, config(method="lora", lora={**LORA, "modules": ["query", "pooler.dense"]}), "cpu")
+    settings = params()
+    settings.tree["encoders"]["text"]["plain"]["layer"] = 1
+    adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+    assert "12 of 24 low-rank weights, such as" in caplog.text
+    settings.tree["encoders"]["text"]["plain"]["layer"] = 0
+    with pytest.raises(BadSettings, match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules"):
+        adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
