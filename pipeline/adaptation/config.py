@@ -32,8 +32,8 @@ class AdaptationConfig(Settings):
         method: ``full`` trains all weights but those of convolutions over sound; ``lora`` low-rank updates, which are merged into the weights at the end.
         lora: settings of these; None with ``full``.
         epochs: over the train split; the best by weighted F1 on dev is kept.
-        batch_utterances: of a step of the optimiser. What of them is computed at once is the encoder's own budget (``tokens_per_batch``,
-            ``samples_per_batch``), which changes memory, not the result but for rounding.
+        batch_utterances: of a step of the optimiser. How many of them are computed at once is the encoder's own budget (``tokens_per_batch``,
+            ``samples_per_batch``), which changes memory, rounding and the draws of dropout.
         pool_batches: utterances are shuffled, and so many batches of them sorted by length, so that those of a batch are alike; 1: no sorting.
         learning_rate, head_learning_rate: of the encoder and of the classifier on top, at their highest.
         weight_decay: of AdamW, on matrices alone.

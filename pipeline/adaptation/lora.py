@@ -7,7 +7,6 @@ from torch import nn
 from pipeline.adaptation.config import LoraConfig
 from pipeline.errors import BadSettings, PipelineError
 
-
 _POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
 
 

@@ -117,9 +117,10 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, enc
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)
     check_labels(table, layout.dataset)
+    budget = trainable.BUDGET_KEY  # the pieces of a step decide the draws of dropout
     fingerprint = Fingerprint(
         settings={
-            "encoders": {modality: {encoder: trainable.identity()}},
+            "encoders": {modality: {encoder: {**trainable.identity(), budget: getattr(trainable.config, budget)}}},
             "adaptations": {modality: {settings: config.model_dump(mode="json", exclude={"encoder"})}},
         },
         inputs={
