@@ -74,7 +74,7 @@ def _over(found: Sequence[Mapping[str, Any]], split: str, score: str) -> str:
 @click.option("--work", type=click.Path(path_type=Path), default=ROOT / "runs" / "adapted_text", show_default=True, help="Encoders, features, runs; stays.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of the adaptation.")
 @click.option("--settings", default="full", show_default=True, help="A block under adaptations.text.")
-@click.option("--recipes", default="baseline_text", show_default=True, help="Trained on the features; empty: none.")
+@click.option("--recipes", default="baseline_text,dialogue_transformer@text,mmgcn@text", show_default=True, help="Trained on the features; empty: none.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, as for a trial.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: adapted_text_<date>.md beside this file.")

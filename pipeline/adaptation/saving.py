@@ -13,6 +13,7 @@ from pipeline.encoders.checkpoint import WEIGHTS
 from pipeline.encoders.trainable import TrainableEncoder
 
 HEAD = "head.safetensors"
+_ONE_FILE = "1TB"  # the weights are not divided
 # What else of a checkpoint is read: its tokenizer, and what it says of its input.
 _BESIDE_THE_WEIGHTS = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja", "preprocessor_config.json",
@@ -43,7 +44,8 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
     invented = set(encoder.not_in_checkpoint)
     trained = whole.get_encoder() if getattr(whole.config, "is_encoder_decoder", False) else whole
     trained.load_state_dict({name: weight.cpu() for name, weight in encoder.model.state_dict().items()}, strict=False)
-    whole.save_pretrained(folder, state_dict={name: weight for name, weight in whole.state_dict().items() if name not in invented})
+    kept = {name: weight for name, weight in whole.state_dict().items() if name not in invented}
+    whole.save_pretrained(folder, state_dict=kept, max_shard_size=_ONE_FILE)
     for path in sorted({path for pattern in _BESIDE_THE_WEIGHTS for path in source.glob(pattern)}):
         shutil.copyfile(path, folder / path.name)
     save_file({name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}, folder / HEAD)

@@ -157,7 +157,7 @@ def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callabl
             "audio": {"sound": sound, "sound_adapted": {**sound, "repo": str(layout.adapted("audio", "sound-full"))}},
             "visual": {},
         }
-        extraction = {"utterances_per_part": 100, "neural_texts_per_part": 100, "neural_clips_per_part": 100, "level": "utterance"}
+        extraction = {"utterances_per_part": 100, "neural_texts_per_part": 1000, "neural_clips_per_part": 100, "level": "utterance"}
         shards = {"row_group_dialogues": 128, "max_file_bytes": 10**8, "transcripts": True}
         return Params({"encoders": encoders, "adaptations": {"text": {"full": block}, "audio": {"full": block}}, "extraction": extraction, "shards": shards})
 
