@@ -150,7 +150,7 @@ class _Training:
             vectors_BD = self.items.vectors(self._inputs(piece))
             logits_BC = self.head(nn.functional.dropout(vectors_BD, config.head_dropout))
             loss = nn.functional.cross_entropy(logits_BC, self.labels_N[piece], reduction="sum")
-            (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / len(batch))
             total += loss.detach()
         if config.gradient_clip is not None:
             nn.utils.clip_grad_norm_([*self.trained.values(), *self.head.parameters()], config.gradient_clip)

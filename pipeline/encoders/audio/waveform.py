@@ -385,7 +385,8 @@ def gelu_in_place(model: Any) -> None:
     from transformers.activations import GELUActivation
 
     def gelu(hidden: "torch.Tensor") -> "torch.Tensor":
-        return torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        found: torch.Tensor = torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        return found
 
     for module in model.modules():
         if type(module) is GELUActivation and module.act is torch.nn.functional.gelu:
