@@ -47,7 +47,7 @@ def test_a_record_that_lacks_something_is_refused_by_name(tmp_path: Path) -> Non
 
 def test_settings_must_be_those_of_the_training(adaptation: Adaptation) -> None:
     adaptation.check_settings({"pooling": "mean", "history_turns": 0, "dtype": "bfloat16"})
-    with pytest.raises(BadSettings, match="pooling: 'mean' in the training, 'first' now; history_turns: 0 in the training, None now"):
+    with pytest.raises(BadSettings, match="history_turns: 0 in the training, None now; pooling: 'mean' in the training, 'first' now"):
         adaptation.check_settings({"pooling": "first"})
 
 
