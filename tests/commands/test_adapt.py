@@ -93,5 +93,5 @@ def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: 
 
 
 def test_a_dataset_that_is_not_in_the_settings_is_refused_with_the_nearest(settings: Path) -> None:
-    result = CliRunner().invoke(main, ["--dataset", "tabel", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
+    result = CliRunner().invoke(main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
     assert result.exit_code == 2
