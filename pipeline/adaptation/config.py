@@ -19,7 +19,7 @@ class LoraConfig(Settings):
     """
 
     rank: int = Field(ge=1)
-    alpha: float = Field(gt=0)
+    alpha: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     modules: Literal["all-linear"] | tuple[str, ...]
 

@@ -174,7 +174,7 @@ def test_the_scores_are_those_of_a_slow_count() -> None:
     assert found == {"weighted_f1": pytest.approx((3 * 4 / 7 + 2 * 1 / 2) / 6), "accuracy": pytest.approx(0.5)}
 
 
-LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "modules": "all-linear"}
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}
 
 
 def test_low_rank_updates_change_linear_layers_by_so_much_rank_and_nothing_else(

@@ -388,9 +388,10 @@ def gelu_in_place(model: Any) -> None:
         found: torch.Tensor = torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
         return found
 
+    replacement: Any = gelu
     for module in model.modules():
         if type(module) is GELUActivation and module.act is torch.nn.functional.gelu:
-            module.forward = gelu  # type: ignore[method-assign]
+            module.forward = replacement  # type: ignore[method-assign]
 
 
 class Mixture:
