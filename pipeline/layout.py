@@ -49,3 +49,7 @@ class Layout:
 
     def features(self, modality: str, encoder: str) -> Path:
         return self.folder / modality / encoder
+
+    def adapted(self, modality: str, name: str) -> Path:
+        """Of an encoder that was fine-tuned on this dataset."""
+        return self.folder / "adapted" / modality / name

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline import plugins
+from pipeline.adaptation.config import AdaptationConfig
 from pipeline.corpora.base import CorpusReader
 from pipeline.encoders.base import Encoder
 from pipeline.layout import MODALITIES
@@ -85,7 +86,7 @@ CHECKPOINTS = [f"encoders.{modality}.{name}" for modality in MODALITIES for name
 @pytest.mark.parametrize("key", CHECKPOINTS)
 def test_every_checkpoint_is_pinned_and_described(key: str) -> None:
     block = PARAMS.get(key)
-    assert re.fullmatch("[0-9a-f]{40}", block["revision"])
+    assert re.fullmatch("[0-9a-f]{40}", block.get("revision", "")) or block["made_by"].startswith("merc-adapt ")
     assert block["dim"] > 0
     assert block["megabytes"] > 0
     assert block["licence"]
@@ -101,3 +102,20 @@ def test_every_training_that_params_names_exists(table: str) -> None:
         first = plan.recipe.pretraining
         expected = None if first is None else (first.dataset, RecipeName.parse(first.recipe).base)
         assert expected == ((training["first"], training["first_base"]) if table == "train_second" else None)
+
+
+@pytest.mark.parametrize("modality", ["text", "audio"])
+def test_every_adaptation_fills_its_config_and_those_that_params_names_exist(modality: str) -> None:
+    for name in PARAMS.get(f"adaptations.{modality}"):
+        PARAMS.fill(f"adaptations.{modality}.{name}", AdaptationConfig)
+    for run in PARAMS.get(f"adapt_{modality}").values():
+        assert run["dataset"] in PARAMS.get("build")
+        assert run["encoder"] in PARAMS.get(f"encoders.{modality}")
+        assert run["settings"] in PARAMS.get(f"adaptations.{modality}")
+
+
+def test_the_block_of_an_adapted_encoder_is_that_of_its_training() -> None:
+    """Which is what ``merc-adapt --dataset meld --modality text --encoder minilm`` trains with."""
+    trained, used = ({**PARAMS.get("encoders.text.minilm"), **PARAMS.get("adaptations.text.full.encoder")}, PARAMS.get("encoders.text.minilm_meld"))
+    same = {"family", "pooling", "layer", "max_tokens", "dtype", "history_turns", "speaker_names", "dim", "licence"}
+    assert {key: trained[key] for key in same} == {key: used[key] for key in same}

@@ -212,7 +212,7 @@ def table(listed: Iterable[Listed]) -> Iterator[str]:
             yield f"{'':9}{one.repo}{'@' if one.revision else ''}{one.revision}"
         if one.problem:
             yield f"{'':9}{one.problem}"
-        elif one.how_to_get and not one.repo:
+        elif one.how_to_get and not one.revision:  # a checkpoint on the hub is fetched by --download
             yield f"{'':9}{one.how_to_get}"
 
 

@@ -43,11 +43,13 @@ class Checkpoint:
         repo: a folder, or a name on the hub such as ``FacebookAI/roberta-base``; a folder of that path goes first. Links in a folder are followed.
         revision: the commit, 40 hex digits; not used for a folder.
         offline: never ask the hub.
+        made_by: the command that makes the folder, if it is made here; then the hub is never asked.
     """
 
     repo: str
     revision: str = ""
     offline: bool = False
+    made_by: str = ""
 
     @property
     def is_folder(self) -> bool:
@@ -126,7 +128,9 @@ class Checkpoint:
 
     @property
     def command(self) -> str:
-        """The command of a shell that fetches exactly the files that are read."""
+        """The command of a shell that fetches exactly the files that are read, or makes them."""
+        if self.made_by:
+            return self.made_by
         wanted = " ".join(f"--include '{pattern}'" for pattern in FILES)
         return f"hf download {self.repo} --revision {self.revision} {wanted} --exclude '{_NO_FOLDERS}'"
 
@@ -154,6 +158,8 @@ class Checkpoint:
         from huggingface_hub import errors as hub
         from huggingface_hub import snapshot_download
 
+        if self.made_by:
+            raise ModelUnavailable(f"there is no model folder {self.repo!r}; this makes it:\n  {self.made_by}")
         if not _HUB_NAME.fullmatch(self.repo):
             raise BadSettings(f"there is no model folder {self.repo!r}, and it is no name on the hub such as 'FacebookAI/roberta-base' either")
         if not _COMMIT.fullmatch(self.revision):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.encoders.adapted import Adaptation
 from pipeline.encoders.base import Encoder, EncoderConfig
 from pipeline.encoders.checkpoint import Checkpoint
 from pipeline.encoders.forward import Budget
@@ -19,7 +20,9 @@ from pipeline.errors import BadSettings
 
 # Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides the vectors.
 # `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
-NOT_DECISIVE = frozenset({"repo", "revision", "licence", "training_data_overlap", "dim", "megabytes"})
+NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "licence", "training_data_overlap", "dim", "megabytes"})
+# What an adapted encoder may be used with other than it was trained with: rounding, and no more.
+_ROUNDING = frozenset({"dtype", "attention"})
 
 
 # Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `model_from`), and the vector that masks sound in training.
@@ -32,6 +35,7 @@ class NeuralConfig(EncoderConfig):
     Attributes:
         repo: a folder with the model's files, or its name on the hub.
         revision: the hub's commit, 40 hex digits; not used for a folder.
+        made_by: the command that makes the folder, for an encoder that was adapted here; empty for one that comes from elsewhere.
         layer: which layer's output; -1 is the last, 0 the embeddings before the first.
         dtype: of the model's arithmetic; pooling is in float32.
         attention: transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``; ``flash_attention_2`` needs its own
@@ -44,6 +48,7 @@ class NeuralConfig(EncoderConfig):
 
     repo: str
     revision: str = ""
+    made_by: str = ""
     layer: int = -1
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -64,21 +69,37 @@ class NeuralEncoder(Encoder):
     AUTOMATIC: ClassVar[dict[str, int]]
     """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU a start, from which it halves until batches fit."""
     config: NeuralConfig
+    not_in_checkpoint: list[str]
+    """Names of the model's weights that its files lack, which transformers fills with random numbers; known after :meth:`model_from`."""
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
         super().__init__(config, offline=offline, frames=frames)
-        self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline)
+        self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline, self.config.made_by)
 
     @cached_property
     def source(self) -> dict[str, str]:
         """The checkpoint's hash, or its name and revision. Asked for once; raises as :meth:`Checkpoint.identity`."""
         return self.checkpoint.identity()
 
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """How the checkpoint was fine-tuned on emotion labels; None if it was not. Raises ``BadTable`` if the record of it is damaged."""
+        return Adaptation.of(Path(self.checkpoint.repo)) if self.checkpoint.is_folder else None
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that decide the vectors, apart from the checkpoint."""
+        return self.config.model_dump(mode="json", exclude={*NOT_DECISIVE, self.BUDGET_KEY})
+
+    def settings_of_training(self) -> dict[str, Any]:
+        """The settings that must be the same in the training of a checkpoint and in its use."""
+        return {key: value for key, value in self.decisive_settings().items() if key not in _ROUNDING}
+
     def identity(self) -> dict[str, Any]:
         source = self.source
         self.check_configuration(self.checkpoint.configuration())
-        settings = self.config.model_dump(mode="json", exclude={*NOT_DECISIVE, self.BUDGET_KEY})
-        return {**settings, "version": self.VERSION, "checkpoint": source}
+        if self.adaptation is not None:
+            self.adaptation.check_settings(self.decisive_settings())
+        return {**self.decisive_settings(), "version": self.VERSION, "checkpoint": source}
 
     def provenance(self) -> dict[str, Any]:
         source, config = self.source, self.config
@@ -92,6 +113,7 @@ class NeuralEncoder(Encoder):
             "dtype": config.dtype,
             "attention": config.attention,
             **self.further_provenance(),
+            **({} if self.adaptation is None else self.adaptation.provenance()),
         }
 
     @abstractmethod
@@ -174,7 +196,8 @@ class NeuralEncoder(Encoder):
             raise BadSettings(f"{self.config.repo}: transformers cannot load it: {error}") from error
         finally:
             logging.set_verbosity(verbosity)
-        missing = sorted(name for name in about["missing_keys"] if pooler or not _WITHOUT_INFLUENCE.search(name))
+        self.not_in_checkpoint = sorted(about["missing_keys"])
+        missing = [name for name in self.not_in_checkpoint if pooler or not _WITHOUT_INFLUENCE.search(name)]
         if missing:
             raise BadSettings(
                 f"{self.config.repo}: {len(missing)} of the weights of a {type(model).__name__} are not in its files, among them {missing[0]}; "

@@ -15,6 +15,7 @@ from pipeline import files, log, provenance
 from pipeline.command_line import stage_command
 from pipeline.corpora import failures, manifest
 from pipeline.encoders.base import Encoder
+from pipeline.encoders.neural import NeuralEncoder
 from pipeline.encoders.registry import build
 from pipeline.errors import BadSettings, BadTable
 from pipeline.extraction import device, runner, tables
@@ -56,7 +57,7 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
         stage's rows) and ``info.json``.
 
     Raises:
-        BadSettings: for an unknown modality, encoder or setting.
+        BadSettings: for an unknown modality, encoder or setting, or an encoder that was fine-tuned on dev or test utterances of this manifest.
         BadTable: if there is no manifest, or no media that fit it.
         ModelUnavailable: if the checkpoint is not to be had.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
@@ -130,6 +131,8 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, nam
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)
     settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
+    if isinstance(encoder, NeuralEncoder) and encoder.adaptation is not None:
+        encoder.adaptation.check_unseen(table)
     source: Source
     if modality == "text":
         size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part

@@ -15,7 +15,7 @@ from pipeline.reports.tables import Contents, CoverageRow
 _TEMPLATE = "page.html.j2"
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
 # Lists, such as the names of features, are left to meta/info.json.
-_ENCODER_FACTS = ("name", "encoder", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
+_ENCODER_FACTS = ("name", "encoder", "tag", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
 # They stand among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
 
@@ -121,12 +121,13 @@ def _label_grid(contents: Contents) -> dict[str, dict[str, tuple[int, float]]]:
 
 
 def _result_groups(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """One table and figure per label set, since their scores have nothing to do with each other."""
+    """One table and figure for what can be compared (:func:`pipeline.reports.tables.comparable`)."""
     groups = []
-    for label_set, of_set in tables.by_label_set(recipes).items():
+    for (label_set, tag), of_set in tables.comparable(recipes).items():
         groups.append(
             {
                 "label_set": label_set,
+                "tag": tag,
                 "selection": ", ".join(sorted({recipe.selection for recipe in of_set})),
                 "majority": tables.majority_cells(of_set[0]),
                 "rows": [(recipe, tables.result_cells(recipe)) for recipe in of_set],

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import files
+from pipeline.encoders.adapted import FROZEN
 from pipeline.errors import BadTable
 from pipeline.parts import INFO
 
@@ -67,7 +68,7 @@ class Seed(_Lenient):
 
 
 class Recipe(_Lenient):
-    """All seeds of one recipe on one dataset."""
+    """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels."""
 
     dataset: str
     recipe: str
@@ -76,6 +77,7 @@ class Recipe(_Lenient):
     label_set: str
     classes: list[str]
     encoders: dict[str, str]
+    tag: str = FROZEN
     parameters: int
     causal: bool
     selection: str
@@ -143,8 +145,12 @@ def read_recipes(runs: Path, dataset: str) -> list[Recipe]:
 
 
 def best_on_dev(recipes: Sequence[Recipe]) -> Recipe | None:
-    """The recipe with the highest mean dev weighted F1 (of equal ones the first by name); None if there is none."""
-    return min(recipes, key=lambda recipe: (-recipe.dev_weighted_f1, recipe.recipe), default=None)
+    """The recipe with the highest mean dev weighted F1 (of equal ones the first by name); None if there is none.
+
+    Those on fine-tuned encoders count only where there are no others.
+    """
+    of_tag = [recipe for recipe in recipes if recipe.tag == FROZEN] or recipes
+    return min(of_tag, key=lambda recipe: (-recipe.dev_weighted_f1, recipe.recipe), default=None)
 
 
 def read_record(runs: Path, recipe: Recipe) -> dict[str, Any]:

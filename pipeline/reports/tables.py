@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpora.failures import REASONS
+from pipeline.encoders.adapted import TAG
 from pipeline.errors import BadTable
 from pipeline.layout import MODALITIES
 from pipeline.reports.results import Recipe, Scores, Spread
@@ -219,19 +220,20 @@ def markdown(results: dict[str, list[Recipe]]) -> str:
         if not recipes:
             lines += ["Nothing has been trained on it yet.", ""]
             continue
-        for label_set, of_set in by_label_set(recipes).items():
+        for (label_set, tag), of_set in comparable(recipes).items():
+            tuned = ", encoders fine-tuned on the train labels" if tag == TAG else ""
             selections = ", ".join(sorted({recipe.selection for recipe in of_set}))
-            lines += [f"Label set {_cell(label_set)}; epochs selected by {_cell(selections)}; per cent, mean ± standard deviation over the seeds.", ""]
+            lines += [f"Label set {_cell(label_set)}{tuned}; epochs selected by {_cell(selections)}; per cent, mean ± standard deviation over the seeds.", ""]
             lines += [_row(RESULT_HEADS), _row("---" if at < 3 else "---:" for at in range(len(RESULT_HEADS)))]
             lines += [_row(majority_cells(of_set[0])), *(_row(result_cells(recipe)) for recipe in of_set), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def by_label_set(recipes: Iterable[Recipe]) -> dict[str, list[Recipe]]:
-    """Recipes whose scores can be compared at all: label set → recipes, in their order."""
-    groups: dict[str, list[Recipe]] = {}
-    for recipe in recipes:
-        groups.setdefault(recipe.label_set, []).append(recipe)
+def comparable(recipes: Iterable[Recipe]) -> dict[tuple[str, str], list[Recipe]]:
+    """Recipes whose scores can be compared at all: label set and tag of the features → recipes, in their order; fine-tuned encoders come last."""
+    groups: dict[tuple[str, str], list[Recipe]] = {}
+    for recipe in sorted(recipes, key=lambda recipe: recipe.tag == TAG):
+        groups.setdefault((recipe.label_set, recipe.tag), []).append(recipe)
     return groups
 
 

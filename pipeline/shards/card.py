@@ -24,7 +24,7 @@ _ABOUT = {
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
-_ENCODER_FACTS = ("name", "encoder", "revision", "layer", "pooling", "sample_rate_hz", "dim")
+_ENCODER_FACTS = ("name", "encoder", "tag", "revision", "layer", "pooling", "sample_rate_hz", "dim")
 _WITH_TRANSCRIPTS = (
     "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its "
     "own licence."

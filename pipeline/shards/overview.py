@@ -11,7 +11,7 @@ from pipeline.corpora.dialogue import SPLITS
 from pipeline.shards.facts import read_info
 from pipeline.shards.row_groups import TABLES, files_of, opened, row_groups
 
-_ENCODER = ("name", "encoder", "revision", "layer", "pooling", "dim", "licence", "training_data_overlap")
+_ENCODER = ("name", "encoder", "tag", "revision", "layer", "pooling", "dim", "licence", "training_data_overlap")
 
 
 @dataclass(frozen=True)

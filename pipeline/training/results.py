@@ -114,7 +114,7 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
         folder: of the run.
         plan: the resolved recipe.
         data: its train split decides the majority class.
-        facts: ``dataset``, ``label_set``, ``encoders``.
+        facts: ``dataset``, ``label_set``, ``encoders``, ``tag`` (:func:`pipeline.encoders.adapted.tag`).
     """
     seeds = {seed: files.read_json(_seed_folder(folder, seed) / "seed.json") for seed in plan.recipe.seeds}
     scores = {seed: found["scores"] for seed, found in seeds.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.command_line import stage_command
+from pipeline.encoders import adapted
 from pipeline.extraction import device as devices
 from pipeline.layout import Layout
 from pipeline.log import logger
@@ -62,7 +63,8 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
     if left:
         seeds.train_seeds(left, data, standardisation, run.workers)
     encoders = {name: info["encoders"][name]["name"] for name in plan.recipe.modalities}
-    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders})
+    tag = adapted.tag({name: info["encoders"][name] for name in plan.recipe.modalities})
+    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
     work.finish({})
     return work.out
 

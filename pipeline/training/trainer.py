@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.extraction.repeatable import repeatable
 from pipeline.log import progress
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import evaluation_batches, neighbour_batches, shuffled_batches
@@ -29,7 +30,6 @@ from pipeline.training.metrics.weighted_f1 import weighted_f1
 from pipeline.training.models.base import MERCModel
 from pipeline.training.precision import Precision
 from pipeline.training.recipe import Plan, StagePlan
-from pipeline.training.repeatable import repeatable
 from pipeline.training.stages import Finished, enter_training, losses_of, seed_of, views, whole
 
 Labels = NDArray[np.int64]

@@ -42,6 +42,17 @@ def test_of_equally_good_recipes_the_first_by_name_is_shown(write_run: WriteRun,
     assert best.recipe == "a"
 
 
+def test_the_best_recipe_is_one_on_frozen_encoders_where_there_is_any(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(recipe="tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
+    best = best_on_dev(read_recipes(tmp_path / "runs", "tiny"))
+    assert best is not None
+    assert best.recipe == "tuned"
+    write_run(recipe="plain", scores=[(0.5, 0.4)])
+    best = best_on_dev(read_recipes(tmp_path / "runs", "tiny"))
+    assert best is not None
+    assert best.recipe == "plain"
+
+
 def test_confusion_is_the_sum_over_the_seeds(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(classes=["no", "yes"], scores=[(0.5, 0.4), (0.5, 0.4), (0.5, 0.4)])
     (recipe,) = read_recipes(tmp_path / "runs", "tiny")

@@ -71,6 +71,15 @@ def test_the_page_says_what_was_there_and_what_came_of_it(params: Params, write_
     assert "trained on it yet" not in text
 
 
+def test_rows_on_fine_tuned_encoders_stand_apart_on_the_page(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run(recipe="plain")
+    write_run(recipe="tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
+    text = _write(params, tmp_path).text
+    assert text.count("Label set meld7, encoders fine-tuned on the train labels; not to be ranked with frozen ones.") == 1
+    assert "Best recipe on dev: plain" in text
+
+
 def test_without_runs_the_page_says_so(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
     assert "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME" in _write(params, tmp_path).text

@@ -102,3 +102,14 @@ def test_recipes_of_different_label_sets_have_tables_of_their_own(write_run: Cal
     text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
     assert text.count("| majority class |") == 2
     assert text.index("iemocap4") < text.index("four") < text.index("iemocap6") < text.index("| six")
+
+
+def test_recipes_on_fine_tuned_encoders_have_a_table_of_their_own_after_the_others(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    write_run(recipe="first", replace={"tag": "adapted"})
+    write_run(recipe="second", replace={"tag": "frozen"})
+    write_run(recipe="third")  # as written before rows had a tag
+    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
+    frozen, tuned = text.split("Label set meld7, encoders fine-tuned on the train labels; ")
+    assert ("| second" in frozen, "| third" in frozen, "| first" in frozen) == (True, True, False)
+    assert "| first" in tuned
+    assert text.count("| majority class |") == 2

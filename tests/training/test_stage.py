@@ -39,6 +39,7 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
     assert results["modalities"] == ["text", "audio", "visual"]
     assert results["classes"] == ["neutral", "joy", "anger"]
     assert results["encoders"] == {"text": "text-encoder", "audio": "audio-encoder", "visual": "visual-encoder"}
+    assert results["tag"] == "frozen"
     assert (results["dataset"], results["recipe"], results["model"], results["label_set"]) == ("tiny", "all", "context_gru", "tiny3")
     assert (results["causal"], results["selection"]) == (False, "dev weighted F1")
     of_seeds = [results["seeds"][seed]["test"]["weighted_f1"] for seed in ("0", "1")]
@@ -51,6 +52,17 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
         "std": results["std"]["test"]["weighted_f1"],
         "majority": results["majority"]["test"]["weighted_f1"],
     }
+
+
+def test_a_run_on_an_adapted_encoder_is_tagged_unless_its_modality_is_left_out(make_shards, params, tmp_path):
+    layout = make_shards(labels=lambda label: label)
+    path = layout.shards / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["encoders"]["text"]["tag"] = "adapted"
+    path.write_text(json.dumps(info))
+    for recipe, tag in (("all", "adapted"), ("audio", "frozen")):
+        made = train(params, layout, RUN, recipe=recipe, runs=tmp_path / "runs")
+        assert json.loads((made / "results.json").read_text())["tag"] == tag
 
 
 def test_predictions_and_confusion_agree_with_the_results(make_shards, params, tmp_path):

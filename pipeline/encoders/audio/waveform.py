@@ -29,7 +29,7 @@ from pipeline.encoders.audio.windows import combine, cut, join_frames
 from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 from pipeline.encoders.batching import scatter
 from pipeline.encoders.forward import in_batches
-from pipeline.encoders.neural import NeuralEncoder
+from pipeline.encoders.trainable import TrainableEncoder, TrainingItems
 from pipeline.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Item:
     own_end: int
 
 
-class Waveform(NeuralEncoder):
+class Waveform(TrainableEncoder):
     """A frozen wav2vec 2.0, HuBERT, WavLM or data2vec-audio.
 
     Where the checkpoint's preprocessor says ``do_normalize``, a clip is brought to zero mean and unit variance as a whole, before it is padded or
@@ -173,18 +173,7 @@ class Waveform(NeuralEncoder):
         return frames_after(samples, self._convolutions)
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
-        remarks: list[tuple[int, str, str]] = []
-        items: list[Item] = []
-        sounds: dict[int, NDArray[np.float32]] = {}
-        for index, utterance in enumerate(utterances):
-            if (absent := why_absent(utterance.waveform)) is not None:
-                remarks.append((index, *absent))
-                continue
-            sounds[index] = np.asarray(utterance.waveform, dtype=np.float32)
-            samples = max(sounds[index].size, self._least)
-            if sounds[index].size < samples:
-                remarks.append((index, "padded", f"from {sounds[index].size / SAMPLE_RATE_HZ:.4f} to {samples / SAMPLE_RATE_HZ:.4f} s with zeros"))
-            items += self._items(index, samples)
+        items, sounds, remarks = self._all_items(utterances)
         pooled = np.zeros((len(items), self.dim), dtype=np.float32)
         kept: list[NDArray[np.float16]] = [np.zeros((0, 0), dtype=np.float16)] * len(items)
 
@@ -205,6 +194,38 @@ class Waveform(NeuralEncoder):
         if self.frames:
             encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
+
+    def frozen_part(self) -> Any:
+        return self._model.feature_extractor
+
+    def check_trainable(self) -> None:
+        if self.config.pooling != "mean":  # the slope of a standard deviation is infinite at 0, as in a clip of one frame
+            raise BadSettings(f"{self.config.repo}: an encoder with pooling {self.config.pooling} cannot be adapted; valid: mean")
+
+    def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
+        items, sounds, _ = self._all_items(utterances)
+        return TrainingItems(
+            utterances=np.array([item.clip for item in items], dtype=np.int64),
+            lengths=np.array([item.end - item.begin for item in items], dtype=np.int64),
+            batch=lambda batch: self._prepare([items[at] for at in batch], sounds),
+            vectors=lambda inputs: self._compute(inputs)[0],
+        )
+
+    def _all_items(self, utterances: Sequence[UtteranceInput]) -> tuple[list[Item], dict[int, NDArray[np.float32]], list[tuple[int, str, str]]]:
+        """The windows of all clips, the sound of each clip by its index, and remarks as in :class:`Encoded`."""
+        remarks: list[tuple[int, str, str]] = []
+        items: list[Item] = []
+        sounds: dict[int, NDArray[np.float32]] = {}
+        for index, utterance in enumerate(utterances):
+            if (absent := why_absent(utterance.waveform)) is not None:
+                remarks.append((index, *absent))
+                continue
+            sounds[index] = np.asarray(utterance.waveform, dtype=np.float32)
+            samples = max(sounds[index].size, self._least)
+            if sounds[index].size < samples:
+                remarks.append((index, "padded", f"from {sounds[index].size / SAMPLE_RATE_HZ:.4f} to {samples / SAMPLE_RATE_HZ:.4f} s with zeros"))
+            items += self._items(index, samples)
+        return items, sounds, remarks
 
     def _items(self, clip: int, samples: int) -> list[Item]:
         """The windows of a clip of so many samples."""
@@ -264,11 +285,15 @@ class Waveform(NeuralEncoder):
         """(B, T, D) of the chosen layers; what stands in padded frames has no meaning.
 
         The three parts of the model one by one: its own ``forward`` wants a mask over samples, 8 bytes each, to make the one over frames of it.
+        The convolutions give no gradient, also in a training: they stay as they are.
         """
+        import torch
+
         model = self._model
         self._edges.set(inputs["real_frames"], inputs["first_frames"], inputs["first_shortest"])
         self._mixture.begin()
-        features_BCT = model.feature_extractor(inputs["waveforms"].to(model.dtype))
+        with torch.no_grad():
+            features_BCT = model.feature_extractor(inputs["waveforms"].to(model.dtype))
         projected = model.feature_projection(features_BCT.transpose(1, 2))
         del features_BCT
         projected_BTD = projected[0] if isinstance(projected, tuple) else projected
@@ -352,13 +377,21 @@ def respect_edges(model: Any, edges: Edges) -> None:
 
 
 def gelu_in_place(model: Any) -> None:
-    """Spares the copies of all GELUs: each is the only reader of what it is given, and fresh memory costs a CPU more than the function."""
+    """Spares the copies of all GELUs: each is the only reader of what it is given, and fresh memory costs a CPU more than the function.
+
+    Where gradients are wanted, a GELU needs what it was given later, and leaves it alone.
+    """
     import torch
     from transformers.activations import GELUActivation
 
+    def gelu(hidden: "torch.Tensor") -> "torch.Tensor":
+        found: torch.Tensor = torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        return found
+
+    replacement: Any = gelu
     for module in model.modules():
         if type(module) is GELUActivation and module.act is torch.nn.functional.gelu:
-            module.forward = torch.ops.aten.gelu_  # type: ignore[method-assign]
+            module.forward = replacement  # type: ignore[method-assign]
 
 
 class Mixture:

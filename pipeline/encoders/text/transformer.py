@@ -5,6 +5,7 @@ Legend: B utterances, T tokens (padded), D features, N tokens of all utterances 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -15,7 +16,8 @@ from pydantic import Field
 from pipeline.encoders.base import Encoded, EncoderConfig, Frames, UtteranceInput
 from pipeline.encoders.batching import scatter
 from pipeline.encoders.forward import in_batches
-from pipeline.encoders.neural import NeuralConfig, NeuralEncoder, check_layer
+from pipeline.encoders.neural import NeuralConfig, check_layer
+from pipeline.encoders.trainable import TrainableEncoder, TrainingItems
 from pipeline.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -71,8 +73,24 @@ class Tokens:
     own_end: NDArray[np.int64]
     cut: NDArray[np.int64]
 
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """(B,) int64, where each utterance's tokens begin."""
+        return np.cumsum(self.lengths) - self.lengths
 
-class Transformer(NeuralEncoder):
+    def filled(self) -> "Tokens":
+        """The utterances that have tokens."""
+        with_tokens = self.lengths > 0
+        return Tokens(self.ids, self.types, *(array[with_tokens] for array in (self.lengths, self.own_begin, self.own_end, self.cut)))
+
+    def own(self, batch: NDArray[np.int64], longest: int) -> NDArray[np.bool_]:
+        """(len(batch), longest): which tokens of the utterances in ``batch`` are their own."""
+        place_T = np.arange(longest)
+        own_BT: NDArray[np.bool_] = (place_T >= self.own_begin[batch, None]) & (place_T < self.own_end[batch, None])
+        return own_BT
+
+
+class Transformer(TrainableEncoder):
     """A frozen ``AutoModel``; of an encoder-decoder, the encoder.
 
     Without context the mean is taken over all tokens, special ones included, as sentence-transformers does it; with
@@ -210,35 +228,21 @@ class Transformer(NeuralEncoder):
         """(B, D) vectors of the utterances that have tokens, and their frames, if asked for."""
         import torch
 
-        from pipeline.encoders import pooling
-
-        starts = (np.cumsum(tokens.lengths) - tokens.lengths)[tokens.lengths > 0]
-        own_begin, own_end, lengths = (array[tokens.lengths > 0] for array in (tokens.own_begin, tokens.own_end, tokens.lengths))
-        vectors = np.zeros((len(lengths), self.dim), dtype=np.float32)
-        frames: list[Frames | None] = [None] * len(lengths)
+        real = tokens.filled()
+        own_lengths = real.own_end - real.own_begin
+        vectors = np.zeros((len(real.lengths), self.dim), dtype=np.float32)
+        frames: list[Frames | None] = [None] * len(real.lengths)
         no_seconds = np.zeros(0, dtype=np.float32)
 
         def prepare(batch: NDArray[np.int64]) -> dict[str, Any]:
-            place_T = np.arange(lengths[batch].max())
-            real_BT = place_T < lengths[batch, None]
-            own_BT = (place_T >= own_begin[batch, None]) & (place_T < own_end[batch, None])
-            source_BT = np.where(real_BT, starts[batch, None] + place_T, 0)
-            inputs = {
-                "input_ids": np.where(real_BT, tokens.ids[source_BT], self._pad_id),
-                # Without a mask, attention may take its quickest kernel.
-                "attention_mask": None if real_BT.all() else real_BT.astype(np.int64),
-                "pooled_BT": own_BT if self._with_context else real_BT,
-            }
-            if self._takes_types:
-                inputs["token_type_ids"] = np.where(real_BT, tokens.types[source_BT], 0)
+            inputs = self._padded(real, batch)
             if self.frames:
-                inputs["own_n"] = np.flatnonzero(own_BT)
+                inputs["own_n"] = np.flatnonzero(real.own(batch, inputs["input_ids"].shape[1]))
             return inputs
 
         def compute(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
-            given = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
-            hidden_BTD = self._hidden(given)
-            vectors_BD = hidden_BTD[:, 0].float() if self.config.pooling == "first" else pooling.masked_mean(hidden_BTD, inputs["pooled_BT"])
+            hidden_BTD = self._hidden(inputs)
+            vectors_BD = self._pooled(hidden_BTD, inputs)
             if not self.frames:
                 return (vectors_BD,)
             own_nD = hidden_BTD.flatten(0, 1)[inputs["own_n"]]
@@ -247,17 +251,56 @@ class Transformer(NeuralEncoder):
         def take(batch: NDArray[np.int64], vectors_BD: torch.Tensor, *own_nD: torch.Tensor) -> None:
             vectors[batch] = vectors_BD.numpy()
             for packed in own_nD:
-                pieces = np.split(packed.numpy(), np.cumsum(own_end[batch] - own_begin[batch])[:-1])
+                pieces = np.split(packed.numpy(), np.cumsum(own_lengths[batch])[:-1])
                 for at, piece in zip(batch, pieces, strict=True):
                     frames[at] = Frames(piece.copy(), no_seconds)
 
-        in_batches(lengths, self.budget, self.device, prepare, compute, take)
+        in_batches(real.lengths, self.budget, self.device, prepare, compute, take)
         return vectors, frames
 
-    def _hidden(self, given: Mapping[str, Any]) -> "torch.Tensor":
+    def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
+        filled = np.array([at for at, utterance in enumerate(utterances) if utterance.text.strip()], dtype=np.int64)
+        tokens = self._tokenise([utterances[at] for at in filled])
+        real = tokens.filled()
+        return TrainingItems(
+            utterances=filled[tokens.lengths > 0],
+            lengths=real.lengths,
+            batch=lambda batch: self._padded(real, batch),
+            vectors=lambda inputs: self._pooled(self._hidden(inputs), inputs),
+        )
+
+    def _padded(self, tokens: Tokens, batch: NDArray[np.int64]) -> dict[str, Any]:
+        """What the model is given of a batch: numpy arrays (B, T), and None for a mask that would leave out nothing.
+
+        Args:
+            tokens: of all utterances, none without any.
+            batch: indices of B of them.
+        """
+        lengths, starts = tokens.lengths[batch], tokens.starts[batch]
+        place_T = np.arange(lengths.max())
+        real_BT = place_T < lengths[:, None]
+        source_BT = np.where(real_BT, starts[:, None] + place_T, 0)
+        inputs = {
+            "input_ids": np.where(real_BT, tokens.ids[source_BT], self._pad_id),
+            # Without a mask, attention may take its quickest kernel.
+            "attention_mask": None if real_BT.all() else real_BT.astype(np.int64),
+            "pooled_BT": tokens.own(batch, len(place_T)) if self._with_context else real_BT,
+        }
+        if self._takes_types:
+            inputs["token_type_ids"] = np.where(real_BT, tokens.types[source_BT], 0)
+        return inputs
+
+    def _pooled(self, hidden_BTD: "torch.Tensor", inputs: Mapping[str, Any]) -> "torch.Tensor":
+        """[B, D] float32: the vectors of a batch."""
+        from pipeline.encoders import pooling
+
+        return hidden_BTD[:, 0].float() if self.config.pooling == "first" else pooling.masked_mean(hidden_BTD, inputs["pooled_BT"])
+
+    def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
         """[B, T, D]: what is pooled, of a batch's inputs on the device."""
         from pipeline.encoders import pooling
 
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
         last_alone = self._layer == self._layers and self.config.pooling != "mean_last4"
         output = self._model(**given, output_hidden_states=not last_alone)
         if last_alone:

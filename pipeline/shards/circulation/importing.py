@@ -14,6 +14,7 @@ from pipeline import files, provenance
 from pipeline.corpora import failures, iemocap, manifest, meld
 from pipeline.corpora.dialogue import SPLITS
 from pipeline.corpora.failures import Failure
+from pipeline.encoders import adapted
 from pipeline.errors import BadTable
 from pipeline.extraction import tables
 from pipeline.extraction.inputs import input_hashes
@@ -143,6 +144,7 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     present = [one == tables.OK for one in status]
     tables.write(work.part(0), pa.table([ids, tables.vectors(values_ND), present, status], schema=tables.schema(values_ND.shape[1])))
     tables.write(work.folder / tables.FAILURES, failures.table(rows))
+    fine_tuned = modality == "text" and imported.layout.startswith("cosmic")
     work.finish(
         {
             "modality": modality,
@@ -152,7 +154,8 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
                 "encoder": f"a file of the layout {imported.layout}",
                 "revision": f"sha256 {imported.sha256}",
                 "licence": "not stated in the file",
-                "training_data_overlap": _COSMIC_OVERLAP if imported.layout.startswith("cosmic") else "not stated in the file",
+                "training_data_overlap": _COSMIC_OVERLAP if fine_tuned else "not stated in the file",
+                **({"tag": adapted.TAG} if fine_tuned else {}),
             },
             "versions": provenance.versions(),
         }

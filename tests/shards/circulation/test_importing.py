@@ -86,6 +86,7 @@ def test_what_made_the_columns_is_recorded(feature_files: Any, pickled: Pickled,
         "roberta_layer": "2",
     }
     assert facts["training_data_overlap"] == "RoBERTa was fine-tuned on the emotion labels of the train split"
+    assert facts["tag"] == "adapted"
     assert info["source"].startswith("Imported from the feature file `iemocap_features_roberta.pkl`, layout *cosmic*. It holds no times: ")
     assert "It holds no ids of utterances" in info["source"]
 

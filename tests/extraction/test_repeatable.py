@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.training.repeatable import repeatable
+from pipeline.extraction.repeatable import repeatable
 
 
 def test_the_state_of_torch_is_put_back():

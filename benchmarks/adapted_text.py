@@ -1,0 +1,135 @@
+"""What MiniLM reaches on MELD's text once it is fine-tuned on the train labels, by itself and below models of the dialogue.
+
+    MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/adapted_text.py [--seeds 0,1,2] [--settings full] [--recipes NAMES]
+
+The folder of real data holds MELD's three CSV files in meld/. Every seed of the adaptation has a folder of its own in --work, with its features and the
+trainings on them, which stay, so that a second run goes on where the first was. "By itself" is the linear classifier of the training on the
+encoder's vector; test was scored once, with the epoch that was selected on dev. Of a recipe the mean over its own seeds is given for each seed of the
+adaptation. Times are wall times of one process with --threads threads on whatever else the machine does. Writes a dated file beside this one.
+"""
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import transformers
+
+from pipeline import files
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ("dev", "test")
+
+
+def _run(command: str, arguments: Sequence[str], work: Path, threads: int) -> float:
+    """Runs one of the package's commands; gives the seconds it took."""
+    began = time.perf_counter()
+    print("  " + " ".join([command, *arguments]), flush=True)
+    module = {"merc-adapt": "pipeline.commands.adapt", "merc-extract": "pipeline.commands.extract", "merc-train": "pipeline.commands.train"}[command]
+    given = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
+    subprocess.run(given, cwd=work, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)})
+    return time.perf_counter() - began
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"
+
+
+def _adapted(work: Path, seed: str, settings: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
+    """The record of an adaptation, which is made unless it is there; ``seconds`` is None if it was."""
+    out = Path("features") / f"{settings}-{seed}"
+    chosen = ["--set", f"adaptations.text.{settings}.seed={seed}", *arguments]
+    folder = work / out / "meld" / "adapted" / "text" / f"minilm-{settings}"
+    there = (folder / "provenance.json").is_file()
+    given = ["--dataset", "meld", "--modality", "text", "--encoder", "minilm", "--settings", settings, "--offline", "--device", "cpu", "--out", str(out)]
+    seconds = _run("merc-adapt", [*given, *chosen], work, threads)
+    record: dict[str, Any] = files.read_json(folder / "provenance.json")
+    return {**record, "seconds": None if there else seconds, "folder": out / "meld" / "adapted" / "text" / folder.name, "out": out}
+
+
+def _trained(work: Path, record: Mapping[str, Any], recipe: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
+    """The results of a recipe on the features of an adapted encoder."""
+    runs = Path("runs") / record["out"].name
+    given = ["--dataset", "meld", "--recipe", recipe, "--device", "cpu", "--workers", "1", "--out", str(record["out"]), "--runs", str(runs)]
+    _run("merc-train", [*given, *arguments], work, threads)
+    found: dict[str, Any] = files.read_json(work / runs / "meld" / recipe / "results.json")
+    return found
+
+
+def _over(found: Sequence[Mapping[str, Any]], split: str, score: str) -> str:
+    return _spread([one[split][score] for one in found])
+
+
+@click.command()
+@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder of MELD's CSV files; default: $MERC_REAL_DATA/meld.")
+@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), envvar="MERC_MINILM", required=True, help="all-MiniLM-L6-v2; or $MERC_MINILM.")
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "runs" / "adapted_text", show_default=True, help="Encoders, features, runs; stays.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Of the adaptation.")
+@click.option("--settings", default="full", show_default=True, help="A block under adaptations.text.")
+@click.option("--recipes", default="baseline_text,dialogue_transformer@text,mmgcn@text", show_default=True, help="Trained on the features; empty: none.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, as for a trial.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: adapted_text_<date>.md beside this file.")
+def main(
+    annotations: Path | None,
+    checkpoint: Path,
+    work: Path,
+    seeds: str,
+    settings: str,
+    recipes: str,
+    threads: int,
+    overrides: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
+    (work / "raw").mkdir(parents=True, exist_ok=True)
+    if not (work / "raw" / "meld").exists():
+        (work / "raw" / "meld").symlink_to(annotations.resolve())
+    shared = ["--params", str(ROOT / "params.yaml"), *(part for one in overrides for part in ("--set", one))]
+    base = [*shared, "--set", f"encoders.text.minilm.repo={checkpoint.resolve()}"]
+    records, trained = [], {recipe: [] for recipe in recipes.split(",") if recipe}  # type: ignore[var-annotated]
+    for seed in seeds.split(","):
+        records.append(_adapted(work, seed, settings, base, threads))
+        if not trained:
+            continue
+        block = [f"encoders.text.minilm_meld.{key}={value}" for key, value in (("repo", records[-1]["folder"]), *records[-1]["trained_with"].items())]
+        adapted = [*shared, *(part for one in block for part in ("--set", one))]
+        given = ["--dataset", "meld", "--modalities", "text", "--encoder", "text=minilm_meld", "--offline", "--device", "cpu"]
+        _run("merc-extract", [*given, "--out", str(records[-1]["out"]), *adapted], work, threads)
+        for recipe, found in trained.items():
+            found.append(_trained(work, records[-1], recipe, adapted, threads))
+    lines = [
+        f"# MELD, text alone, fine-tuned MiniLM ({datetime.date.today()})",
+        "",
+        f"    MERC_REAL_DATA=<folder> MERC_MINILM=<checkpoint> python benchmarks/adapted_text.py --seeds {seeds} --settings {settings} --recipes {recipes}",
+        "",
+        f"{threads} thread of {os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}.",
+        "Per cent, mean ± standard deviation (n - 1) over the seeds of the adaptation. Epochs were selected by weighted F1 on dev.",
+        "",
+        "| | dev weighted F1 | dev accuracy | test weighted F1 | test accuracy |",
+        "| --- |" + " ---: |" * 4,
+        f"| the encoder by itself | {' | '.join(_over(records, split, score) for split in SPLITS for score in ('weighted_f1', 'accuracy'))} |",
+    ]
+    for recipe, found in trained.items():
+        means = [one["mean"] for one in found]
+        lines.append(f"| {recipe} on its vectors | {' | '.join(_over(means, split, score) for split in SPLITS for score in ('weighted_f1', 'accuracy'))} |")
+    lines += ["", "| seed | epoch | dev weighted F1 of every epoch | test weighted F1 | seconds |", "| ---: | ---: | --- | ---: | ---: |"]
+    for record in records:
+        history = ", ".join(f"{100 * row['dev_weighted_f1']:.2f}" for row in record["history"])
+        seconds = "–" if record["seconds"] is None else f"{record['seconds']:.0f}"
+        lines.append(f"| {record['seed']} | {record['epoch']} | {history} | {100 * record['test']['weighted_f1']:.2f} | {seconds} |")
+    target = out or Path(__file__).with_name(f"adapted_text_{datetime.date.today()}.md")
+    files.write_text(target, "\n".join(lines) + "\n")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()

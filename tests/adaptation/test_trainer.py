@@ -1,0 +1,216 @@
+"""The training loop against a plain one, written with transformers alone, and its pieces against hand-made values."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.adaptation.config import AdaptationConfig
+from pipeline.adaptation.examples import Examples
+from pipeline.adaptation.trainer import _Training, adapt_encoder, scores
+from pipeline.encoders.base import UtteranceInput
+from pipeline.encoders.registry import build
+from pipeline.errors import BadSettings, PipelineError
+from pipeline.params import Params
+
+MakeConfig = Callable[..., AdaptationConfig]
+TEXTS = ("glad", "we saw a door", "it then the dull street there", "a sweet day", "lost", "the grey table", "we saw it then", "bright street")
+LABELS = (0, 1, 2, 0, 2, 1, 1, 0)
+
+
+def _examples(texts: Sequence[str] = TEXTS) -> dict[str, Examples]:
+    made = Examples("train", [UtteranceInput(utterance_id=str(at), text=text) for at, text in enumerate(texts)], np.array(LABELS[: len(texts)]))
+    return {"train": made, "dev": made, "test": Examples("test", [], np.zeros(0, dtype=np.int64))}
+
+
+def _loaded(params: Params, modality: str = "text", name: str = "plain") -> Any:
+    encoder = build(params, modality, name)
+    encoder.load("cpu")
+    return encoder
+
+
+def _without_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = 0.0
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1000, 12])
+def test_the_weights_are_those_of_a_plain_loop(params: Callable[..., Params], config: MakeConfig, bert: Callable[..., Path], tokens_per_batch: int) -> None:
+    """Also where the utterances of a step are computed in several pieces."""
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = _loaded(params())
+    encoder.budget.units = tokens_per_batch
+    _without_dropout(encoder.model)
+    settings = {"epochs": 2, "batch_utterances": 3, "pool_batches": 1, "warmup_share": 0.25, "learning_rate": 0.002, "weight_decay": 0.1, "gradient_clip": 0.5}
+    training = _Training(encoder, _examples(), 3, config(**settings), "cpu")
+    head = nn.Linear(16, 3)
+    head.load_state_dict(training.head.state_dict())
+    # Three batches an epoch, six steps, a quarter of them (1.5, rounded to 2) of warm-up.
+    batches = [batch.tolist() for epoch in (1, 2) for batch in _trained_on(training, epoch)]
+    factors = (1 / 3, 2 / 3, 1, 3 / 4, 2 / 4, 1 / 4)
+
+    model, tokenizer = AutoModel.from_pretrained(bert()).eval(), AutoTokenizer.from_pretrained(bert())
+    weights = [(weight, rate) for module, rate in ((model, 0.002), (head, 0.01)) for weight in module.parameters()]
+    optimizer = torch.optim.AdamW([{"params": [weight], "weight_decay": 0.1 if weight.ndim > 1 else 0.0} for weight, _ in weights])
+    for batch, factor in zip(batches, factors, strict=True):
+        loss = torch.zeros(())
+        for index in batch:
+            vector = model(**tokenizer(TEXTS[index], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+            loss = loss - head(vector).log_softmax(dim=0)[LABELS[index]] / len(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        gradients = [weight.grad for weight, _ in weights if weight.grad is not None]
+        norm = float(torch.sqrt(sum((gradient**2).sum() for gradient in gradients)))
+        for gradient in gradients:
+            gradient.mul_(min(1.0, 0.5 / norm))
+        for group, (_, rate) in zip(optimizer.param_groups, weights, strict=True):
+            group["lr"] = factor * rate
+        optimizer.step()
+    for name, weight in model.named_parameters():
+        # Adam divides by the size of a gradient: where that is nearly 0, rounding decides its direction, by one step at most.
+        torch.testing.assert_close(encoder.model.get_parameter(name), weight, atol=5e-4, rtol=0, msg=name)
+    assert torch.dist(encoder.model.get_parameter("embeddings.word_embeddings.weight"), _loaded(params()).model.embeddings.word_embeddings.weight) > 0.05
+    torch.testing.assert_close(training.head.weight, head.weight, atol=2e-4, rtol=0)
+
+
+def _trained_on(training: Any, epoch: int) -> list[np.ndarray]:
+    """Trains for an epoch; gives the batches in their order."""
+    taken: list[np.ndarray] = []
+    inner = training._step
+    training._step = lambda batch: taken.append(batch) or inner(batch)
+    training._epoch(epoch, lambda: None)
+    training._step = inner
+    return taken
+
+
+def test_gradients_of_sound_are_those_of_transformers(params: Callable[..., Params], tone: Callable[[str, int], np.ndarray], wav2vec2: Path) -> None:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    encoder = _loaded(params(), "audio", "sound")
+    _without_dropout(encoder.model)
+    clips = [tone(emotion, number) for number, emotion in enumerate(("joy", "sadness", "neutral"))]
+    items = encoder.training_items([UtteranceInput(utterance_id=str(at), waveform=clip) for at, clip in enumerate(clips)])
+    inputs = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in items.batch(np.arange(len(items.utterances))).items()
+    }
+    encoder.frozen_part().requires_grad_(False)
+    direction = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    (items.vectors(inputs) @ direction).square().sum().backward()
+
+    model, extractor = AutoModel.from_pretrained(wav2vec2).eval(), AutoFeatureExtractor.from_pretrained(wav2vec2)
+    model.feature_extractor.requires_grad_(False)
+    for clip in clips:
+        given = extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_values"]
+        (model(given).last_hidden_state[0].mean(dim=0) @ direction).square().backward()
+    expected = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    found = {name: weight.grad for name, weight in encoder.model.named_parameters() if weight.grad is not None}
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5 * largest, rtol=1e-3, msg=name)  # that of a key's bias is rounding alone
+
+
+def test_a_long_clip_is_learned_from_window_by_window(params: Callable[..., Params]) -> None:
+    encoder = _loaded(params(), "audio", "sound")
+    noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
+    sounds = [noise, None, noise[:8_000]]
+    items = encoder.training_items([UtteranceInput(utterance_id=str(at), waveform=sound) for at, sound in enumerate(sounds)])
+    assert items.utterances.tolist() == [0, 0, 0, 2]
+
+
+def test_of_equal_epochs_the_first_is_kept_and_its_weights_come_back(
+    params: Callable[..., Params], config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = _loaded(params())
+    training = _Training(encoder, _examples(), 3, config(epochs=4), "cpu")
+    dev = iter([0.2, 0.7, 0.7, 0.5, 0.7])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def scored(_: Examples) -> dict[str, float]:
+        kept.append({name: weight.clone() for name, weight in encoder.model.state_dict().items()})
+        return {"weighted_f1": next(dev), "accuracy": 0.5}
+
+    monkeypatch.setattr(training, "_scores", scored)
+    found = training.run()
+    assert found.epoch == 2
+    assert [row["dev_weighted_f1"] for row in found.history] == [0.2, 0.7, 0.7, 0.5]
+    assert all(torch.equal(weight, kept[1][name]) for name, weight in encoder.model.state_dict().items())
+    assert not all(torch.equal(weight, kept[2][name]) for name, weight in encoder.model.state_dict().items())
+
+
+def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(params: Callable[..., Params], config: MakeConfig) -> None:
+    weights = []
+    for seed, noise in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        encoder = _loaded(params())
+        adapt_encoder(encoder, _examples(), 3, config(seed=seed, head_dropout=0.5), "cpu")
+        assert torch.equal(torch.get_rng_state(), before)
+        weights.append(encoder.encode(_examples()["train"].utterances).embeddings)
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+def test_a_loss_that_is_not_finite_ends_it(params: Callable[..., Params], config: MakeConfig) -> None:
+    encoder = _loaded(params())
+    with torch.no_grad():
+        next(encoder.model.parameters())[5:] = float("nan")
+    with pytest.raises(PipelineError, match=r"adaptation, epoch 1: the loss is not finite; a lower learning_rate"):
+        adapt_encoder(encoder, _examples(), 3, config(), "cpu")
+
+
+def test_the_scores_are_those_of_a_slow_count() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 0])
+    # class 0: precision 2/4, recall 2/3, F1 4/7; class 1: 1/2, 1/2, 1/2; class 2: 0
+    found = scores(labels, predicted, 4)
+    assert found == {"weighted_f1": pytest.approx((3 * 4 / 7 + 2 * 1 / 2) / 6), "accuracy": pytest.approx(0.5)}
+
+
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}
+
+
+def test_low_rank_updates_change_linear_layers_by_so_much_rank_and_nothing_else(
+    params: Callable[..., Params], config: MakeConfig, bert: Callable[..., Path]
+) -> None:
+    pytest.importorskip("peft")
+    from safetensors.torch import load_file
+
+    encoder = _loaded(params())
+    adapt_encoder(encoder, _examples(), 3, config(method="lora", lora=LORA, learning_rate=0.05, epochs=5), "cpu")
+    before, after = load_file(bert() / "model.safetensors"), encoder.model.state_dict()
+    assert before.keys() == {name for name in after if name in before}
+    assert not [name for name in after if "lora" in name]
+    changed = {name: after[name] - weight for name, weight in before.items() if not torch.equal(after[name], weight)}
+    assert changed
+    assert all(name.startswith("encoder.layer.") and name.endswith(".weight") and "LayerNorm" not in name for name in changed)
+    ranks = {int(torch.linalg.matrix_rank(difference, rtol=1e-3)) for difference in changed.values()}
+    assert max(ranks) == 2
+    vectors = encoder.encode(_examples()["train"].utterances).embeddings
+    assert not np.allclose(vectors, _loaded(params()).encode(_examples()["train"].utterances).embeddings, atol=1e-2)
+
+
+def test_names_of_layers_that_the_model_lacks_are_refused(params: Callable[..., Params], config: MakeConfig) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises(BadSettings, match=r"lora\.modules \('nothing',\): "):
+        adapt_encoder(_loaded(params()), _examples(), 3, config(method="lora", lora={**LORA, "modules": ["nothing"]}), "cpu")
+
+
+def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are_no_others(
+    params: Callable[..., Params], config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("peft")
+    settings = params()
+    settings.tree["encoders"]["text"]["plain"]["layer"] = 1
+    adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+    assert "12 of 24 low-rank weights, such as" in caplog.text
+    settings.tree["encoders"]["text"]["plain"]["layer"] = 0
+    with pytest.raises(BadSettings, match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules"):
+        adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")

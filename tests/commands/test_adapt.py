@@ -1,0 +1,97 @@
+"""``merc-adapt`` and then ``merc-extract`` with what it made, on a table of one's own."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from pipeline import files
+from pipeline.commands.adapt import main
+from pipeline.commands.extract import main as extract
+from pipeline.params import Params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_bert: Path) -> Path:
+    """A params.yaml with a tiny encoder, ``plain``, and ``own``, what becomes of it; beside it a corpus whose words say the emotion."""
+    tree = Params.load(ROOT / "params.yaml").tree
+    block: dict[str, Any] = {**tree["encoders"]["text"]["minilm"], "repo": str(tiny_bert), "revision": "", "dim": 16, "max_tokens": 32}
+    made = {"repo": str(tmp_path / "features" / "table" / "adapted" / "text" / "plain-full"), "made_by": "merc-adapt …", "speaker_names": True}
+    tree["encoders"]["text"] = {"plain": block, "own": {**block, **made}, "ngrams": tree["encoders"]["text"]["ngrams"]}
+    tree["adaptations"]["text"]["full"] |= {"learning_rate": 0.005, "batch_utterances": 4}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "raw").mkdir()
+    with (tmp_path / "raw" / "utterances.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dialogue", "speaker", "text", "emotion", "split"])
+        for split, dialogues in (("train", 8), ("dev", 2), ("test", 2)):
+            for number in range(dialogues):
+                for turn, (word, emotion) in enumerate((("glad", "joy"), ("dull", "sadness"), ("glad", "joy"))):
+                    writer.writerow([f"{split}{number}", "AB"[turn % 2], f"we saw it {word} {number}", emotion, split])
+    return tmp_path / "params.yaml"
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    vocabulary = {word: at for at, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "we", "saw", "it", "glad", "dull", "A", "B", ":"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names).save_pretrained(tmp_path / "bert")
+    config = BertConfig(vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def _run(command: Any, settings: Path, *arguments: str) -> Result:
+    folder = settings.parent
+    where = ["--params", str(settings), "--raw", str(folder / "raw"), "--out", str(folder / "features"), "--offline", "--device", "cpu"]
+    return CliRunner().invoke(command, ["--dataset", "table", *where, *arguments])
+
+
+def test_an_encoder_is_adapted_and_extracted_with(settings: Path) -> None:
+    missing = _run(extract, settings, "--modalities", "text", "--encoder", "text=own")
+    assert missing.exit_code == 6
+    adapted = _run(main, settings, "--modality", "text", "--encoder", "plain")
+    assert adapted.exit_code == 0, adapted.output
+    made = settings.parent / "features" / "table" / "adapted" / "text" / "plain-full"
+    lines = adapted.stdout.splitlines()
+    record = files.read_json(made / "provenance.json")
+    assert lines[0] == f"dev: weighted F1 {record['dev']['weighted_f1']:.4f}, accuracy {record['dev']['accuracy']:.4f}"
+    assert lines[1].startswith("test: weighted F1 ")
+    assert lines[2] == str(made)
+    extracted = _run(extract, settings, "--modalities", "text", "--encoder", "text=own")
+    assert extracted.exit_code == 0, extracted.output
+    info = files.read_json(settings.parent / "features" / "table" / "shards" / "meta" / "info.json")
+    assert info["encoders"]["text"]["tag"] == "adapted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--modality", "text", "--encoder", "ngrams"], 2),
+        (["--modality", "visual", "--encoder", "plain"], 2),
+        (["--modality", "text", "--encoder", "plain", "--settings", "none"], 2),
+        (["--modality", "text"], 2),
+        (["--modality", "text", "--encoder", "plain", "--raw", "/nowhere"], 4),
+    ],
+)
+def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: list[str], code: int) -> None:
+    assert _run(main, settings, *arguments).exit_code == code
+
+
+def test_a_dataset_that_is_not_in_the_settings_is_refused_with_the_nearest(settings: Path) -> None:
+    result = CliRunner().invoke(main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
+    assert result.exit_code == 2
