@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -49,7 +49,7 @@ class Checkpoint:
     repo: str
     revision: str = ""
     offline: bool = False
-    made_by: str = ""
+    made_by: str = field(default="", kw_only=True)
 
     @property
     def is_folder(self) -> bool:

@@ -74,7 +74,7 @@ class NeuralEncoder(Encoder):
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
         super().__init__(config, offline=offline, frames=frames)
-        self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline, self.config.made_by)
+        self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline, made_by=self.config.made_by)
 
     @cached_property
     def source(self) -> dict[str, str]:
