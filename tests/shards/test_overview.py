@@ -25,7 +25,8 @@ def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound
     assert list(found.counts["train"]["labels"].items())[4:] == [("joy", 2), ("disgust", 0), ("anger", 2)]
     assert found.counts["train"]["present"] == {"text": 6, "audio": 6, "visual": 5}
     assert found.encoders["audio"] == {
-        "name": "fake", "encoder": "fake", "tag": None, "revision": "3", "layer": None, "pooling": None, "dim": 3, "licence": "CC0", "training_data_overlap": "none",
+        "name": "fake", "encoder": "fake", "tag": None, "revision": "3", "layer": None, "pooling": None, "dim": 3, "licence": "CC0",
+        "training_data_overlap": "none",
     }  # fmt: skip
     assert found.failures == [
         {"reason": "no_face", "kind": "absent", "modality": "visual", "splits": {"train": 1, "dev": 0, "test": 0}},
