@@ -1,11 +1,13 @@
 """A corpus of MELD's volume through the extraction stage, from decoded media to feature tables: seconds per modality, and peak memory.
 
     python benchmarks/encode_volume.py --share 0.02 --share 0.04 --shape tiny     # anywhere: does the peak grow with the corpus?
+    python benchmarks/encode_volume.py --share 0.6 --shape tiny --modality audio  # the same for sound alone
     python benchmarks/encode_volume.py --share 1 --shape large --dtype bfloat16   # on a GPU
 
 13,708 utterances in 1,432 dialogues, lengths of speech and text drawn from log-normal distributions with MELD's means (3.1 s, 11 words) and longest
 (cut at 60 s and 90 words), eight face crops of 112 pixels each. Models have the shape of RoBERTa, wav2vec2 and ViT-B/16 with random weights; text is given
-with three earlier turns. Each share runs in a process of its own.
+with three earlier turns. Each share runs in a process of its own. Beside the peak of the process stands its resident size after each part: where that
+stays level, the peak is that of the largest batch, and the more clips there are, the longer is the longest.
 """
 
 import io
@@ -18,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 
@@ -29,6 +32,7 @@ SHAPES = {
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
 }
+MODALITIES = ("text", "audio", "visual")
 WORDS = [f"word{number}" for number in range(2000)]
 
 
@@ -148,8 +152,14 @@ def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]
     }
 
 
-def run_one(share: float, shape: str, dtype: str, device: str) -> dict[str, Any]:
+def resident_megabytes() -> int:
+    """Of this process, mapped files included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
+
+
+def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple[str, ...]) -> dict[str, Any]:
     """One share, in this process."""
+    from pipeline.extraction import memory
     from pipeline.extraction.stage import extract
     from pipeline.layout import Layout
     from pipeline.params import Params
@@ -162,14 +172,18 @@ def run_one(share: float, shape: str, dtype: str, device: str) -> dict[str, Any]
         layout_words = f"Layout(Path({str(layout.raw)!r}), Path({str(layout.out)!r}), 'volume')"
         subprocess.run([sys.executable, "-c", f"{write}; v.write_corpus({layout_words}, {round(share * UTTERANCES)})"], check=True)
         subprocess.run([sys.executable, "-c", f"{write}; v.save_checkpoints(Path({str(folder)!r}) / 'models', {shape!r})"], check=True)
-        checkpoints = {modality: folder / "models" / modality for modality in ("text", "audio", "visual")}
+        checkpoints = {modality: folder / "models" / modality for modality in MODALITIES}
         tree = {"encoders": blocks(checkpoints, dtype), "extraction": Params.load(ROOT / "params.yaml").get("extraction")}
         found: dict[str, Any] = {"share": share, "utterances": round(share * UTTERANCES)}
-        for modality in ("text", "audio", "visual"):
+        trim = memory.trim  # the last thing that is done for a part
+        for modality in modalities:
             began = time.perf_counter()
-            extract(Params(tree), layout, RunOptions(device=device), modality=modality, encoder="bench")
+            after_parts: list[int] = []
+            with mock.patch.object(memory, "trim", lambda after=after_parts: (trim(), after.append(resident_megabytes()))):
+                extract(Params(tree), layout, RunOptions(device=device), modality=modality, encoder="bench")
             found[modality] = round(time.perf_counter() - began, 1)
-        found["seconds"] = round(sum(found[modality] for modality in ("text", "audio", "visual")), 1)
+            found[f"{modality}_megabytes_after_parts"] = after_parts
+        found["seconds"] = round(sum(found[modality] for modality in modalities), 1)
         found["peak_megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return found
 
@@ -179,14 +193,16 @@ def run_one(share: float, shape: str, dtype: str, device: str) -> dict[str, Any]
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="tiny", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--modality", "modalities", type=click.Choice(MODALITIES), multiple=True, default=MODALITIES, show_default=True)
 @click.option("--inside", is_flag=True, hidden=True)
-def main(shares: tuple[float, ...], shape: str, dtype: str, device: str, inside: bool) -> None:
+def main(shares: tuple[float, ...], shape: str, dtype: str, device: str, modalities: tuple[str, ...], inside: bool) -> None:
     if inside:
-        print(json.dumps(run_one(shares[0], shape, dtype, device)))
+        print(json.dumps(run_one(shares[0], shape, dtype, device, modalities)))
         return
     print(f"{shape} models in {dtype} on {device}, {os.cpu_count()} cores; seconds from decoded media to tables, models loaded once per modality")
     for share in shares:
         command = [sys.executable, __file__, "--share", str(share), "--shape", shape, "--dtype", dtype, "--device", device, "--inside"]
+        command += [part for modality in modalities for part in ("--modality", modality)]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip(), flush=True)
 
