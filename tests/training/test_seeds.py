@@ -71,7 +71,15 @@ def test_a_process_that_fails_ends_the_run_with_its_own_error(make_shards, deadl
         train(deadly_loss("value = value * float('nan')"), make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
 
 
-@pytest.mark.usefixtures("_always_at_once")
+@pytest.fixture
+def _ctrl_c_is_heard():
+    """A process that a shell starts in the background ignores it, and so do these tests then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_always_at_once", "_ctrl_c_is_heard")
 def test_ctrl_c_ends_the_processes(make_shards, deadly_loss, tmp_path):
     reached = tmp_path / "reached"
     params = deadly_loss(f"open({str(reached)!r}, 'w').close(); signal.pause()")
