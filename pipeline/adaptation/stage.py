@@ -97,6 +97,25 @@ def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, enc
     return work.out
 
 
+def check_names(params: Params, *, modality: str, encoder: str, settings: str, offline: bool) -> tuple[AdaptationConfig, TrainableEncoder]:
+    """What can be told before a corpus is read, so that hours of decoding are not followed by a misspelt name.
+
+    Returns:
+        The settings, and the encoder, of which nothing is loaded.
+
+    Raises:
+        BadSettings: for an unknown name or key, or an encoder that has no weights to train.
+        ModelUnavailable: if the checkpoint is not to be had.
+    """
+    if modality not in MODALITIES:
+        raise BadSettings(f"no encoder of {modality!r} can be adapted; {plugins.nearest(modality, list(MODALITIES))}")
+    blocks = params.get(f"adaptations.{modality}")
+    if settings not in blocks:
+        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {plugins.nearest(settings, list(blocks))}")
+    config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
+    return config, _trainable(params, modality, encoder, config, offline=offline)
+
+
 @dataclass(frozen=True)
 class _Prepared:
     encoder: TrainableEncoder
@@ -106,13 +125,7 @@ class _Prepared:
 
 
 def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str, name: str) -> _Prepared:
-    if modality not in MODALITIES:
-        raise BadSettings(f"no encoder of {modality!r} can be adapted; {plugins.nearest(modality, list(MODALITIES))}")
-    blocks = params.get(f"adaptations.{modality}")
-    if settings not in blocks:
-        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {plugins.nearest(settings, list(blocks))}")
-    config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
-    trainable = _trainable(params, modality, encoder, config, offline=run.offline)
+    config, trainable = check_names(params, modality=modality, encoder=encoder, settings=settings, offline=run.offline)
     if not layout.manifest.is_file():
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)

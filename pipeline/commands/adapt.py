@@ -61,7 +61,7 @@ def main(
     """
     log.set_up(log_format)
     with exiting():
-        from pipeline.adaptation.stage import adapt
+        from pipeline.adaptation.stage import adapt, check_names
         from pipeline.corpora.stage import build_manifest
         from pipeline.media.stage import decode
 
@@ -69,6 +69,7 @@ def main(
         if dataset not in params.get("corpora"):
             raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {nearest(dataset, list(params.get('corpora')))}")
         run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=str(params.get("run.max_failed")), offline=offline)
+        check_names(params, modality=modality, encoder=encoder, settings=settings, offline=offline)
         build_manifest(params, layout, run, modalities=(modality,))
         if modality == "audio":
             decode(params, layout, run, streams=frozenset({"audio"}))

@@ -92,6 +92,12 @@ def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: 
     assert _run(main, settings, *arguments).exit_code == code
 
 
+def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> None:
+    result = _run(main, settings, "--modality", "text", "--encoder", "plian", "--raw", "/nowhere")
+    assert result.exit_code == 2
+    assert not (settings.parent / "features").exists()
+
+
 def test_a_dataset_that_is_not_in_the_settings_is_refused_with_the_nearest(settings: Path) -> None:
     result = CliRunner().invoke(main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
     assert result.exit_code == 2
