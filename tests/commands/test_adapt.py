@@ -93,7 +93,7 @@ def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: 
 
 
 def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> None:
-    result = _run(main, settings, "--modality", "text", "--encoder", "plian", "--raw", "/nowhere")
+    result = _run(main, settings, "--modality", "text", "--encoder", "plain2", "--raw", "/nowhere")
     assert result.exit_code == 2
     assert not (settings.parent / "features").exists()
 
