@@ -1,0 +1,141 @@
+"""What every model costs: parameters, seconds an epoch and memory of its recipe at MELD's size; writes a dated file beside this one.
+
+    MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py [--recipes mmgcn,sdt+narrow] [--threads 1]
+
+An epoch is one pass over the train split, of 1,038 dialogues with MELD's real lengths and speakers and random vectors of RoBERTa-large's, wav2vec2-base's and
+ViT-B's widths, with the recipe's batches and losses, by the trainer itself; dev and test are one dialogue each, so that scoring does not count. Every recipe
+runs in a process of its own: first one epoch, then two more, of which the seconds are the difference. Memory is the peak of the process over the peak
+before the training, with the data. A recipe with stages is given as the sum over its stages. The first row's model is what times are compared with.
+"""
+
+import csv
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from results_meld_text import OTHERS, OVER_ALL
+
+from pipeline import files
+from pipeline.params import Params
+from pipeline.training.dataset import DialogueSplit
+from pipeline.training.recipe import Plan, resolve
+from pipeline.training.trainer import TrainingData, train_seed
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ("baseline", *OVER_ALL, "df_erc", *OTHERS)
+DIMS = {"text": 1024, "audio": 768, "visual": 768}
+CLASSES = 7
+EPOCHS = (1, 3)
+
+
+def made_split(name: str, dialogues: list[list[str]]) -> DialogueSplit:
+    """A split of random vectors; a dialogue is the speakers of its utterances."""
+    torch.manual_seed(len(name))
+    lengths = torch.tensor([len(one) for one in dialogues])
+    utterances = int(lengths.sum())
+    speakers = [list(dict.fromkeys(one)).index(speaker) for one in dialogues for speaker in one]
+    there = torch.arange(utterances + 1) < utterances
+    labels = torch.multinomial(torch.tensor([47.0, 12, 3, 7, 17, 3, 11]), utterances, replacement=True)  # MELD's shares, per cent
+    return DialogueSplit(
+        name=name,
+        features={modality: torch.randn(utterances + 1, dim) * there[:, None] for modality, dim in DIMS.items()},
+        present=dict.fromkeys(DIMS, there),
+        labels=torch.cat([labels, torch.tensor([-1])]),
+        speakers=torch.tensor([*speakers, 0]),
+        starts=lengths.cumsum(0) - lengths,
+        lengths=lengths,
+        dialogue_ids=tuple(f"{name}-{number}" for number in range(len(dialogues))),
+        scenario_ids=None,
+        utterance_ids=tuple(f"{name}_{number}" for number in range(utterances)),
+    )
+
+
+def meld_dialogues(annotations: Path) -> list[list[str]]:
+    dialogues: dict[str, list[str]] = defaultdict(list)
+    with (annotations / "train_sent_emo.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            dialogues[row["Dialogue_ID"]].append(row["Speaker"])
+    return list(dialogues.values())
+
+
+def shortened(plan: Plan, epochs: int) -> Plan:
+    """The plan with so many epochs, in every stage."""
+    recipe = plan.recipe.model_copy(update={"epochs": epochs, "patience_epochs": epochs})
+    return replace(plan, recipe=recipe, stages=tuple(replace(stage, plan=shortened(stage.plan, epochs)) for stage in plan.stages))
+
+
+def _peak() -> int:
+    """Bytes this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measured(recipe: str, annotations: Path) -> dict[str, Any]:
+    """In this process."""
+    plan = resolve(Params.load(ROOT / "params.yaml"), recipe)
+    dialogues = meld_dialogues(annotations)
+    data = TrainingData(
+        train=made_split("train", dialogues), dev=made_split("dev", dialogues[:1]), test=made_split("test", dialogues[:1]), classes=tuple("abcdefg")
+    )
+    held, seconds = _peak(), []
+    for epochs in EPOCHS:
+        began = time.perf_counter()
+        trained = train_seed(shortened(plan, epochs), data, 0, torch.device("cpu"))
+        seconds.append(time.perf_counter() - began)
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    epoch = (seconds[1] - seconds[0]) / (EPOCHS[1] - EPOCHS[0])
+    return {"parameters": parameters, "seconds": epoch, "memory": _peak() - held, "batch": plan.recipe.batch_dialogues}
+
+
+@click.command()
+@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv; default: $MERC_REAL_DATA/meld.")
+@click.option("--recipes", default=",".join(RECIPES), show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
+@click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
+def main(annotations: Path | None, recipes: str, threads: int, out: Path | None, alone: bool) -> None:
+    annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
+    torch.set_num_threads(threads)
+    if alone:
+        print(json.dumps(measured(recipes, annotations)))
+        return
+    found = {}
+    for recipe in recipes.split(","):
+        command = [sys.executable, __file__, "--alone", "--recipes", recipe, "--annotations", str(annotations), "--threads", str(threads)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        found[recipe] = json.loads(done.stdout.splitlines()[-1])
+        print(recipe, found[recipe], flush=True)
+    first = next(iter(found.values()))["seconds"]
+    counts = Counter(len(one) for one in meld_dialogues(annotations))
+    lines = [
+        f"# Parameters, time and memory of the models ({datetime.date.today()})",
+        "",
+        f"    MERC_REAL_DATA=<folder> python benchmarks/model_costs.py --threads {threads}",
+        "",
+        f"{threads} thread of {os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}.",
+        f"MELD's train split: {sum(counts.values()):,} dialogues,",
+        f"{sum(length * count for length, count in counts.items()):,} utterances, three modalities of {', '.join(map(str, DIMS.values()))} numbers.",
+        "",
+        "| recipe | dialogues per batch | parameters | seconds an epoch | times the first row's | memory beside the data, MB |",
+        "| --- |" + " ---: |" * 5,
+    ]
+    for recipe, one in found.items():
+        cells = [recipe, one["batch"], f"{one['parameters']:,}", f"{one['seconds']:.1f}", f"{one['seconds'] / first:.1f}", f"{one['memory'] / 1e6:,.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    target = out or Path(__file__).with_name(f"model_costs_{datetime.date.today()}.md")
+    files.write_text(target, "\n".join(lines) + "\n")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
