@@ -78,7 +78,7 @@ def models(
         params = Params.load(params_file, overrides)
         wanted = chosen(params, names, preset)
         if download:
-            fetch(params, wanted, offline=offline)
+            fetch(params, wanted, offline=offline, asked_for=bool(names or preset))
         listed = [describe(params, modality, name) for modality, name in wanted]
         for line in (json.dumps(asdict(one), ensure_ascii=False) for one in listed) if as_json else table(listed):
             click.echo(line)
@@ -159,13 +159,14 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     )
 
 
-def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool) -> None:
+def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, asked_for: bool = True) -> None:
     """Fetches the models that are not here; one that cannot be had does not keep the others from being fetched.
 
     Args:
         params: settings.
         wanted: modality and name of each.
         offline: never ask the hub.
+        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is told and left out.
 
     Raises:
         ModelUnavailable: naming each model that could not be had, and the command for it.
@@ -177,8 +178,11 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool) -
         checkpoint = _checkpoint(encoder)
         try:
             missing = encoder.missing()
-            if checkpoint is None and missing is not None:
-                failed.append(f"{modality}={name}: {missing}")
+            if missing is not None and (checkpoint is None or checkpoint.made_by):
+                if asked_for:
+                    failed.append(f"{modality}={name}: {missing}")
+                else:
+                    log.logger.info("%s=%s is no download: %s", modality, name, missing)
             elif checkpoint is not None and missing is not None:
                 if offline:
                     checkpoint.fetch()  # says what is missing

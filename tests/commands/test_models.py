@@ -153,6 +153,17 @@ def test_what_cannot_be_had_ends_with_6_and_does_not_keep_the_rest_away(settings
     assert {name: one["state"] for name, one in _listed(settings).items()} == {"ngrams": "built in", "bert": "not here", "other": "here", "local": "here"}
 
 
+def test_what_is_fine_tuned_here_fails_a_download_only_if_it_was_asked_for(settings: Path, hub: Any) -> None:
+    hub.models = {"org/model": {COMMIT: MODEL}, "org/other": {COMMIT: MODEL}}
+    tree = yaml.safe_load(settings.read_text())
+    tree["encoders"]["text"]["ours"] = _transformer("nowhere", revision="", made_by="merc-adapt --dataset meld")
+    settings.write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert _run(settings, "--download").exit_code == 0
+    result = _run(settings, "--download", "ours")
+    assert result.exit_code == 6
+    assert "merc-adapt --dataset meld" in result.output
+
+
 @pytest.mark.usefixtures("hub_cache")
 def test_offline_download_only_checks(settings: Path) -> None:
     result = _run(settings, "--download", "--offline", "bert", "local")
