@@ -38,10 +38,10 @@ from pipeline.training.trainer import train_seed
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-BASES = ("baseline", "dialogue_transformer", "dialogue_transformer+idcl", "ddin_text", "mmgcn_text")
+BASES = ("baseline", "dialogue_transformer_text", "dialogue_transformer_text+idcl", "ddin_text", "mmgcn_text")
 ADDITIONS = ("", "+supcon", "+dclf")
 # The students of merc_kdc are sound and face: over text alone it is its teacher, trained at once.
-OVER_TEXT = ("dialogue_transformer", "ddin_text", "mmgcn_text", "df_erc+batch_16", "joint_vector", "merc_kdc+at_once")
+OVER_TEXT = ("dialogue_transformer_text", "ddin_text", "mmgcn_text", "df_erc+batch_16", "joint_vector", "merc_kdc+at_once")
 OVER_ALL = ("dialogue_transformer", "ddin", "mmgcn", "df_erc+batch_16", "joint_vector", "merc_kdc")
 OTHERS = ("dialogue_rnn", "mm_dfn", "aghmn", "graphcfc", "m3net", "multiemo", "cogmen", "multi_dag", "multi_dag+curriculum", "sdt+narrow")
 RESAMPLES, CONFIDENCE, LEVEL = 10_000, 0.95, 0.05
