@@ -8,10 +8,9 @@ H hidden units, h heads of the graph's attention, W utterances of a window, G re
     other modalities ──────────────────────┘                                                                              │
                                                  logits_BTC ◄─ Linear ─ hidden_BTH ◄─ ReLU ─ Linear ◄─ LeakyReLU ─ norm ──┘
 
-    who speaks      A    B    A    A    B    C          N(i): the utterances that i hears, ``past`` before it, itself, and ``future`` after it
-    u3 hears        ▲────▲────┴────▲────▲               N_r(i): those of one relation r, which is made of two things:
-       past 2       B→A  A→A    itself, A→A, B→A          1. whether they come before, or are i itself or come after
-       future 2     before       not before               2. whose they are and who hears them (``speakers``)
+    who speaks       u1 A    u2 B    u3 A    u4 A    u5 B    u6 C
+    u3 hears         A→A     B→A     A→A     A→A     B→A             N(i): ``past`` utterances before i, here 2, itself, and ``future`` after it, 2
+                     └─ before ──┘   └─── not before ───┘            N_r(i): those of one relation r: before or not, of whom, to whom; here four
 
     y_i = W x_i + b + Σ_r 1/|N_r(i)| Σ_j∈N_r(i) W_r x_j                                     relational graph convolution
     z_i = [ V_s y_i + Σ_j∈N(i) softmax_j((V_q y_i + c) · V_k y_j / √H) V_v y_j ]_h heads    graph transformer
@@ -143,7 +142,7 @@ class _EncoderLayer(nn.Module):
     def forward(self, stream_NF: Tensor, batch: DialogueBatch) -> Tensor:
         """Gives [N, F]."""
         three_BTX = padded(self.query_key_value(stream_NF), batch)
-        query, key, value = three_BTX.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = three_BTX.view(*three_BTX.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout.p if self.training else 0.0
         found_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=batch.utterance_mask[:, None, None], dropout_p=dropout)
         attended_NF = self.attended(real_rows(found_BhTd.transpose(1, 2).flatten(2), batch))
@@ -229,8 +228,8 @@ class _RelationalConvolution(nn.Module):
         means_NGH = graph.shares @ graph.windows(nodes_NH)
         kinds = graph.shares.shape[1] // 2
         weights_2KHKH = self.weights_2KHKH[:, :kinds, :, :kinds]
-        given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).unflatten(1, weights_2KHKH.shape[3:])
-        picked_N1H = graph.hearer[:, None, None].expand(-1, 1, given_NKH.shape[-1])
+        given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).view(len(nodes_NH), -1, nodes_NH.shape[1])
+        picked_N1H = graph.hearer[:, None, None].expand(-1, 1, nodes_NH.shape[1])
         output_NH: Tensor = self.own(nodes_NH) + given_NKH.gather(1, picked_N1H).squeeze(1)
         return output_NH
 
@@ -246,10 +245,10 @@ class _GraphAttention(nn.Module):
 
     def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
         """Gives [N, h · H]."""
-        query_NhH = self.query(nodes_NH).unflatten(-1, (self.heads, -1))
-        key_value_NX, own_NF = self.key_value_own(nodes_NH).split([2 * query_NhH[0].numel(), query_NhH[0].numel()], dim=-1)
-        key_NhWH, value_NhWH = graph.windows(key_value_NX).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        found_Nh1H = functional.scaled_dot_product_attention(query_NhH[:, :, None], key_NhWH, value_NhWH, attn_mask=graph.within[:, None, None])
+        key_NF, value_NF, own_NF = self.key_value_own(nodes_NH).chunk(3, dim=-1)
+        query_Nh1H = self.query(nodes_NH).view(len(nodes_NH), self.heads, 1, -1)
+        key_NhWH, value_NhWH = (graph.windows(rows_NF).view(*graph.within.shape, self.heads, -1).transpose(1, 2) for rows_NF in (key_NF, value_NF))
+        found_Nh1H = functional.scaled_dot_product_attention(query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.within[:, None, None])
         output_NF: Tensor = own_NF + found_Nh1H.flatten(1)
         return output_NF
 
