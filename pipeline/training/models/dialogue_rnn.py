@@ -70,7 +70,13 @@ class DialogueRNN(MERCModel):
         self.context_dim = config.state_units
         emotions = self.directions * config.emotion_units
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
-        self.networks = _Networks(config, self.directions, len(dims) * config.input_units)
+        self.networks = Networks(
+            self.directions,
+            inputs=len(dims) * config.input_units,
+            state_units=config.state_units,
+            emotion_units=config.emotion_units,
+            dropout=config.recurrent_dropout,
+        )
         self.emotion_dropout = Dropout(config.emotion_dropout)
         self.query = None if self.causal else nn.Linear(emotions, emotions)
         self.hidden = nn.Sequential(nn.Linear(emotions, self.hidden_dim), nn.ReLU(), Dropout(config.dropout))
@@ -106,57 +112,67 @@ class DialogueRNN(MERCModel):
         return attended_BTE
 
 
-class _Networks(nn.Module):
-    """The weights of all cells, direction after direction, initialised as torch's GRU cells and linear maps.
+class Networks(nn.Module):
+    """The weights of all cells, network after network, initialised as torch's GRU cells and linear maps.
 
     The recurrence is DDIN's with one modality and without codes of positions. What is DDIN's alone is held fixed: the gate of a single context is 1, so that
     2 c is what it joins, here by the half of a unit matrix.
+
+    Args:
+        count: K networks that know nothing of each other, as many of each direction: those ahead first, then those from the end.
+        inputs: F.
+        state_units: S.
+        emotion_units: E.
+        dropout: of the three states.
+        asks: attention to g depends on x, softmax_t(x A g_t); False: on g alone, softmax_t(a g_t), the ``simple`` attention of the published code.
     """
 
     halved: Tensor
 
-    def __init__(self, config: DialogueRNNConfig, directions: int, inputs: int) -> None:
+    def __init__(self, count: int, *, inputs: int, state_units: int, emotion_units: int, dropout: float, asks: bool = True) -> None:
         super().__init__()
-        units, emotions = config.state_units, config.emotion_units
-        self.dropout = Dropout(config.recurrent_dropout)
+        units, emotions = state_units, emotion_units
+        self.dropout = Dropout(dropout)
+        self.asks = asks
 
         def weight(*shape: int, fan: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(directions, *shape).uniform_(-(fan**-0.5), fan**-0.5))
+            return nn.Parameter(torch.empty(count, *shape).uniform_(-(fan**-0.5), fan**-0.5))
 
         self.input_global, self.input_bias_global = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
         self.party_global, self.state_global = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_global = weight(1, 3 * units, fan=units)
-        self.query = weight(inputs, units, fan=inputs)
+        self.query = weight(inputs, units, fan=inputs) if asks else weight(units, fan=units)
         self.input_party, self.input_bias_party = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
         self.context_party, self.state_party = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_party = weight(1, 3 * units, fan=units)
         self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
         self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
-        self.register_buffer("halved", torch.eye(units).div(2).repeat(directions, 1, 1), persistent=False)
+        self.register_buffer("halved", torch.eye(units).div(2).repeat(count, 1, 1), persistent=False)
 
-    def forward(self, inputs_RNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """Gives the emotion states [R, N, E] and the contexts [R, N, S]; in float32, since errors add up over the steps."""
-        with torch.autocast(inputs_RNF.device.type, enabled=False):
-            inputs_RNF = inputs_RNF.to(self.query.dtype)
-            (directions, rows, _), units = inputs_RNF.shape, self.query.shape[-1]
-            emotions_RNE, contexts_RNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
+    def forward(self, inputs_KNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """Gives the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the steps."""
+        with torch.autocast(inputs_KNF.device.type, enabled=False):
+            inputs_KNF = inputs_KNF.to(self.query.dtype)
+            (networks, rows, _), units = inputs_KNF.shape, self.query.shape[-1]
+            queries_KNS = torch.bmm(inputs_KNF, self.query) if self.asks else self.query[:, None].expand(-1, rows, -1)
+            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
                 schedule,
-                inputs_RNF.new_zeros(len(schedule.sizes), units),
+                inputs_KNF.new_zeros(len(schedule.sizes), units),
                 2,  # the gate is over contexts
-                inputs_RNF.new_ones(rows, directions, 1),
-                self._dropout(inputs_RNF) if self.training and self.dropout.p else None,
+                inputs_KNF.new_ones(rows, networks, 1),
+                self._dropout(inputs_KNF) if self.training and self.dropout.p else None,
                 *(self.party_global, self.state_global, self.state_bias_global),
-                *(self.halved.new_zeros(directions, units), self.halved, self.halved.new_zeros(directions, 1, units)),
+                *(self.halved.new_zeros(networks, units), self.halved, self.halved.new_zeros(networks, 1, units)),
                 *(self.context_party, self.state_party, self.state_bias_party),
                 *(self.party_emotion, self.input_bias_emotion, self.state_emotion, self.state_bias_emotion),
-                torch.baddbmm(self.input_bias_global, inputs_RNF, self.input_global),
-                torch.baddbmm(self.input_bias_party, inputs_RNF, self.input_party),
-                torch.bmm(inputs_RNF, self.query).transpose(0, 1)[:, :, None, None].contiguous(),
+                torch.baddbmm(self.input_bias_global, inputs_KNF, self.input_global),
+                torch.baddbmm(self.input_bias_party, inputs_KNF, self.input_party),
+                queries_KNS.transpose(0, 1)[:, :, None, None].contiguous(),
             )
-            return emotions_RNE, contexts_RNS
+            return emotions_KNE, contexts_KNS
 
-    def _dropout(self, like_RNF: Tensor) -> tuple[Tensor, ...]:
+    def _dropout(self, like_KNF: Tensor) -> tuple[Tensor, ...]:
         """Factors of the global states, of the history, which are those states and are not dropped again, of the party and of the emotion states."""
-        (directions, rows, _), units, emotions = like_RNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
-        of_global, of_party, of_emotion = (self.dropout.factors(like_RNF.new_empty(directions, rows, width)) for width in (units, units, emotions))
-        return of_global, like_RNF.new_ones(rows, directions, 1, units), of_party, of_emotion
+        (networks, rows, _), units, emotions = like_KNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
+        of_global, of_party, of_emotion = (self.dropout.factors(like_KNF.new_empty(networks, rows, width)) for width in (units, units, emotions))
+        return of_global, like_KNF.new_ones(rows, networks, 1, units), of_party, of_emotion

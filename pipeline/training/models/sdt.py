@@ -28,7 +28,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, position_codes, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, masked_mean, padded, position_codes, real_rows
 
 
 class SDTConfig(Settings):
@@ -68,10 +68,10 @@ class SDT(MERCModel):
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units)
         self.dropout = Dropout(config.dropout)
         self.transformers = _Transformers(config, modalities)
-        self.gates = _LinearMaps(modalities * modalities, units, units, bias=False) if config.gates == "learned" else None
-        self.streams = _LinearMaps(modalities, modalities * units, units)
+        self.gates = LinearMaps(modalities * modalities, units, units, bias=False) if config.gates == "learned" else None
+        self.streams = LinearMaps(modalities, modalities * units, units)
         self.fusion_gate = nn.Linear(units, units, bias=False) if modalities > 1 else None
-        self.heads = _LinearMaps(modalities, units, classes) if modalities > 1 else None
+        self.heads = LinearMaps(modalities, units, classes) if modalities > 1 else None
         self.classifier = nn.Linear(units, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
@@ -112,19 +112,6 @@ class SDT(MERCModel):
         return fused_NH
 
 
-class _LinearMaps(nn.Module):
-    """A linear map for each of several inputs, [maps, N, in] to [maps, N, out], in one product; initialised as torch's."""
-
-    def __init__(self, maps: int, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__()
-        bound = inputs**-0.5
-        self.weight = nn.Parameter(torch.empty(maps, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(maps, 1, outputs).uniform_(-bound, bound)) if bias else None
-
-    def forward(self, values: Tensor) -> Tensor:
-        return torch.bmm(values, self.weight) if self.bias is None else torch.baddbmm(self.bias, values, self.weight)
-
-
 class _Transformers(nn.Module):
     """K = M · M encoder layers: attention of modality m (the queries) to source s (keys and values), and a feed-forward layer; each with a residual path.
 
@@ -136,12 +123,12 @@ class _Transformers(nn.Module):
         units, pairs = config.hidden_units, modalities * modalities
         self.head_count = config.heads
         self.dropout = Dropout(config.dropout)
-        self.query_key_value = _LinearMaps(modalities, units, 3 * modalities * units)
-        self.attended = _LinearMaps(pairs, units, units)
+        self.query_key_value = LinearMaps(modalities, units, 3 * modalities * units)
+        self.attended = LinearMaps(pairs, units, units)
         self.norm_weight_K1H = nn.Parameter(torch.ones(pairs, 1, units))
         self.norm_bias_K1H = nn.Parameter(torch.zeros(pairs, 1, units))
-        self.enter = _LinearMaps(pairs, units, units)
-        self.leave = _LinearMaps(pairs, units, units)
+        self.enter = LinearMaps(pairs, units, units)
+        self.leave = LinearMaps(pairs, units, units)
 
     def forward(self, inputs_MNH: Tensor, batch: DialogueBatch, modalities: tuple[str, ...]) -> Tensor:
         """Gives [K, N, H]; the transformer of modality m and source s has the place m · M + s."""

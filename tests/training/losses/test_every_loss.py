@@ -23,6 +23,7 @@ TERMS = [
     "label_guided",
     "modality_contribution",
     "prototype",
+    "soft_hgr",
     "spcl",
     "supcon",
     "true_class_probability",

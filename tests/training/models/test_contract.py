@@ -33,6 +33,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dialogue_rnn", {"direction": "forward"}),
     ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
     ("cogmen", {"speakers": "pairs", "past": 3, "future": 1, "graph_heads": 2}),
+    ("multiemo", {"direction": "forward", "text_context": False, "layers": 2}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
