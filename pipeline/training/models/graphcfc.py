@@ -27,22 +27,24 @@ Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and i
 Other than in that code:
 - every layer has its own weights; there all layers of a graph are one module, run several times;
 - ``aggregation: bigru`` is what it is called; there a condition that always holds switches it off, so that ``none`` is what the published code computes;
-- an edge of an utterance to itself has the relation of its speaker to themself, as the published graph is built; its attention then puts the mean of the
-  relations of the utterance's other edges in that place;
-- the losses' weights, meant to be learned, are made anew for every batch there and stay equal: here ``unimodal_weight`` of the cross-entropy, 3 in the recipes;
-- there is no classifier on the shared vector, whose loss would be a fifth.
+- an edge of an utterance to itself has the relation of two utterances of its speaker, as the published graph is built; the attention there then puts the mean
+  of the vectors of the utterance's other edges in its place;
+- the weights of the losses, meant to be learned, are made anew for every batch there and stay equal: here ``unimodal_weight`` of the cross-entropy, 3 in the
+  recipes;
+- the shared vector has no classifier of its own, whose loss would be the fifth; it is trained by way of the last graph.
 
-An attention over edges is not a product of matrices, since LeakyReLU stands between. So the scores are computed for the pairs there are, both directions of
-a pair at once, and put into a matrix per dialogue for all that follows.
+The scores s are no product of matrices, since LeakyReLU stands between. They are computed for the pairs that there are, both directions of a pair at once,
+and put into a matrix per dialogue for all that follows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pipeline.params import Settings
@@ -54,6 +56,8 @@ from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, 
 CHAIN = ("audio", "visual", "text")
 TEXT_LAYERS = 2
 NEGATIVE_SLOPE = 0.2
+# Numbers that are computed on at a time: on a CPU as many as its caches hold.
+CPU_NUMBERS, GPU_NUMBERS = 2**18, 2**26
 SPEAKER_RELATIONS = SPEAKER_SLOTS * (SPEAKER_SLOTS + 1) // 2
 
 
@@ -183,7 +187,7 @@ class Edges:
         first: long [P], rows of the earlier utterances of the pairs.
         second: long [P], of the later ones.
         between: long [P], relation of the pairs' speakers.
-        within: long [N], relation of an utterance's speaker to themself.
+        within: long [N], relation of two utterances of this one's speaker.
         places: long [E] in a flattened [B, T, T + 1], where the hearing utterance is the row and the heard one the column: of second hearing first, first
             hearing second, each hearing itself, and each hearing its other node, which is the last column; E = 2 P + 2 N.
         batch: the dialogues.
@@ -197,7 +201,7 @@ class Edges:
     batch: DialogueBatch
 
     def audible(self, present_NK: Tensor) -> Tensor:
-        """bool [E, K], where the last N edges are there if K is 2: whether what the edge comes from is there, or the hearing node itself."""
+        """bool [E, K]: whether what is heard is there, or is the hearing node itself. If K is 1, there are no edges to another node of the utterance."""
         of_first_PK, of_second_PK = (present_NK.index_select(0, rows_P) for rows_P in (self.first, self.second))
         parts = [of_first_PK, of_second_PK, torch.ones_like(present_NK)]
         return torch.cat(parts if present_NK.shape[1] == 1 else [*parts, present_NK.flip(1)])
@@ -285,7 +289,7 @@ class _Attention(nn.Module):
 
     def forward(self, nodes_NKH: Tensor, audible_EK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
         both_NK2F = self.heard_hearing(nodes_NKH).unflatten(-1, (2, -1))
-        heard_NKF, hearing_NKF = both_NK2F.unbind(2)
+        heard_NKF = both_NK2F[:, :, 0]
         kinds, steps = nodes_NKH.shape[1], edges.batch.utterance_mask.shape[1]
         scores_EKh = self._scores(both_NK2F, self.relation(relations_RH), edges)
         lowest = torch.finfo(scores_EKh.dtype).min
@@ -305,15 +309,58 @@ class _Attention(nn.Module):
 
     def _scores(self, both_NK2F: Tensor, relations_RF: Tensor, edges: Edges) -> Tensor:
         """s of all edges in the order of :attr:`Edges.places`, [E, K, h]."""
+        # Not in bfloat16: the gradient of a relation's vector is a sum over thousands of edges.
+        both_NK2F, relations_RF = both_NK2F.to(self.score_hH.dtype), relations_RF.to(self.score_hH.dtype)
         heard_NKF, hearing_NKF = both_NK2F.unbind(2)
-        # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both directions in one sum.
-        sums_PK2F = both_NK2F.index_select(0, edges.first) + both_NK2F.flip(2).index_select(0, edges.second)
-        ahead_PKh, back_PKh = self._score(sums_PK2F + relations_RF.index_select(0, edges.between)[:, None, None]).unbind(2)
-        itself_NKh = self._score(heard_NKF + hearing_NKF + relations_RF.index_select(0, edges.within)[:, None])
-        parts = [ahead_PKh, back_PKh, itself_NKh]
-        return torch.cat(parts if heard_NKF.shape[1] == 1 else [*parts, self._score(heard_NKF.flip(1) + hearing_NKF + relations_RF[-1])])
+        pairs_PK2h: Tensor = _PairScores.apply(both_NK2F, relations_RF, self.score_hH, edges.first, edges.second, edges.between)  # type: ignore[no-untyped-call]
+        alone = [heard_NKF + hearing_NKF + relations_RF.index_select(0, edges.within)[:, None]]
+        if heard_NKF.shape[1] == 2:
+            alone.append(heard_NKF.flip(1) + hearing_NKF + relations_RF[-1])
+        alone_EKh = _scored(functional.leaky_relu(torch.cat(alone), NEGATIVE_SLOPE), self.score_hH)
+        return torch.cat([*pairs_PK2h.unbind(2), alone_EKh])
 
-    def _score(self, sums: Tensor) -> Tensor:
-        """[..., F] to [..., h]: a product with the heads' w on the diagonal of blocks, which costs less than to multiply and add up; ``sums`` is lost."""
-        blocks_Fh = (self.score_hH[..., None] * torch.eye(self.head_count, device=sums.device)[:, None]).flatten(0, 1)
-        return functional.leaky_relu(sums, NEGATIVE_SLOPE, inplace=True) @ blocks_Fh
+
+def _scored(values: Tensor, score_hH: Tensor) -> Tensor:
+    """The heads' w times their part of the values, [..., F] to [..., h]."""
+    return torch.linalg.vecdot(values.unflatten(-1, score_hH.shape), score_hH)
+
+
+class _PairScores(torch.autograd.Function):
+    """The scores of pairs of utterances of one kind, second hearing first and first hearing second, [P, K, 2, h].
+
+    LeakyReLU sees h · H numbers for each edge, of which neither are all there at once, nor are any kept: the pairs are taken some at a time, and once more
+    for the gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, both_NK2F: Tensor, relations_RF: Tensor, score_hH: Tensor, first_P: Tensor, second_P: Tensor, between_P: Tensor) -> Tensor:
+        ctx.save_for_backward(both_NK2F, relations_RF, score_hH, first_P, second_P, between_P)
+        parts = _PairScores._parts(both_NK2F, relations_RF, first_P, second_P, between_P)
+        return torch.cat([_scored(activated_pK2F, score_hH) for *_, activated_pK2F in parts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_PK2h: Tensor) -> tuple[Tensor | None, ...]:
+        both_NK2F, relations_RF, score_hH, first_P, second_P, between_P = ctx.saved_tensors
+        of_first, of_second, of_relations, of_score = (torch.zeros_like(values) for values in (both_NK2F, both_NK2F, relations_RF, score_hH))
+        done = 0
+        for first_p, second_p, between_p, activated_pK2F in _PairScores._parts(both_NK2F, relations_RF, first_P, second_P, between_P):
+            gradient_pK2h1 = gradient_PK2h[done : done + len(first_p), ..., None]
+            done += len(first_p)
+            of_sums_pK2F = torch.ops.aten.leaky_relu_backward((gradient_pK2h1 * score_hH).flatten(-2), activated_pK2F, NEGATIVE_SLOPE, True)
+            of_score += (activated_pK2F.unflatten(-1, score_hH.shape) * gradient_pK2h1).sum(dim=(0, 1, 2))
+            of_first.index_add_(0, first_p, of_sums_pK2F)
+            of_second.index_add_(0, second_p, of_sums_pK2F)
+            of_relations.index_add_(0, between_p, of_sums_pK2F.sum(dim=(1, 2)))
+        return of_first + of_second.flip(2), of_relations, of_score, None, None, None
+
+    @staticmethod
+    def _parts(both_NK2F: Tensor, relations_RF: Tensor, *indices: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Some pairs at a time, with what LeakyReLU makes of them, [p, K, 2, F]."""
+        # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both directions in one sum.
+        turned_NK2F = both_NK2F.flip(2)
+        numbers = CPU_NUMBERS if both_NK2F.device.type == "cpu" else GPU_NUMBERS
+        for first_p, second_p, between_p in zip(*(index.split(max(1, numbers // both_NK2F[0].numel())) for index in indices), strict=True):
+            sums_pK2F = both_NK2F.index_select(0, first_p).add_(turned_NK2F.index_select(0, second_p))
+            sums_pK2F.add_(relations_RF.index_select(0, between_p)[:, None, None])
+            yield first_p, second_p, between_p, functional.leaky_relu_(sums_pK2F, NEGATIVE_SLOPE)

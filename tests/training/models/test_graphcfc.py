@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.params import fill
+from pipeline.training.models import graphcfc
 from pipeline.training.models.graphcfc import GraphCFC, GraphCFCConfig, build_edges
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -114,7 +115,9 @@ def graph(model, layers, kinds, present, speakers):
         (("audio",), {"aggregation": "bigru"}),
     ],
 )
-def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
+@pytest.mark.parametrize("numbers", [1, graphcfc.CPU_NUMBERS], ids=["one pair at a time", "all at once"])
+def test_it_computes_what_the_loops_compute(make_batch, monkeypatch, modalities, settings, numbers):
+    monkeypatch.setattr(graphcfc, "CPU_NUMBERS", numbers)
     model, lengths = build(modalities, **settings).double(), [5, 1, 7]
     batch = in_doubles(make_batch(lengths, modalities=modalities))
     batch = replace(batch, speakers=batch.speakers + 4)  # some beyond the slots
@@ -166,6 +169,16 @@ def test_edges_join_what_is_at_most_a_window_apart_in_one_dialogue(make_batch):
         [[1, 0, 0, 0, 0, 1], *[[0] * 6] * 4],
         [[1, 1, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1], *[[0] * 6] * 3],
     ]
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 2, 100])
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_gradients_of_the_scores_of_pairs_are_those_of_differences(make_batch, monkeypatch, kinds, pairs_at_once):
+    monkeypatch.setattr(graphcfc, "CPU_NUMBERS", pairs_at_once * kinds * 2 * 6)
+    edges, generator = build_edges(make_batch([4, 1, 2]), window=2), torch.Generator().manual_seed(2)
+    shapes = [(7, kinds, 2, 6), (45, 6), (2, 3)]
+    values = [torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *given: graphcfc._PairScores.apply(*given, edges.first, edges.second, edges.between), values)
 
 
 def test_a_modality_of_its_own_knows_nothing_of_the_others_nor_of_other_utterances(make_batch):
