@@ -3,25 +3,27 @@
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, F = h · H, K kinds of nodes in a graph,
 P pairs of utterances that hear each other, E edges, R relations, C classes.
 
-    audio  ─ Linear ─ tanh ───────────┐   + speaker ─┬─ extractor of the modality ─► unimodal_BTH ─ Linear ─► unimodal_logits_BTC
-    visual ─ Linear ─ tanh ───────────┤              └─ extractor that all share, side by side ─ Linear ─► shared
-    text   ─ Linear ─ LSTM ─ Linear ──┘     extractor: Linear, GELU, Linear, layer norm
-         absent: learned
+    audio  ─ Linear ─ tanh ──────────┐            ┌─ extractor of the modality ─► unimodal_BTH ─ Linear ─► unimodal_logits_BTC
+    visual ─ Linear ─ tanh ──────────┼─ + speaker ┤
+    text   ─ Linear ─ LSTM ─ Linear ─┘            └─ extractor that all have in common ─ all side by side ─ Linear ─► shared
+        absent: learned                              (extractor: Linear, GELU, Linear, layer norm)
 
-    audio ──┐                                         In a graph an utterance has two nodes. It hears itself, the utterances at most ``window`` away in
-            ├─ graph ─ fused ─┐                       nodes of the same kind, and its own other node; whatever is absent is heard by nobody else:
-    visual ─┘                 ├─ graph ─ fused ─┐
-    text ─────────────────────┘                 │         audio       u1 ◄──► u2 ◄──► u3        relation of u1 and u2: who their two speakers are,
-    shared ─────────────────────────────────────┴─ graph ─ fused       ▲       ▲       ▲        in either order
-                                                             │         ▼       ▼       ▼        relation of the two nodes of an utterance: its own
-                            logits_BTC ◄─ Linear ─ hidden_BTH┘  visual  u1 ◄──► u2 ◄──► u3
+    audio ──┐
+            ├─ graph ─ Linear ─┐                                       In a graph an utterance has two nodes, here audio and visual:
+    visual ─┘                  ├─ graph ─ Linear ─┐
+    text ──────────────────────┘                  ├─ graph ─ Linear       audio    u1 ◄──► u2 ◄──► u3
+    shared ───────────────────────────────────────┘            │                   ▲       ▲       ▲
+                                                               │                   ▼       ▼       ▼
+                           logits_BTC ◄─ Linear ─ hidden_BTH ◄─┘          visual   u1 ◄──► u2 ◄──► u3
 
-A layer of a graph (GAT-MLP), for the node i and those it hears, j, in h heads of H units each, r the vector of the relation:
+A node hears itself, the nodes of its kind at most ``window`` utterances away, and the other node of its utterance; nobody else hears what is absent. The
+relation of two nodes of one kind is who their speakers are, in either order; that of the two nodes of an utterance is one of its own.
+
+A layer (GAT-MLP), for the node i and those it hears, j, in h heads of H units each, r the vector of the relation:
     s_ij = w · LeakyReLU(W_heard x_j + W_hearing x_i + W_relation r_ij)        (GATv2: Brody, Alon and Yahav, ICLR 2022)
     m_i = mean over heads of Σ_j softmax_j(s_ij) W_heard x_j
     y_i = LayerNorm(x_i + m_i),  or with ``aggregation: bigru``  y_i = LayerNorm(x_i + GRU(input x_i, state m_i) + GRU'(input m_i, state x_i))
     x_i ← LayerNorm(y_i + W₂ GELU(W₁ y_i))
-Two nodes of an utterance are fused by a linear map of both side by side.
 
 Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and its code (lijfrank-open/GraphCFC at 4f18cbe), from which the equations are taken.
 Other than in that code:
@@ -132,8 +134,7 @@ class GraphCFC(MERCModel):
         speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         for name in self.chain:
             rows_NX = self.projections[name](real_rows(batch.features[name], batch), present[name])
-            with_context = name == "text" and self.text_context is not None
-            rows_NH = self.text_context(rows_NX, batch) if with_context else rows_NX.tanh()
+            rows_NH = self.text_context(rows_NX, batch) if name == "text" and self.text_context is not None else rows_NX.tanh()
             inputs[name] = rows_NH + speakers_NH
         return inputs
 
@@ -290,21 +291,22 @@ class _Attention(nn.Module):
     def forward(self, nodes_NKH: Tensor, audible_EK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
         both_NK2F = self.heard_hearing(nodes_NKH).unflatten(-1, (2, -1))
         heard_NKF = both_NK2F[:, :, 0]
-        kinds, steps = nodes_NKH.shape[1], edges.batch.utterance_mask.shape[1]
+        kinds, (dialogues, steps) = nodes_NKH.shape[1], edges.batch.utterance_mask.shape
         scores_EKh = self._scores(both_NK2F, self.relation(relations_RH), edges)
         lowest = torch.finfo(scores_EKh.dtype).min
         scores_EKh = scores_EKh.masked_fill(~audible_EK[..., None], lowest)
         # Not -inf: the lines of padding have no edge, and are thrown away after the softmax.
-        lines = edges.batch.utterance_mask.numel()
-        matrix = scores_EKh.new_full((lines * (steps + 1), kinds, self.head_count), lowest).index_copy(0, edges.places[: len(scores_EKh)], scores_EKh)
-        weights_XTKh = matrix.view(lines, steps + 1, kinds, self.head_count).softmax(dim=1)
-        within_BKThT = weights_XTKh[:, :steps].unflatten(0, (-1, steps)).permute(0, 3, 1, 4, 2)
-        heard_BTKhH = padded(heard_NKF.flatten(1), edges.batch).unflatten(-1, (kinds, self.head_count, -1))
+        cells = dialogues * steps * (steps + 1)
+        matrix = scores_EKh.new_full((cells, kinds, self.head_count), lowest).index_copy(0, edges.places[: len(scores_EKh)], scores_EKh)
+        weights_BTTKh = matrix.view(dialogues, steps, steps + 1, kinds, self.head_count).softmax(dim=2)
+        within_BKThT = weights_BTTKh[:, :, :steps].permute(0, 3, 1, 4, 2)
+        heard_BTKhH = padded(heard_NKF.flatten(1), edges.batch).view(dialogues, steps, kinds, self.head_count, -1)
         told_BKTH = within_BKThT.flatten(3) @ heard_BTKhH.permute(0, 2, 3, 1, 4).flatten(2, 3)
         told_NKH = real_rows(told_BKTH.transpose(1, 2), edges.batch)
         if kinds == 2:
-            across_NKh = weights_XTKh[:, steps].index_select(0, edges.batch.real_positions)
-            told_NKH = told_NKH + (across_NKh[..., None, :] @ heard_NKF.flip(1).unflatten(-1, (self.head_count, -1))).squeeze(-2)
+            across_NKh = real_rows(weights_BTTKh[:, :, steps], edges.batch)
+            other_NKhH = heard_NKF.flip(1).view(*across_NKh.shape, -1)
+            told_NKH = told_NKH + (across_NKh[..., None, :] @ other_NKhH).squeeze(-2)
         return told_NKH / self.head_count
 
     def _scores(self, both_NK2F: Tensor, relations_RF: Tensor, edges: Edges) -> Tensor:
@@ -322,7 +324,8 @@ class _Attention(nn.Module):
 
 def _scored(values: Tensor, score_hH: Tensor) -> Tensor:
     """The heads' w times their part of the values, [..., F] to [..., h]."""
-    return torch.linalg.vecdot(values.unflatten(-1, score_hH.shape), score_hH)
+    scores: Tensor = torch.linalg.vecdot(values.view(*values.shape[:-1], *score_hH.shape), score_hH)
+    return scores
 
 
 class _PairScores(torch.autograd.Function):
@@ -348,7 +351,7 @@ class _PairScores(torch.autograd.Function):
             gradient_pK2h1 = gradient_PK2h[done : done + len(first_p), ..., None]
             done += len(first_p)
             of_sums_pK2F = torch.ops.aten.leaky_relu_backward((gradient_pK2h1 * score_hH).flatten(-2), activated_pK2F, NEGATIVE_SLOPE, True)
-            of_score += (activated_pK2F.unflatten(-1, score_hH.shape) * gradient_pK2h1).sum(dim=(0, 1, 2))
+            of_score += (activated_pK2F.view(*activated_pK2F.shape[:-1], *score_hH.shape) * gradient_pK2h1).sum(dim=(0, 1, 2))
             of_first.index_add_(0, first_p, of_sums_pK2F)
             of_second.index_add_(0, second_p, of_sums_pK2F)
             of_relations.index_add_(0, between_p, of_sums_pK2F.sum(dim=(1, 2)))
@@ -360,7 +363,7 @@ class _PairScores(torch.autograd.Function):
         # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both directions in one sum.
         turned_NK2F = both_NK2F.flip(2)
         numbers = CPU_NUMBERS if both_NK2F.device.type == "cpu" else GPU_NUMBERS
-        for first_p, second_p, between_p in zip(*(index.split(max(1, numbers // both_NK2F[0].numel())) for index in indices), strict=True):
+        for first_p, second_p, between_p in zip(*(torch.split(index_P, max(1, numbers // both_NK2F[0].numel())) for index_P in indices), strict=True):
             sums_pK2F = both_NK2F.index_select(0, first_p).add_(turned_NK2F.index_select(0, second_p))
             sums_pK2F.add_(relations_RF.index_select(0, between_p)[:, None, None])
             yield first_p, second_p, between_p, functional.leaky_relu_(sums_pK2F, NEGATIVE_SLOPE)
