@@ -34,11 +34,13 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
     ("cogmen", {"speakers": "pairs", "past": 3, "future": 1, "graph_heads": 2}),
     ("multiemo", {"direction": "forward", "text_context": False, "layers": 2}),
+    ("graphcfc", {"aggregation": "bigru", "window": 2, "text_context": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
     "ddin": {"context.": "context"},
     "df_erc": {"align.": "aligned text", "heads.": "unimodal logits text"},
+    "graphcfc": {f"heads.{one}.": f"unimodal logits {one}" for one in DIMS},
     "merc_kdc": {
         **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
         # The fusion does not look at what is absent, other than the text.
