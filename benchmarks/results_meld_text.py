@@ -195,11 +195,12 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
     return lines
 
 
-def _about(place: Place, seeds: str) -> list[str]:
+def _about(place: Place, seeds: str, shared: bool) -> list[str]:
     counts = reader.info(place.layout.shards)["counts"]
     sizes = "; ".join(f"{split}: {count['dialogues']:,} dialogues, {count['utterances']:,} utterances" for split, count in counts.items())
+    more = f" ({TABLES['losses'].seeds} where five epochs are named)" if shared else ""
     return [
-        f"{os.cpu_count()} CPU cores, torch {torch.__version__}. {sizes}. Seeds {seeds} ({TABLES['losses'].seeds} where five epochs are named);",
+        f"{os.cpu_count()} CPU cores, torch {torch.__version__}. {sizes}. Seeds {seeds}{more};",
         "per cent, mean ± standard deviation (n - 1) over the seeds.",
         "Every seed's epoch was chosen by weighted F1 on dev, and test scored with its weights.",
     ]
@@ -267,7 +268,7 @@ def main(
     params = Params.load(ROOT / "params.yaml", tuple(values))
     noted = {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names} if table.timed else {}
     shown = f"    python benchmarks/results_meld_text.py {name}{' --encoder <folder>' if encoder else ''}{f' --recipes {recipes}' if recipes else ''}"
-    lines = [f"## {table.title}", "", shown, "", *_about(place, seeds)]
+    lines = [f"## {table.title}", "", shown, "", *_about(place, seeds, bool(table.shared))]
     if table.timed:
         lines += [
             "Significant: the paired t-test over seeds, corrected by Holm's method over the table, and the bootstrap over test dialogues",
