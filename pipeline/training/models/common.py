@@ -1,7 +1,7 @@
 """What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out, M modalities."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,19 @@ def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
     present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
     counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
     return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
+
+
+def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_BTD: Tensor) -> Tensor:
+    """Runs a recurrence; under mixed precision on a CPU in float32, since not every processor has an LSTM in 16 bits.
+
+    Args:
+        recurrence: from [B, T, D] to [B, T, H].
+        input_BTD: in any precision.
+    """
+    if input_BTD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return recurrence(input_BTD)
+    with torch.autocast("cpu", enabled=False):
+        return recurrence(input_BTD.float())
 
 
 def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ What trains z and w is the loss ``disentanglement``, the heads and κ ``true_cla
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -33,7 +34,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean
+from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu
 
 # Keeps the shares finite where no modality is present, or where all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
@@ -200,7 +201,8 @@ class _Context(nn.Module):
             input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
         for ahead, back in zip(self.ahead, self.back, strict=True):
             turned_BTF = backwards(input_BTF, lengths_B)
-            input_BTF = torch.cat([self._run(ahead, input_BTF), backwards(self._run(back, turned_BTF), lengths_B)], dim=-1)
+            ahead_BTU, back_BTU = (not_in_halves_on_cpu(partial(self._run, lstm), values) for lstm, values in ((ahead, input_BTF), (back, turned_BTF)))
+            input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, lengths_B)], dim=-1)
         return input_BTF
 
     def _run(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:

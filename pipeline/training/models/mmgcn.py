@@ -32,7 +32,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, padded, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu, padded, real_rows
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
@@ -190,11 +190,15 @@ class _TextContext(nn.Module):
     def forward(self, text_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         for number, ahead in enumerate(self.ahead):
             input_BTD = self.dropout(text_BTD) if number else text_BTD
-            text_BTD = ahead(input_BTD)[0]
+            text_BTD = _states(ahead, input_BTD)
             if len(self.back):
-                back_BTD = backwards(self.back[number](backwards(input_BTD, lengths_B))[0], lengths_B)
+                back_BTD = backwards(_states(self.back[number], backwards(input_BTD, lengths_B)), lengths_B)
                 text_BTD = torch.cat([text_BTD, back_BTD], dim=-1)
         return text_BTD
+
+
+def _states(lstm: nn.Module, input_BTD: Tensor) -> Tensor:
+    return not_in_halves_on_cpu(lambda values_BTD: lstm(values_BTD)[0], input_BTD)
 
 
 class _GraphConvolution(nn.Module):

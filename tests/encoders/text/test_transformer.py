@@ -254,7 +254,7 @@ def test_a_text_of_ten_thousand_tokens_is_cut_and_recorded_and_harms_no_neighbou
     encoded = encoder.encode(_inputs("fine", "no " * 10_000, "week"))
     assert encoded.present.all()
     assert encoded.remarks == [(1, "truncated", "9938 of 10000 tokens were cut; the model is given at most 64")]
-    np.testing.assert_allclose(encoded.embeddings[[0, 2]], encoder.encode(_inputs("fine", "week")).embeddings, atol=1e-6)
+    np.testing.assert_allclose(encoded.embeddings[[0, 2]], encoder.encode(_inputs("fine", "week")).embeddings, atol=1e-5)
     np.testing.assert_allclose(encoded.embeddings[1], encoder.encode(_inputs("no " * 62)).embeddings[0], atol=1e-6)
 
 
