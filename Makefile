@@ -14,7 +14,7 @@ run: setup  ## make the demonstration corpus and everything up to the report
 	@merc-report --where
 
 test: setup  ## run the tests; MERC_REAL_DATA=<folder> adds those on real data
-	pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope  # more threads than that only wait for each other
 
 test-gpu: setup  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda
