@@ -1,5 +1,7 @@
-"""Tables in a document that is otherwise written by hand."""
+"""How benchmarks write what they found: scores, dated files, tables in a document that is otherwise written by hand."""
 
+import datetime
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,3 +18,15 @@ def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
     _, _, after = rest.partition(end)
     body = "\n".join(lines)
     files.write_text(path, f"{before}{begin}\n{body}\n{end}{after}")
+
+
+def put_dated(script: str, lines: Sequence[str], out: Path | None) -> None:
+    """Writes a file of today's date beside a script, ``<script>_<date>.md``, or ``out``; says where."""
+    target = out or Path(script).with_name(f"{Path(script).stem}_{datetime.date.today()}.md")
+    files.write_text(target, "\n".join(lines) + "\n")
+    print(target)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Per cent: mean and standard deviation (n - 1), or the one value."""
+    return f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"

@@ -11,7 +11,6 @@ adaptation. Times are wall times of one process with --threads threads on whatev
 import datetime
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import click
 import torch
 import transformers
+from _tables import put_dated, spread
 
 from pipeline import files
 
@@ -37,10 +37,6 @@ def _run(command: str, arguments: Sequence[str], work: Path, threads: int) -> fl
     given = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
     subprocess.run(given, cwd=work, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)})
     return time.perf_counter() - began
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"
 
 
 def _adapted(work: Path, seed: str, settings: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
@@ -65,7 +61,7 @@ def _trained(work: Path, record: Mapping[str, Any], recipe: str, arguments: Sequ
 
 
 def _over(found: Sequence[Mapping[str, Any]], split: str, score: str) -> str:
-    return _spread([one[split][score] for one in found])
+    return spread([one[split][score] for one in found])
 
 
 @click.command()
@@ -126,9 +122,7 @@ def main(
         history = ", ".join(f"{100 * row['dev_weighted_f1']:.2f}" for row in record["history"])
         seconds = "–" if record["seconds"] is None else f"{record['seconds']:.0f}"
         lines.append(f"| {record['seed']} | {record['epoch']} | {history} | {100 * record['test']['weighted_f1']:.2f} | {seconds} |")
-    target = out or Path(__file__).with_name(f"adapted_text_{datetime.date.today()}.md")
-    files.write_text(target, "\n".join(lines) + "\n")
-    print(target)
+    put_dated(__file__, lines, out)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from typing import Any
 
 import click
 import torch
+from _tables import put_dated
 from results_meld_text import OTHERS, OVER_ALL
 
-from pipeline import files
 from pipeline.params import Params
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.recipe import Plan, resolve
@@ -132,9 +132,7 @@ def main(annotations: Path | None, recipes: str, threads: int, out: Path | None,
     for recipe, one in found.items():
         cells = [recipe, one["batch"], f"{one['parameters']:,}", f"{one['seconds']:.1f}", f"{one['seconds'] / first:.1f}", f"{one['memory'] / 1e6:,.0f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    target = out or Path(__file__).with_name(f"model_costs_{datetime.date.today()}.md")
-    files.write_text(target, "\n".join(lines) + "\n")
-    print(target)
+    put_dated(__file__, lines, out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from _tables import put_table
+from _tables import put_table, spread
 
 from pipeline import files
 from pipeline.layout import Layout
@@ -135,10 +135,6 @@ def _scores(results: dict[str, Any], *keys: str) -> list[float]:
     return values
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"
-
-
 def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, float]:
     """Of the difference in weighted F1 on test, test dialogues drawn with replacement."""
     predicted = []
@@ -184,8 +180,8 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
         found = place.results(recipe)
         cells = [
             recipe,
-            *(_spread(_scores(found, *keys)) for keys in (("dev", "weighted_f1"), ("test", "weighted_f1"), ("test", "accuracy"))),
-            _spread(_scores(found, "best_test_epoch", "weighted_f1")),
+            *(spread(_scores(found, *keys)) for keys in (("dev", "weighted_f1"), ("test", "weighted_f1"), ("test", "accuracy"))),
+            spread(_scores(found, "best_test_epoch", "weighted_f1")),
             ", ".join(f"{epoch:.0f}" for epoch in _scores(found, "epoch")),
             f"{found['parameters']:,}",
         ]
