@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, padded, present_shares, real_rows
+from pipeline.training.models.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu, padded, present_shares, real_rows
 
 
 def test_backwards_turns_each_dialogue_and_leaves_its_padding():
@@ -59,3 +59,18 @@ def test_dropout_does_nothing_in_eval_or_without_a_rate():
     values = torch.randn(50)
     assert torch.equal(Dropout(0.3).eval()(values), values)
     assert torch.equal(Dropout(0.0)(values), values)
+
+
+def test_under_mixed_precision_a_recurrence_on_a_cpu_sees_and_gives_float32():
+    lstm = torch.nn.LSTM(3, 2, batch_first=True)
+    seen = []
+
+    def states(values_BTD):
+        seen.append(values_BTD.dtype)
+        return lstm(values_BTD)[0]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found_BTH = not_in_halves_on_cpu(states, torch.randn(2, 4, 3, dtype=torch.bfloat16))
+    assert (found_BTH.dtype, seen) == (torch.float32, [torch.float32])
+    doubles = not_in_halves_on_cpu(lambda values_BTD: values_BTD, torch.randn(1, 1, 3, dtype=torch.float64))
+    assert doubles.dtype == torch.float64
