@@ -1,6 +1,7 @@
 """Two-stage training: what a model learned on one corpus is where its training on another begins.
 
     features/meld/shards ──► pre-training ──► runs/meld/.pretraining/<recipe>-<hash>/seed-0.safetensors
+                                                    │  (and seed-0.csv, its epochs)
                                                     │  every tensor of equal name and shape, heads left out
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
@@ -90,7 +91,8 @@ class FirstStage:
         if not path.is_file():
             plan, info = self.wanted.plan, self.info
             train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
-            model = pretrain_seed(plan, train.to(device), info["classes"], seed, device, line)
+            model, history = pretrain_seed(plan, train.to(device), info["classes"], seed, device, line)
+            files.write_csv(path.with_suffix(".csv"), plan.epoch_columns, history)
             checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
         return checkpoint.load(path).model
 

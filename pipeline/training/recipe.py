@@ -276,6 +276,14 @@ class Plan:
         """At most so many, of all stages."""
         return sum(stage.plan.recipe.epochs for stage in self.stages) or self.recipe.epochs
 
+    @property
+    def epoch_columns(self) -> list[str]:
+        """What an epoch leaves: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum; ``<name>_<what>``, what a loss observes."""
+        terms = [term for plan in [stage.plan for stage in self.stages] or [self] for term in plan.losses]
+        when = ["seed", "stage", "epoch"] if self.stages else ["seed", "epoch"]
+        seen = [f"{term.name}_{what}" for term in terms for what in term.kind.observes]
+        return list(dict.fromkeys([*when, "learning_rate", "train_loss", *(f"loss_{term.name}" for term in terms), *seen]))
+
     def build(self, dims: Mapping[str, int], classes: int) -> MERCModel:
         """The model with fresh weights, inside its framework if there is one."""
         model = self.model(self.model_config, dims, classes)

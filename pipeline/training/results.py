@@ -12,7 +12,6 @@ While seeds are unfinished, ``seed-<n>/`` also holds ``seed.json`` and ``predict
 says that the seed is done. Until then ``stages.safetensors`` keeps the stages that are.
 """
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,11 +53,8 @@ def predictions_schema(classes: int) -> pa.Schema:
 
 
 def history_columns(plan: Plan) -> list[str]:
-    """Columns of ``history.csv``; ``loss_<name>`` is a term of the loss without its weight, ``train_loss`` the weighted sum."""
-    plans = [stage.plan for stage in plan.stages] or [plan]
-    terms = list(dict.fromkeys(f"loss_{term.name}" for one in plans for term in one.losses))
-    when = ["seed", "stage", "epoch"] if plan.stages else ["seed", "epoch"]
-    return [*when, "learning_rate", "train_loss", *terms, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+    """Columns of ``history.csv``: those of :attr:`Plan.epoch_columns`, and scores."""
+    return [*plan.epoch_columns, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
 
 
 def weights(folder: Path, seed: int) -> Path:
@@ -136,8 +132,8 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
     with files.replacing(folder / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    _write_csv(folder / "history.csv", history_columns(plan), [row for found in seeds.values() for row in found["history"]])
-    _write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
+    files.write_csv(folder / "history.csv", history_columns(plan), [row for found in seeds.values() for row in found["history"]])
+    files.write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))
     files.write_json(folder / "results.json", results)
     for seed in seeds:
@@ -190,10 +186,3 @@ def _confusion_rows(table: pa.Table, seed: int, classes: Sequence[str]) -> list[
     rows = table.filter((pc.field("seed") == seed) & (pc.field("split") == "test") & (pc.field("label") >= 0))
     pairs = zip(rows["label"].to_pylist(), rows["predicted"].to_pylist(), strict=True)
     return [{"actual": classes[actual], "predicted": classes[predicted]} for actual, predicted in pairs]
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

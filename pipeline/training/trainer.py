@@ -113,8 +113,8 @@ def train_seed(
         return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
 
 
-def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> MERCModel:
-    """Trains for the recipe's number of epochs on one split, looks at no other, and gives the model with the last weights.
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> tuple[MERCModel, list[Row]]:
+    """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights, and a row for every epoch.
 
     Args:
         plan: the resolved recipe of the pre-training.
@@ -129,11 +129,13 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed
     """
     with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
         training = _Training(plan, train, classes, seed, device)
+        history = []
         for epoch in range(1, plan.recipe.epochs + 1):
-            bar.set_postfix(loss=f"{training.epoch(epoch)['train_loss']:.4f}")
+            history.append(training.epoch(epoch))
+            bar.set_postfix(loss=f"{history[-1]['train_loss']:.4f}")
             bar.update()
         check_weights(training.model, f"pre-training {plan.name}, seed {seed}, last epoch")
-        return training.model
+        return training.model, history
 
 
 def _built(plan: Plan, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
@@ -233,7 +235,16 @@ class _Training:
         self.epochs_done += 1
         stage = {} if self.stage is None else {"stage": self.stage.name}
         when = ", ".join([f"seed {self.seed}", *stage.values(), f"epoch {epoch}"])
-        return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when)}
+        return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when), **self._observed()}
+
+    def _observed(self) -> Row:
+        """What the losses saw in the epoch, of parts in training the mean."""
+        seen: dict[str, list[float]] = {}
+        for losses in self.losses:
+            for term, loss in zip(self.plan.losses, losses, strict=True):
+                for name, value in loss.observed().items():
+                    seen.setdefault(f"{term.name}_{name}", []).extend([] if value is None else [value])
+        return {name: fmean(values) if values else None for name, values in seen.items()}
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
         """One update of the weights; gives the terms of the loss, summed over the parts in training, [L] on the device. Nothing in it waits for a GPU."""

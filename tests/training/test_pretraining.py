@@ -1,3 +1,4 @@
+import csv
 import json
 
 import pytest
@@ -67,6 +68,16 @@ def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, t
     assert stage_one(Params(tree), two, tmp_path / "runs").folder.is_dir()
     tree["recipes"]["stage_one"] |= {"epochs": 3}
     assert not stage_one(Params(tree), two, tmp_path / "runs").folder.exists()
+
+
+def test_a_first_stage_leaves_its_epochs(two, tree, tmp_path):
+    tree["losses"]["inter_dialogue"] = {"neighbours_from": "features", "k": 2, "temperature": 0.5, "k_cap": True, "include_self": False, "strict": False}
+    tree["recipes"]["stage_one"] |= {"losses": [{"name": "inter_dialogue", "weight": 1.0}]}
+    train(Params(tree), two, RUN, recipe="second", runs=tmp_path / "runs")
+    rows = list(csv.DictReader((stage_one(Params(tree), two, tmp_path / "runs").folder / "seed-1.csv").open()))
+    assert list(rows[0]) == ["seed", "epoch", "learning_rate", "train_loss", "loss_inter_dialogue", "inter_dialogue_length_correlation"]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2")]
+    assert all(-1 <= float(row["inter_dialogue_length_correlation"]) <= 1 and float(row["loss_inter_dialogue"]) > 0 for row in rows)
 
 
 def test_a_killed_two_stage_training_ends_alike(two, params, tmp_path, monkeypatch):

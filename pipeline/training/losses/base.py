@@ -53,6 +53,8 @@ class MERCLoss(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     needs_pooled: ClassVar[bool] = False
     """Whether the loss looks at :attr:`MERCOutput.pooled`."""
+    observes: ClassVar[tuple[str, ...]] = ()
+    """Names of what :meth:`observed` gives, columns ``<loss>_<name>`` of a training's history."""
 
     def __init__(self, config: Settings, facts: TrainingFacts) -> None:
         super().__init__()
@@ -67,6 +69,10 @@ class MERCLoss(nn.Module, ABC):
             model: the model in training.
             generator: seeded, on the CPU, for terms that sample.
         """
+
+    def observed(self) -> dict[str, float | None]:
+        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be told. Called after its last batch."""
+        return {}
 
     @abstractmethod
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

@@ -14,6 +14,7 @@ code errs, this is what is computed here:
 
 from collections.abc import Mapping
 from itertools import permutations
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -28,6 +29,9 @@ from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.losses.contrastive import ContrastiveLoss
 from pipeline.training.losses.kernel import Reduction, Similarity, at_least_float32, off_diagonal
 from pipeline.training.models.base import MERCModel, MERCOutput
+from pipeline.trajectories.controls import spearman
+
+_OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
 
 
 def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor | None = None) -> Tensor:
@@ -208,10 +212,15 @@ class InterDialogue(MERCLoss):
     """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the model does not pool.
 
     Models that add codes of positions should pool without them (see :func:`masked_mean`). Dialogues in which a modality is never present are left out there.
+
+    ``length_correlation`` shows whether a model pools in such a way that dialogues are alike because they are equally long, which makes the loss easy and
+    teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's first batch, of their similarity with minus the difference of their
+    lengths, the mean over modalities; 0 is harmless, 1 is a shortcut.
     """
 
     Config: ClassVar[type[Settings]] = InterDialogueConfig
     needs_pooled = True
+    observes = ("length_correlation",)
     acted: Tensor
 
     def __init__(self, config: InterDialogueConfig, facts: TrainingFacts) -> None:
@@ -220,6 +229,7 @@ class InterDialogue(MERCLoss):
         self.by_trajectory = config.neighbours_from == "trajectory"
         self.loss = InterDialogueLoss(k=config.k, temperature=config.temperature, k_cap=config.k_cap, include_self=config.include_self, strict=config.strict)
         self.register_buffer("acted", torch.ones((), dtype=torch.bool), persistent=False)
+        self._first: tuple[dict[str, Tensor], dict[str, Tensor], Tensor] | None = None
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
         """Warns once if in the whole epoch before no dialogue met a neighbour. Looked up here, since looking means waiting for the GPU."""
@@ -227,6 +237,15 @@ class InterDialogue(MERCLoss):
             self.loss.warned = True
             logger.warning("the inter-dialogue loss was 0 for a whole epoch: no batch held a dialogue with its neighbour. It is said once.")
         self.acted.zero_()
+        self._first = None
+
+    def observed(self) -> dict[str, float | None]:
+        if self._first is None:
+            return {}
+        pooled, present, lengths_B = self._first
+        found = [_length_correlation(values_BD[present[name]], lengths_B[present[name]]) for name, values_BD in pooled.items()]
+        known = [value for value in found if value is not None]
+        return {"length_correlation": fmean(known) if known else None}
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         there = batch.modality_mask
@@ -234,6 +253,10 @@ class InterDialogue(MERCLoss):
         present = {name: (there[name] & batch.utterance_mask).any(dim=1) for name in pooled}
         value: Tensor = self.loss(pooled=pooled, mask=present, neighbours=self._by_trajectory(batch) if self.by_trajectory else None)
         self.acted.logical_or_(self.loss.valid.any())
+        if self._first is None:
+            shown = slice(0, _OBSERVED_DIALOGUES)
+            vectors = {name: values_BD[shown].detach() for name, values_BD in pooled.items()}
+            self._first = vectors, {name: there_B[shown] for name, there_B in present.items()}, batch.lengths[shown]
         return value
 
     def _by_trajectory(self, batch: DialogueBatch) -> Tensor:
@@ -241,3 +264,11 @@ class InterDialogue(MERCLoss):
         if batch.neighbours is None:
             raise BadSettings("losses.inter_dialogue.neighbours_from is trajectory, but the recipe names no similarity of trajectories")
         return (batch.neighbours[:, : self.k, None] == batch.dialogue_index).any(dim=1)
+
+
+def _length_correlation(pooled_BD: Tensor, lengths_B: Tensor) -> float | None:
+    """Of the pairs' cosines with minus the difference of their lengths; None where all pairs are alike in one of the two, or there is no pair."""
+    unit_BD = torch.nn.functional.normalize(at_least_float32(pooled_BD), dim=1)
+    first, second = torch.triu_indices(len(unit_BD), len(unit_BD), offset=1, device=unit_BD.device)
+    apart = (lengths_B[first] - lengths_B[second]).abs()
+    return spearman((unit_BD @ unit_BD.T)[first, second].cpu().numpy(), -apart.cpu().numpy())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.errors import BadSettings
 from pipeline.params import fill
@@ -297,3 +298,31 @@ def test_a_recipe_without_a_trajectory_index_is_told(make_batch, make_output, fa
     batch = make_batch([2, 2, 2])
     with pytest.raises(BadSettings, match="names no similarity of trajectories"):
         build(facts, neighbours_from="trajectory")(make_output(batch), batch)
+
+
+def everywhere(batch):
+    return replace(batch, modality_mask=dict.fromkeys(batch.modality_mask, batch.utterance_mask))
+
+
+def test_what_is_seen_of_an_epoch_is_how_far_equal_length_makes_dialogues_alike(make_batch, make_output, facts):
+    term, lengths = build(facts), [1, 2, 5, 10, 12]  # no two pairs differ equally
+    batch = everywhere(make_batch(lengths))
+    angles = torch.tensor(lengths) / 10
+    by_length = torch.stack([angles.cos(), angles.sin()], dim=1)  # the cosine of two falls with the difference of their lengths
+    assert term.observed() == {}
+    for pooled, expected in ((by_length, pytest.approx(1.0)), (torch.ones(5, 2), None)):
+        term.begin_epoch(0, None, None)
+        for values in (pooled, torch.randn(5, 2)):  # the first batch counts
+            term(replace(make_output(batch), pooled={"text": values, "audio": values}), batch)
+        assert term.observed() == {"length_correlation": expected}
+
+
+def test_the_correlation_with_length_is_that_of_scipy_among_dialogues_with_the_modality(make_batch, make_output, facts):
+    lengths = [3, 9, 1, 4, 4, 6, 2]
+    batch, vectors = everywhere(make_batch(lengths)), torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    batch.modality_mask["text"] = batch.utterance_mask & (torch.arange(7) != 5)[:, None]
+    term = build(facts)
+    term(replace(make_output(batch), pooled={"text": vectors}), batch)
+    pairs = [(i, j) for i in range(7) for j in range(i) if 5 not in (i, j)]
+    expected = stats.spearmanr([cosine(vectors, i, j) for i, j in pairs], [-abs(lengths[i] - lengths[j]) for i, j in pairs]).statistic
+    assert term.observed()["length_correlation"] == pytest.approx(expected, abs=1e-6)
