@@ -2,7 +2,7 @@
 
 Song et al., Supervised Prototypical Contrastive Learning for Emotion Recognition in Conversation, EMNLP 2022. A prototype is the mean of some vectors,
 drawn anew for each batch, from a queue of the emotion's latest ones, so that a rare emotion has a positive in every batch. Similarities are
-(1 + cosine) / 2. The rule of the authors' code that drops rows whose similarities lie below 0.3 is left out.
+(1 + cosine) / 2. The authors' code leaves out rows whose loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
 """
 
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.losses.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
-from pipeline.training.losses.kernel import Reduction
+from pipeline.training.losses.kernel import Reduction, masked_contrastive, reduced, valid_anchors
 from pipeline.training.models.base import MERCOutput
 
 
@@ -24,6 +24,7 @@ class SPCLLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
+        drop_below: rows whose own loss is no more than this count as if they had no positive; 0: none, 0.3: as the authors' code.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
         debug: raise where a vector is not finite.
 
@@ -33,8 +34,9 @@ class SPCLLoss(ContrastiveLoss):
         tensor(0.7944)
     """
 
-    def __init__(self, *, temperature: float = 0.1, reduction: Reduction = "mean", debug: bool = False) -> None:
+    def __init__(self, *, temperature: float = 0.1, drop_below: float = 0.0, reduction: Reduction = "mean", debug: bool = False) -> None:
         super().__init__(temperature=temperature, form="in_mean", similarity="shifted_cosine", reduction=reduction, debug=debug)
+        self.drop_below = drop_below
 
     def forward(self, z: Tensor, *, labels: Tensor, anchors: Tensor, mask: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -54,7 +56,11 @@ class SPCLLoss(ContrastiveLoss):
         """
         z_ND, labels_N, counted_N = self.rows(z, mask, labels)
         anchors_CD, _, known_C = self.rows(anchors, known)
-        return self.reduce(*self.pairs(z_ND, labels_N, counted_N, anchors_CD, known_C))
+        logits_NM, pos_NM, cand_NM = self.pairs(z_ND, labels_N, counted_N, anchors_CD, known_C)
+        values_N = masked_contrastive(logits_NM, pos_NM, cand_NM, self.form, reduction="none")
+        small_N = values_N <= self.drop_below if self.drop_below else torch.zeros_like(counted_N)
+        self.valid = valid_anchors(pos_NM, cand_NM) & ~small_N
+        return reduced(values_N.masked_fill(small_N, 0.0), self.valid, self.reduction)
 
     def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor, anchors_CD: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, positives and candidates, [N, N + C] each."""
@@ -120,12 +126,14 @@ class SPCLConfig(Settings):
 
     Attributes:
         temperature: τ.
+        drop_below: rows whose own loss is no more than this are left out; 0: none.
         queue_length: vectors kept of each class.
         sampled: of how many of them, at most, a prototype is the mean.
         projection_units: width of a projection between the representation and the loss; 0: none.
     """
 
     temperature: float = Field(gt=0)
+    drop_below: float = Field(ge=0)
     queue_length: int = Field(ge=1)
     sampled: int = Field(ge=1)
     projection_units: int = Field(ge=0)
@@ -143,7 +151,7 @@ class SPCL(MERCLoss):
         super().__init__(config, facts)
         self.project = projection(facts.hidden_dim, config.projection_units)
         self.queue = PrototypeQueue(self.classes, config.projection_units or facts.hidden_dim, length=config.queue_length, sampled=config.sampled)
-        self.loss = SPCLLoss(temperature=config.temperature)
+        self.loss = SPCLLoss(temperature=config.temperature, drop_below=config.drop_below)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         z_ND, labels_N = labelled_rows(output.hidden, batch)

@@ -55,6 +55,19 @@ def test_it_is_the_loop_over_rows_and_prototypes(seed):
     assert value.item() == pytest.approx(slow(z, labels, anchors, known, 0.3), abs=1e-9)
 
 
+def test_rows_whose_loss_is_small_are_left_out_where_that_is_wanted():
+    z = Z.clone().requires_grad_()
+    kept = [value for value in PER_ANCHOR if value > 1.4]
+    loss = SPCLLoss(temperature=0.5, drop_below=1.4)
+    value = loss(z, labels=LABELS, anchors=PROTOTYPES)
+    assert value.item() == pytest.approx(sum(kept) / len(kept), abs=1e-6)
+    assert loss.valid.tolist() == [value > 1.4 for value in PER_ANCHOR]
+    nothing = SPCLLoss(temperature=0.5, drop_below=9.0)(z, labels=LABELS, anchors=PROTOTYPES)
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not z.grad.any()
+
+
 def test_a_single_row_has_its_prototype():
     z = torch.tensor([[1.0, 0.0]], requires_grad=True)
     loss = SPCLLoss(temperature=1.0)(z, labels=torch.tensor([0]), anchors=torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
@@ -109,7 +122,7 @@ def test_a_prototype_is_the_mean_of_as_many_as_asked_drawn_by_the_generator():
 
 
 def build(facts, **changes):
-    block = {"temperature": 0.5, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}
+    block = {"temperature": 0.5, "drop_below": 0.0, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}
     return SPCL(fill(block, SPCLConfig, where="losses.spcl"), facts)
 
 
