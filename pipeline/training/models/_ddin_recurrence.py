@@ -199,9 +199,12 @@ class Recurrence(torch.autograd.Function):
             of_input = torch.baddbmm(input_party[:, rows], contexts[:, rows], context_party)
             parties[:, here] = _dropped(cells[1].forward(of_input, of_state, party), dropout, 2, rows)
 
+        input_emotion, before = torch.baddbmm(input_bias_emotion, parties[:, first:], party_emotion), 0
+        for start, size in schedule.spans():
+            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+            before = first + start
             of_state = torch.baddbmm(state_bias_emotion, emotions[:, earlier], state_emotion)
-            of_input = torch.baddbmm(input_bias_emotion, parties[:, here], party_emotion)
-            emotions[:, here] = _dropped(cells[2].forward(of_input, of_state, emotions[:, earlier]), dropout, 3, rows)
+            emotions[:, here] = _dropped(cells[2].forward(input_emotion[:, rows], of_state, emotions[:, earlier]), dropout, 3, rows)
 
         ctx.schedule, ctx.gate_over, ctx.dropout = schedule, gate_over, dropout
         ctx.kept = (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention)
@@ -230,12 +233,15 @@ class Recurrence(torch.autograd.Function):
         for step, (start, size) in reversed(list(enumerate(spans))):
             before = first + spans[step - 1][0] if step else 0
             rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
-
             direct = cells[2].backward(step, _dropped(d_emotions[:, here], dropout, 3, rows), gates[2][:, rows])
             d_emotions[:, earlier].add_(direct).baddbmm_(by_state[2][:, rows], state_emotion.mT)
 
-            d_state = torch.baddbmm(d_parties[:, here], by_input[2][:, rows], party_emotion.mT)
-            d_party = cells[1].backward(step, _dropped(d_state, dropout, 2, rows), gates[1][:, rows])
+        d_parties[:, first:] = by_input[2] @ party_emotion.mT
+        for step, (start, size) in reversed(list(enumerate(spans))):
+            before = first + spans[step - 1][0] if step else 0
+            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+
+            d_party = cells[1].backward(step, _dropped(d_parties[:, here], dropout, 2, rows), gates[1][:, rows])
             d_party.baddbmm_(by_state[1][:, rows], state_party.mT)
 
             d_context = d_contexts[:, rows].baddbmm_(by_input[1][:, rows], context_party.mT)
