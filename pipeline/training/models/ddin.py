@@ -44,6 +44,8 @@ class DDINConfig(Settings):
         input_dropout: of the projected features, where they enter the recurrence.
         dropout: of the hidden layer and the attention over utterances.
         recurrent_dropout: of the three states, and of the history that is attended to.
+        shortcut: the layer before the classifier also sees the utterance's own projected features, of all modalities. Not in the published model, where they
+            reach it through two recurrences and an attention alone; made for strong frozen vectors.
         legacy_gate: as the published code has it: α is a softmax over the dialogues of the batch that are still going on, and all modalities have the
             share 1. Scores then depend on the other dialogues of the batch.
     """
@@ -56,6 +58,7 @@ class DDINConfig(Settings):
     input_dropout: float = Field(ge=0, lt=1)
     dropout: float = Field(ge=0, lt=1)
     recurrent_dropout: float = Field(ge=0, lt=1)
+    shortcut: bool
     legacy_gate: bool
 
     @model_validator(mode="after")
@@ -85,7 +88,9 @@ class DDIN(MERCModel):
         self.networks = _Networks(config, directions, len(dims))
         self.share_RE = nn.Parameter(_uniform(directions, config.emotion_units, fan=config.emotion_units))
         self.attention = _CausalAttention(self.hidden_dim) if self.causal else _WholeAttention(2 * self.hidden_dim, config)
-        self.hidden = nn.Sequential(nn.Linear(directions * self.hidden_dim, self.hidden_dim), nn.ReLU(), nn.Dropout(config.dropout))
+        self.shortcut = config.shortcut
+        seen = directions * self.hidden_dim + self.shortcut * len(dims) * config.input_units
+        self.hidden = nn.Sequential(nn.Linear(seen, self.hidden_dim), nn.ReLU(), nn.Dropout(config.dropout))
         self.classifier = nn.Linear(self.hidden_dim, classes)
         if self.causal:
             self.context_dim = self.hidden_dim
@@ -96,11 +101,13 @@ class DDIN(MERCModel):
         inputs_NRMU = torch.stack([project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)], dim=1)
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
         present_NRM = torch.stack([rows_at(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
-        emotions_KNE, contexts_KNS = self.networks(self.input_dropout(inputs_NRMU), present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
+        dropped_NRMU = self.input_dropout(inputs_NRMU)
+        emotions_KNE, contexts_KNS = self.networks(dropped_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
         fused_NRF = self._share(emotions_KNE, present_NRM)
         fused_BTF = torch.cat([placed(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
         ahead_N = schedule.positions[0]
-        hidden_NF = self.hidden(rows_at(self.attention(fused_BTF, batch.utterance_mask), ahead_N))
+        seen_NF = rows_at(self.attention(fused_BTF, batch.utterance_mask), ahead_N)
+        hidden_NF = self.hidden(torch.cat([seen_NF, dropped_NRMU[:, 0].flatten(1)], dim=1) if self.shortcut else seen_NF)
         unimodal = {name: placed(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)}
         return MERCOutput(
             logits=placed(self.classifier(hidden_NF), ahead_N, batch),

@@ -21,6 +21,7 @@ SMALL = {
     "dropout": 0.0,
     "input_dropout": 0.0,
     "recurrent_dropout": 0.0,
+    "shortcut": False,
     "legacy_gate": False,
 }
 ALL = tuple(DIMS)
@@ -118,13 +119,14 @@ def slow(model, batch, factors=lambda name, dialogue, network, step: 1.0):
     results = []
     for index, length in enumerate(batch.lengths.tolist()):
         present = {name: batch.modality_mask[name][index, :length].tolist() for name in model.modalities}
-        fused, context = [[] for _ in range(length)], None
+        fused, context, own = [[] for _ in range(length)], None, []
         for direction, projections in enumerate(model.projections):
             order = list(range(length))[:: -1 if direction else 1]
             inputs = [
                 [projections[name].linear(batch.features[name][index, at]) if present[name][at] else projections[name].absent_H for at in order]
                 for name in model.modalities
             ]
+            own = own or [torch.cat([of_modality[at] for of_modality in inputs]) for at in order]
             there = [[present[name][at] for at in order] for name in model.modalities]
             speakers = [int(batch.speakers[index, at]) for at in order]
             given = recurrence(model, direction, inputs, there, speakers, lambda name, k, step, index=index: factors(name, index, k, step))
@@ -133,7 +135,8 @@ def slow(model, batch, factors=lambda name, dialogue, network, step: 1.0):
                 fused[at].append(shared(model, direction, states, [one[step] for one in there]))
             if model.causal:
                 context = torch.stack([model.context(torch.cat([gated[step] for _, gated in given])) for step in range(length)])
-        hidden = [model.hidden(vector) for vector in attended(model, [torch.cat(parts) for parts in fused])]
+        seen = attended(model, [torch.cat(parts) for parts in fused])
+        hidden = [model.hidden(torch.cat(pair)) for pair in zip(seen, own, strict=True)] if model.shortcut else [model.hidden(vector) for vector in seen]
         results.append((torch.stack([model.classifier(vector) for vector in hidden]), context))
     return results
 
@@ -156,10 +159,10 @@ def assert_same_values_and_gradients(model, batch, output, expected):
         assert (wanted.abs().max() > 1e-9) == (not without_choice), f"{name} has no gradient, so that nothing was compared"
 
 
-@pytest.mark.parametrize("direction", ["forward", "both"])
+@pytest.mark.parametrize(("direction", "shortcut"), [("forward", False), ("both", False), ("both", True)])
 @pytest.mark.parametrize("modalities", [ALL, ("visual", "text"), ("audio",)], ids="+".join)
-def test_it_computes_what_the_loops_compute(make_batch, modalities, direction):
-    model, batch = build(modalities, direction=direction), in_doubles(make_batch([4, 1, 7, 7], modalities=modalities, pad_to=9))
+def test_it_computes_what_the_loops_compute(make_batch, modalities, direction, shortcut):
+    model, batch = build(modalities, direction=direction, shortcut=shortcut), in_doubles(make_batch([4, 1, 7, 7], modalities=modalities, pad_to=9))
     for name in modalities:  # a dialogue whose first two utterances are absent altogether: nothing to attend to in the third
         batch.modality_mask[name][2, :2] = False
         batch.features[name][2, :2] = 0.0
