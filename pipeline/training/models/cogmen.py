@@ -39,7 +39,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, real_rows
 
 
 class COGMENConfig(Settings):
@@ -72,8 +72,7 @@ class COGMENConfig(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.input_units % self.heads:
-            raise ValueError(f"input_units is {self.input_units}, no multiple of heads, {self.heads}")
+        check_heads("input_units", self.input_units, self.heads)
         return self
 
 

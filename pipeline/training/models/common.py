@@ -126,6 +126,51 @@ def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
     return values_BTD.gather(1, index_BT[..., None].expand_as(values_BTD))
 
 
+class RecurrentContext(nn.Module):
+    """Layers of LSTM or GRU over each dialogue, in both directions or forward alone, that do not see the padding.
+
+    Args:
+        cell: ``nn.LSTM`` or ``nn.GRU``.
+        units: D, in and out; the two directions have half of them each.
+        layers: how many.
+        dropout: between the layers.
+        causal: forward alone.
+    """
+
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], units: int, layers: int, dropout: float, causal: bool = False) -> None:
+        super().__init__()
+        width = units if causal else units // 2
+        self.ahead = nn.ModuleList([cell(units, width, batch_first=True) for _ in range(layers)])
+        self.back = nn.ModuleList([] if causal else [cell(units, width, batch_first=True) for _ in range(layers)])
+        self.dropout = Dropout(dropout)
+
+    def forward(self, values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        """From [B, T, D] to [B, T, D]."""
+        for number, ahead in enumerate(self.ahead):
+            input_BTD = self.dropout(values_BTD) if number else values_BTD
+            values_BTD = _states(ahead, input_BTD)
+            if len(self.back):
+                back_BTD = backwards(_states(self.back[number], backwards(input_BTD, lengths_B)), lengths_B)
+                values_BTD = torch.cat([values_BTD, back_BTD], dim=-1)
+        return values_BTD
+
+
+def _states(recurrence: nn.Module, input_BTD: Tensor) -> Tensor:
+    return not_in_halves_on_cpu(lambda values_BTD: recurrence(values_BTD)[0], input_BTD)
+
+
+def check_heads(name: str, units: int, heads: int) -> None:
+    """Raises ``ValueError`` unless the heads of an attention divide its width.
+
+    Args:
+        name: of the width, as the settings have it.
+        units: the width.
+        heads: how many.
+    """
+    if units % heads:
+        raise ValueError(f"{name} is {units}, no multiple of heads, {heads}")
+
+
 def position_codes(steps: int, units: int, device: torch.device) -> Tensor:
     """Sinusoidal codes of positions 0, 1, … for any number of steps, [T, H] (Vaswani et al., NeurIPS 2017, section 3.5)."""
     even = torch.arange(0, units, 2, device=device)

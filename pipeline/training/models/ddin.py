@@ -28,7 +28,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, placed, plan, rows_at
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean, position_codes
+from pipeline.training.models.common import Dropout, Projection, check_heads, masked_mean, position_codes
 
 
 class DDINConfig(Settings):
@@ -63,8 +63,8 @@ class DDINConfig(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.direction == "both" and 2 * self.emotion_units % self.heads:
-            raise ValueError(f"twice the emotion_units is {2 * self.emotion_units}, no multiple of heads, {self.heads}")
+        if self.direction == "both":
+            check_heads("twice the emotion_units", 2 * self.emotion_units, self.heads)
         return self
 
 

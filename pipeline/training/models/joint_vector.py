@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, Projection, masked_mean, padded, position_codes, present_shares
+from pipeline.training.models.common import Dropout, Projection, check_heads, masked_mean, padded, position_codes, present_shares
 
 # Of the joint vectors' first values, as of the bottleneck tokens.
 INITIAL_STD = 0.02
@@ -61,8 +61,7 @@ class JointVectorConfig(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.hidden_units % self.heads:
-            raise ValueError(f"hidden_units is {self.hidden_units}, no multiple of heads, {self.heads}")
+        check_heads("hidden_units", self.hidden_units, self.heads)
         return self
 
 

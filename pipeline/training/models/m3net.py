@@ -31,7 +31,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, padded, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, masked_mean, padded, real_rows
 
 TEXT_LAYERS = 2
 
@@ -66,7 +66,7 @@ class M3Net(MERCModel):
         self.unimodal_dims = dict.fromkeys(dims, units)
         self.hidden_dim = 2 * units * len(dims)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
-        self.text_context = _TextContext(units, config.dropout) if "text" in dims else None
+        self.text_context = RecurrentContext(nn.GRU, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
         self.enter = nn.Linear(units, units)
@@ -104,22 +104,6 @@ class M3Net(MERCModel):
             return rows_MNH
         speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         return torch.stack([rows_NH + speakers_NH if name in self.with_speaker else rows_NH for name, rows_NH in zip(self.modalities, rows_MNH, strict=True)])
-
-
-class _TextContext(nn.Module):
-    """Two layers of GRU in both directions that do not see the padding; [B, T, H] to [B, T, H]."""
-
-    def __init__(self, units: int, dropout: float) -> None:
-        super().__init__()
-        self.ahead, self.back = (nn.ModuleList([nn.GRU(units, units // 2, batch_first=True) for _ in range(TEXT_LAYERS)]) for _ in range(2))
-        self.dropout = Dropout(dropout)
-
-    def forward(self, text_BTH: Tensor, lengths_B: Tensor) -> Tensor:
-        for number, (ahead, back) in enumerate(zip(self.ahead, self.back, strict=True)):
-            input_BTH = self.dropout(text_BTH) if number else text_BTH
-            back_BTH = backwards(back(backwards(input_BTH, lengths_B))[0], lengths_B)
-            text_BTH = torch.cat([ahead(input_BTH)[0], back_BTH], dim=-1)
-        return text_BTH
 
 
 @dataclass(frozen=True)

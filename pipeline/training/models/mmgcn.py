@@ -32,7 +32,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu, padded, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, masked_mean, padded, real_rows
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
@@ -81,7 +81,9 @@ class MMGCN(MERCModel):
         self.unimodal_dims = dict.fromkeys(dims, units)
         self.hidden_dim = len(dims) * (units + config.hidden_units)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
-        self.text_context = _TextContext(units, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
+        self.text_context = (
+            RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
+        )
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
         self.dropout = Dropout(config.dropout)
@@ -175,30 +177,6 @@ def build_graph(nodes_MND: Tensor, present_MN: Tensor, batch: DialogueBatch, cau
 def _likeness(cosines: Tensor) -> Tensor:
     """1 for the same direction, 0 for the opposite one; rounding may have put a cosine beyond ±1."""
     return 1 - (COSINE_LIMIT * cosines).clamp(-COSINE_LIMIT, COSINE_LIMIT).arccos() / math.pi
-
-
-class _TextContext(nn.Module):
-    """Two layers of LSTM, in both directions or forward alone; [B, T, D] to [B, T, D]."""
-
-    def __init__(self, units: int, dropout: float, causal: bool) -> None:
-        super().__init__()
-        width = units if causal else units // 2
-        self.ahead = nn.ModuleList([nn.LSTM(units, width, batch_first=True) for _ in range(TEXT_LAYERS)])
-        self.back = nn.ModuleList([] if causal else [nn.LSTM(units, width, batch_first=True) for _ in range(TEXT_LAYERS)])
-        self.dropout = Dropout(dropout)
-
-    def forward(self, text_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-        for number, ahead in enumerate(self.ahead):
-            input_BTD = self.dropout(text_BTD) if number else text_BTD
-            text_BTD = _states(ahead, input_BTD)
-            if len(self.back):
-                back_BTD = backwards(_states(self.back[number], backwards(input_BTD, lengths_B)), lengths_B)
-                text_BTD = torch.cat([text_BTD, back_BTD], dim=-1)
-        return text_BTD
-
-
-def _states(lstm: nn.Module, input_BTD: Tensor) -> Tensor:
-    return not_in_halves_on_cpu(lambda values_BTD: lstm(values_BTD)[0], input_BTD)
 
 
 class _GraphConvolution(nn.Module):

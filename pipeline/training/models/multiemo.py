@@ -37,7 +37,7 @@ from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models._ddin_recurrence import plan
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import Dropout, LinearMaps, Projection, masked_mean, padded, real_rows
+from pipeline.training.models.common import Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, real_rows
 from pipeline.training.models.dialogue_rnn import Networks
 
 
@@ -68,8 +68,7 @@ class MultiEMOConfig(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.hidden_units % self.heads:
-            raise ValueError(f"hidden_units is {self.hidden_units}, no multiple of heads, {self.heads}")
+        check_heads("hidden_units", self.hidden_units, self.heads)
         return self
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, masked_mean, padded, position_codes, real_rows
+from pipeline.training.models.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, position_codes, real_rows
 
 
 class SDTConfig(Settings):
@@ -48,8 +48,7 @@ class SDTConfig(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.hidden_units % self.heads:
-            raise ValueError(f"hidden_units is {self.hidden_units}, no multiple of heads, {self.heads}")
+        check_heads("hidden_units", self.hidden_units, self.heads)
         return self
 
 
