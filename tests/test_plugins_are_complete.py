@@ -114,8 +114,10 @@ def test_every_adaptation_fills_its_config_and_those_that_params_names_exist(mod
         assert run["settings"] in PARAMS.get(f"adaptations.{modality}")
 
 
-def test_the_block_of_an_adapted_encoder_is_that_of_its_training() -> None:
-    """Which is what ``merc-adapt --dataset meld --modality text --encoder minilm`` trains with."""
-    trained, used = ({**PARAMS.get("encoders.text.minilm"), **PARAMS.get("adaptations.text.full.encoder")}, PARAMS.get("encoders.text.minilm_meld"))
+@pytest.mark.parametrize(("settings", "block"), [("full", "minilm_meld"), ("context", "minilm_meld_context")])
+def test_the_block_of_an_adapted_encoder_is_that_of_its_training(settings: str, block: str) -> None:
+    """Which is what ``merc-adapt --dataset meld --modality text --encoder minilm --settings SETTINGS`` trains with, and where it leaves the encoder."""
+    trained, used = {**PARAMS.get("encoders.text.minilm"), **PARAMS.get(f"adaptations.text.{settings}.encoder")}, PARAMS.get(f"encoders.text.{block}")
+    assert used["repo"] == f"features/meld/adapted/text/minilm-{settings}"
     same = {"family", "pooling", "layer", "max_tokens", "dtype", "history_turns", "speaker_names", "dim", "licence"}
     assert {key: trained[key] for key in same} == {key: used[key] for key in same}
