@@ -282,7 +282,8 @@ def main(
         place.run("merc-train", "--recipe", one, "--runs", place.runs, "--device", "cpu", "--workers", str(jobs))
     params = Params.load(ROOT / "params.yaml", tuple(values))
     noted = {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names} if table.timed else {}
-    shown = f"    python benchmarks/results_meld_text.py {name}{' --encoder <folder>' if encoder else ''}{f' --recipes {recipes}' if recipes else ''}"
+    options = {"encoder": "<folder>" if encoder else None, "recipes": recipes, "seeds": seeds if seeds != table.seeds else None}
+    shown = "    python benchmarks/results_meld_text.py " + " ".join([name, *(f"--{key} {value}" for key, value in options.items() if value)])
     lines = [f"## {table.title}", "", shown, "", *_about(place, table, seeds, chosen)]
     if table.timed:
         lines += [
