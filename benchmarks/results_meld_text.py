@@ -76,10 +76,21 @@ class Table:
 
 TABLES = {
     "losses": Table(
-        "MELD's text, MiniLM frozen", tuple(f"{base}{addition}" for base in BASES for addition in ADDITIONS), "@text", "0,1,2,3,4", encoder="minilm", timed=True
+        "MELD's text, MiniLM frozen: losses",
+        tuple(f"{base}{addition}" for base in BASES for addition in ADDITIONS),
+        "@text",
+        "0,1,2,3,4",
+        encoder="minilm",
+        timed=True,
     ),
     "frozen": Table(
-        "MELD's text, MiniLM frozen", ("baseline", *OVER_TEXT, *OTHERS), "@text", "0,1,2", encoder="minilm", shared=BASES, slow=("df_erc+batch_16", *SLOW)
+        "MELD's text, MiniLM frozen: models",
+        ("baseline", *OVER_TEXT, *OTHERS),
+        "@text",
+        "0,1,2",
+        encoder="minilm",
+        shared=BASES,
+        slow=("df_erc+batch_16", *SLOW),
     ),
     "adapted": Table(
         "MELD's text, MiniLM fine-tuned on the train labels",
@@ -213,10 +224,10 @@ def _about(place: Place, table: Table, seeds: str, chosen: Sequence[str]) -> lis
     counts = reader.info(place.layout.shards)["counts"]
     sizes = "; ".join(f"{split}: {count['dialogues']:,} dialogues, {count['utterances']:,} utterances" for split, count in counts.items())
     other = dict.fromkeys(given for one in chosen if (given := table.seeds_of(one, seeds)) != seeds)
-    more = "".join(f" ({given} where {given.count(',') + 1} selected epochs stand)" for given in other)
+    more = "".join(f"; {given} for rows with {given.count(',') + 1} in the column of epochs" for given in other)
     return [
-        f"{os.cpu_count()} CPU cores, torch {torch.__version__}. {sizes}. Seeds {seeds}{more};",
-        "per cent, mean ± standard deviation (n - 1) over the seeds.",
+        f"{os.cpu_count()} CPU cores, torch {torch.__version__}. {sizes}. Seeds {seeds}{more}.",
+        "Per cent, mean ± standard deviation (n - 1) over the seeds.",
         "Every seed's epoch was chosen by weighted F1 on dev, and test scored with its weights.",
     ]
 
