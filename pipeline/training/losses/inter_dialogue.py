@@ -17,8 +17,10 @@ from itertools import permutations
 from statistics import fmean
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from pipeline.errors import BadSettings
@@ -29,7 +31,6 @@ from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.losses.contrastive import ContrastiveLoss
 from pipeline.training.losses.kernel import Reduction, Similarity, at_least_float32, off_diagonal
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.trajectories.controls import spearman
 
 _OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
 
@@ -271,4 +272,7 @@ def _length_correlation(pooled_BD: Tensor, lengths_B: Tensor) -> float | None:
     unit_BD = torch.nn.functional.normalize(at_least_float32(pooled_BD), dim=1)
     first, second = torch.triu_indices(len(unit_BD), len(unit_BD), offset=1, device=unit_BD.device)
     apart = (lengths_B[first] - lengths_B[second]).abs()
-    return spearman((unit_BD @ unit_BD.T)[first, second].cpu().numpy(), -apart.cpu().numpy())
+    cosines, nearness = (unit_BD @ unit_BD.T)[first, second].cpu().numpy(), -apart.cpu().numpy()
+    if len(cosines) < 2 or np.ptp(cosines) == 0 or np.ptp(nearness) == 0:
+        return None
+    return float(spearmanr(cosines, nearness).statistic)
