@@ -85,6 +85,7 @@ def main(
     overrides: tuple[str, ...],
     out: Path | None,
 ) -> None:
+    """Fine-tunes MiniLM on MELD's train labels, trains recipes on its vectors, and writes what they reach."""
     annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if not (work / "raw" / "meld").exists():

@@ -102,6 +102,7 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
 def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:
+    """Measures recipes one after another and writes parameters, seconds an epoch and memory."""
     annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
     torch.set_num_threads(threads)
     if alone:

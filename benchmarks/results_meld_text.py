@@ -46,6 +46,7 @@ OVER_ALL = ("dialogue_transformer", "ddin", "mmgcn", "df_erc+batch_16", "joint_v
 FAST = ("mm_dfn", "m3net", "multiemo")
 SLOW = ("cogmen", "dialogue_rnn", "multi_dag", "multi_dag+curriculum", "aghmn", "sdt+narrow+faster", "graphcfc+faster")
 OTHERS = (*FAST, *SLOW)
+MODELS_OVER_TEXT = ("baseline", *OVER_TEXT, *OTHERS)
 RESAMPLES, CONFIDENCE, LEVEL = 10_000, 0.95, 0.05
 TIMED_EPOCHS = 3
 
@@ -85,7 +86,7 @@ TABLES = {
     ),
     "frozen": Table(
         "MELD's text, MiniLM frozen: models",
-        ("baseline", *OVER_TEXT, *OTHERS),
+        MODELS_OVER_TEXT,
         "@text",
         "0,1,2",
         encoder="minilm",
@@ -94,7 +95,7 @@ TABLES = {
     ),
     "adapted": Table(
         "MELD's text, MiniLM fine-tuned on the train labels",
-        ("baseline", *OVER_TEXT, *OTHERS),
+        MODELS_OVER_TEXT,
         "@text",
         "0,1,2",
         encoder="minilm_meld",
@@ -280,6 +281,7 @@ def main(
     overrides: tuple[str, ...],
     out: Path,
 ) -> None:
+    """Extracts, trains and writes one table of results_meld_text.md."""
     table = TABLES[name]
     seeds = seeds or table.seeds
     chosen = recipes.split(",") if recipes else table.recipes
