@@ -137,10 +137,11 @@ class Recurrence(torch.autograd.Function):
         schedule: of the rows.
         codes: [T, S], of the steps, added to the history that attention looks at.
         gate_over: axis of [K, rows, M] over which the gate of the contexts is a softmax: 2, the contexts; 1 reproduces the published code.
-        keys_present: [N, R, M]; 1.0 where the row's modality is there, else 0.0: such rows are not attended to.
-        dropout: four tensors of factors, of global states [K, N, S], the history's keys [N, R, M, S], party [K, N, S] and emotion states [K, N, E], or None.
+        keys_present: [N, R, M]; 1.0 where the row's modality is there, else 0.0: such rows are not attended to. None: all are there.
+        dropout: four tensors of factors, of global states [K, N, S], the history's keys [N, R, M, S] or None, party [K, N, S] and emotion states [K, N, E];
+            None: no dropout at all.
         party_global [K, S, 3S], state_global [K, S, 3S], state_bias_global [K, 1, 3S]: of the global GRU, for the party's and its own state.
-        gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts.
+        gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts. None, of one modality: its context as it is.
         context_party [K, S, 3S], state_party [K, S, 3S], state_bias_party [K, 1, 3S]: of the party GRU.
         party_emotion [K, S, 3E], input_bias_emotion [K, 1, 3E], state_emotion [K, E, 3E], state_bias_emotion [K, 1, 3E]: of the emotion GRU.
         input_global [K, N, 3S], input_party [K, N, 3S]: what the utterances add to the gates, with the bias.
@@ -151,25 +152,36 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, schedule: Schedule, codes: Tensor, gate_over: int, keys_present: Tensor, dropout: tuple[Tensor, ...] | None, *tensors: Tensor
+        ctx: Any,
+        schedule: Schedule,
+        codes: Tensor,
+        gate_over: int,
+        keys_present: Tensor | None,
+        dropout: tuple[Tensor | None, ...] | None,
+        *tensors: Any,  # gate, join and join_bias may be None
     ) -> tuple[Tensor, Tensor]:
         (party_global, state_global, state_bias_global, gate, join, join_bias, context_party, state_party, state_bias_party) = tensors[:9]
         (party_emotion, input_bias_emotion, state_emotion, state_bias_emotion, input_global, input_party, queries) = tensors[9:]
         directions, modalities = queries.shape[1:3]
-        networks, units = gate.shape
+        networks, units = state_global.shape[:2]
         first, last_step, emotion_units = schedule.sizes[0], len(schedule.sizes), state_emotion.shape[1]
         count = first + len(schedule.step_of)
-        globals_, parties, emotions = (gate.new_zeros(networks, count, width) for width in (units, units, emotion_units))
+        globals_, parties, emotions = (state_global.new_zeros(networks, count, width) for width in (units, units, emotion_units))
         cells = [_GRUCells(units), _GRUCells(units), _GRUCells(emotion_units)]
         last = _flat(schedule.last, networks, count)
-        keys = gate.new_zeros(first, directions, modalities, last_step, units)
-        present = gate.new_zeros(first, directions, modalities, 1, last_step)
-        present[schedule.rank_of, ..., 0, schedule.step_of] = keys_present
-        hidden = (1 - present) * ABSENT
-        found = gate.new_zeros(networks, count - first, modalities, units)
-        shares = gate.new_empty(networks, count - first, modalities)
-        contexts = gate.new_empty(networks, count - first, units)
+        keys = state_global.new_zeros(first, directions, modalities, last_step, units)
+        present = hidden = None
+        if keys_present is not None:
+            present = keys.new_zeros(first, directions, modalities, 1, last_step)
+            present[schedule.rank_of, ..., 0, schedule.step_of] = keys_present
+            hidden = (1 - present) * ABSENT
+        found = keys.new_zeros(networks, count - first, modalities, units)
+        shares = keys.new_empty(networks, count - first, modalities)
+        contexts = found[:, :, 0] if join is None else keys.new_empty(networks, count - first, units)
         attention: list[Tensor] = []
+        # What the party's state adds to the gates of its own cell and of the global one is a single product.
+        from_party = torch.cat([state_party, party_global], dim=-1)
+        with_party = torch.cat([state_bias_party.expand(-1, count - first, -1), input_global], dim=-1)
 
         before = 0
         for step, (start, size) in enumerate(schedule.spans()):
@@ -177,27 +189,32 @@ class Recurrence(torch.autograd.Function):
             before = first + start
             party = parties.view(-1, units).index_select(0, last[:, rows].flatten()).view(networks, size, units)
 
+            of_party = torch.baddbmm(with_party[:, rows], party, from_party)
+            of_party_state, of_input = of_party.chunk(2, dim=-1)
             of_state = torch.baddbmm(state_bias_global, globals_[:, earlier], state_global)
-            of_input = torch.baddbmm(input_global[:, rows], party, party_global)
             globals_[:, here] = _dropped(cells[0].forward(of_input, of_state, globals_[:, earlier]), dropout, 0, rows)
 
             if step:
                 known = keys[:size, ..., :step, :].flatten(0, 2)
-                weights = torch.baddbmm(hidden[:size, ..., :step].flatten(0, 2), queries[rows].flatten(0, 2), known.mT).softmax(dim=-1)
-                weights = weights.mul_(present[:size, ..., :step].flatten(0, 2))
+                asked = queries[rows].flatten(0, 2)
+                if present is None or hidden is None:
+                    weights = torch.bmm(asked, known.mT).softmax(dim=-1)
+                else:
+                    weights = torch.baddbmm(hidden[:size, ..., :step].flatten(0, 2), asked, known.mT).softmax(dim=-1)
+                    weights = weights.mul_(present[:size, ..., :step].flatten(0, 2))
                 attention.append(weights)
                 found[:, rows] = _by_network(torch.bmm(weights, known).view(size, directions, modalities, modalities, units))
             key = torch.add(_by_row(globals_[:, here], directions), codes[step], out=keys[:size, ..., step, :])
-            if dropout is not None:
+            if dropout is not None and dropout[1] is not None:
                 key.mul_(dropout[1][rows])
 
-            shares[:, rows] = torch.bmm(found[:, rows].flatten(1, 2), gate[..., None]).view(networks, size, modalities).softmax(dim=gate_over)
-            joined = torch.addcmul(found[:, rows], found[:, rows], shares[:, rows, :, None]).flatten(2)
-            contexts[:, rows] = torch.baddbmm(join_bias, joined, join)
+            if join is not None:
+                shares[:, rows] = torch.bmm(found[:, rows].flatten(1, 2), gate[..., None]).view(networks, size, modalities).softmax(dim=gate_over)
+                joined = torch.addcmul(found[:, rows], found[:, rows], shares[:, rows, :, None]).flatten(2)
+                contexts[:, rows] = torch.baddbmm(join_bias, joined, join)
 
-            of_state = torch.baddbmm(state_bias_party, party, state_party)
             of_input = torch.baddbmm(input_party[:, rows], contexts[:, rows], context_party)
-            parties[:, here] = _dropped(cells[1].forward(of_input, of_state, party), dropout, 2, rows)
+            parties[:, here] = _dropped(cells[1].forward(of_input, of_party_state, party), dropout, 2, rows)
 
         input_emotion, before = torch.baddbmm(input_bias_emotion, parties[:, first:], party_emotion), 0
         for start, size in schedule.spans():
@@ -207,16 +224,16 @@ class Recurrence(torch.autograd.Function):
             emotions[:, here] = _dropped(cells[2].forward(input_emotion[:, rows], of_state, emotions[:, earlier]), dropout, 3, rows)
 
         ctx.schedule, ctx.gate_over, ctx.dropout = schedule, gate_over, dropout
-        ctx.kept = (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention)
+        ctx.kept = (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention, from_party)
         ctx.save_for_backward(*tensors)
         return emotions[:, first:].clone(), contexts.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_emotions: Tensor, of_contexts: Tensor) -> tuple[Tensor | None, ...]:
-        (party_global, state_global, _, gate, join, _, context_party, state_party, _) = ctx.saved_tensors[:9]
+        (_, state_global, _, gate, join, _, context_party, _, _) = ctx.saved_tensors[:9]
         (party_emotion, _, state_emotion, _, _, _, queries) = ctx.saved_tensors[9:]
-        (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention) = ctx.kept
+        (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention, from_party) = ctx.kept
         schedule, dropout = ctx.schedule, ctx.dropout
         networks, count, modalities, units = found.shape
         directions, first = queries.shape[1], schedule.sizes[0]
@@ -225,7 +242,10 @@ class Recurrence(torch.autograd.Function):
         d_emotions[:, first:] = of_emotions
         d_contexts = of_contexts.clone()
         d_queries, d_scores = torch.zeros_like(queries), torch.empty_like(shares)
-        gates = [found.new_empty(networks, count, 4 * cell.units) for cell in cells]
+        # The party's gates stand ahead of the global ones, so that what both have of the party's state lies side by side.
+        both = found.new_empty(networks, count, 8 * units)
+        by_party = both[..., units : 7 * units]
+        gates = [both[..., 4 * units :], both[..., : 4 * units], found.new_empty(networks, count, 4 * cells[2].units)]
         by_input = [value[..., : 3 * cell.units] for value, cell in zip(gates, cells, strict=True)]
         by_state = [value[..., cell.units :] for value, cell in zip(gates, cells, strict=True)]
 
@@ -242,15 +262,16 @@ class Recurrence(torch.autograd.Function):
             rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
 
             d_party = cells[1].backward(step, _dropped(d_parties[:, here], dropout, 2, rows), gates[1][:, rows])
-            d_party.baddbmm_(by_state[1][:, rows], state_party.mT)
 
             d_context = d_contexts[:, rows].baddbmm_(by_input[1][:, rows], context_party.mT)
-            d_joined = torch.bmm(d_context, join.mT).view(networks, size, modalities, units)
-            share = shares[:, rows]
-            d_share = (d_joined * found[:, rows]).sum(dim=-1)
-            d_score = torch.ops.aten._softmax_backward_data(d_share, share, ctx.gate_over, share.dtype)
-            d_scores[:, rows] = d_score
-            d_found = torch.addcmul(d_joined, d_joined, share[..., None]).addcmul_(d_score[..., None], gate[:, None, None, :])
+            d_found = d_context[:, :, None]
+            if join is not None:
+                d_joined = torch.bmm(d_context, join.mT).view(networks, size, modalities, units)
+                share = shares[:, rows]
+                d_share = (d_joined * found[:, rows]).sum(dim=-1)
+                d_score = torch.ops.aten._softmax_backward_data(d_share, share, ctx.gate_over, share.dtype)
+                d_scores[:, rows] = d_score
+                d_found = torch.addcmul(d_joined, d_joined, share[..., None]).addcmul_(d_score[..., None], gate[:, None, None, :])
 
             if step:
                 known, weights = keys[:size, ..., :step, :].flatten(0, 2), attention[step - 1]
@@ -260,25 +281,29 @@ class Recurrence(torch.autograd.Function):
                 by_weight, by_query = torch.cat([weights, d_attention], dim=1), torch.cat([d_found_rows, queries[rows].flatten(0, 2)], dim=1)
                 d_keys[:size, ..., :step, :].flatten(0, 2).baddbmm_(by_weight.mT, by_query)
 
-            d_key = d_keys[:size, ..., step, :] if dropout is None else d_keys[:size, ..., step, :] * dropout[1][rows]
+            d_key = d_keys[:size, ..., step, :]
+            if dropout is not None and dropout[1] is not None:
+                d_key = d_key * dropout[1][rows]
             d_state = d_globals[:, here] + d_key.permute(1, 2, 0, 3).flatten(0, 1)
             direct = cells[0].backward(step, _dropped(d_state, dropout, 0, rows), gates[0][:, rows])
             d_globals[:, earlier].add_(direct).baddbmm_(by_state[0][:, rows], state_global.mT)
-            d_party.baddbmm_(by_input[0][:, rows], party_global.mT)
+            d_party.baddbmm_(by_party[:, rows], from_party.mT)
             d_parties.view(-1, units).index_add_(0, last[:, rows].flatten(), d_party.flatten(0, 1))
 
         party_before = parties.view(-1, units).index_select(0, last.flatten()).view(networks, count, units)
-        joined = torch.addcmul(found, found, shares[..., None]).flatten(2)
+        of_state_party, of_party_global = (party_before.mT @ by_party).chunk(2, dim=-1)
+        of_join: tuple[Tensor | None, ...] = (None, None, None)
+        if join is not None:
+            joined = torch.addcmul(found, found, shares[..., None]).flatten(2)
+            of_join = ((d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0], joined.mT @ d_contexts, d_contexts.sum(dim=1, keepdim=True))
         return (
             *(None, None, None, None, None),
-            party_before.mT @ by_input[0],
+            of_party_global,
             globals_[:, schedule.before].mT @ by_state[0],
             by_state[0].sum(dim=1, keepdim=True),
-            (d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0],
-            joined.mT @ d_contexts,
-            d_contexts.sum(dim=1, keepdim=True),
+            *of_join,
             contexts.mT @ by_input[1],
-            party_before.mT @ by_state[1],
+            of_state_party,
             by_state[1].sum(dim=1, keepdim=True),
             parties[:, first:].mT @ by_input[2],
             by_input[2].sum(dim=1, keepdim=True),
@@ -290,8 +315,9 @@ class Recurrence(torch.autograd.Function):
         )
 
 
-def _dropped(values: Tensor, dropout: tuple[Tensor, ...] | None, which: int, rows: slice) -> Tensor:
-    return values if dropout is None else values * dropout[which][:, rows]
+def _dropped(values: Tensor, dropout: tuple[Any, ...] | None, which: int, rows: slice) -> Tensor:
+    dropped: Tensor = values if dropout is None else values * dropout[which][:, rows]
+    return dropped
 
 
 def _flat(last_RN: Tensor, networks: int, rows: int) -> Tensor:

@@ -115,8 +115,7 @@ class DialogueRNN(MERCModel):
 class Networks(nn.Module):
     """The weights of all cells, network after network, initialised as torch's GRU cells and linear maps.
 
-    The recurrence is DDIN's with one modality and without codes of positions. What is DDIN's alone is held fixed: the gate of a single context is 1, so that
-    2 c is what it joins, here by the half of a unit matrix.
+    The recurrence is DDIN's with one modality and without codes of positions.
 
     Args:
         count: K networks that know nothing of each other, as many of each direction: those ahead first, then those from the end.
@@ -126,8 +125,6 @@ class Networks(nn.Module):
         dropout: of the three states.
         asks: attention to g depends on x, softmax_t(x A g_t); False: on g alone, softmax_t(a g_t), the ``simple`` attention of the published code.
     """
-
-    halved: Tensor
 
     def __init__(self, count: int, *, inputs: int, state_units: int, emotion_units: int, dropout: float, asks: bool = True) -> None:
         super().__init__()
@@ -147,22 +144,21 @@ class Networks(nn.Module):
         self.state_bias_party = weight(1, 3 * units, fan=units)
         self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
         self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
-        self.register_buffer("halved", torch.eye(units).div(2).repeat(count, 1, 1), persistent=False)
 
     def forward(self, inputs_KNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Gives the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the steps."""
         with torch.autocast(inputs_KNF.device.type, enabled=False):
             inputs_KNF = inputs_KNF.to(self.query.dtype)
-            (networks, rows, _), units = inputs_KNF.shape, self.query.shape[-1]
+            rows, units = inputs_KNF.shape[1], self.query.shape[-1]
             queries_KNS = torch.bmm(inputs_KNF, self.query) if self.asks else self.query[:, None].expand(-1, rows, -1)
             emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
                 schedule,
                 inputs_KNF.new_zeros(len(schedule.sizes), units),
-                2,  # the gate is over contexts
-                inputs_KNF.new_ones(rows, networks, 1),
+                2,  # of no effect without a gate
+                None,  # nothing is absent from the history
                 self._dropout(inputs_KNF) if self.training and self.dropout.p else None,
                 *(self.party_global, self.state_global, self.state_bias_global),
-                *(self.halved.new_zeros(networks, units), self.halved, self.halved.new_zeros(networks, 1, units)),
+                *(None, None, None),  # one context, which is taken as it is
                 *(self.context_party, self.state_party, self.state_bias_party),
                 *(self.party_emotion, self.input_bias_emotion, self.state_emotion, self.state_bias_emotion),
                 torch.baddbmm(self.input_bias_global, inputs_KNF, self.input_global),
@@ -171,8 +167,8 @@ class Networks(nn.Module):
             )
             return emotions_KNE, contexts_KNS
 
-    def _dropout(self, like_KNF: Tensor) -> tuple[Tensor, ...]:
-        """Factors of the global states, of the history, which are those states and are not dropped again, of the party and of the emotion states."""
+    def _dropout(self, like_KNF: Tensor) -> tuple[Tensor | None, ...]:
+        """Factors of the global, the party and the emotion states; none of the history, which holds the global states and is not dropped again."""
         (networks, rows, _), units, emotions = like_KNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
         of_global, of_party, of_emotion = (self.dropout.factors(like_KNF.new_empty(networks, rows, width)) for width in (units, units, emotions))
-        return of_global, like_KNF.new_ones(rows, networks, 1, units), of_party, of_emotion
+        return of_global, None, of_party, of_emotion
