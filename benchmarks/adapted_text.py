@@ -5,7 +5,8 @@
 The folder of real data holds MELD's three CSV files in meld/. Every seed of the adaptation has a folder of its own in --work, with its features and the
 trainings on them, which stay, so that a second run goes on where the first was. "By itself" is the linear classifier of the training on the
 encoder's vector; test was scored once, with the epoch that was selected on dev. Of a recipe the mean over its own seeds is given for each seed of the
-adaptation. Times are wall times of one process with --threads threads on whatever else the machine does. Writes a dated file beside this one.
+adaptation. Times are wall times of the adaptation, with the threads that its settings say, on whatever else the machine does. Writes a dated file beside
+this one.
 """
 
 import datetime
@@ -29,33 +30,33 @@ ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("dev", "test")
 
 
-def _run(command: str, arguments: Sequence[str], work: Path, threads: int) -> float:
+def _run(command: str, arguments: Sequence[str], work: Path) -> float:
     """Runs one of the package's commands; gives the seconds it took."""
     began = time.perf_counter()
     print("  " + " ".join([command, *arguments]), flush=True)
     module = {"merc-adapt": "pipeline.commands.adapt", "merc-extract": "pipeline.commands.extract", "merc-train": "pipeline.commands.train"}[command]
     given = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
-    subprocess.run(given, cwd=work, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)})
+    subprocess.run(given, cwd=work, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     return time.perf_counter() - began
 
 
-def _adapted(work: Path, seed: str, settings: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
+def _adapted(work: Path, seed: str, settings: str, arguments: Sequence[str]) -> dict[str, Any]:
     """The record of an adaptation, which is made unless it is there; ``seconds`` is None if it was."""
     out = Path("features") / f"{settings}-{seed}"
     chosen = ["--set", f"adaptations.text.{settings}.seed={seed}", *arguments]
     folder = work / out / "meld" / "adapted" / "text" / f"minilm-{settings}"
     there = (folder / "provenance.json").is_file()
     given = ["--dataset", "meld", "--modality", "text", "--encoder", "minilm", "--settings", settings, "--offline", "--device", "cpu", "--out", str(out)]
-    seconds = _run("merc-adapt", [*given, *chosen], work, threads)
+    seconds = _run("merc-adapt", [*given, *chosen], work)
     record: dict[str, Any] = files.read_json(folder / "provenance.json")
     return {**record, "seconds": None if there else seconds, "folder": out / "meld" / "adapted" / "text" / folder.name, "out": out}
 
 
-def _trained(work: Path, record: Mapping[str, Any], recipe: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
+def _trained(work: Path, record: Mapping[str, Any], recipe: str, arguments: Sequence[str]) -> dict[str, Any]:
     """The results of a recipe on the features of an adapted encoder."""
     runs = Path("runs") / record["out"].name
     given = ["--dataset", "meld", "--recipe", recipe, "--device", "cpu", "--workers", "1", "--out", str(record["out"]), "--runs", str(runs)]
-    _run("merc-train", [*given, *arguments], work, threads)
+    _run("merc-train", [*given, *arguments], work)
     found: dict[str, Any] = files.read_json(work / runs / "meld" / recipe / "results.json")
     return found
 
@@ -71,7 +72,6 @@ def _over(found: Sequence[Mapping[str, Any]], split: str, score: str) -> str:
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of the adaptation.")
 @click.option("--settings", default="full", show_default=True, help="A block under adaptations.text.")
 @click.option("--recipes", default="baseline_text,dialogue_transformer@text,mmgcn@text", show_default=True, help="Trained on the features; empty: none.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, as for a trial.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: adapted_text_<date>.md beside this file.")
 def main(
@@ -81,7 +81,6 @@ def main(
     seeds: str,
     settings: str,
     recipes: str,
-    threads: int,
     overrides: tuple[str, ...],
     out: Path | None,
 ) -> None:
@@ -94,21 +93,21 @@ def main(
     base = [*shared, "--set", f"encoders.text.minilm.repo={checkpoint.resolve()}"]
     records, trained = [], {recipe: [] for recipe in recipes.split(",") if recipe}  # type: ignore[var-annotated]
     for seed in seeds.split(","):
-        records.append(_adapted(work, seed, settings, base, threads))
+        records.append(_adapted(work, seed, settings, base))
         if not trained:
             continue
         block = [f"encoders.text.minilm_meld.{key}={value}" for key, value in (("repo", records[-1]["folder"]), *records[-1]["trained_with"].items())]
         adapted = [*shared, *(part for one in block for part in ("--set", one))]
         given = ["--dataset", "meld", "--modalities", "text", "--encoder", "text=minilm_meld", "--offline", "--device", "cpu"]
-        _run("merc-extract", [*given, "--out", str(records[-1]["out"]), *adapted], work, threads)
+        _run("merc-extract", [*given, "--out", str(records[-1]["out"]), *adapted], work)
         for recipe, found in trained.items():
-            found.append(_trained(work, records[-1], recipe, adapted, threads))
+            found.append(_trained(work, records[-1], recipe, adapted))
     lines = [
         f"# MELD, text alone, fine-tuned MiniLM ({datetime.date.today()})",
         "",
         f"    MERC_REAL_DATA=<folder> MERC_MINILM=<checkpoint> python benchmarks/adapted_text.py --seeds {seeds} --settings {settings} --recipes {recipes}",
         "",
-        f"{threads} thread of {os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}.",
+        f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}.",
         "Per cent, mean ± standard deviation (n - 1) over the seeds of the adaptation. Epochs were selected by weighted F1 on dev.",
         "",
         "| | dev weighted F1 | dev accuracy | test weighted F1 | test accuracy |",

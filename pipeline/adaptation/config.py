@@ -41,6 +41,7 @@ class AdaptationConfig(Settings):
         head_dropout: before the classifier, 0 to 1.
         gradient_clip: the largest norm of all gradients together; None: as they are.
         seed: decides the classifier's initial weights, dropout, and the order of the utterances.
+        threads: of the CPU that the training uses. It decides the numbers, too, by rounding; equal settings give equal numbers whatever cores there are.
     """
 
     encoder: Mapping[str, Any]
@@ -56,6 +57,7 @@ class AdaptationConfig(Settings):
     head_dropout: float = Field(ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, gt=0)
     seed: int = Field(ge=0)
+    threads: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

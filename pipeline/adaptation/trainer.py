@@ -48,7 +48,7 @@ class Adapted:
 
 
 def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> Adapted:
-    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU.
+    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, whatever cores it has.
 
     Args:
         encoder: loaded on ``device``.
@@ -61,7 +61,7 @@ def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], c
         BadSettings: if no train utterance has anything to encode, or weights that should be trained have no influence.
         PipelineError: if the loss is not finite.
     """
-    with repeatable(config.seed, torch.device(device)):
+    with repeatable(config.seed, torch.device(device), config.threads):
         return _Training(encoder, examples, classes, config, device).run()
 
 

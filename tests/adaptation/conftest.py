@@ -125,7 +125,7 @@ def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 _SETTINGS: dict[str, Any] = {
     "encoder": {}, "method": "full", "epochs": 6, "batch_utterances": 4, "pool_batches": 2, "learning_rate": 0.005, "head_learning_rate": 0.01,
-    "weight_decay": 0.01, "warmup_share": 0.1, "head_dropout": 0.0, "gradient_clip": 1.0, "seed": 0,
+    "weight_decay": 0.01, "warmup_share": 0.1, "head_dropout": 0.0, "gradient_clip": 1.0, "seed": 0, "threads": 1,
 }  # fmt: skip
 
 

@@ -159,6 +159,16 @@ def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(params
     assert not np.array_equal(weights[0], weights[2])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_is_that_of_the_settings_whatever_the_process_has(params: Callable[..., Params], config: MakeConfig, threads: int) -> None:
+    before = torch.get_num_threads()
+    encoder, seen = _loaded(params()), []
+    encoder.model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    adapt_encoder(encoder, _examples(), 3, config(epochs=1, threads=threads), "cpu")
+    assert set(seen) == {threads}
+    assert torch.get_num_threads() == before
+
+
 def test_a_loss_that_is_not_finite_ends_it(params: Callable[..., Params], config: MakeConfig) -> None:
     encoder = _loaded(params())
     with torch.no_grad():
