@@ -105,7 +105,8 @@ def main(
     lines = [
         f"# MELD, text alone, fine-tuned MiniLM ({datetime.date.today()})",
         "",
-        f"    MERC_REAL_DATA=<folder> MERC_MINILM=<checkpoint> python benchmarks/adapted_text.py --seeds {seeds} --settings {settings} --recipes {recipes}",
+        f"    MERC_REAL_DATA=<folder> MERC_MINILM=<checkpoint> python benchmarks/adapted_text.py --seeds {seeds} --settings {settings} --recipes {recipes}"
+        + "".join(f" --set {one}" for one in overrides),
         "",
         f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}.",
         "Per cent, mean ± standard deviation (n - 1) over the seeds of the adaptation. Epochs were selected by weighted F1 on dev.",
