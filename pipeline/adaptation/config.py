@@ -41,7 +41,7 @@ class AdaptationConfig(Settings):
         head_dropout: before the classifier, 0 to 1.
         gradient_clip: the largest norm of all gradients together; None: as they are.
         seed: decides the classifier's initial weights, dropout, and the order of the utterances.
-        threads: of the CPU that the training uses. It decides the numbers, too, by rounding; equal settings give equal numbers whatever cores there are.
+        threads: of the CPU that the training uses. It decides the numbers, too, by rounding; equal settings give equal numbers however many cores there are.
     """
 
     encoder: Mapping[str, Any]

@@ -48,7 +48,7 @@ class Adapted:
 
 
 def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> Adapted:
-    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, whatever cores it has.
+    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, however many cores it has.
 
     Args:
         encoder: loaded on ``device``.
