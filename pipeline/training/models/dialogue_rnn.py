@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.models._ddin_recurrence import Recurrence, Schedule, placed, plan, rows_at
+from pipeline.training.models._party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.models.common import Dropout, Projection, masked_mean
 

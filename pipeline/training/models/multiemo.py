@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from pipeline.params import Settings
 from pipeline.training.batch import DialogueBatch
-from pipeline.training.models._ddin_recurrence import plan
+from pipeline.training.models._party_recurrence import plan
 from pipeline.training.models.base import MERCModel, MERCOutput
 from pipeline.training.models.common import Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, real_rows
 from pipeline.training.models.dialogue_rnn import Networks

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import BadSettings
 from pipeline.params import fill
-from pipeline.training.models._ddin_recurrence import plan
+from pipeline.training.models._party_recurrence import plan
 from pipeline.training.models.ddin import DDIN, DDINConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.params import fill
-from pipeline.training.models._ddin_recurrence import plan
+from pipeline.training.models._party_recurrence import plan
 from pipeline.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}

@@ -1,4 +1,4 @@
-"""DDIN's recurrence over all dialogues, modalities and directions at once, with its gradient written out.
+"""The recurrence of DDIN, DialogueRNN and MultiEMO over all dialogues, modalities and directions at once, with its gradient written out.
 
 Legend: B dialogues, T steps, N utterances of all dialogues, R directions, M modalities, K = R · M networks, S state units (global and party), E emotion units.
 
