@@ -32,6 +32,8 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.shards import reader
 from pipeline.training.metrics import significance
+from pipeline.training.metrics.accuracy import accuracy
+from pipeline.training.metrics.weighted_f1 import weighted_f1
 from pipeline.training.recipe import resolve
 from pipeline.training.splits import load_data
 from pipeline.training.trainer import train_seed
@@ -218,7 +220,25 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
         if seconds:
             cells += [f"{seconds[recipe]:.1f}", tests.get(recipe, " | ".join(["–"] * 5))]
         lines.append(f"| {' | '.join(cells)} |")
+    if not seconds and len(recipes) > 1:
+        dev, test = (_averaged(place, recipes, split) for split in ("dev", "test"))
+        scores = [dev["weighted_f1"], test["weighted_f1"], test["accuracy"]]
+        lines.append(f"| {' | '.join(['all rows, probabilities averaged', *(spread([score]) for score in scores), '–', '–', '–'])} |")
     return lines
+
+
+def _averaged(place: Place, recipes: Sequence[str], split: str) -> dict[str, float]:
+    """Scores of the recipes together: of every recipe the mean probabilities of its seeds, and of these the mean."""
+    probabilities = []
+    for recipe in recipes:
+        table = pq.read_table(place.folder(recipe) / "predictions.parquet", filters=[("split", "=", split)])
+        seeds = len(set(table["seed"].to_pylist()))
+        labels = table["label"].to_numpy().reshape(seeds, -1)[0]
+        probabilities.append(np.array(table["probabilities"].to_pylist()).reshape(seeds, len(labels), -1).mean(axis=0))
+    together = np.mean(probabilities, axis=0)
+    labelled, classes = labels >= 0, together.shape[1]
+    known, predicted = labels[labelled], together.argmax(axis=1)[labelled]
+    return {"weighted_f1": weighted_f1(known, predicted, classes), "accuracy": accuracy(known, predicted)}
 
 
 def _about(place: Place, table: Table, seeds: str, chosen: Sequence[str]) -> list[str]:
