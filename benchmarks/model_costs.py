@@ -30,7 +30,7 @@ from results_meld_text import OTHERS, OVER_ALL
 
 from pipeline.params import Params
 from pipeline.training.dataset import DialogueSplit
-from pipeline.training.recipe import Plan, resolve
+from pipeline.training.plan import Plan, resolve
 from pipeline.training.trainer import TrainingData, train_seed
 
 ROOT = Path(__file__).resolve().parents[1]

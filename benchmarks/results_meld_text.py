@@ -34,7 +34,7 @@ from pipeline.shards import reader
 from pipeline.training.metrics import significance
 from pipeline.training.metrics.accuracy import accuracy
 from pipeline.training.metrics.weighted_f1 import weighted_f1
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.splits import load_data
 from pipeline.training.trainer import train_seed
 

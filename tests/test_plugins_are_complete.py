@@ -16,7 +16,7 @@ from pipeline.training.composition import RecipeName
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = Params.load(ROOT / "params.yaml")

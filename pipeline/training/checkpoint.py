@@ -17,7 +17,7 @@ from pipeline.params import Settings, fill
 from pipeline.training.dataset import Standardisation
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import FRAMEWORKS, MODELS, Plan
+from pipeline.training.plan import FRAMEWORKS, MODELS, Plan
 
 # All in one entry, since safetensors writes several in an order that changes from run to run.
 _KEY = "merc"

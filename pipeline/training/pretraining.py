@@ -25,7 +25,7 @@ from pipeline.shards import reader
 from pipeline.training import checkpoint, splits
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import Plan, PretrainingPlan
+from pipeline.training.plan import Plan, PretrainingPlan
 from pipeline.training.trainer import pretrain_seed
 
 FOLDER = ".pretraining"

@@ -28,7 +28,7 @@ from pipeline.extraction.tables import vectors, vectors_type
 from pipeline.training.dataset import DialogueSplit
 from pipeline.training.metrics.majority import majority
 from pipeline.training.metrics.per_class import confusion, per_class
-from pipeline.training.recipe import Plan
+from pipeline.training.plan import Plan
 from pipeline.training.trainer import Trained, TrainingData
 
 SELECTION = {"dev_weighted_f1": "dev weighted F1", "last": "last epoch"}

@@ -14,8 +14,8 @@ from pipeline.media import pool
 from pipeline.shards import reader
 from pipeline.training import checkpoint, results
 from pipeline.training.dataset import Standardisation
+from pipeline.training.plan import Plan
 from pipeline.training.pretraining import FirstStage
-from pipeline.training.recipe import Plan
 from pipeline.training.splits import load_data
 from pipeline.training.trainer import TrainingData, train_seed
 

@@ -14,7 +14,7 @@ from pipeline.shards import reader
 from pipeline.training import neighbours
 from pipeline.training.curriculum import Lessons
 from pipeline.training.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
-from pipeline.training.recipe import Plan
+from pipeline.training.plan import Plan
 from pipeline.training.sequences import read_sequences
 from pipeline.training.trainer import TrainingData
 

@@ -13,8 +13,8 @@ from pipeline.params import Params
 from pipeline.parts import Fingerprint, RunOptions, StageWork
 from pipeline.shards import reader
 from pipeline.training import results, seeds, stages
+from pipeline.training.plan import resolve
 from pipeline.training.pretraining import FirstStage
-from pipeline.training.recipe import resolve
 from pipeline.training.splits import check_shards, inputs, load_data
 
 SCRATCH = ".scratch"

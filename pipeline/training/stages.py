@@ -33,7 +33,7 @@ from pipeline.training.dataset import DialogueSplit
 from pipeline.training.frameworks.base import Framework
 from pipeline.training.losses.base import MERCLoss, TrainingFacts
 from pipeline.training.models.base import FUSION, MERCModel, MERCOutput
-from pipeline.training.recipe import Plan, StagePlan
+from pipeline.training.plan import Plan, StagePlan
 
 _KEY = "stages"
 

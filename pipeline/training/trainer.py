@@ -28,8 +28,8 @@ from pipeline.training.metrics.accuracy import accuracy
 from pipeline.training.metrics.macro_f1 import macro_f1
 from pipeline.training.metrics.weighted_f1 import weighted_f1
 from pipeline.training.models.base import MERCModel
+from pipeline.training.plan import Plan, StagePlan
 from pipeline.training.precision import Precision
-from pipeline.training.recipe import Plan, StagePlan
 from pipeline.training.stages import Finished, enter_training, losses_of, seed_of, views, whole
 
 Labels = NDArray[np.int64]

@@ -19,7 +19,7 @@ from pipeline.shards.schema import SCHEMA_VERSION, schema
 from pipeline.training.batch import DialogueBatch
 from pipeline.training.collate import collate
 from pipeline.training.dataset import DialogueSplit
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.trainer import _Training
 
 CLASSES = ("neutral", "joy", "anger")
@@ -99,7 +99,7 @@ def toy_framework(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     (folder / package / "__init__.py").touch()
     (folder / package / "toy.py").write_text(TOY_FRAMEWORK)
     monkeypatch.syspath_prepend(folder)
-    for module in ("recipe", "checkpoint"):
+    for module in ("plan", "checkpoint"):
         monkeypatch.setattr(f"pipeline.training.{module}.FRAMEWORKS", package)
     tree["frameworks"] = {"toy": {"scale": 0.5}}
     tree["additions"] = {"toy": {"framework": "toy"}}

@@ -3,7 +3,8 @@ import pytest
 from pipeline.errors import BadSettings
 from pipeline.params import Params
 from pipeline.training.composition import RecipeName, compose
-from pipeline.training.recipe import Recipe, resolve
+from pipeline.training.plan import resolve
+from pipeline.training.recipe import Recipe
 
 KEYS = list(Recipe.model_fields)
 

@@ -11,7 +11,7 @@ from pipeline.params import Params
 from pipeline.parts import RunOptions
 from pipeline.training.curriculum import Curriculum, Lessons, difficulty
 from pipeline.training.losses.cross_entropy import CrossEntropy
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.stage import train
 
 PARAMS = Params.load(Path(__file__).resolve().parents[2] / "params.yaml")

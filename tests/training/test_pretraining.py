@@ -13,8 +13,8 @@ from pipeline.training import pretraining
 from pipeline.training.dataset import concatenated, read_split
 from pipeline.training.losses.cross_entropy import CrossEntropy
 from pipeline.training.models.context_gru import ContextGRU, ContextGRUConfig
+from pipeline.training.plan import resolve
 from pipeline.training.pretraining import FirstStage, fitting, head_names
-from pipeline.training.recipe import resolve
 from pipeline.training.stage import train
 
 RUN = RunOptions(device="cpu", workers=1)

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import BadSettings
 from pipeline.params import Params
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 
 
 def test_overrides_of_a_recipe_win_over_the_blocks(tree):

@@ -31,7 +31,7 @@ def deadly_loss(tree, tmp_path_factory, monkeypatch):
     (folder / package).mkdir()
     (folder / package / "__init__.py").touch()
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr("pipeline.training.recipe.LOSSES", package)
+    monkeypatch.setattr("pipeline.training.plan.LOSSES", package)
     tree["losses"]["deadly"] = dict(tree["losses"]["cross_entropy"])
 
     def write(line):

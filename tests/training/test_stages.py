@@ -18,7 +18,7 @@ from pipeline.training.collate import collate
 from pipeline.training.losses.cross_entropy import CrossEntropy
 from pipeline.training.losses.distillation import DistillationLoss, FeatureDistillationLoss
 from pipeline.training.models.base import FUSION
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.splits import load_data
 from pipeline.training.stage import train
 from pipeline.training.stages import Finished, PartView, enter_training, views

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.params import Params
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 
 PARAMS = Params.load(Path(__file__).resolve().parents[2] / "params.yaml")
 MODELS = ("dialogue_rnn", "mm_dfn", "aghmn")

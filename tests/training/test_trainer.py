@@ -15,7 +15,7 @@ from pipeline.training.collate import collate
 from pipeline.training.ledger import LossNotFinite
 from pipeline.training.losses.cross_entropy import CrossEntropy
 from pipeline.training.models.base import MERCModel, MERCOutput
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.stage import load_data
 from pipeline.training.trainer import _Training, predict, scores, train_seed
 

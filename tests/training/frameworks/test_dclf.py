@@ -14,7 +14,7 @@ from pipeline.training.collate import collate
 from pipeline.training.frameworks.dclf import DCLF, DCLFConfig
 from pipeline.training.losses.base import TrainingFacts
 from pipeline.training.models.base import MERCModel
-from pipeline.training.recipe import MODELS, resolve
+from pipeline.training.plan import MODELS, resolve
 from pipeline.training.stage import load_data
 from pipeline.training.trainer import predict, train_seed
 

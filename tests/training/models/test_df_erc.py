@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.params import Params, fill
 from pipeline.shards import reader
 from pipeline.training.models.df_erc import DFERC, DFERCConfig, agreement
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 from pipeline.training.stage import load_data
 from pipeline.training.trainer import _Training, predict
 

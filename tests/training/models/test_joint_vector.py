@@ -17,8 +17,8 @@ from pipeline.training.losses.base import TrainingFacts
 from pipeline.training.losses.cross_entropy import CrossEntropy
 from pipeline.training.models.common import position_codes
 from pipeline.training.models.joint_vector import JointVector, JointVectorConfig
+from pipeline.training.plan import resolve
 from pipeline.training.predict import label
-from pipeline.training.recipe import resolve
 from pipeline.training.sequences import Sequences
 from pipeline.training.stage import train
 

@@ -12,7 +12,7 @@ from pipeline.params import Params, fill
 from pipeline.training.models.base import FUSION
 from pipeline.training.models.dialogue_transformer import DialogueTransformer
 from pipeline.training.models.merc_kdc import MercKDC, MercKDCConfig
-from pipeline.training.recipe import resolve
+from pipeline.training.plan import resolve
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
