@@ -101,7 +101,7 @@ TABLES = {
         "@text",
         "0,1,2",
         encoder="minilm_meld",
-        slow=("df_erc+batch_16", "joint_vector", "merc_kdc+at_once", *OTHERS),
+        slow=("df_erc+batch_16", *SLOW),
     ),
     "demonstration": Table(
         "The demonstration corpus in MELD's layout, three modalities, embedded encoders",
