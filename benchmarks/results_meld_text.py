@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from _tables import put_table, spread
@@ -167,15 +168,20 @@ def _scores(results: dict[str, Any], *keys: str) -> list[float]:
     return values
 
 
+def _predictions(place: Place, recipe: str, split: str) -> tuple[pa.Table, int]:
+    """All seeds' predictions of a split, one seed after another, and the number of seeds."""
+    table = pq.read_table(place.folder(recipe) / "predictions.parquet", filters=[("split", "=", split)])
+    return table, len(set(table["seed"].to_pylist()))
+
+
 def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, float]:
     """Of the difference in weighted F1 on test, test dialogues drawn with replacement."""
     predicted = []
     for name in (recipe, alone):
-        table = pq.read_table(place.folder(name) / "predictions.parquet", filters=[("split", "=", "test")])
-        seeds = sorted(set(table["seed"].to_pylist()))
-        labels = table["label"].to_numpy().reshape(len(seeds), -1)[0]
-        dialogues = np.array(table["dialogue_id"].to_pylist()).reshape(len(seeds), -1)[0]
-        predicted.append(table["predicted"].to_numpy().reshape(len(seeds), -1))
+        table, seeds = _predictions(place, name, "test")
+        labels = table["label"].to_numpy().reshape(seeds, -1)[0]
+        dialogues = np.array(table["dialogue_id"].to_pylist()).reshape(seeds, -1)[0]
+        predicted.append(table["predicted"].to_numpy().reshape(seeds, -1))
     bounds = np.flatnonzero(np.r_[True, dialogues[1:] != dialogues[:-1], True])
     return significance.cluster_bootstrap(labels, *predicted, np.diff(bounds), classes, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
 
@@ -231,8 +237,7 @@ def _averaged(place: Place, recipes: Sequence[str], split: str) -> dict[str, flo
     """Scores of the recipes together: of every recipe the mean probabilities of its seeds, and of these the mean."""
     probabilities = []
     for recipe in recipes:
-        table = pq.read_table(place.folder(recipe) / "predictions.parquet", filters=[("split", "=", split)])
-        seeds = len(set(table["seed"].to_pylist()))
+        table, seeds = _predictions(place, recipe, split)
         labels = table["label"].to_numpy().reshape(seeds, -1)[0]
         probabilities.append(np.array(table["probabilities"].to_pylist()).reshape(seeds, len(labels), -1).mean(axis=0))
     together = np.mean(probabilities, axis=0)
