@@ -85,6 +85,7 @@ def read_sound(paths: Sequence[Path]) -> np.ndarray:
 
 
 def write_clip(path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, sound_CS: np.ndarray, seconds: float, number: int) -> None:
+    """Writes a clip with pictures that run forth and back and a stretch of the sound; every third has six channels."""
     layout = "5.1" if number % 3 == 2 else "stereo"
     unfinished = path.with_suffix(".part.mp4")
     with av.open(str(unfinished), "w") as out:
@@ -247,6 +248,7 @@ def clips_per_second(clips: Sequence[Path], yunet: Path, workers: int, repeats: 
 
 
 def main() -> None:
+    """Makes the clips, and prints what decoding them costs in each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     data = os.environ.get("MERC_REAL_DATA")
     parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder with media/ and models/; default: MERC_REAL_DATA")
@@ -269,6 +271,7 @@ def main() -> None:
 
 
 def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argparse.Namespace) -> None:
+    """Decodes all clips in each way, in turn, and prints ratios."""
     seconds = sum(lengths_seconds(len(clips)))
     print(f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV {av.__version__}; {os.cpu_count()} cores")
     ways: dict[str, tuple[Any, ...]] = {"bare decoding": ("bare", clips)}

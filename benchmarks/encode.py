@@ -29,6 +29,7 @@ import transformers
 @click.option("--clips", default=200, show_default=True)
 @click.option("--images", default=128, show_default=True)
 def main(checkpoint: Path, annotations: Path, only: tuple[str, ...], device: str, dtype: str, limit: int | None, clips: int, images: int) -> None:
+    """Measures the encoders of text, sound and faces, and prints their tables."""
     where = torch.cuda.get_device_name(device) if device != "cpu" else f"{os.cpu_count()} cores, {platform.machine()}"
     print(f"{where}; {dtype}; torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}\n")
     steps: dict[str, list[Callable[[], list[str]]]] = {

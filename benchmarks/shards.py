@@ -199,6 +199,7 @@ def use(rows: Any) -> None:
 
 
 def compare(layout: Layout, folder: Path, repetitions: int) -> None:
+    """Reads the same dialogues by each way in turn, and prints a table of times."""
     shards = layout.shards
     ways: dict[str, Callable[[], None]] = {name: (lambda path=path: unpickle(path)) for name, path in pickles(layout, folder).items()}
     ways |= {

@@ -45,6 +45,7 @@ for path in sys.argv[1:]:
 
 
 def main() -> None:
+    """Runs the stages on the demonstration corpus, and prints what each costs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run([sys.executable, "-m", "pipeline.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)

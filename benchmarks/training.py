@@ -58,6 +58,7 @@ class Corpus:
 
 
 def iemocap() -> Corpus:
+    """IEMOCAP as it enters a training: 120 dialogues, of 5,810 utterances together and of 110 at most; the lengths are drawn, not the real ones."""
     rng = np.random.default_rng(0)
     weights = rng.gamma(9.0, size=119)
     lengths = np.clip(np.round(weights / weights.sum() * (5810 - 110)), 8, 109).astype(int)
@@ -67,12 +68,14 @@ def iemocap() -> Corpus:
 
 
 def meld(annotations: Path) -> Corpus:
+    """MELD as it enters a training, with the lengths of its train dialogues."""
     with (annotations / "train_sent_emo.csv").open(encoding="utf-8", newline="") as file:
         counts = Counter(row["Dialogue_ID"] for row in csv.DictReader(file))
     return Corpus(list(counts.values()), {"text": 600, "audio": 300, "visual": 342}, parties=9, classes=7)
 
 
 def made_batch(lengths: list[int], corpus: Corpus) -> DialogueBatch:
+    """A batch with random features of these lengths; all modalities are present everywhere."""
     shape, lengths_B = (len(lengths), max(lengths)), torch.tensor(lengths)
     mask = torch.arange(shape[1]) < lengths_B[:, None]
     return DialogueBatch(
@@ -132,6 +135,7 @@ def compare(name: str, ours: nn.Module, usual: nn.Module, corpus: Corpus, size: 
 
 
 def models(params: Params, name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Module]:
+    """A model of ours, and the same one with the same weights written the usual way."""
     torch.manual_seed(0)
     if name == "mmgcn":
         graph = MMGCN(params.fill("models.mmgcn", MMGCNConfig, **settings), corpus.dims, corpus.classes)
@@ -157,6 +161,7 @@ def models(params: Params, name: str, corpus: Corpus, **settings: Any) -> tuple[
 def main(
     annotations: Path | None, names: tuple[str, ...], chosen: tuple[str, ...], sizes: tuple[int, ...], layers: tuple[int, ...], rounds: int, threads: int
 ) -> None:
+    """Takes training steps of our models and of the usual ones in turn, and prints dialogues per second and their ratios."""
     torch.set_num_threads(threads)
     params = Params.load(PARAMS)
     data = os.environ.get("MERC_REAL_DATA")
