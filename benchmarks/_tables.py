@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import files
+from merc import files
 
 
 def put_table(path: Path, name: str, lines: Sequence[str]) -> None:

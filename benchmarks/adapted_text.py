@@ -23,8 +23,7 @@ import click
 import torch
 import transformers
 from _tables import put_dated, spread
-
-from pipeline import files
+from merc import files
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("dev", "test")
@@ -34,7 +33,7 @@ def _run(command: str, arguments: Sequence[str], work: Path) -> float:
     """Runs one of the package's commands; gives the seconds it took."""
     began = time.perf_counter()
     print("  " + " ".join([command, *arguments]), flush=True)
-    module = {"merc-adapt": "pipeline.commands.adapt", "merc-extract": "pipeline.commands.extract", "merc-train": "pipeline.commands.train"}[command]
+    module = {"merc-adapt": "merc.commands.adapt", "merc-extract": "merc.commands.extract", "merc-train": "merc.commands.train"}[command]
     given = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
     subprocess.run(given, cwd=work, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     return time.perf_counter() - began

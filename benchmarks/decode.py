@@ -32,15 +32,15 @@ from typing import Any
 
 import av
 import numpy as np
-
-from pipeline.corpora import manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.layout import Layout
-from pipeline.media.config import MediaConfig
-from pipeline.media.tasks import Clip, DialogueTask
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.layout import Layout
+from merc.media.config import MediaConfig
+from merc.media.tasks import Clip, DialogueTask
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import manifest
+from merc.records.dialogue import Dialogue, Utterance
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 SOURCES = ("many_faces_1080p.mp4", "single_face.mp4", "WolfgangLanger_Pexels.mp4")
@@ -149,8 +149,8 @@ def bare(paths: Sequence[Path]) -> Iterator[None]:
 
 def stage(paths: Sequence[Path], yunet: Path, choice: str) -> Iterator[None]:
     """The media stage's work in one process, parts written."""
-    from pipeline.media import pack
-    from pipeline.media.clip import decode_dialogue
+    from merc.media import pack
+    from merc.media.clip import decode_dialogue
 
     config = settings(yunet, choice).fill("media", MediaConfig)
     rows = []
@@ -222,7 +222,7 @@ def apart(*arguments: Any) -> tuple[float, float]:
 
 def clips_per_second(clips: Sequence[Path], yunet: Path, workers: int, repeats: int) -> float:
     """The whole stage by its own command's function, in wall time; every clip ``repeats`` times, so that starting the workers weighs little."""
-    from pipeline.media.stage import decode
+    from merc.media.stage import decode
 
     with tempfile.TemporaryDirectory() as name:
         layout = Layout(Path(name) / "raw", Path(name) / "features", "clips")
@@ -241,7 +241,7 @@ def clips_per_second(clips: Sequence[Path], yunet: Path, workers: int, repeats: 
                 audio_path=f"{number}.mp4",
             )
             dialogues.append(Dialogue(split="train", source_dialogue_id=f"dia{number}", utterances=(one,)))
-        manifest.write(layout.manifest, manifest.build("clips", dialogues, label_set("meld7")))
+        manifest.write(layout.manifest, building.build("clips", dialogues, label_set("meld7")))
         begun = time.perf_counter()
         decode(settings(yunet, "speaking"), layout, RunOptions(workers=workers, max_failed="0"), streams=frozenset({"audio", "visual"}))
         return len(dialogues) / (time.perf_counter() - begun)

@@ -29,12 +29,11 @@ from unittest import mock
 import click
 import numpy as np
 import torch
+from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.engine import forward
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.encoders.engine.batching import by_length, padding_share
 from torch import nn
-
-from pipeline.encoders import forward
-from pipeline.encoders.audio.waveform import Waveform, WaveformConfig
-from pipeline.encoders.base import SAMPLE_RATE_HZ, UtteranceInput
-from pipeline.encoders.batching import by_length, padding_share
 
 LONGEST_SECONDS = 60.0  # media.max_clip_seconds of params.yaml
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "feat_extract_norm": "layer"}

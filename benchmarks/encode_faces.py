@@ -21,10 +21,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
 from numpy.typing import NDArray
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.visual.image_tower import ImageTower, ImageTowerConfig
 
 CROPS_PER_CLIP = 8  # media.frames_per_clip of params.yaml
 CROP_PX = 112  # media.face_size_pixels

@@ -24,11 +24,10 @@ from typing import Any
 
 import click
 import numpy as np
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.engine.batching import by_length, padding_share
+from merc.encoders.text.transformer import Transformer, TransformerConfig
 from numpy.typing import NDArray
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.batching import by_length, padding_share
-from pipeline.encoders.text.transformer import Transformer, TransformerConfig
 
 PART = 4096  # utterances, as extraction.neural_texts_per_part
 ROUNDS = 3

@@ -79,13 +79,13 @@ def write_corpus(layout: Any, utterances: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import soundfile
-
-    from pipeline.corpora import failures, manifest
-    from pipeline.corpora.dialogue import Dialogue, Utterance
-    from pipeline.corpora.labels import label_set
-    from pipeline.media import pack
-    from pipeline.media.tables import SCHEMA
-    from pipeline.parts import Fingerprint, StageWork
+    from merc.corpora.engine import building
+    from merc.corpora.engine.labels import label_set
+    from merc.media import pack
+    from merc.media.tables import SCHEMA
+    from merc.parts import Fingerprint, StageWork
+    from merc.records import failures, manifest
+    from merc.records.dialogue import Dialogue, Utterance
 
     rng = np.random.default_rng(0)
     seconds = np.clip(rng.lognormal(np.log(3.1) - 0.32, 0.8, utterances), 0.1, 60).round(1)
@@ -105,7 +105,7 @@ def write_corpus(layout: Any, utterances: int) -> None:
             for row in range(first, min(first + TURNS, utterances))
         )
         records.append(Dialogue(split="train", source_dialogue_id=f"d{first}", utterances=turns))
-    table = manifest.build(layout.dataset, records, label_set("meld7"))
+    table = building.build(layout.dataset, records, label_set("meld7"))
     manifest.write(layout.manifest, table)
 
     def flac(length: float) -> bytes:
@@ -141,7 +141,7 @@ def write_corpus(layout: Any, utterances: int) -> None:
 
 def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]]:
     """Settings of the encoders, those of params.yaml with these checkpoints."""
-    from pipeline.params import Params
+    from merc.params import Params
 
     params = Params.load(ROOT / "params.yaml")
     models = {"text": "roberta_large", "audio": "wav2vec2_base", "visual": "dinov2_base"}
@@ -159,16 +159,16 @@ def resident_megabytes() -> int:
 
 def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple[str, ...]) -> dict[str, Any]:
     """One share, in this process."""
-    from pipeline.extraction import memory
-    from pipeline.extraction.stage import extract
-    from pipeline.layout import Layout
-    from pipeline.params import Params
-    from pipeline.parts import RunOptions
+    from merc.compute import memory
+    from merc.extraction.stage import extract
+    from merc.layout import Layout
+    from merc.params import Params
+    from merc.parts import RunOptions
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         layout = Layout(folder / "raw", folder / "features", "volume")
-        write = f"import sys; sys.path[:0] = {sys.path!r}; import encode_volume as v; from pathlib import Path; from pipeline.layout import Layout"
+        write = f"import sys; sys.path[:0] = {sys.path!r}; import encode_volume as v; from pathlib import Path; from merc.layout import Layout"
         layout_words = f"Layout(Path({str(layout.raw)!r}), Path({str(layout.out)!r}), 'volume')"
         subprocess.run([sys.executable, "-c", f"{write}; v.write_corpus({layout_words}, {round(share * UTTERANCES)})"], check=True)
         subprocess.run([sys.executable, "-c", f"{write}; v.save_checkpoints(Path({str(folder)!r}) / 'models', {shape!r})"], check=True)

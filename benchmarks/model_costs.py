@@ -26,12 +26,11 @@ from typing import Any
 import click
 import torch
 from _tables import put_dated
+from merc.params import Params
+from merc.training.data.dataset import DialogueSplit
+from merc.training.loop.trainer import TrainingData, train_seed
+from merc.training.recipes.resolution import Plan, resolve
 from results_meld_text import OTHERS, OVER_ALL
-
-from pipeline.params import Params
-from pipeline.training.dataset import DialogueSplit
-from pipeline.training.plan import Plan, resolve
-from pipeline.training.trainer import TrainingData, train_seed
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ("baseline", *OVER_ALL, "df_erc", *(name for name in OTHERS if "curriculum" not in name), "sdt")

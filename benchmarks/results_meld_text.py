@@ -27,17 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from _tables import put_table, spread
-
-from pipeline import files
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.shards import reader
-from pipeline.training.metrics import significance
-from pipeline.training.metrics.accuracy import accuracy
-from pipeline.training.metrics.weighted_f1 import weighted_f1
-from pipeline.training.plan import resolve
-from pipeline.training.splits import load_data
-from pipeline.training.trainer import train_seed
+from merc import files
+from merc.layout import Layout
+from merc.params import Params
+from merc.shards.format import reader
+from merc.training.data.splits import load_data
+from merc.training.loop.trainer import train_seed
+from merc.training.metrics import significance
+from merc.training.metrics.accuracy import accuracy
+from merc.training.metrics.weighted_f1 import weighted_f1
+from merc.training.recipes.resolution import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -266,7 +265,7 @@ def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: P
         if not (work / "raw" / "meld").exists():
             (work / "raw" / "meld").symlink_to(annotations.resolve())
     elif not (work / "raw" / table.dataset).exists():
-        subprocess.run([sys.executable, "-m", "pipeline.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=work, check=True)
+        subprocess.run([sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=work, check=True)
     if table.encoder == "minilm_meld":
         if encoder is None:
             raise click.UsageError("give --encoder, the folder of a fine-tuned encoder")

@@ -25,20 +25,19 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from merc import files
+from merc.corpora.engine.labels import label_set
+from merc.extraction.inputs import input_hashes
+from merc.layout import MODALITIES, Layout
+from merc.params import Params
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.records import failures, manifest
+from merc.records import features as feature_tables
+from merc.records.failures import Failure
+from merc.shards.card import write_card
+from merc.shards.format.reader import Dialogues
+from merc.shards.stage import build_shards
 from numpy.typing import NDArray
-
-from pipeline import files
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.failures import Failure
-from pipeline.corpora.labels import label_set
-from pipeline.extraction import tables
-from pipeline.extraction.inputs import input_hashes
-from pipeline.layout import MODALITIES, Layout
-from pipeline.params import Params
-from pipeline.parts import Fingerprint, RunOptions, StageWork
-from pipeline.shards.card import write_card
-from pipeline.shards.reader import Dialogues
-from pipeline.shards.stage import build_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 MELD_TRAIN = (1038, 9989)  # dialogues, utterances
@@ -56,7 +55,7 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
     table = manifest.read(layout.manifest)
     media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
-    tables.write(media.folder / tables.FAILURES, failures.table([]))
+    feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
     ids = table["utterance_id"]
     for seed, modality in enumerate(MODALITIES):
@@ -75,9 +74,9 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
             values_ND[~present_N] = 0
             names = ids.slice(start, stop - start)
             failed += [Failure(names[int(row)].as_py(), "extraction", modality, "zero_vector").row() for row in np.flatnonzero(~present_N)]
-            columns = [names.combine_chunks(), tables.vectors(values_ND), pa.array(present_N), pa.array(np.where(present_N, "ok", "zero_vector"))]
-            tables.write(work.part(index), pa.table(columns, schema=tables.schema(dim)))
-        tables.write(work.folder / tables.FAILURES, failures.table(failed))
+            columns = [names.combine_chunks(), feature_tables.vectors(values_ND), pa.array(present_N), pa.array(np.where(present_N, "ok", "zero_vector"))]
+            feature_tables.write(work.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
+        feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(failed))
         work.finish({"modality": modality, "encoder": "random", "dim": dim, "provenance": {"encoder": "random"}, "counts": {}, "versions": {}})
 
 
@@ -146,7 +145,7 @@ def shuffle(layout: Layout) -> str:
 
 
 def validate(layout: Layout) -> str:
-    command = [sys.executable, "-c", "from pipeline.commands.shards import main; main()", "validate", str(layout.shards)]
+    command = [sys.executable, "-c", "from merc.commands.shards import main; main()", "validate", str(layout.shards)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return f"merc-shards validate: exit code {run.returncode}, its own peak {children / 1e3:.0f} MB. {' '.join((run.stdout + run.stderr).split()[-20:])}"

@@ -34,18 +34,17 @@ import av
 import cv2
 import numpy as np
 import soundfile
+from merc.corpora.demo import faces as drawn
+from merc.media import speaker
+from merc.media.clip import decode_dialogue
+from merc.media.config import MediaConfig
+from merc.media.faces import Sighting
+from merc.media.speaker import Choice, Glimpse
+from merc.media.tasks import STREAMS, Clip, DialogueTask
+from merc.media.tracks import Track
+from merc.media.video import Picture
+from merc.params import Params
 from numpy.typing import NDArray
-
-from pipeline.corpora.demo import faces as drawn
-from pipeline.media import speaker
-from pipeline.media.clip import decode_dialogue
-from pipeline.media.config import MediaConfig
-from pipeline.media.faces import Sighting
-from pipeline.media.speaker import Choice, Glimpse
-from pipeline.media.tasks import STREAMS, Clip, DialogueTask
-from pipeline.media.tracks import Track
-from pipeline.media.video import Picture
-from pipeline.params import Params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 WIDTH, HEIGHT, FPS = 640, 360, 25

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import av
 import pyarrow.compute as pc
-
-from pipeline.corpora import manifest
+from merc.records import manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,19 +47,19 @@ def main() -> None:
     """Runs the stages on the demonstration corpus, and prints what each costs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([sys.executable, "-m", "pipeline.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)
         stage = ["--dataset", "demo-meld", "--params", str(ROOT / "params.yaml")]
-        subprocess.run([sys.executable, "-m", "pipeline.corpora.stage", *stage], cwd=folder, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "merc.corpora.stage", *stage], cwd=folder, check=True, capture_output=True)
         table = manifest.read(folder / "features" / "demo-meld" / "manifest.parquet")
         seconds = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py())
         clips = [str(folder / "raw" / path) for path in table["video_path"].to_pylist() if (folder / "raw" / path).is_file()]
         bare = cpu_seconds_of(["-c", _BARE, *clips], folder)
         print(f"{table.num_rows} utterances, {seconds:.0f} s of media, PyAV {av.__version__}; bare decoding of every frame {bare:.1f} CPU s")
         steps = {
-            "media": ["pipeline.media.stage"],
-            "text/ngrams": ["pipeline.extraction.stage", "--modality", "text", "--encoder", "ngrams"],
-            "audio/acoustic": ["pipeline.extraction.stage", "--modality", "audio", "--encoder", "acoustic"],
-            "visual/gradients": ["pipeline.extraction.stage", "--modality", "visual", "--encoder", "gradients"],
+            "media": ["merc.media.stage"],
+            "text/ngrams": ["merc.extraction.stage", "--modality", "text", "--encoder", "ngrams"],
+            "audio/acoustic": ["merc.extraction.stage", "--modality", "audio", "--encoder", "acoustic"],
+            "visual/gradients": ["merc.extraction.stage", "--modality", "visual", "--encoder", "gradients"],
         }
         for step, (module, *options) in steps.items():
             start_up = cpu_seconds_of(["-m", module, "--help"], folder)

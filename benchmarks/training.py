@@ -30,18 +30,17 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from merc.params import Params
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.ddin import DDIN, DDINConfig
+from merc.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
+from merc.training.models.mmgcn import MMGCN, MMGCNConfig
+from merc.training.models.multi_dag import MultiDAG, MultiDAGConfig
 from torch import Tensor, nn
 from training_usual_ddin import UsualDDIN
 from training_usual_dialogue_rnn import UsualDialogueRNN
 from training_usual_mmgcn import UsualMMGCN
 from training_usual_multi_dag import UsualMultiDAG
-
-from pipeline.params import Params
-from pipeline.training.batch import DialogueBatch
-from pipeline.training.models.ddin import DDIN, DDINConfig
-from pipeline.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
-from pipeline.training.models.mmgcn import MMGCN, MMGCNConfig
-from pipeline.training.models.multi_dag import MultiDAG, MultiDAGConfig
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 NAMES = ("mmgcn", "ddin", "multi_dag", "dialogue_rnn")

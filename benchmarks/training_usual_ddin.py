@@ -4,12 +4,11 @@ All modalities of all utterances are taken to be there. Legend as in the model; 
 """
 
 import torch
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.ddin import DDIN
+from merc.training.models.engine.common import position_codes
 from torch import Tensor, nn
 from torch.nn import functional
-
-from pipeline.training.batch import DialogueBatch
-from pipeline.training.models.common import position_codes
-from pipeline.training.models.ddin import DDIN
 
 
 class UsualDDIN(nn.Module):

@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-
-from pipeline.log import logger
+from merc.log import logger
 
 
 @pytest.fixture(scope="session")

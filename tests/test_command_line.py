@@ -5,13 +5,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-
-from pipeline.command_line import exiting, stage_command
-from pipeline.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
-from pipeline.layout import Layout
-from pipeline.log import logger
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.command_line import exiting, stage_command
+from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.layout import Layout
+from merc.log import logger
+from merc.params import Params
+from merc.parts import RunOptions
 
 
 @pytest.fixture(autouse=True)

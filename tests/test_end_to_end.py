@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-from pipeline.shards import reader
+from merc.shards.format import reader
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -190,9 +189,7 @@ def test_a_model_that_is_not_here_ends_with_6_and_says_how_to_get_it(world: Worl
 
 def test_a_dry_run_says_what_is_there_and_imports_no_torch(world: World) -> None:
     before = _bytes(world.folder)
-    code = (
-        "import sys; from pipeline.commands.extract import main; main(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules, 'cv2' in sys.modules)"
-    )
+    code = "import sys; from merc.commands.extract import main; main(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules, 'cv2' in sys.modules)"
     arguments = ["--dataset", "demo-meld", "--dry-run"]
     dry = subprocess.run([sys.executable, "-c", code, *arguments], cwd=world.folder, capture_output=True, text=True, check=True)
     lines = dry.stdout.splitlines()

@@ -8,9 +8,8 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from pipeline import files
-from pipeline.errors import BadTable
+from merc import files
+from merc.errors import BadTable
 
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pipeline.layout import Layout
+from merc.layout import Layout
 
 
 def test_everything_of_a_dataset_lies_in_its_own_folder() -> None:

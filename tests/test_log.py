@@ -2,9 +2,8 @@ import json
 import logging
 
 import pytest
-
-from pipeline import log
-from pipeline.log import logger
+from merc import log
+from merc.log import logger
 
 
 def test_json_logs_are_one_object_a_line_on_stderr_with_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from pipeline import params as module
-from pipeline.errors import BadSettings
-from pipeline.params import Params, Settings, fill
+from merc import params as module
+from merc.errors import BadSettings
+from merc.params import Params, Settings, fill
 
 TREE = """
 media:

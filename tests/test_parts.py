@@ -2,11 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline import files
-from pipeline.corpora.failures import Failure
-from pipeline.errors import BadTable, SettingsDiffer
-from pipeline.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint
+from merc import files
+from merc.errors import BadTable, SettingsDiffer
+from merc.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint
+from merc.records.failures import Failure
 
 SETTINGS = {"media": {"max_clip_seconds": 60.0, "faces": {"detector": "haar"}}}
 INPUTS = {"manifest": "aa11"}

@@ -3,9 +3,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from pipeline import plugins
-from pipeline.errors import BadSettings
+from merc import plugins
+from merc.errors import BadSettings
 
 CONTRACT = """
 from abc import ABC, abstractmethod
@@ -22,7 +21,6 @@ FILES = {
     "__init__": "",
     "base": CONTRACT,
     "stage": "raise RuntimeError('a stage is no plug-in and must not be imported')",
-    "common": "raise RuntimeError('nor are common blocks')",
     "_private": "raise RuntimeError('nor are private files')",
     "lion": ONE.format(name="Lion"),
     "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, thus not its own
@@ -66,7 +64,7 @@ def test_the_one_class_that_a_file_defines_is_loaded(zoo: str, name: str, expect
     assert kind().encode() == expected
 
 
-@pytest.mark.parametrize("name", ["lino", "feeding", "base", "stage", "common", "_private", "annex", "", "../lion", "lion.Lion", "os"])
+@pytest.mark.parametrize("name", ["lino", "feeding", "base", "stage", "_private", "annex", "", "../lion", "lion.Lion", "os"])
 def test_any_other_name_is_refused_with_the_plug_ins_there_are(zoo: str, name: str) -> None:
     with pytest.raises(BadSettings) as raised:
         plugins.load(zoo, name, _contract())

@@ -5,34 +5,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline import plugins
-from pipeline.adaptation.config import AdaptationConfig
-from pipeline.corpora.base import CorpusReader
-from pipeline.encoders.base import Encoder
-from pipeline.layout import MODALITIES
-from pipeline.params import Params
-from pipeline.training.composition import RecipeName
-from pipeline.training.frameworks.base import Framework
-from pipeline.training.losses.base import MERCLoss
-from pipeline.training.models.base import MERCModel
-from pipeline.training.plan import resolve
+from merc import plugins
+from merc.adaptation.config import AdaptationConfig
+from merc.corpora.engine.base import CorpusReader
+from merc.encoders.engine.base import Encoder
+from merc.layout import MODALITIES
+from merc.params import Params
+from merc.training.frameworks.base import Framework
+from merc.training.losses.engine.base import MERCLoss
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.composition import RecipeName
+from merc.training.recipes.resolution import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = Params.load(ROOT / "params.yaml")
 PACKAGES: dict[str, type[Any]] = {
-    "pipeline.corpora": CorpusReader,
-    **{f"pipeline.encoders.{modality}": Encoder for modality in MODALITIES},
-    "pipeline.training.models": MERCModel,
-    "pipeline.training.frameworks": Framework,
-    "pipeline.training.losses": MERCLoss,
+    "merc.corpora": CorpusReader,
+    **{f"merc.encoders.{modality}": Encoder for modality in MODALITIES},
+    "merc.training.models": MERCModel,
+    "merc.training.frameworks": Framework,
+    "merc.training.losses": MERCLoss,
 }
 ALL = [(package, name, base) for package, base in PACKAGES.items() for name in plugins.names(package, base)]
 
 
 def _blocks(package: str, name: str) -> list[str]:
     """Dotted keys of the blocks in params.yaml that a plug-in has."""
-    folder = package.removeprefix("pipeline.").removeprefix("training.")
+    folder = package.removeprefix("merc.").removeprefix("training.")
     if folder in ("models", "frameworks", "losses"):
         return [f"{folder}.{name}"]
     field = "reader" if folder == "corpora" else "family"
@@ -41,7 +40,7 @@ def _blocks(package: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize(("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL])
 def test_every_plugin_has_a_test_file_and_a_block_that_fills_its_config(package: str, name: str, base: type[Any]) -> None:
-    folder = Path(*package.removeprefix("pipeline.").split("."))
+    folder = Path(*package.removeprefix("merc.").split("."))
     assert (ROOT / "tests" / folder / f"test_{name}.py").is_file()
     config = plugins.load(package, name, base).Config
     blocks = _blocks(package, name)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-from pipeline.commands.extract import main
-from pipeline.corpora.demo.clips import write_mp4
-from pipeline.shards import reader
+from merc.commands.extract import main
+from merc.corpora.demo.clips import write_mp4
+from merc.shards.format import reader
 
 ROOT = Path(__file__).resolve().parents[1]
 

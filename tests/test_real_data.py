@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline.shards import reader
+from merc.shards.format import reader
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

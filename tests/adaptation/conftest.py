@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-
-from pipeline.adaptation.config import AdaptationConfig
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.layout import Layout
-from pipeline.media import tables as media_tables
-from pipeline.params import Params
-from pipeline.parts import Fingerprint, StageWork
+from merc.adaptation.config import AdaptationConfig
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.layout import Layout
+from merc.media import tables as media_tables
+from merc.params import Params
+from merc.parts import Fingerprint, StageWork
+from merc.records import failures, manifest
+from merc.records.dialogue import Dialogue, Utterance
 
 EMOTIONS = {"joy": ("glad", "bright", "sweet"), "sadness": ("dull", "grey", "lost"), "neutral": ("table", "door", "street")}
 FILLERS = ("the", "a", "we", "saw", "it", "then", "there")
@@ -64,7 +64,7 @@ def write_manifest() -> Callable[..., pa.Table]:
 
     def write(layout: Layout, change: Callable[[Dialogue], Dialogue | None] = lambda one: one) -> pa.Table:
         changed = [other for one in _dialogues() if (other := change(one)) is not None]
-        table = manifest.build(layout.dataset, changed, label_set("meld7"))
+        table = building.build(layout.dataset, changed, label_set("meld7"))
         manifest.write(layout.manifest, table)
         return table
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from pipeline import files
-from pipeline.adaptation.listing import write_lists
-from pipeline.layout import Layout
-from pipeline.params import Params
+from merc import files
+from merc.adaptation.listing import write_lists
+from merc.layout import Layout
+from merc.params import Params
 
 
 def test_each_modality_has_a_list_of_what_is_fine_tuned_on_the_dataset(tmp_path: Path) -> None:

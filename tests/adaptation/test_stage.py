@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.adaptation.stage import adapt
-from pipeline.corpora.dialogue import Dialogue
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.checkpoint import check, content_hash
-from pipeline.encoders.registry import build
-from pipeline.errors import BadSettings, BadTable, ModelUnavailable, SettingsDiffer
-from pipeline.extraction.stage import extract
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-from pipeline.shards.stage import build_shards
+from merc import files
+from merc.adaptation.stage import adapt
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.engine.checkpoint import check, content_hash
+from merc.encoders.engine.registry import build
+from merc.errors import BadSettings, BadTable, ModelUnavailable, SettingsDiffer
+from merc.extraction.stage import extract
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records.dialogue import Dialogue
+from merc.shards.stage import build_shards
 
 RUN = RunOptions(workers=1, device="cpu", offline=True)
 MakeParams = Callable[..., Params]
@@ -87,7 +86,7 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
     other = replace(layout, out=tmp_path / "again")
     write_manifest(other)
     with monkeypatch.context() as killing:
-        killing.setattr("pipeline.adaptation.saving.shutil.copyfile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killing.setattr("merc.adaptation.saving.shutil.copyfile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             _adapt(params(), other)
     assert not other.adapted("text", "plain-full").exists()
@@ -101,7 +100,7 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
 def test_finished_work_is_found_again_and_other_settings_are_refused(
     adapted: Path, params: MakeParams, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.adaptation.trainer.adapt_encoder", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("merc.adaptation.trainer.adapt_encoder", lambda *_: pytest.fail("trained again"))
     assert _adapt(params(), layout) == adapted
     with pytest.raises(SettingsDiffer, match=r"adaptations\.text\.full\.seed: 0 there, 1 wanted"):
         _adapt(params(seed=1), layout)
@@ -236,7 +235,7 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
 
 
 def test_shards_say_that_their_encoder_was_adapted_and_on_what(adapted: Path, params: MakeParams, layout: Layout) -> None:
-    from pipeline.shards.card import write_card
+    from merc.shards.card import write_card
 
     files.write_json(layout.folder / "manifest.json", {"source": "", "deviations": [], "failures": [], "settings": {"corpora": {"words": {}}}})
     pq.write_table(_no_failures(), _made(layout.media) / "failures.parquet")
@@ -258,7 +257,7 @@ def _made(folder: Path) -> Path:
 
 
 def _no_failures() -> Any:
-    from pipeline.corpora import failures
+    from merc.records import failures
 
     return failures.table([])
 

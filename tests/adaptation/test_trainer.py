@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.examples import Examples
+from merc.adaptation.trainer import _Training, adapt_encoder, scores
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.engine.registry import build
+from merc.errors import BadSettings, PipelineError
+from merc.params import Params
 from torch import nn
-
-from pipeline.adaptation.config import AdaptationConfig
-from pipeline.adaptation.examples import Examples
-from pipeline.adaptation.trainer import _Training, adapt_encoder, scores
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.registry import build
-from pipeline.errors import BadSettings, PipelineError
-from pipeline.params import Params
 
 MakeConfig = Callable[..., AdaptationConfig]
 TEXTS = ("glad", "we saw a door", "it then the dull street there", "a sweet day", "lost", "the grey table", "we saw it then", "bright street")

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-
-from pipeline import files
-from pipeline.commands.adapt import main
-from pipeline.commands.extract import main as extract
-from pipeline.params import Params
+from merc import files
+from merc.commands.adapt import main
+from merc.commands.extract import main as extract
+from merc.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,10 +3,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-
-from pipeline.commands.extract import chosen_encoders, main
-from pipeline.errors import BadSettings, ModelUnavailable
-from pipeline.params import Params
+from merc.commands.extract import chosen_encoders, main
+from merc.errors import BadSettings, ModelUnavailable
+from merc.params import Params
 
 ALL = "text,audio,visual"
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")
@@ -79,7 +78,7 @@ def test_the_help_names_presets_levels_and_the_list_of_models() -> None:
 @pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "frames"), "frames"), (("--level", "utterance"), "utterance")])
 def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str) -> None:
     seen: list[Params] = []
-    monkeypatch.setattr("pipeline.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    monkeypatch.setattr("merc.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
     assert result.exit_code == 0, result.output
     assert [params.get("extraction.level") for params in seen] == [level]
@@ -88,7 +87,7 @@ def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "frames"), False)])
 def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool) -> None:
     seen: list[Params] = []
-    monkeypatch.setattr("pipeline.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    monkeypatch.setattr("merc.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
     assert result.exit_code == 0, result.output
     assert [params.get("shards.transcripts") for params in seen] == [transcripts]
@@ -98,7 +97,7 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
     def without_network(*_: object) -> list[str]:
         raise ModelUnavailable("the model org/model is not to be had")
 
-    monkeypatch.setattr("pipeline.commands.extract.extract_all", without_network)
+    monkeypatch.setattr("merc.commands.extract.extract_all", without_network)
     result = CliRunner().invoke(main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"])
     assert result.exit_code == 6
     assert result.stderr == (

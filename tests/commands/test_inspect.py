@@ -13,25 +13,25 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from merc.commands.extract import main
+from merc.commands.inspect import compare, decode_anew, file_name
+from merc.commands.inspection import picture, seen, sheet, words
+from merc.commands.inspection.seen import NO_TRACK, Face, Look, Seen, observe
+from merc.corpora.demo import clips, faces
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.layout import Layout
+from merc.media.clip import decode_dialogue, without_result
+from merc.media.config import MediaConfig
+from merc.media.faces import jpeg
+from merc.media.speaker import Evidence
+from merc.media.stage import decode
+from merc.media.tasks import Clip, DialogueTask
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import manifest
+from merc.records.dialogue import Dialogue, Utterance
 from numpy.typing import NDArray
-
-from pipeline.commands.extract import main
-from pipeline.commands.inspect import compare, decode_anew, file_name
-from pipeline.commands.inspection import picture, seen, sheet, words
-from pipeline.commands.inspection.seen import NO_TRACK, Face, Look, Seen, observe
-from pipeline.corpora import manifest
-from pipeline.corpora.demo import clips, faces
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.layout import Layout
-from pipeline.media.clip import decode_dialogue, without_result
-from pipeline.media.config import MediaConfig
-from pipeline.media.faces import jpeg
-from pipeline.media.speaker import Evidence
-from pipeline.media.stage import decode
-from pipeline.media.tasks import Clip, DialogueTask
-from pipeline.params import Params
-from pipeline.parts import RunOptions
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 BOTH = frozenset({"audio", "visual"})
@@ -84,7 +84,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     dialogues = [Dialogue(split="train", source_dialogue_id="dia0", utterances=tuple(utterances))]
     dialogues.append(Dialogue(split="test", source_dialogue_id="dia1", utterances=(_utterance("dia1_utt0", "tiny/gone.mp4"),)))
     layout = Layout(raw, folder / "features", "tiny")
-    manifest.write(layout.manifest, manifest.build("tiny", dialogues, label_set("meld7")))
+    manifest.write(layout.manifest, building.build("tiny", dialogues, label_set("meld7")))
     return layout
 
 
@@ -333,7 +333,7 @@ def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
         lost = DialogueTask(layout.raw, "tiny", tuple(replace(clip, utterance_id=one) for one in shown[-1]), BOTH, config(), None)
         return {row["utterance_id"]: Seen(row, failures) for row, failures in without_result(lost, "media_crashed", "")}
 
-    monkeypatch.setattr("pipeline.commands.inspect.decode_anew", nothing)
+    monkeypatch.setattr("merc.commands.inspect.decode_anew", nothing)
     for seed in (0, 0, 1, 2):
         assert run(corpus, "--sample", 3, "--seed", seed, "--out", tmp_path).exit_code == 0
     assert run(corpus, "--sample", 3, "--split", "test", "--out", tmp_path).exit_code == 0

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-
-from pipeline.commands.extract import main
-from pipeline.commands.models import Listed, table
+from merc.commands.extract import main
+from merc.commands.models import Listed, table
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIGURATION = json.dumps({"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 5, "architectures": ["BertModel"]}).encode()
@@ -178,7 +177,7 @@ def test_the_list_needs_neither_torch_nor_a_network(settings: Path, tmp_path: Pa
     program = f"""
 import socket, sys
 from click.testing import CliRunner
-from pipeline.commands.extract import main
+from merc.commands.extract import main
 def refuse(*_, **__): raise AssertionError("a connection was tried")
 socket.socket.connect = refuse
 result = CliRunner().invoke(main, ["models", "--params", {str(settings)!r}])

@@ -13,15 +13,14 @@ import av
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.corpora.demo import iemocap_layout, meld_layout
-from pipeline.corpora.demo import make as demo
-from pipeline.corpora.demo.dialogues import Config
-from pipeline.corpora.failures import Failure
-from pipeline.corpora.iemocap import Iemocap
-from pipeline.corpora.meld import Meld
-from pipeline.errors import BadSettings
-from pipeline.params import Params
+from merc.corpora.demo import iemocap_layout, meld_layout
+from merc.corpora.demo import make as demo
+from merc.corpora.demo.dialogues import Config
+from merc.corpora.iemocap import Iemocap
+from merc.corpora.meld import Meld
+from merc.errors import BadSettings
+from merc.params import Params
+from merc.records.failures import Failure
 
 # The least corpus that holds all that is odd, in very short clips.
 SMALL = {

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from pipeline.corpora import manifest
-from pipeline.corpora.base import Reading
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.iemocap import VALIDATION_12, Iemocap, assign_splits
-from pipeline.corpora.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription
-from pipeline.corpora.iemocap_channels import Spoken, listen
-from pipeline.corpora.labels import label_set
-from pipeline.errors import BadSettings, BadTable, RawDataMissing
-from pipeline.params import Params
+from merc.corpora.engine import building
+from merc.corpora.engine.base import Reading
+from merc.corpora.engine.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription
+from merc.corpora.engine.iemocap_channels import Spoken, listen
+from merc.corpora.engine.labels import label_set
+from merc.corpora.iemocap import VALIDATION_12, Iemocap, assign_splits
+from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.params import Params
+from merc.records import manifest
+from merc.records.dialogue import Dialogue, Utterance
 
 WORDS = {
     "hap": "Happiness",
@@ -190,23 +190,23 @@ def test_every_code_has_its_word(raw: Path) -> None:
 
 def test_the_manifest_keeps_or_drops_what_lies_outside_the_label_set(raw: Path) -> None:
     dialogues = read(raw).dialogues
-    kept = manifest.build("iemocap", dialogues, label_set("iemocap6"))
+    kept = building.build("iemocap", dialogues, label_set("iemocap6"))
     assert kept["emotion_index"].to_pylist() == [2, 0, -1, 4, -1, -1, -1, -1, 2, 1, 1, 3, 5, -1, 0, 4, 2, 3]
     assert kept["position"].to_pylist() == [0, 1, 2, 3, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
-    dropped = manifest.build("iemocap", dialogues, label_set("iemocap4_merged"), drop_unlabelled=True)
+    dropped = building.build("iemocap", dialogues, label_set("iemocap4_merged"), drop_unlabelled=True)
     assert dropped["emotion"].to_pylist() == ["neutral", "happy", "excited", "neutral", "sad", "sad", "angry", "happy", "excited", "neutral", "angry"]
     assert dropped["emotion_index"].to_pylist() == [2, 0, 0, 2, 1, 1, 3, 0, 0, 2, 3]
 
 
 def test_the_corpus_may_lie_in_the_folder_of_its_archive_or_be_the_raw_folder_itself(raw: Path) -> None:
-    plain = manifest.build("iemocap", read(raw).dialogues, label_set("iemocap6"))
+    plain = building.build("iemocap", read(raw).dialogues, label_set("iemocap6"))
     moved = raw / "iemocap" / "IEMOCAP_full_release"
     (raw / "iemocap").rename(raw / "held")
     moved.parent.mkdir()
     (raw / "held").rename(moved)
     inside = read(raw)
     assert inside.dialogues[0].utterances[0].video_path == "iemocap/IEMOCAP_full_release/Session1/dialog/avi/DivX/Ses01F_impro01.avi"
-    assert manifest.build("iemocap", inside.dialogues, label_set("iemocap6")).num_rows == plain.num_rows
+    assert building.build("iemocap", inside.dialogues, label_set("iemocap6")).num_rows == plain.num_rows
     config = Iemocap.Config(reader="iemocap", label_set="iemocap6", check_counts=False)
     itself = Iemocap(config).read(moved, moved, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test"))
     assert itself.dialogues[0].utterances[0].video_path == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
@@ -465,7 +465,7 @@ def test_tags_are_kept_or_dropped(raw: Path) -> None:
     texts = {tags: [one.text for one in read(raw, tags=tags).dialogues[0].utterances] for tags in ("keep", "drop")}
     assert texts["keep"] == [turn.text for turn in turns]
     assert texts["drop"] == ["I know.", "", "Oh, well. [1]"]
-    table = manifest.build("iemocap", read(raw, tags="drop").dialogues, label_set("iemocap6"))
+    table = building.build("iemocap", read(raw, tags="drop").dialogues, label_set("iemocap6"))
     assert table["text_characters"].to_pylist()[:3] == [7, 0, 13]
 
 
@@ -742,7 +742,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_counts_of_the_release_give_no_deviation(release: Path, labels: str, validation: str, labelled: int) -> None:
     reading = read(release, label_set=labels, validation=validation, check_counts=True)
     assert reading.deviations == []
-    table = manifest.build("iemocap", reading.dialogues, label_set(labels))
+    table = building.build("iemocap", reading.dialogues, label_set(labels))
     assert (table.num_rows, len(manifest.dialogue_bounds(table))) == (10039, 151)
     assert sum(index >= 0 for index in table["emotion_index"].to_pylist()) == labelled
     assert len(reading.failures) == 43

@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
-from pipeline.corpora import manifest, text_repair
-from pipeline.corpora.base import Reading
-from pipeline.corpora.csv_rows import read_rows
-from pipeline.corpora.dialogue import SPLITS, Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.corpora.meld import Meld
-from pipeline.errors import BadTable, RawDataMissing
+from merc.corpora.engine import building, text_repair
+from merc.corpora.engine.base import Reading
+from merc.corpora.engine.csv_rows import read_rows
+from merc.corpora.engine.labels import label_set
+from merc.corpora.meld import Meld
+from merc.errors import BadTable, RawDataMissing
+from merc.records import manifest
+from merc.records.dialogue import SPLITS, Dialogue, Utterance
 
 NO_MEDIA: frozenset[str] = frozenset()
 
@@ -70,7 +70,7 @@ def test_utterances_are_ordered_by_number_and_dialogues_too_whatever_the_order_o
 
 def test_gaps_in_the_numbers_leave_positions_dense(meld: Any) -> None:
     reading = _train(meld, meld.row(0, 1), meld.row(0, 4), meld.row(0, 5))
-    table = manifest.build("meld", reading.dialogues, label_set("meld7"))
+    table = building.build("meld", reading.dialogues, label_set("meld7"))
     assert table["position"].to_pylist() == [0, 1, 2]
     assert table["source_utterance_id"].to_pylist() == ["dia0_utt1", "dia0_utt4", "dia0_utt5"]
 
@@ -183,7 +183,7 @@ def test_times_are_read_or_repaired_and_recorded(meld: Any, start: str, end: str
     assert [(failure.reason, failure.modality, failure.detail) for failure in reading.failures] == [
         ("annotation_repaired", "all", detail) for detail in details
     ]
-    assert manifest.build("meld", reading.dialogues, label_set("meld7")).num_rows == 1
+    assert building.build("meld", reading.dialogues, label_set("meld7")).num_rows == 1
 
 
 def test_an_utterance_without_duration_is_kept_and_recorded(meld: Any) -> None:
@@ -225,7 +225,7 @@ def test_an_annotation_that_is_too_short_to_be_true_cuts_nothing(
 def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_beside_it(meld: Any) -> None:
     names = ["Phoebe Sr", "Phoebe Sr.", "The Interviewer", "Interviewer", "Ross and Joey", "Joey and Ross"]
     reading = _train(meld, *(meld.row(0, number, Speaker=name) for number, name in enumerate(names)))
-    table = manifest.build("meld", reading.dialogues, label_set("meld7"))
+    table = building.build("meld", reading.dialogues, label_set("meld7"))
     assert table["speaker"].to_pylist() == ["Phoebe Sr.", "Phoebe Sr.", "Interviewer", "Interviewer", "Joey and Ross", "Joey and Ross"]
     assert table["speaker_index"].to_pylist() == [0, 0, 1, 1, 2, 2]
     assert table["source_speaker"].to_pylist() == names
@@ -369,7 +369,7 @@ def real(real_data: Path) -> Reading:
 
 @pytest.fixture(scope="module")
 def real_table(real: Reading) -> pa.Table:
-    return manifest.build("meld", real.dialogues, label_set("meld7"))
+    return building.build("meld", real.dialogues, label_set("meld7"))
 
 
 def _per_split(table: pa.Table, column: str) -> dict[str, dict[str, int]]:

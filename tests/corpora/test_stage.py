@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-
-from pipeline import files
-from pipeline.corpora import manifest
-from pipeline.corpora.meld import Meld
-from pipeline.corpora.stage import build_manifest, main
-from pipeline.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc import files
+from merc.corpora.meld import Meld
+from merc.corpora.stage import build_manifest, main
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import manifest
 
 TEXT = ("text",)
 
@@ -34,10 +33,10 @@ def _layout(meld: Any) -> Layout:
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """The pipeline's log, whatever an earlier test has set up."""
-    logger = logging.getLogger("pipeline")
+    logger = logging.getLogger("merc")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])
-    caplog.set_level(logging.INFO, logger="pipeline")
+    caplog.set_level(logging.INFO, logger="merc")
     return caplog
 
 
@@ -226,8 +225,8 @@ def test_impossible_options_are_refused_before_anything_is_read(meld: Any, optio
 
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module ``pipeline.corpora.made_up`` to put a ``make`` into."""
-    module = ModuleType("pipeline.corpora.made_up")
+    """A module ``merc.corpora.made_up`` to put a ``make`` into."""
+    module = ModuleType("merc.corpora.made_up")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
 
@@ -264,7 +263,7 @@ def test_a_generator_that_is_none_is_refused(meld: Any, name: str, message: str)
 
 def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(meld: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def import_module(name: str) -> ModuleType:
-        if name == "pipeline.corpora.made_up":
+        if name == "merc.corpora.made_up":
             raise ModuleNotFoundError("No module named 'some_library'", name="some_library")
         return real(name)
 
@@ -284,7 +283,7 @@ def test_a_missing_corpus_without_a_generator_is_missing_raw_data(meld: Any) -> 
 @pytest.fixture
 def run_command(meld: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the stage's command in the folder of a small corpus."""
-    logger = logging.getLogger("pipeline")
+    logger = logging.getLogger("merc")
     for name in ("handlers", "level", "propagate"):
         monkeypatch.setattr(logger, name, getattr(logger, name))  # the command sets up its own log
     monkeypatch.chdir(meld.raw.parent)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline.corpora.base import Reading
-from pipeline.corpora.stage import build_manifest
-from pipeline.corpora.table import Table
-from pipeline.errors import BadSettings, BadTable, RawDataMissing
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.corpora.engine.base import Reading
+from merc.corpora.stage import build_manifest
+from merc.corpora.table import Table
+from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "dev", "test")

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.encoders.audio.acoustic import Acoustic, AcousticConfig
-from pipeline.encoders.audio.functionals import Functionals, FunctionalsConfig
-from pipeline.encoders.audio.spectrogram import Spectrogram, SpectrogramConfig
-from pipeline.encoders.audio.waveform import Waveform, WaveformConfig
-from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoder, UtteranceInput
-from pipeline.encoders.text.ngrams import Ngrams, NgramsConfig
-from pipeline.encoders.text.transformer import Transformer, TransformerConfig
-from pipeline.encoders.visual.gradients import Gradients, GradientsConfig
-from pipeline.encoders.visual.image_tower import ImageTower, ImageTowerConfig
-from pipeline.encoders.visual.sface import Sface, SfaceConfig
+from merc.encoders.audio.acoustic import Acoustic, AcousticConfig
+from merc.encoders.audio.functionals import Functionals, FunctionalsConfig
+from merc.encoders.audio.spectrogram import Spectrogram, SpectrogramConfig
+from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoder, UtteranceInput
+from merc.encoders.text.ngrams import Ngrams, NgramsConfig
+from merc.encoders.text.transformer import Transformer, TransformerConfig
+from merc.encoders.visual.gradients import Gradients, GradientsConfig
+from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
+from merc.encoders.visual.sface import Sface, SfaceConfig
 
 TEXTS = (
     "I'm fine.",
@@ -446,7 +445,7 @@ def _loaded(encoder: Any) -> Any:
 @pytest.fixture
 def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets items of any lengths share a batch: with the usual limit a handful of them would hardly be padded, and a forgotten mask not show."""
-    monkeypatch.setattr("pipeline.encoders.batching.MAX_PADDING_SHARE", 1.0)
+    monkeypatch.setattr("merc.encoders.engine.batching.MAX_PADDING_SHARE", 1.0)
 
 
 @pytest.fixture(scope="session")

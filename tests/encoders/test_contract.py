@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-
-from pipeline.corpora.failures import REASONS
-from pipeline.encoders.base import Encoder, UtteranceInput
-from pipeline.errors import BadSettings
+from merc.encoders.engine.base import Encoder, UtteranceInput
+from merc.errors import BadSettings
+from merc.records.failures import REASONS
 
 PROVENANCE = {"encoder", "revision", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap"}
 
@@ -123,8 +122,8 @@ def test_frames_are_float16_without_padding_and_the_same_alone_and_in_a_batch(en
 def test_nothing_heavy_is_imported_before_load(tiny_checkpoint) -> None:
     program = f"""
 import sys
-from pipeline.encoders.registry import build, names
-from pipeline.params import Params
+from merc.encoders.engine.registry import build, names
+from merc.params import Params
 params = Params.load()
 params.tree["encoders"]["text"]["minilm"].update(repo={str(tiny_checkpoint("bert"))!r}, max_tokens=64, dim=None)
 for modality, wanted in (("text", ("ngrams", "minilm")), ("audio", ("acoustic",)), ("visual", ("gradients",))):

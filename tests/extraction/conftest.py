@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-
-from pipeline import files
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.layout import Layout
-from pipeline.media import tables as media_tables
-from pipeline.params import Params
-from pipeline.parts import Fingerprint, StageWork
+from merc import files
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.layout import Layout
+from merc.media import tables as media_tables
+from merc.params import Params
+from merc.parts import Fingerprint, StageWork
+from merc.records import failures, manifest
+from merc.records.dialogue import Dialogue, Utterance
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def fake_encoders(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module with the fake encoders, in place of those of params.yaml; found by spawned processes as well."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     module = importlib.import_module("fake_encoders")
-    monkeypatch.setattr("pipeline.extraction.stage.build", module.build)
+    monkeypatch.setattr("merc.extraction.stage.build", module.build)
     return module
 
 
@@ -65,7 +65,7 @@ def write_manifest() -> Callable[..., pa.Table]:
             )
             for number, texts in enumerate(dialogues)
         ]
-        table = manifest.build(layout.dataset, records, label_set("meld7"))
+        table = building.build(layout.dataset, records, label_set("meld7"))
         manifest.write(layout.manifest, table)
         return table
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-
-from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
-from pipeline.params import Params
+from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
+from merc.params import Params
 
 
 class FakeConfig(EncoderConfig):

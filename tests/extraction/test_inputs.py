@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-
-from pipeline.errors import BadTable
-from pipeline.extraction.inputs import MediaSource
+from merc.errors import BadTable
+from merc.extraction.inputs import MediaSource
 
 
 def _flac(waveform: np.ndarray, rate_hz: int = 16_000) -> bytes:

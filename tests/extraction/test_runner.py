@@ -7,12 +7,13 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-
-from pipeline.encoders.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
-from pipeline.errors import BadSettings, BadTable
-from pipeline.extraction import device, frames, tables
-from pipeline.extraction.inputs import PartInput
-from pipeline.extraction.runner import encode_part
+from merc.compute import device
+from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
+from merc.errors import BadSettings, BadTable
+from merc.extraction import frames
+from merc.extraction.inputs import PartInput
+from merc.extraction.runner import encode_part
+from merc.records import features as feature_tables
 
 
 class Returning(Encoder):
@@ -99,7 +100,7 @@ def test_frames_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
     part = encode_part(ReturningFrames(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
     path = tmp_path / "part-00000.parquet"
     assert part.frames is not None
-    tables.write(frames.path_of(path), part.frames, row_group_rows=2)
+    feature_tables.write(frames.path_of(path), part.frames, row_group_rows=2)
     found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in frames.read(tmp_path)}
     assert found == {
         "train/u0": ([1, 2, 3], [0, 1, 2]),

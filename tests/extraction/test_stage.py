@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadSettings, BadTable, PipelineError, SettingsDiffer, TooManyFailures
-from pipeline.extraction import frames, tables
-from pipeline.extraction.stage import extract, plan
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc import files
+from merc.errors import BadSettings, BadTable, PipelineError, SettingsDiffer, TooManyFailures
+from merc.extraction import frames
+from merc.extraction.stage import extract, plan
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import features as feature_tables
 
 RUN = RunOptions(workers=1, device="cpu", max_failed="50%")
 WriteManifest = Callable[..., pa.Table]
@@ -39,7 +39,7 @@ def test_every_utterance_gets_a_row_in_manifest_order(params: Params, layout: La
     out = extract(params, layout, RUN, modality="text", encoder="device")
     assert out == layout.features("text", "device")
     assert sorted(path.name for path in out.iterdir()) == ["failures.parquet", "info.json", "part-00000.parquet", "part-00001.parquet"]
-    assert pq.read_schema(out / "part-00000.parquet").equals(tables.schema(3))
+    assert pq.read_schema(out / "part-00000.parquet").equals(feature_tables.schema(3))
     rows = _rows(out)
     assert [row["utterance_id"] for row in rows] == table["utterance_id"].to_pylist()
     assert [(row["embedding"], row["present"], row["status"]) for row in rows] == [
@@ -110,7 +110,7 @@ def test_one_and_two_workers_give_the_same_bytes(
 def test_a_finished_extraction_is_not_done_again(params: Params, layout: Layout, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch) -> None:
     write_manifest(layout, ["one"])
     out = extract(params, layout, RUN, modality="text", encoder="device")
-    monkeypatch.setattr("pipeline.extraction.runner.run_here", lambda *_: pytest.fail("it was done again"))
+    monkeypatch.setattr("merc.extraction.runner.run_here", lambda *_: pytest.fail("it was done again"))
     assert extract(params, layout, RUN, modality="text", encoder="device") == out
 
 
@@ -136,10 +136,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import fake_encoders
-from pipeline.extraction import stage
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.extraction import stage
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
 stage.build = fake_encoders.build
 extraction = {"utterances_per_part": 3, "neural_texts_per_part": 3, "neural_clips_per_part": 1, "level": "utterance"}
 params = Params({"encoders": {"text": {"fake": {"family": "fake", "scale": 1.0}}}, "extraction": extraction})
@@ -291,8 +291,8 @@ def test_a_dry_run_says_what_is_to_do_and_does_nothing(params: Params, layout: L
 def test_a_dry_run_imports_no_torch(layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, ["one"])
     code = (
-        "import sys; from pathlib import Path; from pipeline.extraction.stage import plan; from pipeline.layout import Layout; "
-        "from pipeline.params import Params; from pipeline.parts import RunOptions; "
+        "import sys; from pathlib import Path; from merc.extraction.stage import plan; from merc.layout import Layout; "
+        "from merc.params import Params; from merc.parts import RunOptions; "
         "plan(Params.load(), Layout(Path(sys.argv[1]), Path(sys.argv[2]), 'tiny'), RunOptions(), modality='text', encoder='ngrams'); "
         "print(sorted({'torch', 'transformers', 'cv2', 'soundfile'} & set(sys.modules)))"
     )
@@ -301,7 +301,7 @@ def test_a_dry_run_imports_no_torch(layout: Layout, write_manifest: WriteManifes
 
 
 def test_stage_command_names_the_bad_setting(layout: Layout, fake_encoders: ModuleType) -> None:
-    command = [sys.executable, "-m", "pipeline.extraction.stage", "--dataset", "tiny", "--out", str(layout.out), "--modality", "text", "--encoder", "nonsense"]
+    command = [sys.executable, "-m", "merc.extraction.stage", "--dataset", "tiny", "--out", str(layout.out), "--modality", "text", "--encoder", "nonsense"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "encoder 'nonsense'" in done.stderr

@@ -10,8 +10,8 @@ import pytest
 _CODE = """
 import sys
 from pathlib import Path
-from pipeline.encoders import registry
-from pipeline.params import Params
+from merc.encoders import registry
+from merc.params import Params
 registry.build(Params.load(Path(sys.argv[1])), "audio", "acoustic", offline=True).load("cpu")
 """
 

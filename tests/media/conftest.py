@@ -9,15 +9,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.layout import Layout
+from merc.media.config import MediaConfig
+from merc.media.tasks import STREAMS, Clip, DialogueTask
+from merc.params import Params
+from merc.records import manifest
+from merc.records.dialogue import Dialogue, Utterance
 from numpy.typing import NDArray
-
-from pipeline.corpora import manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.layout import Layout
-from pipeline.media.config import MediaConfig
-from pipeline.media.tasks import STREAMS, Clip, DialogueTask
-from pipeline.params import Params
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -125,7 +125,7 @@ def make_clip() -> Callable[..., Clip]:
 @pytest.fixture(scope="session")
 def decode_one(config: MediaConfig, make_clip: Callable[..., Clip]) -> Callable[..., tuple[dict[str, Any], list[tuple[str, str]]]]:
     """Decodes one file below a raw folder: its row, and its failures as (modality, reason)."""
-    from pipeline.media.clip import decode_dialogue
+    from merc.media.clip import decode_dialogue
 
     def decode(raw: Path, name: str, settings: MediaConfig = config, model: Path | None = None, **fields: Any) -> tuple[Any, Any]:
         task = DialogueTask(raw, "meld", (make_clip(name, **fields),), frozenset(STREAMS), settings, model)
@@ -160,7 +160,7 @@ def write_manifest(tmp_path: Path) -> Callable[..., Layout]:
             )
             for number, paths in enumerate(dialogues)
         ]
-        manifest.write(layout.manifest, manifest.build("tiny", built, label_set("meld7")))
+        manifest.write(layout.manifest, building.build("tiny", built, label_set("meld7")))
         return layout
 
     return write

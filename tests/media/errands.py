@@ -7,9 +7,9 @@ import time
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from pipeline.errors import BadSettings
-from pipeline.media.clip import decode_dialogue
-from pipeline.media.tasks import DialogueTask
+from merc.errors import BadSettings
+from merc.media.clip import decode_dialogue
+from merc.media.tasks import DialogueTask
 
 
 def decode(task: DialogueTask) -> object:

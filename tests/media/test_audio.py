@@ -5,10 +5,9 @@ import av
 import numpy as np
 import pytest
 import soundfile
-
-from pipeline.media import pack
-from pipeline.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights, side_weights
-from pipeline.media.spans import Span
+from merc.media import pack
+from merc.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights, side_weights
+from merc.media.spans import Span
 
 
 def heard(row):

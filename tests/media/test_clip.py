@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-
-from pipeline.corpora.failures import REASONS
-from pipeline.media import container, faces, speaker
-from pipeline.media.clip import decode_dialogue
-from pipeline.media.faces import Sighting
-from pipeline.media.tables import SCHEMA
-from pipeline.media.tasks import Clip, DialogueTask
+from merc.media import container, faces, speaker
+from merc.media.clip import decode_dialogue
+from merc.media.faces import Sighting
+from merc.media.tables import SCHEMA
+from merc.media.tasks import Clip, DialogueTask
+from merc.records.failures import REASONS
 
 
 def test_a_whole_clip_fills_every_column_and_fails_in_nothing_but_the_face(tmp_path: Path, write_media, decode_one):
@@ -141,7 +140,7 @@ def test_a_dialogue_in_one_video_is_opened_once_and_shared_out(tmp_path: Path, w
         write_media(tmp_path / f"{number}.wav", size=None, sound_codec="pcm_s16le", seconds=end - start, seed=number)
         clips.append(Clip(f"train/d_u{number}", "train/d", "both.avi", f"{number}.wav", region, start, end, None, None))
     opened = []
-    from pipeline.media import container
+    from merc.media import container
 
     read = container.read
     monkeypatch.setattr(container, "read", lambda path, *rest: (opened.append(path.name), read(path, *rest))[1])
@@ -160,7 +159,7 @@ def test_odd_pictures_do_not_stop_a_run(tmp_path: Path, write_media, decode_one)
 
 
 def test_pictures_too_large_for_the_memory_are_refused(tmp_path: Path, write_media, config, make_clip, monkeypatch):
-    from pipeline.media import container
+    from merc.media import container
 
     write_media(tmp_path / "a.mp4")
     monkeypatch.setattr(container, "_MAX_PIXELS", 1000)

@@ -8,11 +8,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.media import container
-from pipeline.media.container import FrameWish
-from pipeline.media.decoding import EveryFrame, NeededFrames
-from pipeline.media.spans import span
+from merc.media import container
+from merc.media.container import FrameWish
+from merc.media.decoding import EveryFrame, NeededFrames
+from merc.media.spans import span
 
 # file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 a second), encoder's B-frames
 KINDS = {

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline.errors import BadSettings, ModelUnavailable
-from pipeline.media import detector
-from pipeline.media.config import MediaConfig
+from merc.errors import BadSettings, ModelUnavailable
+from merc.media import detector
+from merc.media.config import MediaConfig
 
 COMMIT = "a" * 40
 CONTENT = b"not a network, but a file"

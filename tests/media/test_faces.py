@@ -2,11 +2,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.errors import BadSettings
-from pipeline.media import faces
-from pipeline.media.faces import FaceFinder, Sighting
-from pipeline.media.video import Picture
+from merc.errors import BadSettings
+from merc.media import faces
+from merc.media.faces import FaceFinder, Sighting
+from merc.media.video import Picture
 
 # From the table in the README of the real data: clip, least share of frames with the chosen face, and the most.
 CLIPS = [("single_face.mp4", 1.0, 1.0), ("WolfgangLanger_Pexels.mp4", 1.0, 1.0), ("no_face.mp4", 0.0, 0.0), ("noface_face.mov", 0.25, 0.6)]

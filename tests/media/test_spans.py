@@ -2,8 +2,7 @@ import itertools
 import math
 
 import pytest
-
-from pipeline.media.spans import Span, sample, slice_centres, span
+from merc.media.spans import Span, sample, slice_centres, span
 
 
 def test_a_span_without_borders_is_the_whole_file() -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.media import speaker
-from pipeline.media.faces import Sighting
-from pipeline.media.speaker import Choice, Glimpse
-from pipeline.media.tracks import Track
-from pipeline.params import Params
+from merc.media import speaker
+from merc.media.faces import Sighting
+from merc.media.speaker import Choice, Glimpse
+from merc.media.tracks import Track
+from merc.params import Params
 
 WIDTH, HEIGHT = 320, 180
 SECONDS, RATE = 2.4, 12.5

@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.stage import build_manifest
-from pipeline.errors import BadSettings, RawDataMissing, SettingsDiffer, TooManyFailures
-from pipeline.layout import Layout
-from pipeline.media import tables
-from pipeline.media.stage import decode, plan
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.corpora.stage import build_manifest
+from merc.errors import BadSettings, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.layout import Layout
+from merc.media import tables
+from merc.media.stage import decode, plan
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import failures, manifest
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 BOTH = frozenset({"audio", "visual"})
@@ -107,7 +106,7 @@ def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_goes_on_without_d
         decode(params(), corpus, ONE, streams=BOTH)
     assert not corpus.media.exists()
     assert plan(params(), corpus, ONE, streams=BOTH)["utterances_to_decode"] == 0
-    from pipeline.media import clip
+    from merc.media import clip
 
     monkeypatch.setattr(clip, "decode_dialogue", None)
     assert decode(params(), corpus, tolerant(), streams=BOTH).is_dir()
@@ -137,7 +136,7 @@ def test_the_plan_counts_what_there_is_to_do(corpus):
 
 
 def test_the_plan_imports_no_decoder():
-    program = "import sys, pipeline.media.stage; print([name for name in ('torch', 'cv2', 'av', 'soxr', 'soundfile') if name in sys.modules])"
+    program = "import sys, merc.media.stage; print([name for name in ('torch', 'cv2', 'av', 'soxr', 'soundfile') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -161,7 +160,7 @@ def dangerous(monkeypatch) -> None:
     here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
-    from pipeline.media import clip
+    from merc.media import clip
 
     monkeypatch.setattr(clip, "decode_dialogue", importlib.import_module("errands").decode)
 
@@ -188,7 +187,7 @@ def careful(*overrides: str) -> Params:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield, caplog, monkeypatch, workers):
-    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("merc"), "propagate", True)
     folder = decode(careful(), minefield, RunOptions(workers=workers, max_failed="50%"), streams=BOTH)
     rows = [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert [row["utterance_id"] for row in rows] == manifest.read(minefield.manifest)["utterance_id"].to_pylist()
@@ -229,7 +228,7 @@ def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_
 
     again = Layout(minefield.raw, tmp_path / "again", "tiny")
     manifest.write(again.manifest, manifest.read(minefield.manifest))
-    from pipeline.media import pack
+    from merc.media import pack
 
     written, write_part = [], pack.write_part
 
@@ -351,10 +350,10 @@ def test_of_two_thousand_clips_with_a_twentieth_broken_every_one_is_accounted_fo
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline.layout import Layout
-from pipeline.media.stage import decode
-from pipeline.params import Params
-from pipeline.parts import RunOptions
+from merc.layout import Layout
+from merc.media.stage import decode
+from merc.params import Params
+from merc.parts import RunOptions
 if __name__ == "__main__":
     params, raw, out, workers = sys.argv[1:]
     options = RunOptions(workers=int(workers), max_failed="50%")

@@ -1,6 +1,5 @@
 import pytest
-
-from pipeline.media.tasks import Clip, DialogueTask, sharing_files
+from merc.media.tasks import Clip, DialogueTask, sharing_files
 
 BOTH = frozenset({"audio", "visual"})
 

@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-
-from pipeline.media import tracks
-from pipeline.media.faces import Sighting
+from merc.media import tracks
+from merc.media.faces import Sighting
 
 
 def seen(box, alike=1.0):

@@ -6,11 +6,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.media import container
-from pipeline.media.container import FrameWish
-from pipeline.media.spans import span
-from pipeline.media.video import Picture
+from merc.media import container
+from merc.media.container import FrameWish
+from merc.media.spans import span
+from merc.media.video import Picture
 
 
 class Notes:

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-
-from pipeline import files
-from pipeline.corpora import failures
-from pipeline.corpora.failures import Failure
-from pipeline.extraction import tables
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-from pipeline.shards.schema import SCHEMA_VERSION, schema
-from pipeline.trajectories.stage import build_trajectories
+from merc import files
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import failures
+from merc.records import features as feature_tables
+from merc.records.failures import Failure
+from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.trajectories.stage import build_trajectories
 
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 PARAMS: dict[str, Any] = {
@@ -82,8 +81,8 @@ def make_shards(
             if not there
         ]
         cut = [Failure(row["utterance_ids"][0], "media", "all", "truncated", "kept 60 of 305 s") for row in records[:1]]
-        tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape))
-        tables.write(layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in [*silent, *cut]))
+        feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape))
+        feature_tables.write(layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in [*silent, *cut]))
         total = sum(len(labels) for _, labels in rows)
         labelled = {name: sum(labels.count(index) for _, labels in rows) for index, name in enumerate(classes)}
         counts[split] = {"dialogues": len(rows), "utterances": total, "labels": labelled, "unlabelled": total - sum(labelled.values())}

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from pipeline.errors import BadSettings
-from pipeline.layout import Layout
-from pipeline.reports.examples import Example, abbreviations, read_examples
+from merc.errors import BadSettings
+from merc.layout import Layout
+from merc.reports.examples import Example, abbreviations, read_examples
 
 CLASSES = ["neutral", "joy", "anger"]
 COLOURS = {"neutral": "#A3A3A3", "joy": "#F0E442", "anger": "#D55E00"}

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from pipeline.corpora.labels import LABEL_SETS
-from pipeline.reports import figures
-from pipeline.reports.results import Epoch, read_recipes
+from merc.corpora.engine.labels import LABEL_SETS
+from merc.reports import figures
+from merc.reports.results import Epoch, read_recipes
 
 SHARES = {split: {"joy": (30, 0.75), "<b>$\\frac$</b>": (10, 0.25)} for split in ("train", "dev")}
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline.errors import BadTable
-from pipeline.reports.results import Spread, best_on_dev, read_history, read_recipes, read_record
+from merc.errors import BadTable
+from merc.reports.results import Spread, best_on_dev, read_history, read_recipes, read_record
 
 WriteRun = Callable[..., Path]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-
-from pipeline.errors import BadSettings
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.reports.stage import main, write_report
+from merc.errors import BadSettings
+from merc.layout import Layout
+from merc.params import Params
+from merc.reports.stage import main, write_report
 
 FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md", "scores.json"]
 EVIL = '<script>alert("x")</script>'

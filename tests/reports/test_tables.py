@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from pipeline.corpora import failures
-from pipeline.errors import BadTable
-from pipeline.extraction import tables as parquet
-from pipeline.layout import Layout
-from pipeline.reports import tables
-from pipeline.reports.results import read_recipes
-from pipeline.reports.tables import CoverageRow, LabelRow
+from merc.errors import BadTable
+from merc.layout import Layout
+from merc.records import failures
+from merc.records import features as parquet
+from merc.reports import tables
+from merc.reports.results import read_recipes
+from merc.reports.tables import CoverageRow, LabelRow
 
 DIALOGUES = {"train": [("train/dia0", [0, 0, 1, -1, 0]), ("train/dia1", [1])], "test": [("test/dia0", [0, 1, 1, 1])]}
 CLASSES = ["neutral", "joy"]

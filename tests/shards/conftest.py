@@ -9,22 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from merc import files
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.extraction.inputs import input_hashes
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.records import failures, manifest
+from merc.records import features as feature_tables
+from merc.records.dialogue import Dialogue, Utterance
+from merc.records.failures import Failure
+from merc.shards.card import write_card
+from merc.shards.format import reader
+from merc.shards.format.schema import merc_metadata
+from merc.shards.stage import build_shards
 from numpy.typing import NDArray
-
-from pipeline import files
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.failures import Failure
-from pipeline.corpora.labels import label_set
-from pipeline.extraction import tables
-from pipeline.extraction.inputs import input_hashes
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import Fingerprint, RunOptions, StageWork
-from pipeline.shards import reader
-from pipeline.shards.card import write_card
-from pipeline.shards.schema import merc_metadata
-from pipeline.shards.stage import build_shards
 
 EMOTIONS = ("neutral", "joy", "anger", "boredom")  # boredom is not in the label set
 DIMS = {"text": 4, "audio": 3, "visual": 2}
@@ -62,10 +62,10 @@ class Extracted:
         work = StageWork(f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True)
         work.start()
         for index, part in enumerate(np.array_split(np.array(chosen, dtype=int), 2)):
-            columns = [[ids[row] for row in part], tables.vectors(values[part]), present[part], [status[row] for row in part]]
-            tables.write(work.part(index), pa.table(columns, schema=tables.schema(dim)))
+            columns = [[ids[row] for row in part], feature_tables.vectors(values[part]), present[part], [status[row] for row in part]]
+            feature_tables.write(work.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
         why = [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()] if failed else []
-        tables.write(work.folder / tables.FAILURES, failures.table(why))
+        feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(why))
         provenance = {"encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none"}
         counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
         work.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
@@ -111,7 +111,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         if interleaved:
             numbered.sort(key=lambda one: one[0])
         dialogues = [_dialogue(split, number, count) for number, split, count in numbered]
-        table = manifest.build("tiny", dialogues, label_set("meld7"))
+        table = building.build("tiny", dialogues, label_set("meld7"))
         manifest.write(layout.manifest, table)
         altered = Failure("train/dia0_utt0", "manifest", "text", "text_repaired", "one character").row()
         settings = {"corpora": {"tiny": {"reader": "meld", "label_set": "meld7"}}}
@@ -119,7 +119,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         files.write_json(layout.folder / "manifest.json", record)
         media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
         media.start()
-        tables.write(media.folder / tables.FAILURES, failures.table([]))
+        feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
         media.finish({})
         random = np.random.default_rng(7)
         vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
@@ -157,7 +157,7 @@ def sound(extracted: Callable[..., Any]) -> Path:
             "same_scenario_edit": pa.array([[True] * len(one) for one in neighbours], pa.list_(pa.bool_())),
         }
         table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
-        tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
+        feature_tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
     write_card(root)
     return root
 
@@ -170,7 +170,7 @@ def change(sound: Path) -> Callable[[str, Callable[[dict[str, Any]], None]], Non
         table = pq.read_table(sound / name)
         columns = table.to_pydict()
         how(columns)
-        tables.write(sound / name, pa.table(columns, schema=table.schema), 2)
+        feature_tables.write(sound / name, pa.table(columns, schema=table.schema), 2)
         write_card(sound)
 
     return edit

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-from pipeline import files
-from pipeline.errors import BadTable
-from pipeline.shards.card import write_card
+from merc import files
+from merc.errors import BadTable
+from merc.shards.card import write_card
 
 Make = Callable[..., Any]
 

@@ -6,12 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.shards import reader
-from pipeline.shards.card import write_card
-from pipeline.shards.select import select
-from pipeline.shards.stage import ShardsConfig
+from merc import files
+from merc.shards.card import write_card
+from merc.shards.format import reader
+from merc.shards.select import select
+from merc.shards.stage import ShardsConfig
 
 SPLITS = {"train": 3, "dev": 1, "test": 2}
 

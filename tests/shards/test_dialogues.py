@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline.errors import BadSettings, BadTable
-from pipeline.shards import reader
-from pipeline.shards.batches import DecodedGroup
-from pipeline.shards.reader import Dialogues, Part, read_split
+from merc.errors import BadSettings, BadTable
+from merc.shards.format import reader
+from merc.shards.format.batches import DecodedGroup
+from merc.shards.format.reader import Dialogues, Part, read_split
 
 Make = Callable[..., Any]
 COLUMNS = ["dialogue_id", "text", "text_present", "emotion_index"]

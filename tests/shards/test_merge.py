@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadSettings, BadTable
-from pipeline.shards import reader
-from pipeline.shards.merge import merge
-from pipeline.shards.select import select
-from pipeline.shards.stage import ShardsConfig
-from pipeline.shards.validate import validate
+from merc import files
+from merc.errors import BadSettings, BadTable
+from merc.shards.format import reader
+from merc.shards.merge import merge
+from merc.shards.select import select
+from merc.shards.stage import ShardsConfig
+from merc.shards.validate import validate
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 Make = Callable[..., Any]

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadTable
-from pipeline.shards.merge import merge
-from pipeline.shards.overview import overview
-from pipeline.shards.select import select
-from pipeline.shards.stage import ShardsConfig
+from merc import files
+from merc.errors import BadTable
+from merc.shards.merge import merge
+from merc.shards.overview import overview
+from merc.shards.select import select
+from merc.shards.stage import ShardsConfig
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline.errors import PipelineError
-from pipeline.shards import reader
-from pipeline.shards.facts import Facts, read_info
-from pipeline.shards.rewriting import Rewriting, dialogue_bytes, read_failures
-from pipeline.shards.stage import ShardsConfig
+from merc.errors import PipelineError
+from merc.shards.facts import Facts, read_info
+from merc.shards.format import reader
+from merc.shards.rewriting import Rewriting, dialogue_bytes, read_failures
+from merc.shards.stage import ShardsConfig
 
 Make = Callable[..., Any]
 SIZES = (3, 1, 2, 5, 1, 4)

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadSettings, BadTable, SettingsDiffer
-from pipeline.shards import reader
-from pipeline.shards.select import select
-from pipeline.shards.stage import ShardsConfig
-from pipeline.shards.validate import validate
+from merc import files
+from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.shards.format import reader
+from merc.shards.select import select
+from merc.shards.stage import ShardsConfig
+from merc.shards.validate import validate
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 Digest = Callable[[Path], dict[str, str]]

@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.corpora import failures
-from pipeline.corpora.failures import Failure
-from pipeline.errors import BadSettings, BadTable, PipelineError, SettingsDiffer
-from pipeline.extraction import tables
-from pipeline.layout import Layout
-from pipeline.parts import RunOptions, StageWork
-from pipeline.shards import reader
-from pipeline.shards.card import write_card
-from pipeline.shards.features import Features
-from pipeline.shards.stage import build_shards, plan
-from pipeline.shards.validate import validate
+from merc import files
+from merc.errors import BadSettings, BadTable, PipelineError, SettingsDiffer
+from merc.layout import Layout
+from merc.parts import RunOptions, StageWork
+from merc.records import failures
+from merc.records import features as feature_tables
+from merc.records.failures import Failure
+from merc.shards.card import write_card
+from merc.shards.features import Features
+from merc.shards.format import reader
+from merc.shards.stage import build_shards, plan
+from merc.shards.validate import validate
 
 Make = Callable[..., Any]
 Digest = Callable[[Path], dict[str, str]]
@@ -84,7 +83,7 @@ def test_absent_if_and_only_if_zeros_and_a_failure_row(extracted: Make) -> None:
     made.write_features("visual", {4: "no_face"}, failed=False)
     by_media = Failure("train/dia2_utt0", "media", "visual", "no_face", "8 frames").row()
     altered = Failure("train/dia2_utt0", "media", "audio", "truncated", "300 s to 60 s").row()
-    tables.write(made.layout.media / tables.FAILURES, failures.table([by_media, altered]))
+    feature_tables.write(made.layout.media / feature_tables.FAILURES, failures.table([by_media, altered]))
     root = made.build()
     train = reader.read_split(root, "train")
     assert train["text_present"].to_pylist() == [[True, False, True], [True], [True, True]]
@@ -147,8 +146,8 @@ def test_vectors_of_another_length_are_refused(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     part = made.layout.features("text", "fake") / "part-00001.parquet"
     ids = pq.read_table(part, columns=["utterance_id"])["utterance_id"]
-    wide = tables.vectors(np.ones((len(ids), 5), dtype=np.float32))
-    tables.write(part, pa.table([ids, wide, [True] * len(ids), ["ok"] * len(ids)], schema=tables.schema(5)))
+    wide = feature_tables.vectors(np.ones((len(ids), 5), dtype=np.float32))
+    feature_tables.write(part, pa.table([ids, wide, [True] * len(ids), ["ok"] * len(ids)], schema=feature_tables.schema(5)))
     with pytest.raises(BadTable, match=r"part-00001.parquet: columns .*\[5\].* instead of .*\[4\]"):
         made.build()
 
@@ -176,7 +175,7 @@ def test_missing_tables_and_unknown_modalities_are_named(extracted: Make) -> Non
 def test_text_only_shards_have_no_other_columns(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     not_asked_for = Failure("train/dia0_utt0", "media", "visual", "no_face").row()
-    tables.write(made.layout.media / tables.FAILURES, failures.table([not_asked_for]))
+    feature_tables.write(made.layout.media / feature_tables.FAILURES, failures.table([not_asked_for]))
     root = made.build()
     names = reader.read_split(root, "train").column_names
     assert [name for name in names if name.startswith(("text", "audio", "visual"))] == ["texts", "text", "text_present"]
@@ -294,7 +293,9 @@ def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) 
 
 def test_a_failure_row_about_nobody_is_refused(extracted: Make) -> None:
     made = extracted(modalities=("text",))
-    tables.write(made.layout.features("text", "fake") / tables.FAILURES, failures.table([Failure("train/dia9_utt0", "extraction", "text", "no_text").row()]))
+    feature_tables.write(
+        made.layout.features("text", "fake") / feature_tables.FAILURES, failures.table([Failure("train/dia9_utt0", "extraction", "text", "no_text").row()])
+    )
     with pytest.raises(BadTable, match=r"1 failure rows about utterances that are not in the manifest, the first about 'train/dia9_utt0'"):
         made.build()
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from merc.errors import BadSettings
+from merc.shards.format.reader import Dialogues
+from merc.shards.torch_batches import TorchBatches
 from torch.utils.data import DataLoader
-
-from pipeline.errors import BadSettings
-from pipeline.shards.reader import Dialogues
-from pipeline.shards.torch_batches import TorchBatches
 
 Make = Callable[..., Any]
 ALL = [f"train/dia{number}" for number in range(9)]

@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadTable
-from pipeline.shards.card import write_card
-from pipeline.shards.checks.problems import LISTED
-from pipeline.shards.validate import validate
+from merc import files
+from merc.errors import BadTable
+from merc.shards.card import write_card
+from merc.shards.checks.problems import LISTED
+from merc.shards.validate import validate
 
 Change = Callable[[str, Callable[[dict[str, Any]], None]], None]
 TRAIN = "dialogues/train-00000-of-00001.parquet"

@@ -9,18 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from pipeline import files
-from pipeline.encoders.base import Frames
-from pipeline.extraction import frames
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.shards.schema import SCHEMA_VERSION, schema
-from pipeline.training.batch import DialogueBatch
-from pipeline.training.collate import collate
-from pipeline.training.dataset import DialogueSplit
-from pipeline.training.plan import resolve
-from pipeline.training.trainer import _Training
+from merc import files
+from merc.encoders.engine.base import Frames
+from merc.extraction import frames
+from merc.layout import Layout
+from merc.params import Params
+from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.training.data.batch import DialogueBatch
+from merc.training.data.collate import collate
+from merc.training.data.dataset import DialogueSplit
+from merc.training.loop.trainer import _Training
+from merc.training.recipes.resolution import resolve
 
 CLASSES = ("neutral", "joy", "anger")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -66,8 +65,8 @@ def tree() -> dict[str, Any]:
 TOY_FRAMEWORK = '''
 from torch import nn
 
-from pipeline.params import Settings
-from pipeline.training.frameworks.base import Framework
+from merc.params import Settings
+from merc.training.frameworks.base import Framework
 
 
 class ToyConfig(Settings):
@@ -99,8 +98,8 @@ def toy_framework(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     (folder / package / "__init__.py").touch()
     (folder / package / "toy.py").write_text(TOY_FRAMEWORK)
     monkeypatch.syspath_prepend(folder)
-    for module in ("plan", "checkpoint"):
-        monkeypatch.setattr(f"pipeline.training.{module}.FRAMEWORKS", package)
+    for module in ("recipes.resolution", "loop.checkpoint"):
+        monkeypatch.setattr(f"merc.training.{module}.FRAMEWORKS", package)
     tree["frameworks"] = {"toy": {"scale": 0.5}}
     tree["additions"] = {"toy": {"framework": "toy"}}
 

@@ -7,14 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-
-from pipeline.errors import BadSettings, BadTable, SettingsDiffer
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-from pipeline.training import seeds
-from pipeline.training.stage import main, train
-from pipeline.training.trainer import train_seed
+from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.training.loop import seeds
+from merc.training.loop.trainer import train_seed
+from merc.training.stage import main, train
 
 RUN = RunOptions(device="cpu")
 

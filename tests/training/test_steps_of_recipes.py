@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from pipeline.params import Params
-from pipeline.training.plan import resolve
+from merc.params import Params
+from merc.training.recipes.resolution import resolve
 
 PARAMS = Params.load(Path(__file__).resolve().parents[2] / "params.yaml")
 MODELS = ("dialogue_rnn", "mm_dfn", "aghmn")

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from merc import files
+from merc.layout import Layout
+from merc.records import features as feature_tables
+from merc.shards.format.schema import SCHEMA_VERSION, schema
 from numpy.typing import NDArray
-
-from pipeline import files
-from pipeline.extraction import tables
-from pipeline.layout import Layout
-from pipeline.shards.schema import SCHEMA_VERSION, schema
 
 Labels = NDArray[np.int16]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
@@ -73,7 +72,7 @@ def write_shards(tmp_path: Path) -> Callable[..., Layout]:
         counts = {}
         for split, rows in dialogues.items():
             table = pa.Table.from_pylist([_row(split, *row, (scenarios or {}).get(row[0], "")) for row in rows], schema=shape)
-            tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
+            feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
             utterances = sum(len(labels) for _, _, labels in rows)
             counts[split] = {
                 "dialogues": len(rows),

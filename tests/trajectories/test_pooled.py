@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.layout import Layout
-from pipeline.shards import reader
-from pipeline.trajectories import pooled
-from pipeline.trajectories.pooled import COMPARISON, LengthTrend, Means, read_means, whole
+from merc.layout import Layout
+from merc.shards.format import reader
+from merc.trajectories import pooled
+from merc.trajectories.pooled import COMPARISON, LengthTrend, Means, read_means, whole
 
 
 def test_means_are_over_the_present_utterances_standardised_and_weighted(write_shards: Callable[..., Layout], monkeypatch: pytest.MonkeyPatch) -> None:

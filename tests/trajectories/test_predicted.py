@@ -7,12 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline.errors import BadSettings, BadTable
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.trajectories.config import Config
-from pipeline.trajectories.predicted import predicted_table
+from merc.errors import BadSettings, BadTable
+from merc.layout import Layout
+from merc.params import Params
+from merc.trajectories.config import Config
+from merc.trajectories.predicted import predicted_table
 
 SETTINGS = Params.load(Path(__file__).parents[2] / "params.yaml").tree["trajectories"]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]

@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from dtaidistance import dtw_ndim
+from merc.trajectories import dtw
+from merc.trajectories.similarity import NAMES, binned, similarity
 from numpy.typing import NDArray
-
-from pipeline.trajectories import dtw
-from pipeline.trajectories.similarity import NAMES, binned, similarity
 
 Labels = NDArray[np.int16]
 Make = Callable[..., list[Labels]]

@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from merc.command_line import stage_command
+from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.trajectories.stage import build_trajectories, plan
 from scipy import stats
-
-from pipeline.command_line import stage_command
-from pipeline.errors import BadSettings, RawDataMissing, SettingsDiffer
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-from pipeline.trajectories.stage import build_trajectories, plan
 
 NAMES = ["histogram", "transition", "edit", "path", "path_speakers", "dtw"]  # those from labels
 SETTINGS = Params.load(Path(__file__).parents[2] / "params.yaml").tree["trajectories"]

@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
-
-from pipeline.commands.shards import main
-from pipeline.corpora import failures, manifest
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.failures import Failure
-from pipeline.corpora.labels import label_set
-from pipeline.shards.facts import Facts
-from pipeline.shards.features import Vectors
-from pipeline.shards.join import join
-from pipeline.shards.rewriting import Rewriting
-from pipeline.shards.stage import ShardsConfig
+from merc.commands.shards import main
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.records import failures
+from merc.records.dialogue import Dialogue, Utterance
+from merc.records.failures import Failure
+from merc.shards.facts import Facts
+from merc.shards.features import Vectors
+from merc.shards.join import join
+from merc.shards.rewriting import Rewriting
+from merc.shards.stage import ShardsConfig
 
 SPLITS = {"train": (3, 1, 2), "test": (2,)}
 
@@ -47,7 +47,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
         writing = Rewriting(tmp_path / name, facts, ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000))
         (tmp_path / name).mkdir()
         for split, sizes in SPLITS.items():
-            table = manifest.build(corpus, [_dialogue(split, number, count) for number, count in enumerate(sizes)], facts.labels)
+            table = building.build(corpus, [_dialogue(split, number, count) for number, count in enumerate(sizes)], facts.labels)
             values_ND = np.random.default_rng(7).normal(size=(table.num_rows, 3)).astype(np.float32) + np.float32(moved)
             values_ND[1] = 0
             rows: pa.Table = join(table, {"audio": Vectors(values_ND, values_ND.any(axis=1))}, facts.schema)

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from merc import files
 
 Run = Callable[..., Any]
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-
-from pipeline.commands.shards import main
+from merc.commands.shards import main
 
 PARAMS = str(Path(__file__).parents[3] / "params.yaml")
 

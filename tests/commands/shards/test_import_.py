@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-
-from pipeline.commands.shards import main
-from pipeline.shards import reader
+from merc.commands.shards import main
+from merc.shards.format import reader
 
 PARAMS = str(Path(__file__).parents[3] / "params.yaml")
 

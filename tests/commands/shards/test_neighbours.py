@@ -6,15 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-
-from pipeline import files
-from pipeline.commands.shards import main
-from pipeline.extraction import tables
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.parts import RunOptions
-from pipeline.shards.schema import SCHEMA_VERSION, schema
-from pipeline.trajectories.stage import build_trajectories
+from merc import files
+from merc.commands.shards import main
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records import features as feature_tables
+from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.trajectories.stage import build_trajectories
 
 CLASSES = ("neutral", "joy", "anger")
 DIALOGUES = {
@@ -53,7 +52,7 @@ def make(tmp_path: Path, texts: bool = True) -> Path:
             vectors = {"text": [[1.0, float(label)] for label in labels], "text_present": [True] * size, "emotion_index": labels}
             records.append({**facts, **strings, **numbers, **said, **vectors})
         table = pa.Table.from_pylist(records, schema=shape)
-        tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table if texts else table.drop_columns(["texts"]))
+        feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table if texts else table.drop_columns(["texts"]))
     counts = {
         split: {"dialogues": len(rows), "utterances": 9, "labels": dict.fromkeys(CLASSES, 0), "unlabelled": 0, "present": {"text": 9}}
         for split, rows in DIALOGUES.items()

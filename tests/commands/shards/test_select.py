@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.shards import reader
+from merc.shards.format import reader
 
 Run = Callable[..., Any]
 

@@ -1,6 +1,5 @@
 from click.testing import CliRunner
-
-from pipeline.commands.shards import main
+from merc.commands.shards import main
 
 
 def test_help_names_the_exit_codes() -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pipeline import files
+from merc import files
 
 Run = Callable[..., Any]
 TRAIN = "dialogues/train-00000-of-00001.parquet"

@@ -2,9 +2,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from pipeline.encoders.audio.acoustic import FEATURE_NAMES, REFERENCE_HZ, Acoustic, AcousticConfig, one_thread
-from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.audio.acoustic import FEATURE_NAMES, REFERENCE_HZ, Acoustic, AcousticConfig, one_thread
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 
 Voice = Callable[..., np.ndarray]
 

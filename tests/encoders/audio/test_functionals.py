@@ -4,11 +4,10 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-
-from pipeline.encoders.audio import functionals
-from pipeline.encoders.audio.functionals import Functionals, FunctionalsConfig
-from pipeline.encoders.base import UtteranceInput
-from pipeline.errors import BadSettings
+from merc.encoders.audio import functionals
+from merc.encoders.audio.functionals import Functionals, FunctionalsConfig
+from merc.encoders.engine.base import UtteranceInput
+from merc.errors import BadSettings
 
 Make = Callable[..., Functionals]
 
@@ -160,7 +159,7 @@ def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licen
 
 
 def test_it_is_no_dependency_and_no_preset_uses_it() -> None:
-    from pipeline.params import Params
+    from merc.params import Params
 
     params = Params.load()
     of_family = {name for name, block in params.get("encoders.audio").items() if block["family"] == "functionals"}

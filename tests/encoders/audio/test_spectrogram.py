@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from merc.encoders.audio.spectrogram import GEOMETRIES, Spectrogram, SpectrogramConfig
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.errors import BadSettings
 from safetensors.torch import load_file, save_file
-
-from pipeline.encoders.audio.spectrogram import GEOMETRIES, Spectrogram, SpectrogramConfig
-from pipeline.encoders.base import SAMPLE_RATE_HZ, UtteranceInput
-from pipeline.errors import BadSettings
 
 Make = Callable[..., Spectrogram]
 BOTH = pytest.mark.parametrize("kind", ["whisper", "ast"])

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.encoders import forward
-from pipeline.encoders.audio import waveform as family
-from pipeline.encoders.audio.waveform import Waveform, WaveformConfig
-from pipeline.encoders.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
-from pipeline.encoders.batching import by_length
-from pipeline.errors import BadSettings
+from merc.encoders.audio import waveform as family
+from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.engine import forward
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.engine.batching import by_length
+from merc.errors import BadSettings
 
 # Both sides of where a convolution gains a frame, and lengths three times each other.
 LENGTHS = (16000, 15999, 16239, 16240, 30000, 10000, 24321, 720, 400)

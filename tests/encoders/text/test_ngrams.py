@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.text.ngrams import CUE_NAMES, Ngrams, NgramsConfig, cues, tokens, word_ngrams
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.text.ngrams import CUE_NAMES, Ngrams, NgramsConfig, cues, tokens, word_ngrams
 
 
 @pytest.mark.parametrize(

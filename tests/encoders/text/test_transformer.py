@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.text.transformer import Transformer, TransformerConfig, cut_to_length
-from pipeline.errors import BadSettings, ModelUnavailable
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.text.transformer import Transformer, TransformerConfig, cut_to_length
+from merc.errors import BadSettings, ModelUnavailable
 
 TEXTS = ["no", "You can't be serious!", "Well, I was thinking that we could maybe, you know, go out to dinner some time next week.", "I'm fine.", "oh, good"]
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.visual.gradients import Gradients, GradientsConfig
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.visual.gradients import Gradients, GradientsConfig
 
 
 def _stripes(angle_degrees: float, size: int = 96) -> np.ndarray:

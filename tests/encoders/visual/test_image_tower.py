@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.visual.image_tower import ImageTower, ImageTowerConfig
-from pipeline.errors import BadSettings
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
+from merc.errors import BadSettings
 
 # The plain call: transformers' class, and what of its output is the crop's vector.
 CLASSES = {

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline import files
-from pipeline.encoders.base import UtteranceInput
-from pipeline.encoders.visual.sface import EYES_XY, OnnxFile, Sface, SfaceConfig, align
-from pipeline.errors import BadSettings, ModelUnavailable
+from merc import files
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.visual.sface import EYES_XY, OnnxFile, Sface, SfaceConfig, align
+from merc.errors import BadSettings, ModelUnavailable
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline import files
-from pipeline.errors import BadSettings, BadTable, PipelineError
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.shards import reader
-from pipeline.shards.circulation.exporting import export
-from pipeline.shards.circulation.importing import Wishes, build, read_file
+from merc import files
+from merc.errors import BadSettings, BadTable, PipelineError
+from merc.layout import Layout
+from merc.params import Params
+from merc.shards.circulation.exporting import export
+from merc.shards.circulation.importing import Wishes, build, read_file
+from merc.shards.format import reader
 
 Pickled = Callable[..., Path]
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-from pipeline import files
-from pipeline.corpora import manifest, meld
-from pipeline.corpora.labels import label_set
-from pipeline.errors import BadSettings, BadTable
-from pipeline.layout import Layout
-from pipeline.params import Params
-from pipeline.shards import reader
-from pipeline.shards.circulation.importing import Wishes, build, read_file, summary
+from merc import files
+from merc.corpora import meld
+from merc.corpora.engine import building
+from merc.corpora.engine.labels import label_set
+from merc.errors import BadSettings, BadTable
+from merc.layout import Layout
+from merc.params import Params
+from merc.shards.circulation.importing import Wishes, build, read_file, summary
+from merc.shards.format import reader
 
 Pickled = Callable[..., Path]
 
@@ -200,6 +200,6 @@ def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path,
     )
     imported = read_file(pickled(content), params, Wishes())
     assert imported.record["deviations"] == []
-    wanted = manifest.build("meld", dialogues, label_set("meld7"))
+    wanted = building.build("meld", dialogues, label_set("meld7"))
     for column in ("utterance_id", "dialogue_id", "position", "text", "emotion_index", "sentiment"):
         assert imported.table[column].equals(wanted[column]), column

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.errors import BadTable
-from pipeline.shards.circulation import layouts
+from merc.errors import BadTable
+from merc.shards.circulation import layouts
 
 
 @pytest.mark.parametrize(("make", "layout", "has_dev"), [("mmgcn", "mmgcn", False), ("mmgcn_meld", "mmgcn_meld", False), ("cosmic", "cosmic", True)])

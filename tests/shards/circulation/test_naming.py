@@ -4,12 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from pipeline.corpora import iemocap, meld
-from pipeline.corpora.dialogue import Dialogue, Utterance
-from pipeline.corpora.labels import label_set
-from pipeline.errors import BadSettings, BadTable
-from pipeline.shards.circulation import layouts, naming
+from merc.corpora import iemocap, meld
+from merc.corpora.engine.labels import label_set
+from merc.errors import BadSettings, BadTable
+from merc.records.dialogue import Dialogue, Utterance
+from merc.shards.circulation import layouts, naming
 
 
 def test_the_ids_of_the_dialogues_tell_the_corpus(feature_files: Any) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipeline.errors import BadTable
-from pipeline.shards.circulation import unpickling
+from merc.errors import BadTable
+from merc.shards.circulation import unpickling
 
 Pickled = Callable[..., Path]
 

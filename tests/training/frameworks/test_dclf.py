@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from pipeline import plugins
-from pipeline.params import Params, fill
-from pipeline.shards import reader
-from pipeline.training import checkpoint
-from pipeline.training.collate import collate
-from pipeline.training.frameworks.dclf import DCLF, DCLFConfig
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.models.base import MERCModel
-from pipeline.training.plan import MODELS, resolve
-from pipeline.training.stage import load_data
-from pipeline.training.trainer import predict, train_seed
+from merc import plugins
+from merc.params import Params, fill
+from merc.shards.format import reader
+from merc.training.data.collate import collate
+from merc.training.frameworks.dclf import DCLF, DCLFConfig
+from merc.training.loop import checkpoint
+from merc.training.loop.trainer import predict, train_seed
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.resolution import MODELS, resolve
+from merc.training.stage import load_data
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")

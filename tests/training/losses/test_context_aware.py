@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from pipeline.params import fill
-from pipeline.training.collate import collate
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.context_aware import ContextAware, ContextAwareConfig, ContextAwareLoss, HistoryPooling
-from pipeline.training.models.base import MERCOutput
+from merc.params import fill
+from merc.training.data.collate import collate
+from merc.training.losses.context_aware import ContextAware, ContextAwareConfig, ContextAwareLoss, HistoryPooling
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.base import MERCOutput
 
 H = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
 POS = torch.tensor([[[0.8, 0.6], [0.0, 1.0]]], dtype=torch.float64)

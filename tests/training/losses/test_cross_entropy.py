@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig, weights_of
-from pipeline.training.models.base import MERCOutput
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig, weights_of
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.base import MERCOutput
 
 COUNTS = torch.tensor([60.0, 30.0, 10.0])
 

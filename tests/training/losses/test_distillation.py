@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.distillation import Distillation, DistillationConfig, DistillationLoss, FeatureDistillationLoss
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.distillation import Distillation, DistillationConfig, DistillationLoss, FeatureDistillationLoss
+from merc.training.losses.engine.base import TrainingFacts
 
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, -0.5]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, 0.0, -2.0], [-1.0, 1.0, 0.0]], dtype=torch.float64)

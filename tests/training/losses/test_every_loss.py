@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from pipeline import plugins
-from pipeline.params import Params
-from pipeline.training.losses.base import MERCLoss, TrainingFacts
-from pipeline.training.models.base import MERCModel
+from merc import plugins
+from merc.params import Params
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.models.engine.base import MERCModel
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 TERMS = [
@@ -37,7 +36,7 @@ every_term = pytest.mark.parametrize("name", TERMS)
 def build(facts):
     def make(name, **changes):
         torch.manual_seed(0)
-        kind = plugins.load("pipeline.training.losses", name, MERCLoss)
+        kind = plugins.load("merc.training.losses", name, MERCLoss)
         return kind(PARAMS.fill(f"losses.{name}", kind.Config, **changes), facts)
 
     return make
@@ -129,12 +128,12 @@ def test_it_trains_a_model_that_comes_with_the_pipeline(name, batch):
     torch.manual_seed(0)
     dims = {modality: values.shape[2] for modality, values in batch.features.items()}
     model_name = GIVEN_BY.get(name, "context_gru")
-    model_kind = plugins.load("pipeline.training.models", model_name, MERCModel)
+    model_kind = plugins.load("merc.training.models", model_name, MERCModel)
     model = model_kind(PARAMS.fill(f"models.{model_name}", model_kind.Config, hidden_units=4), dims, 3)
     facts = TrainingFacts(
         class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims, aligned_dim=model.aligned_dim
     )
-    kind = plugins.load("pipeline.training.losses", name, MERCLoss)
+    kind = plugins.load("merc.training.losses", name, MERCLoss)
     term = kind(PARAMS.fill(f"losses.{name}", kind.Config), facts)
     term(model(batch), batch, epoch=0, generator=torch.Generator()).backward()
     assert any(weight.grad is not None and weight.grad.any() for weight in model.parameters())

@@ -6,10 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.params import fill
-from pipeline.training.losses.cross_entropy import weights_of
-from pipeline.training.losses.focal import Focal, FocalConfig, FocalLoss
+from merc.params import fill
+from merc.training.losses.cross_entropy import weights_of
+from merc.training.losses.focal import Focal, FocalConfig, FocalLoss
 
 
 def drawn(seed, rows=8):

@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.info_nce import InfoNCE, InfoNCEConfig, InfoNCELoss
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.info_nce import InfoNCE, InfoNCEConfig, InfoNCELoss
 
 A = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
 B = torch.tensor([[0.6, 0.8], [0.0, 1.0], [0.8, -0.6]], dtype=torch.float64)

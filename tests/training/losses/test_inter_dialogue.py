@@ -9,11 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.inter_dialogue import InterDialogue, InterDialogueConfig, InterDialogueLoss, masked_mean
 from scipy import stats
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.inter_dialogue import InterDialogue, InterDialogueConfig, InterDialogueLoss, masked_mean
 
 AUDIO = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, -0.8]], dtype=torch.float64)
 TEXT = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0], [0.8, -0.6]], dtype=torch.float64)
@@ -219,7 +218,7 @@ def test_padded_dialogues_are_pooled():
 def test_a_batch_in_which_it_cannot_act_costs_nothing_and_is_warned_of_once(dialogues, k_cap, caplog):
     vectors = torch.randn(dialogues, 4, requires_grad=True)
     loss = InterDialogueLoss(k=15, k_cap=k_cap)
-    with caplog.at_level(logging.WARNING, logger="pipeline"):
+    with caplog.at_level(logging.WARNING, logger="merc"):
         for _ in range(3):
             value = loss(pooled={"text": vectors, "audio": vectors * 2})
     value.backward()
@@ -230,7 +229,7 @@ def test_a_batch_in_which_it_cannot_act_costs_nothing_and_is_warned_of_once(dial
 
 
 def test_a_batch_in_which_it_can_act_is_not_warned_of(caplog):
-    with caplog.at_level(logging.WARNING, logger="pipeline"):
+    with caplog.at_level(logging.WARNING, logger="merc"):
         assert InterDialogueLoss(k=15)(pooled={"text": torch.randn(16, 4), "audio": torch.randn(16, 4)}) > 0
     assert not caplog.records
 
@@ -285,7 +284,7 @@ def test_an_epoch_in_which_no_neighbours_met_is_warned_of_once(make_batch, make_
     batch = make_batch([5, 3, 6, 2])
     term = build(facts, neighbours_from="trajectory")
     alone, met = (replace(batch, neighbours=torch.tensor(rows)) for rows in ([[77]] * 4, [[1], [0], [3], [2]]))
-    with caplog.at_level(logging.WARNING, logger="pipeline"):
+    with caplog.at_level(logging.WARNING, logger="merc"):
         for epoch, this in enumerate([met, alone, alone, alone]):
             term.begin_epoch(epoch, None, torch.Generator())
             value = term(make_output(this), this)

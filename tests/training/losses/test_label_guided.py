@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.params import fill
-from pipeline.training.losses.focal_contrastive import FocalContrastiveLoss
-from pipeline.training.losses.label_guided import LabelGuided, LabelGuidedConfig, LabelGuidedLoss, anchor_spread
-from pipeline.training.losses.supcon import SupConLoss
+from merc.params import fill
+from merc.training.losses.focal_contrastive import FocalContrastiveLoss
+from merc.training.losses.label_guided import LabelGuided, LabelGuidedConfig, LabelGuidedLoss, anchor_spread
+from merc.training.losses.supcon import SupConLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])

@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.modality_contribution import ModalityContribution, ModalityContributionConfig, ModalityContributionLoss
-from pipeline.training.models.base import MERCOutput
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.modality_contribution import ModalityContribution, ModalityContributionConfig, ModalityContributionLoss
+from merc.training.models.engine.base import MERCOutput
 
 FEATURES = {
     "text": [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6]],

@@ -6,10 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.prototype import Prototype, PrototypeConfig, PrototypeLoss, RunningPrototypes
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.prototype import Prototype, PrototypeConfig, PrototypeLoss, RunningPrototypes
 
 NAMES = ("text", "audio", "visual")
 

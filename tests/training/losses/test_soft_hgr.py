@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.soft_hgr import SoftHGR, SoftHGRConfig, SoftHGRLoss
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.soft_hgr import SoftHGR, SoftHGRConfig, SoftHGRLoss
 
 
 def of_pair(f, g):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.params import fill
-from pipeline.training.losses.spcl import SPCL, PrototypeQueue, SPCLConfig, SPCLLoss
+from merc.params import fill
+from merc.training.losses.spcl import SPCL, PrototypeQueue, SPCLConfig, SPCLLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])

@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.losses.true_class_probability import TrueClassProbability, TrueClassProbabilityConfig, TrueClassProbabilityLoss
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.losses.true_class_probability import TrueClassProbability, TrueClassProbabilityConfig, TrueClassProbabilityLoss
 
 NAMES = ("text", "audio", "visual")
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from pipeline.training.metrics.any_modality_oracle import any_modality_oracle
-from pipeline.training.metrics.weighted_f1 import weighted_f1
+from merc.training.metrics.any_modality_oracle import any_modality_oracle
+from merc.training.metrics.weighted_f1 import weighted_f1
 
 LABELS = np.array([0, 1, 2, 2, 1])
 BY_MODALITY = {"text": np.array([0, 0, 0, 2, 0]), "audio": np.array([1, 1, 1, 1, 0])}

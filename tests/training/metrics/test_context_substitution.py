@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.training.collate import evaluation_batches
-from pipeline.training.dataset import DialogueSplit
-from pipeline.training.metrics.context_substitution import substituted_predictions, substituted_splits
+from merc.training.data.collate import evaluation_batches
+from merc.training.data.dataset import DialogueSplit
+from merc.training.metrics.context_substitution import substituted_predictions, substituted_splits
 
 
 def make_split(seed=0, dialogues=6, classes=3, unlabelled=True):

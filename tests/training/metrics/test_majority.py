@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from pipeline.training.metrics.majority import majority
+from merc.training.metrics.majority import majority
 
 # Test utterances per class; closed forms: accuracy n/N, weighted F1 2(n/N)²/(1 + n/N).
 MELD = [1256, 281, 50, 208, 402, 68, 345]

@@ -1,6 +1,5 @@
 import numpy as np
-
-from pipeline.training.metrics.per_class import confusion, per_class
+from merc.training.metrics.per_class import confusion, per_class
 
 ACTUAL, PREDICTED = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
 

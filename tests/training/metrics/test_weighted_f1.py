@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-
-from pipeline.training.metrics.accuracy import accuracy
-from pipeline.training.metrics.macro_f1 import macro_f1
-from pipeline.training.metrics.weighted_f1 import weighted_f1
+from merc.training.metrics.accuracy import accuracy
+from merc.training.metrics.macro_f1 import macro_f1
+from merc.training.metrics.weighted_f1 import weighted_f1
 
 # Actual 0 0 0 1 1 2, predicted 0 0 1 1 2 1. F1 of 0: 2·2/(2+3) = .8; of 1: 2·1/(3+2) = .4; of 2: 0; of 3, which occurs nowhere: 0.
 ACTUAL, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 1])

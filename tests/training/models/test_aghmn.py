@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.params import fill
+from merc.training.models.aghmn import AGHMN, AGHMNConfig
 from torch import nn
-
-from pipeline.params import fill
-from pipeline.training.models.aghmn import AGHMN, AGHMNConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 

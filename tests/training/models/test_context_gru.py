@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from pipeline.params import fill
-from pipeline.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.params import fill
+from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 

@@ -1,4 +1,4 @@
-"""What every model promises, tested on all that there are: a new file in ``pipeline/training/models`` is tested here without being named."""
+"""What every model promises, tested on all that there are: a new file in ``pipeline/merc/training/models`` is tested here without being named."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from merc import plugins
+from merc.params import fill
+from merc.training.models.engine.base import MERCModel
 
-from pipeline import plugins
-from pipeline.params import fill
-from pipeline.training.models.base import MERCModel
-
-PACKAGE = "pipeline.training.models"
+PACKAGE = "merc.training.models"
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SUBSETS = [("text",), ("audio",), ("visual",), ("text", "audio"), ("text", "visual"), ("audio", "visual"), ("text", "audio", "visual")]
 CLASSES = 3

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.models._party_recurrence import plan
-from pipeline.training.models.ddin import DDIN, DDINConfig
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.models.ddin import DDIN, DDINConfig
+from merc.training.models.engine.party_recurrence import plan
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from merc.params import Params, fill
+from merc.shards.format import reader
+from merc.training.loop.trainer import _Training, predict
+from merc.training.models.df_erc import DFERC, DFERCConfig, agreement
+from merc.training.recipes.resolution import resolve
+from merc.training.stage import load_data
 from torch import nn
-
-from pipeline.params import Params, fill
-from pipeline.shards import reader
-from pipeline.training.models.df_erc import DFERC, DFERCConfig, agreement
-from pipeline.training.plan import resolve
-from pipeline.training.stage import load_data
-from pipeline.training.trainer import _Training, predict
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

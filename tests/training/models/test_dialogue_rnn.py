@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.params import fill
+from merc.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
+from merc.training.models.engine.party_recurrence import plan
 from torch import nn
-
-from pipeline.params import fill
-from pipeline.training.models._party_recurrence import plan
-from pipeline.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.models.common import position_codes
-from pipeline.training.models.dialogue_transformer import DialogueTransformer, DialogueTransformerConfig
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.models.dialogue_transformer import DialogueTransformer, DialogueTransformerConfig
+from merc.training.models.engine.common import position_codes
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "layers": 1, "heads": 2, "feedforward_units": 6, "dropout": 0.5, "speakers": "none", "pool_from": "content"}

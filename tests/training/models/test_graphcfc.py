@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.params import fill
+from merc.training.models import graphcfc
+from merc.training.models.graphcfc import GraphCFC, GraphCFCConfig, build_edges
 from torch import nn
-
-from pipeline.params import fill
-from pipeline.training.models import graphcfc
-from pipeline.training.models.graphcfc import GraphCFC, GraphCFCConfig, build_edges
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "heads": 2, "layers": 2, "window": 3, "dropout": 0.4, "text_context": "lstm", "aggregation": "none"}

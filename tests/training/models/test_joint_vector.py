@@ -8,19 +8,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import Params, fill
-from pipeline.parts import RunOptions
-from pipeline.training.collate import collate
-from pipeline.training.losses.base import TrainingFacts
-from pipeline.training.losses.cross_entropy import CrossEntropy
-from pipeline.training.models.common import position_codes
-from pipeline.training.models.joint_vector import JointVector, JointVectorConfig
-from pipeline.training.plan import resolve
-from pipeline.training.predict import label
-from pipeline.training.sequences import Sequences
-from pipeline.training.stage import train
+from merc.errors import BadSettings
+from merc.params import Params, fill
+from merc.parts import RunOptions
+from merc.training.data.collate import collate
+from merc.training.data.sequences import Sequences
+from merc.training.loop.prediction import label
+from merc.training.losses.cross_entropy import CrossEntropy
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.common import position_codes
+from merc.training.models.joint_vector import JointVector, JointVectorConfig
+from merc.training.recipes.resolution import resolve
+from merc.training.stage import train
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.models.m3net import M3Net, M3NetConfig
 from torch import nn
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.models.m3net import M3Net, M3NetConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4, "speakers": "text"}

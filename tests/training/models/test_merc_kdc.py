@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import Params, fill
-from pipeline.training.models.base import FUSION
-from pipeline.training.models.dialogue_transformer import DialogueTransformer
-from pipeline.training.models.merc_kdc import MercKDC, MercKDCConfig
-from pipeline.training.plan import resolve
+from merc.errors import BadSettings
+from merc.params import Params, fill
+from merc.training.models.dialogue_transformer import DialogueTransformer
+from merc.training.models.engine.base import FUSION
+from merc.training.models.merc_kdc import MercKDC, MercKDCConfig
+from merc.training.recipes.resolution import resolve
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 DIMS = {"text": 6, "audio": 5, "visual": 4}

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.params import fill
+from merc.training.models.multi_dag import MultiDAG, MultiDAGConfig, build_graph
 from torch import nn
-
-from pipeline.params import fill
-from pipeline.training.models.multi_dag import MultiDAG, MultiDAGConfig, build_graph
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.models.multiemo import MultiEMO, MultiEMOConfig
 from torch import nn
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.models.multiemo import MultiEMO, MultiEMOConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from pipeline.errors import BadSettings
-from pipeline.params import fill
-from pipeline.training.models.sdt import SDT, SDTConfig
+from merc.errors import BadSettings
+from merc.params import fill
+from merc.training.models.sdt import SDT, SDTConfig
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "heads": 2, "dropout": 0.5, "gates": "learned"}

@@ -1,0 +1,34 @@
+"""DVC stage ``adapted``: what is fine-tuned on a dataset, in ``features/<dataset>/adapted/<modality>/list.json``.
+
+The extraction depends on that folder, so that it comes after every fine-tuning on the same dataset and is stale when one was done anew; the list is there
+also where nothing is fine-tuned.
+"""
+
+from typing import Any
+
+from merc import files
+from merc.command_line import stage_command
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+
+MODALITIES = ("text", "audio")
+NAME = "list.json"
+
+
+def write_lists(params: Params, layout: Layout) -> None:
+    """Writes both lists, name of the run → encoder and settings, from ``adapt_text`` and ``adapt_audio`` in params.yaml."""
+    for modality in MODALITIES:
+        runs: dict[str, dict[str, Any]] = params.get(f"adapt_{modality}") or {}
+        of_dataset = {name: {key: run[key] for key in ("encoder", "settings")} for name, run in runs.items() if run["dataset"] == layout.dataset}
+        files.write_json(layout.adapted(modality, NAME), of_dataset)
+
+
+@stage_command
+def main(params: Params, layout: Layout, run: RunOptions) -> None:
+    """What is fine-tuned on a dataset."""
+    write_lists(params, layout)
+
+
+if __name__ == "__main__":
+    main()

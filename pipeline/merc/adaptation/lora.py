@@ -1,0 +1,41 @@
+"""Low-rank updates through ``peft``, merged into the weights at the end, so that an adapted encoder is a whole model like any other."""
+
+from typing import Any
+
+from torch import nn
+
+from merc.adaptation.config import LoraConfig
+from merc.errors import BadSettings, PipelineError
+
+_POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
+
+
+class LowRank:
+    """Puts low-rank updates into a model in place; from then on, they alone are trained.
+
+    Args:
+        model: of transformers.
+        config: the settings.
+
+    Raises:
+        PipelineError: if peft is not installed.
+        BadSettings: if the model has no linear layers of the names.
+    """
+
+    def __init__(self, model: nn.Module, config: LoraConfig) -> None:
+        try:
+            import peft
+        except ImportError as error:
+            raise PipelineError("low-rank updates need the package peft: pip install 'merc-pipeline[adapt]'; or choose a method: full") from error
+        modules = config.modules if isinstance(config.modules, str) else list(config.modules)
+        wanted = peft.LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, exclude_modules=[_POOLER], bias="none"
+        )
+        try:
+            self._wrapped: Any = peft.get_peft_model(model, wanted)
+        except ValueError as error:
+            raise BadSettings(f"adaptations: lora.modules {config.modules}: {error}") from error
+
+    def merge(self) -> None:
+        """Adds the updates to the weights and takes their modules out; the model has the names of weights that it had at first."""
+        self._wrapped.merge_and_unload()

@@ -1,0 +1,175 @@
+"""Stage ``adapt``: the labels of a train split × encoder → the same encoder, fine-tuned, in ``features/<dataset>/adapted/<modality>/<encoder>-<name>/``.
+
+    model.safetensors, config.json, tokenizer   loaded as any checkpoint; name the folder as ``repo`` of a block under ``encoders``
+    head.safetensors                            the linear classifier of the training
+    provenance.json                             checkpoint, corpus, splits, label set, settings, scores
+    seen.json                                   keys of the train and dev utterances, so that they are known again
+
+A run that was killed begins again, and on a CPU ends with the same bytes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from merc import files, log, plugins, provenance
+from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.examples import check_labels, read_examples
+from merc.adaptation.listing import MODALITIES
+from merc.command_line import stage_command
+from merc.compute import device as devices
+from merc.encoders.engine import adapted
+from merc.encoders.engine.registry import build
+from merc.encoders.engine.trainable import TrainableEncoder
+from merc.errors import BadSettings, BadTable
+from merc.extraction.inputs import input_hashes
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.records import manifest
+
+_LABEL_COLUMNS = ("split", "emotion_index", *adapted.KEY_COLUMNS)
+
+
+def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str, settings: str, name: str = "") -> Path:
+    """Fine-tunes an encoder on the labels of a dataset's train split, and selects the epoch on dev.
+
+    Args:
+        params: the blocks ``adaptations`` and ``encoders``.
+        layout: where the manifest and, for sound, the media are.
+        run: device, overwrite, offline.
+        modality: ``text`` or ``audio``.
+        encoder: a block under ``encoders.<modality>`` whose family can be trained.
+        settings: a block under ``adaptations.<modality>``.
+        name: the folder's, behind the encoder's; empty: that of the settings.
+
+    Returns:
+        The folder; see above.
+
+    Raises:
+        BadSettings: for an unknown name or key, an encoder that has no weights to train, or labels that teach nothing.
+        BadTable: if there is no manifest, or no media that fit it.
+        ModelUnavailable: if the checkpoint is not to be had.
+        SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
+        PipelineError: if the loss is not finite, or peft is missing.
+    """
+    prepared = _prepare(params, layout, run, modality, encoder, settings, name)
+    work, config, trainable = prepared.work, prepared.config, prepared.encoder
+    if work.cached():
+        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+        return work.out
+    from merc.adaptation import saving
+    from merc.adaptation.trainer import adapt_encoder
+
+    device = devices.resolve(run.device)
+    work.start()
+    base = trainable.provenance()
+    trainable.load(device)
+    examples = read_examples(layout, prepared.table, modality, trainable.history_turns)
+    classes = manifest.classes(prepared.table)
+    found = adapt_encoder(trainable, examples, len(classes), config, device)
+    keys, splits = adapted.utterance_keys(prepared.table), prepared.table["split"].to_pylist()
+    seen = {split: [key for key, of in zip(keys, splits, strict=True) if of == split] for split in ("train", "dev")}
+    weights = saving.save(work.folder, trainable, found.head, seen)
+    work.finish(
+        {
+            **weights,
+            "corpus": layout.dataset,
+            "label_set": prepared.table.schema.metadata[b"label_set"].decode(),
+            "classes": list(classes),
+            "base": base,
+            "trained_with": trainable.settings_of_training(),
+            "method": config.method,
+            "seed": config.seed,
+            "utterances": {split: len(one.utterances) for split, one in examples.items()},
+            "epoch": found.epoch,
+            "history": found.history,
+            "dev_weighted_f1": found.dev["weighted_f1"],
+            "dev": found.dev,
+            "test": found.test,
+            "versions": provenance.versions(),
+        }
+    )
+    log.logger.info("%s: epoch %d, dev weighted F1 %.4f", work.name, found.epoch, found.dev["weighted_f1"], extra={"stage": work.name, **found.dev})
+    return work.out
+
+
+def check_names(params: Params, *, modality: str, encoder: str, settings: str, offline: bool) -> tuple[AdaptationConfig, TrainableEncoder]:
+    """What can be told before a corpus is read, so that hours of decoding are not followed by a misspelt name.
+
+    Returns:
+        The settings, and the encoder, of which nothing is loaded.
+
+    Raises:
+        BadSettings: for an unknown name or key, or an encoder that has no weights to train.
+        ModelUnavailable: if the checkpoint is not to be had.
+    """
+    if modality not in MODALITIES:
+        raise BadSettings(f"no encoder of {modality!r} can be adapted; {plugins.nearest(modality, list(MODALITIES))}")
+    blocks = params.get(f"adaptations.{modality}")
+    if settings not in blocks:
+        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {plugins.nearest(settings, list(blocks))}")
+    config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
+    return config, _trainable(params, modality, encoder, config, offline=offline)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    encoder: TrainableEncoder
+    config: AdaptationConfig
+    table: pa.Table
+    work: StageWork
+
+
+def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str, name: str) -> _Prepared:
+    config, trainable = check_names(params, modality=modality, encoder=encoder, settings=settings, offline=run.offline)
+    if not layout.manifest.is_file():
+        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+    table = manifest.read(layout.manifest)
+    check_labels(table, layout.dataset)
+    budget = trainable.BUDGET_KEY  # the pieces of a step decide the draws of dropout
+    fingerprint = Fingerprint(
+        settings={
+            "encoders": {modality: {encoder: {**trainable.identity(), budget: getattr(trainable.config, budget)}}},
+            "adaptations": {modality: {settings: config.model_dump(mode="json", exclude={"encoder"})}},
+        },
+        inputs={
+            **input_hashes(layout.media, table, modality),
+            "labels": files.digest({column: table[column].to_pylist() for column in _LABEL_COLUMNS}),
+        },
+    )
+    out = layout.adapted(modality, f"{encoder}-{name or settings}")
+    work = StageWork(f"adapted/{modality}/{out.name}", out, layout.scratch, fingerprint, run.overwrite, record=adapted.RECORD)
+    return _Prepared(trainable, config, table, work)
+
+
+def _trainable(params: Params, modality: str, name: str, config: AdaptationConfig, *, offline: bool) -> TrainableEncoder:
+    """The encoder with the settings of its training; nothing is loaded yet."""
+    blocks: dict[str, Any] = params.get(f"encoders.{modality}")
+    changed = {**blocks, name: {**blocks[name], **config.encoder}} if isinstance(blocks.get(name), dict) else blocks
+    encoder = build(Params({**params.tree, "encoders": {**params.get("encoders"), modality: changed}}), modality, name, offline=offline)
+    if not isinstance(encoder, TrainableEncoder):
+        raise BadSettings(f"{modality} encoder {name!r}: the family {encoder.config.family} has no weights that can be adapted; valid: transformer, waveform")
+    if encoder.config.dtype != "float32":
+        raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
+    encoder.check_trainable()
+    if encoder.adaptation is not None:
+        raise BadSettings(f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder that it came from")
+    return encoder
+
+
+@click.option("--modality", required=True, type=click.Choice(MODALITIES))
+@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
+@click.option("--settings", required=True, help="A block under adaptations.<modality> in params.yaml.")
+def _adapt(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str) -> None:
+    """Labels of a train split × encoder → the encoder, fine-tuned."""
+    adapt(params, layout, run, modality=modality, encoder=encoder, settings=settings)
+
+
+main = stage_command(_adapt)
+
+if __name__ == "__main__":
+    main()

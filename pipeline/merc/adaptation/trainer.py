@@ -1,0 +1,200 @@
+"""The training loop: an encoder and a linear classifier on its vector, step by step; the epoch with the best dev score is kept.
+
+    utterances ─► the encoder's own batches, layer and pooling ─► vector [B, D] ─► dropout ─► linear ─► cross-entropy
+
+Scores are of the vectors that :meth:`~merc.encoders.engine.base.Encoder.encode` gives, so of what an extraction would give.
+
+Legend: B utterances of a step or of a piece of it, N of a split, D features, C classes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor, nn
+
+from merc.adaptation.batches import shuffled_batches
+from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.examples import Examples
+from merc.adaptation.lora import LowRank
+from merc.compute.repeatable import repeatable
+from merc.encoders.engine.batching import by_length
+from merc.encoders.engine.trainable import TrainableEncoder
+from merc.errors import BadSettings, PipelineError
+from merc.log import logger, progress
+
+
+@dataclass
+class Adapted:
+    """What a training gives; the encoder has the weights of the selected epoch.
+
+    Attributes:
+        head: the classifier, with the weights of that epoch.
+        epoch: the selected one, from 1; of equal ones the first.
+        dev: ``weighted_f1`` and ``accuracy`` at that epoch.
+        test: the same of the test split, scored once, after the selection; empty where it has no labels.
+        history: ``epoch``, ``train_loss``, ``dev_weighted_f1``, ``dev_accuracy`` of every epoch.
+    """
+
+    head: nn.Linear
+    epoch: int
+    dev: dict[str, float]
+    test: dict[str, float]
+    history: list[dict[str, float | int]] = field(default_factory=list)
+
+
+def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> Adapted:
+    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, however many cores it has.
+
+    Args:
+        encoder: loaded on ``device``.
+        examples: ``train``, ``dev``, and ``test``, which decides nothing.
+        classes: of the label set.
+        config: the settings.
+        device: resolved.
+
+    Raises:
+        BadSettings: if no train utterance has anything to encode, or weights that should be trained have no influence.
+        PipelineError: if the loss is not finite.
+    """
+    with repeatable(config.seed, torch.device(device), config.threads):
+        return _Training(encoder, examples, classes, config, device).run()
+
+
+class _Training:
+    def __init__(self, encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> None:
+        self.encoder, self.examples, self.config, self.device = encoder, examples, config, device
+        self.items = encoder.training_items(examples["train"].utterances)
+        if not len(self.items.utterances):
+            raise BadSettings(f"none of the {len(examples['train'].utterances)} labelled train utterances has anything to encode")
+        self.labels_N = torch.from_numpy(examples["train"].labels[self.items.utterances]).to(device)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.model: nn.Module = encoder.model
+        self.head = nn.Linear(encoder.dim, classes).to(device)
+        if (frozen := encoder.frozen_part()) is not None:
+            frozen.requires_grad_(False)
+        self.low_rank = None if config.lora is None else LowRank(self.model, config.lora)
+        self.trained = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self.optimizer = torch.optim.AdamW(self._groups(), fused=True)
+        self.steps_per_epoch = len(self._batches(torch.Generator()))
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters with their learning rate and decay; norms and biases are not drawn to 0."""
+        config = self.config
+        of_encoder = list(self.trained.values())
+        groups = [(of_encoder, config.learning_rate), (list(self.head.parameters()), config.head_learning_rate)]
+        return [
+            {"params": [weight for weight in weights if (weight.ndim > 1) == decayed], "lr": rate, "weight_decay": config.weight_decay if decayed else 0.0}
+            for weights, rate in groups
+            for decayed in (True, False)
+        ]
+
+    def _learning_rate_factor(self, step: int) -> float:
+        """Linear rise over the warm-up, then linear fall; never 0 in a step that is taken."""
+        total = self.config.epochs * self.steps_per_epoch
+        warm = min(round(self.config.warmup_share * total), total - 1)
+        return (step + 1) / (warm + 1) if step < warm else (total - step) / (total - warm)
+
+    def _batches(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
+        return shuffled_batches(self.items.lengths, self.config.batch_utterances, self.config.pool_batches, generator)
+
+    def run(self) -> Adapted:
+        best: dict[str, float | int] = {}
+        kept: tuple[dict[str, Tensor], ...] = ()
+        history: list[dict[str, float | int]] = []
+        with progress(self.config.epochs * self.steps_per_epoch, "adaptation", "step") as bar:
+            for epoch in range(1, self.config.epochs + 1):
+                loss = self._epoch(epoch, bar.update)
+                dev = self._scores(self.examples["dev"])
+                row = {"epoch": epoch, "train_loss": loss, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"]}
+                history.append(row)
+                logger.info("epoch %d: loss %.4f, dev weighted F1 %.4f", epoch, loss, dev["weighted_f1"], extra={"stage": "adaptation", **row})
+                if not best or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
+                    best = row
+                    kept = tuple({name: weight.detach().clone() for name, weight in module.state_dict().items()} for module in (self.model, self.head))
+        for module, state in zip((self.model, self.head), kept, strict=True):
+            module.load_state_dict(state)
+        if self.low_rank is not None:
+            self.low_rank.merge()
+        test = self._scores(self.examples["test"]) if len(self.examples["test"].utterances) else {}
+        return Adapted(self.head, int(best["epoch"]), self._scores(self.examples["dev"]), test, history)
+
+    def _epoch(self, epoch: int, advance: Any) -> float:
+        """Trains on every item once; gives the mean loss."""
+        self.model.train()
+        self.head.train()
+        if (frozen := self.encoder.frozen_part()) is not None:
+            frozen.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in self._batches(self.generator):
+            total += self._step(batch)
+            advance()
+        if epoch == 1:
+            self._check_influence()
+        mean = float(total) / len(self.items.utterances)
+        if not np.isfinite(mean):
+            raise PipelineError(f"adaptation, epoch {epoch}: the loss is not finite; a lower learning_rate or gradient_clip may help")
+        return mean
+
+    def _step(self, batch: NDArray[np.int64]) -> Tensor:
+        """One update of the weights by B items, in pieces that fit the encoder's budget; gives the sum of their losses."""
+        config = self.config
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for piece in self._pieces(batch):
+            vectors_BD = self.items.vectors(self._inputs(piece))
+            logits_BC = self.head(nn.functional.dropout(vectors_BD, config.head_dropout))
+            loss = nn.functional.cross_entropy(logits_BC, self.labels_N[piece], reduction="sum")
+            torch.autograd.backward(loss / len(batch))
+            total += loss.detach()
+        if config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_([*self.trained.values(), *self.head.parameters()], config.gradient_clip)
+        self.optimizer.step()
+        self.scheduler.step()
+        return total
+
+    def _pieces(self, batch: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        for piece in by_length(self.items.lengths[batch], self.encoder.budget.units, max_padding=1.0):
+            yield batch[piece]
+
+    def _inputs(self, piece: NDArray[np.int64]) -> dict[str, Any]:
+        found = self.items.batch(piece)
+        return {name: torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+
+    def _check_influence(self) -> None:
+        """Looks for low-rank updates that no step reached: of layers above the one that is pooled, or where the model takes the weight below by itself.
+
+        Raises BadSettings if there are no others.
+        """
+        if self.low_rank is None:
+            return
+        idle = [name for name, weight in self.trained.items() if weight not in self.optimizer.state]
+        if len(idle) == len(self.trained):
+            raise BadSettings(f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, has influence on the vectors; name other lora.modules")
+        if idle:
+            logger.warning("%d of %d low-rank weights, such as %s, have no influence on the vectors", len(idle), len(self.trained), idle[0])
+
+    @torch.inference_mode()
+    def _scores(self, examples: Examples) -> dict[str, float]:
+        """``weighted_f1`` and ``accuracy`` of a split; what is absent counts with its vector of zeros."""
+        self.model.eval()
+        self.head.eval()
+        vectors_ND = torch.from_numpy(self.encoder.encode(examples.utterances).embeddings).to(self.device)
+        predicted_N = self.head(vectors_ND).argmax(dim=1).cpu().numpy()
+        return scores(examples.labels, predicted_N, self.head.out_features)
+
+
+def scores(labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classes: int) -> dict[str, float]:
+    """``weighted_f1`` (Σ n_c · F1_c / N) and ``accuracy`` of labelled utterances.
+
+    Args:
+        labels_N, predicted_N: 0 … classes - 1.
+        classes: how many there are.
+    """
+    weighted_f1 = f1_score(labels_N, predicted_N, labels=range(classes), average="weighted", zero_division=0)
+    return {"weighted_f1": float(weighted_f1), "accuracy": float(accuracy_score(labels_N, predicted_N))}

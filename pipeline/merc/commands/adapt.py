@@ -1,0 +1,81 @@
+"""``merc-adapt``: fine-tunes an encoder on the emotion labels of a dataset's train split."""
+
+from pathlib import Path
+
+import click
+
+from merc import __version__, log
+from merc.command_line import exiting
+from merc.errors import BadSettings
+from merc.files import read_json
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.plugins import nearest
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--dataset", required=True, metavar="NAME", help="Whose train labels: a block under corpora in params.yaml.")
+@click.option("--modality", required=True, type=click.Choice(["text", "audio"]))
+@click.option("--encoder", required=True, metavar="NAME", help="A block under encoders.MODALITY: a transformer, or a model that reads the waveform.")
+@click.option("--settings", default="full", show_default=True, metavar="NAME", help="A block under adaptations.MODALITY in params.yaml.")
+@click.option("--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings.")
+@click.option(
+    "--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder with the corpus in raw/NAME, or the corpus's own folder."
+)
+@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes for decoding sound.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
+@click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml; repeatable.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@click.version_option(__version__)
+def main(
+    dataset: str,
+    modality: str,
+    encoder: str,
+    settings: str,
+    name: str,
+    raw: Path,
+    out: Path,
+    workers: int,
+    device: str,
+    overwrite: bool,
+    offline: bool,
+    params_file: Path | None,
+    overrides: tuple[str, ...],
+    log_format: str,
+) -> None:
+    """Fine-tune an encoder on the emotion labels of a train split, choose the epoch on dev, score test once.
+
+    The folder that it writes, <out>/DATASET/adapted/MODALITY/ENCODER-NAME, is an encoder like any other: name it as repo of a block under encoders.
+    Features of it are tagged "adapted", and scores that rest on them are not ranked with those of frozen encoders.
+
+    \b
+    Examples:
+      merc-adapt --dataset meld --modality text --encoder minilm
+      merc-extract --dataset meld --modalities text --encoder text=minilm_meld
+      merc-adapt --dataset meld --modality audio --encoder wav2vec2_base --settings lora
+    """
+    log.set_up(log_format)
+    with exiting():
+        from merc.adaptation.stage import adapt, check_names
+        from merc.corpora.stage import build_manifest
+        from merc.media.stage import decode
+
+        params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
+        if dataset not in params.get("corpora"):
+            raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {nearest(dataset, list(params.get('corpora')))}")
+        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=str(params.get("run.max_failed")), offline=offline)
+        check_names(params, modality=modality, encoder=encoder, settings=settings, offline=offline)
+        build_manifest(params, layout, run, modalities=(modality,))
+        if modality == "audio":
+            decode(params, layout, run, streams=frozenset({"audio"}))
+        made = adapt(params, layout, run, modality=modality, encoder=encoder, settings=settings, name=name)
+        record = read_json(made / "provenance.json")
+        for split in ("dev", "test"):
+            if record[split]:
+                click.echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")
+        click.echo(made)

@@ -1,0 +1,243 @@
+"""``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from merc import __version__, log, plugins
+from merc.command_line import exiting
+from merc.commands import dry_run
+from merc.commands.inspect import inspect
+from merc.commands.models import encoders_of, models
+from merc.corpora.stage import build_manifest
+from merc.errors import BadSettings, ModelUnavailable
+from merc.files import read_json
+from merc.layout import MODALITIES, Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.records.dialogue import SPLITS
+from merc.records.failures import limit_of
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user wants extracted.
+
+    Attributes:
+        encoders: modality → encoder, in the order text, audio, visual.
+        splits: of the corpus.
+        limit: only the first so many dialogues of each split; None for all.
+    """
+
+    encoders: dict[str, str]
+    splits: tuple[str, ...]
+    limit: int | None
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """What has to be decoded: a subset of ``audio``, ``visual``."""
+        return frozenset(self.encoders) - {"text"}
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--dataset", metavar="NAME", help="meld, iemocap, table (one's own), demo-meld or demo-iemocap: a block under corpora in params.yaml.")
+@click.option(
+    "--raw",
+    type=click.Path(path_type=Path),
+    default="raw",
+    show_default=True,
+    help="Folder with the corpus in raw/NAME, or the corpus's own folder. Only the demonstration corpus is made there.",
+)
+@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
+@click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="A block under encoders.MODALITY, instead of the preset's; repeatable.")
+@click.option("--level", type=click.Choice(["utterance", "frames"]), help="frames: keep tokens, pieces of sound and faces, too. Default: extraction.level.")
+@click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
+@click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding and CPU encoders.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N, for neural encoders.")
+@click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
+@click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
+@click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+@click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, such as media.frames_per_clip=4; repeatable."
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@click.version_option(__version__)
+@click.pass_context
+def main(
+    context: click.Context,
+    dataset: str | None,
+    raw: Path,
+    out: Path,
+    modalities: str,
+    preset: str | None,
+    encoders: tuple[str, ...],
+    level: str | None,
+    no_text: bool,
+    splits: tuple[str, ...],
+    limit: int | None,
+    workers: int,
+    device: str,
+    max_failed: str | None,
+    overwrite: bool,
+    offline: bool,
+    dry: bool,
+    params_file: Path | None,
+    overrides: tuple[str, ...],
+    log_format: str,
+) -> None:
+    """Turn a raw corpus into shards: one row per dialogue with a text, an audio and a face vector per utterance.
+
+    A killed run goes on where it was when the same command is given again. What could not be used is not dropped: it has a
+    row in the failure table beside the shards.
+
+    \b
+    Examples:
+      merc-extract --dataset demo-meld                       a small corpus made by code, no download
+      merc-extract --dataset meld --raw /data --dry-run      what /data/meld would take
+      merc-extract --dataset meld --preset embedded          without any download
+      merc-extract --dataset meld --modalities text --encoder text=roberta_large
+
+    \b
+    Exit codes:
+      0  done; broken clips are in the failure table       4  raw data missing or of another shape
+      1  unexpected                                        5  work with other settings is already there
+      2  usage or settings                                 6  a model is not to be had
+      3  more broken clips than --max-failed allows      130  interrupted; run again to go on
+    """
+    if context.invoked_subcommand is not None:
+        given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}", context)
+        return
+    if dataset is None:
+        raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
+    log.set_up(log_format)
+    with exiting():
+        overrides += (f"extraction.level={level}",) if level else ()
+        overrides += ("shards.transcripts=false",) if no_text else ()
+        params = Params.load(params_file, overrides)
+        layout = Layout(raw, out, dataset)
+        tolerated = _checked_limit(max_failed or str(params.get("run.max_failed")))
+        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=tolerated, offline=offline)
+        wanted = Order(chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
+        with _naming_the_way_out(wanted.encoders):
+            if dry:
+                for line in dry_run.describe(params, layout, run, wanted.encoders, wanted.streams, wanted.splits, wanted.limit):
+                    click.echo(line)
+                return
+            for line in extract_all(params, layout, run, wanted):
+                click.echo(line)
+
+
+def extract_all(params: Params, layout: Layout, run: RunOptions, order: Order) -> list[str]:
+    """Runs every stage from the raw corpus to the trajectories; stages that are done already are skipped.
+
+    Returns:
+        A summary, one line each.
+    """
+    from merc.encoders.engine import registry
+    from merc.extraction.stage import extract
+    from merc.media.stage import decode
+    from merc.shards.stage import build_shards
+    from merc.trajectories.stage import build_trajectories
+
+    # What is wrong with names, raw data or models shows before hours of decoding, in this order.
+    encoders = [registry.build(params, modality, name, offline=run.offline) for modality, name in order.encoders.items()]
+    build_manifest(params, layout, run, modalities=tuple(order.encoders), splits=order.splits, limit=order.limit)
+    for encoder in encoders:
+        encoder.identity()
+    if order.streams:
+        decode(params, layout, run, streams=order.streams)
+    for modality, name in order.encoders.items():
+        extract(params, layout, run, modality=modality, encoder=name)
+    build_shards(params, layout, run, encoders=order.encoders)
+    build_trajectories(params, layout, run)
+    return _summary(layout, order)
+
+
+@contextmanager
+def _naming_the_way_out(encoders: dict[str, str]) -> Iterator[None]:
+    """Adds to the message on a model that is not to be had how to fetch all that the run needs, and how to do without."""
+    try:
+        yield
+    except ModelUnavailable as error:
+        names = " ".join(f"{modality}={name}" for modality, name in encoders.items())
+        raise ModelUnavailable(
+            f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders of --preset embedded need no download."
+        ) from error
+
+
+def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
+    """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
+
+    Args:
+        params: settings; ``default_encoders`` holds the default preset by dataset.
+        dataset: a block under ``corpora``.
+        modalities: divided by commas.
+        given: ``MODALITY=NAME``, each modality at most once.
+        preset: a block under ``presets``; None for the default.
+
+    Raises:
+        BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not wanted.
+    """
+    wanted = {name.strip() for name in modalities.split(",")}
+    for name in sorted(wanted - set(MODALITIES)):
+        raise BadSettings(f"--modalities: no modality {name!r}; {plugins.nearest(name, list(MODALITIES))}")
+    corpora = params.get("corpora")
+    if dataset not in corpora:
+        raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {plugins.nearest(dataset, list(corpora))}")
+    chosen: dict[str, str] = {}
+    for pair in given:
+        modality, equals, encoder = pair.partition("=")
+        if not equals or not encoder or modality not in wanted:
+            raise BadSettings(f"--encoder {pair!r}: MODALITY=NAME is expected, with a modality out of {', '.join(sorted(wanted))}")
+        if modality in chosen:
+            raise BadSettings(f"--encoder: {modality} is given twice")
+        chosen[modality] = encoder
+    if preset is not None:
+        chosen = {**encoders_of(params, preset), **chosen}
+    elif wanted - set(chosen):
+        defaults = params.get("default_encoders")
+        if dataset not in defaults:
+            raise BadSettings(f"default_encoders in params.yaml names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
+        preset = defaults[dataset]
+        chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
+    missing = [modality for modality in MODALITIES if modality in wanted and modality not in chosen]
+    if missing:
+        raise BadSettings(f"presets.{preset} names no {missing[0]} encoder; give --encoder {missing[0]}=NAME")
+    return {modality: chosen[modality] for modality in MODALITIES if modality in wanted}
+
+
+def _checked_limit(max_failed: str) -> str:
+    try:
+        limit_of(max_failed, 1)
+    except ValueError as error:
+        raise BadSettings(f"max_failed {max_failed!r}: a number or a share such as 5% is expected") from error
+    return max_failed
+
+
+def _summary(layout: Layout, order: Order) -> list[str]:
+    lines = [f"{layout.dataset}: shards in {layout.shards}"]
+    counts = read_json(layout.folder / "manifest.json")["counts"]
+    for split, count in counts.items():
+        lines.append(f"  {split}: {count['dialogues']} dialogues, {count['utterances']} utterances")
+    for modality, encoder in order.encoders.items():
+        record = read_json(layout.features(modality, encoder) / "info.json")
+        absent = ", ".join(f"{reason} {count}" for reason, count in sorted(record["counts"]["absent"].items()))
+        present, total = record["counts"]["present"], record["counts"]["utterances"]
+        lines.append(f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers each{'; absent: ' + absent if absent else ''}")
+    return lines
+
+
+main.add_command(models)
+main.add_command(inspect)

@@ -1,0 +1,106 @@
+"""The contact sheet: many utterances on one HTML page that needs nothing else. All text is escaped, since it comes from corpora."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from merc import files
+from merc.commands.inspection import picture, words
+from merc.commands.inspection.seen import Seen
+from merc.media import faces
+
+_TEMPLATE = "sheet.html.j2"
+_FRAME_WIDTH_PIXELS, _FRAME_QUALITY_PERCENT = 320, 80
+_MAX_FRAMES = 16
+_SOUND_SIZE_PIXELS = (1150, 112)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One utterance of the sheet.
+
+    Attributes:
+        seen: what decoding gave.
+        utterance: its row of the manifest.
+        notes: more to say of it, as warnings.
+    """
+
+    seen: Seen
+    utterance: Mapping[str, Any]
+    notes: Sequence[str] = ()
+
+
+def write_sheet(
+    path: Path,
+    title: str,
+    entries: Sequence[Entry],
+    choice: str,
+    drawn: str,
+    columns: Mapping[str, Sequence[tuple[str, str]]],
+    notes: Sequence[str] = (),
+) -> None:
+    """Writes the sheet, the doubtful ones first.
+
+    Args:
+        path: of the HTML file.
+        title: the dataset.
+        entries: in the order that breaks ties.
+        choice: how persons were chosen, ``media.choice``.
+        drawn: how the entries were selected, in words.
+        columns: of the table at the head: name → :func:`merc.commands.inspection.words.totals`.
+        notes: more to say of all, as warnings.
+    """
+    environment = Environment(
+        loader=PackageLoader("merc.commands.inspection", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    ordered = sorted(entries, key=lambda entry: entry.seen.doubt)
+    names = [name for name, _ in next(iter(columns.values()))]
+    totals = [(name, [dict(of_column)[name] for of_column in columns.values()]) for name in names]
+    text = environment.get_template(_TEMPLATE).render(
+        title=title,
+        drawn=drawn,
+        totals=totals,
+        heads=list(columns),
+        notes=notes,
+        cards=[_card(entry, choice) for entry in ordered],
+        chosen_colour=words.CHOSEN_COLOUR,
+        lost_colour=words.LOST_COLOUR,
+    )
+    files.write_text(path, text)
+
+
+def _card(entry: Entry, choice: str) -> dict[str, Any]:
+    seen, utterance = entry.seen, entry.utterance
+    chosen = int(seen.columns["face_track"])
+    looks = picture.shown(seen.looks, _MAX_FRAMES)
+    return {
+        "id": seen.utterance_id,
+        "heading": words.heading(utterance),
+        "split": utterance["split"],
+        "text": words.on_one_line(utterance["text"]),
+        "origin": words.origin(utterance),
+        "doubts": words.doubts(seen),
+        "frames": [
+            {
+                "image": _inline(faces.jpeg(picture.frame_with_boxes(look, chosen, _FRAME_WIDTH_PIXELS), _FRAME_QUALITY_PERCENT), "jpeg"),
+                "crop": _inline(look.crop, "jpeg") if look.crop else "",
+                "seconds": f"{look.seconds:.2f} s",
+            }
+            for look in looks
+        ],
+        "left_out": len(seen.looks) - len(looks),
+        "no_picture": "" if looks else str(seen.columns["visual_status"]),
+        "sound": _inline(picture.sound_png(seen, *_SOUND_SIZE_PIXELS), "png") if picture.has_time(seen) else "",
+        "facts": [words.face_facts(seen, choice), words.sound_facts(seen)],
+        "persons": words.person_facts(seen),
+        "remarks": words.remarks(seen),
+        "notes": entry.notes,
+    }
+
+
+def _inline(image: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"

@@ -1,0 +1,144 @@
+"""What there is to say of an utterance, for the picture and for the page alike."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merc.commands.inspection.seen import NO_TRACK, Seen
+from merc.records.failures import REASONS
+
+OK = "ok"
+CHOSEN_COLOUR = "#00C853"
+# Okabe and Ito's, without green, which is the chosen one's.
+_OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+LOST_COLOUR = "#B8B8B8"
+# A coverage or a margin below is pointed at. For people's eyes alone: nothing is dropped by it.
+_LOW_COVERAGE, _LOW_MARGIN = 0.5, 0.1
+_MOST_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One row of the failure table in words; ``broken``: something that should be there is not."""
+
+    text: str
+    broken: bool
+
+
+def colour_of(track: int, chosen: int) -> str:
+    """``#RRGGBB`` of a track's boxes."""
+    if track == NO_TRACK:
+        return LOST_COLOUR
+    return CHOSEN_COLOUR if track == chosen else _OTHER_COLOURS[track % len(_OTHER_COLOURS)]
+
+
+def on_one_line(text: str) -> str:
+    """Text from a corpus or a decoder without line breaks and control characters, which would tear a layout; of an endless one the beginning."""
+    line = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text[:_MOST_CHARACTERS]).strip()
+    return line if len(text) <= _MOST_CHARACTERS else f"{line} …"
+
+
+def heading(utterance: Mapping[str, Any]) -> str:
+    """Speaker and emotion of a manifest row."""
+    return on_one_line(f"{utterance['speaker']} · {utterance['emotion'] or 'no label'}")
+
+
+def origin(utterance: Mapping[str, Any]) -> str:
+    """Where an utterance comes from: file, region and span."""
+    place = utterance["video_path"] or utterance["audio_path"] or "no file"
+    region = "" if utterance["video_region"] == "full" else f", {utterance['video_region']} half"
+    start, end = utterance["video_start_seconds"], utterance["video_end_seconds"]
+    span = "" if start is None and end is None else f", {start or 0.0:.2f} s to {'its end' if end is None else f'{end:.2f} s'}"
+    return on_one_line(f"{place}{region}{span}")
+
+
+def face_facts(seen: Seen, choice: str) -> str:
+    """How the face was found."""
+    columns = seen.columns
+    if columns["visual_status"] != OK and not seen.looks:
+        return f"face: {columns['visual_status']}"
+    frames, persons, chosen = columns["frames_seen"], columns["face_tracks"], columns["face_track"]
+    searched = f"{columns['faces_seen']} detections in {frames} frames"
+    if not persons:
+        return f"face: {columns['visual_status']} · {searched}"
+    covered = f"in {len(columns['faces'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
+    score = f"score {columns['face_choice_score']:.2f}"
+    if persons == 1:
+        return f"face: one person, {covered} · {searched} · {score}"
+    margin = f"{columns['face_choice_margin']:+.2f} against the runner-up"
+    return f"face: {persons} persons, number {chosen} chosen as {choice}, {covered} · {searched} · {score}, {margin}"
+
+
+def sound_facts(seen: Seen) -> str:
+    """What is heard."""
+    columns = seen.columns
+    if not columns["audio_channels"]:
+        return f"sound: {columns['audio_status']}"
+    source = (
+        f"{columns['audio_channels']} channel{'s' * (columns['audio_channels'] > 1)} at {columns['sample_rate_source']} Hz, {columns['audio_channel_used']}"
+    )
+    return f"sound: {columns['audio_status']} · {columns['duration_seconds']:.2f} s · {source}"
+
+
+def person_facts(seen: Seen) -> list[tuple[str, str]]:
+    """Colour and words for each of several persons, the chosen one first; empty where there is but one."""
+    if len(seen.persons) < 2:
+        return []
+    chosen = int(seen.columns["face_track"])
+    lines = []
+    for number in sorted(range(len(seen.persons)), key=lambda track: (track != chosen, track)):
+        person = seen.persons[number]
+        words = f"{number}{' (chosen)' * (number == chosen)}: in {person.frames} of {len(seen.looks)} frames"
+        if person.evidence is not None:
+            found = person.evidence
+            words += f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
+        lines.append((colour_of(number, chosen), words))
+    return lines
+
+
+def remarks(seen: Seen) -> list[Remark]:
+    """The failure rows."""
+    return [
+        Remark(on_one_line(f"{row['modality']}: {row['reason']} ({REASONS[row['reason']][1]}) {row['detail']}"), row["kind"] == "broken")
+        for row in seen.failures
+    ]
+
+
+def doubts(seen: Seen) -> list[str]:
+    """Why the face should be looked at twice; empty if there is no reason."""
+    columns = seen.columns
+    if columns["visual_status"] != OK:
+        return [str(columns["visual_status"]).replace("_", " ")]
+    found = []
+    if columns["face_coverage"] < _LOW_COVERAGE:
+        found.append(f"in {100 * columns['face_coverage']:.0f} % of the frames")
+    if columns["face_tracks"] > 1 and columns["face_choice_margin"] < _LOW_MARGIN:
+        found.append(f"margin {columns['face_choice_margin']:.2f}")
+    return found
+
+
+def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and value of what is to be said of many rows of the media table; at least one row."""
+    faces = [row for row in rows if row["visual_status"] == OK]
+    several = sorted(float(row["face_choice_margin"]) for row in faces if row["face_tracks"] > 1)
+    coverages = sorted(float(row["face_coverage"]) for row in faces)
+    return [
+        ("utterances", str(len(rows))),
+        ("with a face", _share(len(faces), len(rows))),
+        ("with sound", _share(sum(row["audio_status"] == OK for row in rows), len(rows))),
+        ("coverage, median", f"{100 * _median(coverages):.0f} %" if coverages else "–"),
+        (f"coverage below {100 * _LOW_COVERAGE:.0f} %", _share(sum(one < _LOW_COVERAGE for one in coverages), len(faces))),
+        ("with several persons", _share(len(several), len(rows))),
+        ("their margin, median", f"{_median(several):.2f}" if several else "–"),
+        (f"their margin below {_LOW_MARGIN}", _share(sum(one < _LOW_MARGIN for one in several), len(several))),
+    ]
+
+
+def _share(count: int, whole: int) -> str:
+    return f"{count} ({100 * count / whole:.0f} %)" if whole else "–"
+
+
+def _median(values: Sequence[float]) -> float:
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2

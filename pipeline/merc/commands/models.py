@@ -1,0 +1,236 @@
+"""``merc-extract models``: every encoder of params.yaml with its checkpoint, and fetching checkpoints ahead of a run. torch is not imported."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merc import log, plugins
+from merc.command_line import exiting
+from merc.encoders.engine.base import Encoder
+from merc.encoders.engine.checkpoint import Checkpoint
+from merc.errors import BadSettings, ModelUnavailable, PipelineError
+from merc.layout import MODALITIES
+from merc.params import Params
+
+_NONE_KNOWN = "none known"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One encoder of params.yaml.
+
+    Attributes:
+        modality, name: its block.
+        family: the file that implements it.
+        dim: length of its vectors; None if that is known only after loading.
+        licence: of its weights, or of the rule where there are none.
+        training_data_overlap: whether its training data contain IEMOCAP or MELD, in words.
+        megabytes: what a download takes; None if unknown, 0 where there is none.
+        state: ``built in``, ``here``, ``not here``, or ``refused`` (see ``problem``).
+        repo, revision: of its checkpoint; empty where there is none.
+        presets: in which it is named.
+        how_to_get: the command that fetches or installs what is not here; empty where nothing is missing.
+        problem: why it is refused; empty otherwise.
+    """
+
+    modality: str
+    name: str
+    family: str
+    dim: int | None
+    licence: str
+    training_data_overlap: str
+    megabytes: float | None
+    state: str
+    repo: str = ""
+    revision: str = ""
+    presets: tuple[str, ...] = field(default=())
+    how_to_get: str = ""
+    problem: str = ""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("names", nargs=-1, metavar="[NAMES]...")
+@click.option("--preset", metavar="NAME", help="Only the encoders of this preset of params.yaml.")
+@click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
+@click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per encoder and line.")
+def models(
+    names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """List the encoders of params.yaml, and fetch their models.
+
+    NAMES are encoders, as roberta_base or text=roberta_base; without any, all are meant. Nothing is downloaded without --download.
+
+    \b
+    Examples:
+      merc-extract models                              what there is, what it was trained on, what is here
+      merc-extract models --download --preset base     fetch the models of a preset
+      merc-extract models --download text=minilm
+    """
+    log.set_up()
+    with exiting():
+        params = Params.load(params_file, overrides)
+        wanted = chosen(params, names, preset)
+        if download:
+            fetch(params, wanted, offline=offline, asked_for=bool(names or preset))
+        listed = [describe(params, modality, name) for modality, name in wanted]
+        for line in (json.dumps(asdict(one), ensure_ascii=False) for one in listed) if as_json else table(listed):
+            click.echo(line)
+
+
+def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> list[tuple[str, str]]:
+    """Modality and name of the encoders that are meant, in the order of params.yaml.
+
+    Args:
+        params: settings.
+        names: ``NAME`` or ``MODALITY=NAME``; together with a preset, both are meant.
+        preset: a key of ``presets``.
+
+    Raises:
+        BadSettings: if there is no such encoder or preset, naming the nearest.
+    """
+    every = [(modality, name) for modality in MODALITIES for name in params.get(f"encoders.{modality}") or {}]
+    wanted = set(encoders_of(params, preset).items()) if preset else set()
+    for given in names:
+        modality, equals, name = given.rpartition("=")
+        found = {one for one in every if one[1] == name and (not equals or one[0] == modality)}
+        if not found:
+            raise BadSettings(f"no encoder {given!r} in params.yaml; {plugins.nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
+        wanted |= found
+    unknown = sorted(wanted - set(every))
+    if unknown:
+        raise BadSettings(f"presets.{preset} names {unknown[0][0]}={unknown[0][1]}, which is not under encoders.{unknown[0][0]} in params.yaml")
+    return [one for one in every if one in wanted] if wanted else every
+
+
+def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str, str]:
+    """The encoder of each modality in a preset.
+
+    Args:
+        params: settings.
+        preset: a key of ``presets``.
+        key: where the preset was named, for the message.
+
+    Raises:
+        BadSettings: if there is no such preset, naming the nearest.
+    """
+    presets: dict[str, dict[str, str]] = params.get("presets")
+    if not isinstance(preset, str) or preset not in presets:
+        raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {plugins.nearest(str(preset), list(presets))}")
+    return presets[preset]
+
+
+def describe(params: Params, modality: str, name: str) -> Listed:
+    """What is known of an encoder without loading it and without a network. Raises ``BadSettings`` if its block is wrong."""
+    encoder = _built(params, modality, name, offline=True)
+    config = encoder.config
+    checkpoint = _checkpoint(encoder)
+    built_in = not hasattr(config, "licence")
+    missing, problem, words = None, "", {}
+    try:
+        missing = encoder.missing()
+        # Of an encoder with weights the provenance begins with their hash, so its words are taken from the settings.
+        words = encoder.provenance() if built_in and missing is None else {}
+    except PipelineError as error:
+        problem = str(error)
+    size = 0.0 if built_in else getattr(config, "megabytes", None)
+    if checkpoint and not problem and missing is None:
+        size = checkpoint.bytes_on_disk() / 1e6
+    return Listed(
+        modality=modality,
+        name=name,
+        family=config.family,
+        dim=encoder.planned_dim() if not problem and (checkpoint is None or missing is None) else getattr(config, "dim", None),
+        licence=str(getattr(config, "licence", words.get("licence", "?"))),
+        training_data_overlap=str(getattr(config, "training_data_overlap", words.get("training_data_overlap", "?"))),
+        megabytes=None if size is None else round(size, 1),
+        state="refused" if problem else "not here" if missing is not None else "built in" if built_in else "here",
+        repo=checkpoint.repo if checkpoint else "",
+        revision=checkpoint.revision if checkpoint and not checkpoint.is_folder else "",
+        presets=tuple(preset for preset, encoders in params.get("presets").items() if encoders.get(modality) == name),
+        how_to_get=missing or "",
+        problem=problem,
+    )
+
+
+def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, asked_for: bool = True) -> None:
+    """Fetches the models that are not here; one that cannot be had does not keep the others from being fetched.
+
+    Args:
+        params: settings.
+        wanted: modality and name of each.
+        offline: never ask the hub.
+        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is told and left out.
+
+    Raises:
+        ModelUnavailable: naming each model that could not be had, and the command for it.
+    """
+    sizes: list[tuple[str, Checkpoint, int]] = []
+    failed: list[str] = []
+    for modality, name in wanted:
+        encoder = _built(params, modality, name, offline=offline)
+        checkpoint = _checkpoint(encoder)
+        try:
+            missing = encoder.missing()
+            if missing is not None and (checkpoint is None or checkpoint.made_by):
+                if asked_for:
+                    failed.append(f"{modality}={name}: {missing}")
+                else:
+                    log.logger.info("%s=%s is no download: %s", modality, name, missing)
+            elif checkpoint is not None and missing is not None:
+                if offline:
+                    checkpoint.fetch()  # says what is missing
+                sizes.append((f"{modality}={name}", checkpoint, checkpoint.bytes_to_fetch()))
+        except PipelineError as error:
+            failed.append(f"{modality}={name}: {error}")
+    log.logger.info("to fetch: %d model%s, %.0f MB", len(sizes), "" if len(sizes) == 1 else "s", sum(size for *_, size in sizes) / 1e6)
+    for title, checkpoint, size in sizes:
+        log.logger.info("%s: %s, %.0f MB", title, checkpoint.repo, size / 1e6)
+        try:
+            checkpoint.fetch()
+        except PipelineError as error:
+            failed.append(f"{title}: {error}")
+    if failed:
+        raise ModelUnavailable("not everything is to be had:\n" + "\n".join(failed))
+
+
+def table(listed: Iterable[Listed]) -> Iterator[str]:
+    """Two lines per encoder with a checkpoint, one without, at most 120 columns unless names are longer; the first line is the heading."""
+    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':16} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
+    before = ""
+    for one in listed:
+        modality = one.modality if one.modality != before else ""
+        before = one.modality
+        dim = "?" if one.dim is None else str(one.dim)
+        size = "?" if one.megabytes is None else f"{one.megabytes:.0f}" if one.megabytes else "-"
+        preset = ",".join(one.presets)
+        about = f"{one.licence:16} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
+        yield f"{modality:6} {one.name:20} {one.family:12} {dim:>5}  {about}".rstrip()
+        if one.repo:
+            yield f"{'':9}{one.repo}{'@' if one.revision else ''}{one.revision}"
+        if one.problem:
+            yield f"{'':9}{one.problem}"
+        elif one.how_to_get and not one.revision:  # a checkpoint on the hub is fetched by --download
+            yield f"{'':9}{one.how_to_get}"
+
+
+def _briefly(overlap: str) -> str:
+    """The first clause of the words about the training data: ``none known``, or what is contained."""
+    return overlap.replace(";", "(").split("(")[0].strip()
+
+
+def _built(params: Params, modality: str, name: str, *, offline: bool) -> Encoder:
+    from merc.encoders.engine import registry
+
+    return registry.build(params, modality, name, offline=offline)
+
+
+def _checkpoint(encoder: Any) -> Checkpoint | None:
+    found = getattr(encoder, "checkpoint", None)
+    return found if isinstance(found, Checkpoint) else None

@@ -1,0 +1,41 @@
+"""``merc-report``: tables, plots and the page of all results."""
+
+from pathlib import Path
+
+import click
+
+from merc import log
+from merc.command_line import exiting
+from merc.layout import Layout
+from merc.params import Params
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
+@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of the trained runs.")
+@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the page and the tables.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
+def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, where: bool) -> None:
+    """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.
+
+    It reads the shards below --out and the runs below --runs, whatever made them.
+    """
+    log.set_up()
+    with exiting():
+        if not where:
+            from merc.reports.stage import write_report
+
+            write_report(Params.load(params_file), out, runs, reports, list(datasets) or None)
+        for line in whereabouts(out, runs, reports):
+            click.echo(line)
+
+
+def whereabouts(out: Path, runs: Path, reports: Path) -> list[str]:
+    """One line each for the shards, the metrics and the report that are there."""
+    shards = sorted(folder for folder in out.glob("*") if Layout(Path("raw"), out, folder.name).shards.is_dir())
+    lines = [f"shards   {Layout(Path('raw'), out, folder.name).shards}" for folder in shards]
+    lines += [f"metrics  {path}" for path in sorted(runs.glob("*/*/metrics.json"))]
+    lines += [f"report   {path}" for path in (reports / "index.html", reports / "results.md") if path.is_file()]
+    return lines or ["nothing has been made yet; run `dvc repro` or `merc-extract` first"]

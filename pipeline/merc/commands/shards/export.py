@@ -1,0 +1,42 @@
+"""``merc-shards export``: shards become a feature file that existing research code reads."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from merc import log
+from merc.command_line import exiting
+from merc.errors import SettingsDiffer
+from merc.shards.circulation.exporting import FORMATS, Format
+
+
+@click.command()
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="mmgcn: the tuple of MMGCN, MM-DFN; cogmen: of COGMEN; idcl: of IDCL.")
+@click.option("--absent", type=click.Choice(["zeros", "nan"]), default="zeros", show_default=True, help="What stands for an absent vector.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there, instead of ending with exit code 5.")
+def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "nan"], overwrite: bool) -> None:
+    """Write SHARDS of MELD or IEMOCAP to FILE, a pickle in a layout in circulation.
+
+    The layouts have no place for utterances without a label of the set: these are left out and counted. Times, scenarios and valence, arousal and
+    dominance are not in them either. The training ids of mmgcn and cogmen hold dev as well, whose dialogues come first.
+
+    \b
+    Example:
+      merc-shards export features/iemocap/shards IEMOCAP_features.pkl --format mmgcn
+    """
+    log.set_up()
+    with exiting():
+        from merc.shards.circulation.exporting import export
+
+        if file.exists() and not overwrite:
+            raise SettingsDiffer(f"{file} is there already; give --overwrite to replace it, or name another file")
+        done = export(shards, file, form, absent=absent)
+        click.echo(f"{file}: {done.dialogues} dialogues, {done.utterances} utterances")
+        for modality, count in done.absent.items():
+            if count:
+                click.echo(f"  {modality}: {count} absent vectors, written as {absent}")
+        if done.unlabelled:
+            click.echo(f"  left out: {done.unlabelled} utterances without a label of the set, with them {done.emptied} dialogues")

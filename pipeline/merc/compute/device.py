@@ -1,0 +1,29 @@
+"""Which device ``--device`` means. torch is imported here and only when it is asked for."""
+
+import re
+
+from merc.errors import BadSettings
+
+
+def resolve(device: str) -> str:
+    """``auto`` becomes ``cuda:0`` where there is one, else ``cpu``; ``cuda`` becomes ``cuda:0``.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        BadSettings: if it is none of these, or that CUDA device is not there.
+    """
+    if device == "cpu":
+        return device
+    if device != "auto" and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise BadSettings(f"no device {device!r}; valid: auto, cpu, cuda, cuda:N")
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda:0" if there else "cpu"
+    number = int(device.partition(":")[2] or 0)
+    if number >= there:
+        raise BadSettings(f"device {device!r} is not there: {there} CUDA devices; valid: auto, cpu" + "".join(f", cuda:{one}" for one in range(there)))
+    return f"cuda:{number}"

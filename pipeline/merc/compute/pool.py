@@ -1,0 +1,422 @@
+"""Worker processes: one task each at a time, so that whoever dies or hangs is known, and nobody else is lost with it.
+
+    this process                              worker (a new process, never a fork)
+    queue ── the heaviest first ──► task ───► function(task)
+      ▲                             answer ◄──┘
+      └── once more, in a new worker ◄── died, or over its time limit
+
+No worker is left behind however the run ends: each ends with this process, also when that is killed.
+"""
+
+import heapq
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType, TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from merc.errors import PipelineError
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+# Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
+# enough that finished results (about 1 MB a dialogue) stay small beside the libraries of the workers.
+_AHEAD_PER_WORKER = 8
+# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
+# same cores, and sums over another number of threads differ in their last bits.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+# Time is counted in ticks, and a tick counts no more than this, however long it took by the clock: a machine that slept or
+# a run that was stopped with Ctrl-Z makes nobody late.
+_TICK_SECONDS = 1.0
+# Importing torch from a slow disk takes minutes; a worker that needs longer to begin will not begin.
+_START_SECONDS = 600.0
+_FAREWELL_SECONDS = 5.0
+_LOOK_SECONDS = 0.005
+# An answer: these bytes, its length, its checksum, its pickle. A clip's decoder that runs wild may write to any file of its
+# process, also to this pipe, and what it writes is neither to be believed nor to be waited for.
+_MAGIC = b"merc"
+_HEADER_BYTES = len(_MAGIC) + 8 + 4
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What there is instead of a result.
+
+    Attributes:
+        why: ``crashed`` (its process died, or cut the connection), ``timeout``, or ``raised``.
+        words: for people; the same whenever the same happens.
+        error: what was raised.
+    """
+
+    why: Literal["crashed", "timeout", "raised"]
+    words: str
+    error: Exception | None = None
+
+
+@dataclass(order=True)
+class _Order(Generic[_Task]):
+    """A task in the queue: the heaviest first, else in the order they came."""
+
+    rank: tuple[float, int]
+    key: int = field(compare=False)
+    task: _Task = field(compare=False)
+    limit_seconds: float = field(compare=False)
+    failed: int = field(default=0, compare=False)
+
+
+class Crew(Generic[_Task, _Result]):
+    """Worker processes that take tasks from a queue. A context: at its end they are gone.
+
+    A worker has one thread for linear algebra and leaves Ctrl-C to this process. One that dies, hangs or breaks its connection costs
+    nothing but its own task, and is replaced.
+
+    Args:
+        function: a module's function; it, the tasks and the results can be pickled.
+        workers: how many processes at most; they are started when there is work.
+        attempts: how often a task is tried whose worker died or was killed for its time. The second try is in a new process: the
+            system may have killed the first one for the memory that another took, or a clip before this one may have left the decoder damaged.
+    """
+
+    def __init__(self, function: Callable[[_Task], _Result], workers: int, attempts: int = 1) -> None:
+        self._function = function
+        self._most = max(1, workers)
+        self._attempts = attempts
+        self._context = get_context("spawn")
+        self._queue: list[_Order[_Task]] = []
+        self._count = 0
+        self._workers: list[_Worker[_Task]] = []
+        self._outcomes: deque[tuple[int, _Result | Lost]] = deque()
+        self._receiver, self._lifeline = self._context.Pipe(duplex=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for worker in self._workers:
+            worker.dismiss(at_once=kind is not None)
+        for worker in self._workers:
+            worker.end()
+        self._lifeline.close()
+        self._receiver.close()
+
+    def submit(self, key: int, task: _Task, *, weight: float = 0.0, limit_seconds: float = float("inf")) -> None:
+        """Puts a task into the queue.
+
+        Args:
+            key: told with its outcome.
+            task: what the function is given.
+            weight: the heaviest task in the queue is begun first.
+            limit_seconds: a worker that is at it for longer is killed.
+        """
+        heapq.heappush(self._queue, _Order((-weight, self._count), key, task, limit_seconds))
+        self._count += 1
+
+    def next_outcome(self) -> tuple[int, "_Result | Lost"]:
+        """Waits until a task is done, whichever: its key, and its result or what there is instead.
+
+        Raises:
+            PipelineError: if workers cannot even begin.
+            IndexError: if there is no task.
+        """
+        while not self._outcomes:
+            self._hand_out()
+            if not self._workers:
+                raise IndexError("no task is left to wait for")
+            before = time.monotonic()
+            ready = wait([worker.answers for worker in self._workers], timeout=_TICK_SECONDS)
+            passed = min(time.monotonic() - before, _TICK_SECONDS)
+            for worker in [one for one in self._workers if one.answers in ready]:
+                self._hear(worker)
+            for worker in [one for one in self._workers if one.grows_too_old(passed)]:
+                self._give_up(worker, "timeout")
+        return self._outcomes.popleft()
+
+    def _hand_out(self) -> None:
+        """Gives work to whoever has none, and starts workers while there is more work than workers."""
+        for worker in [one for one in self._workers if one.idle]:
+            order = worker.first or (heapq.heappop(self._queue) if self._queue else None)
+            if order is not None and not worker.give(order):
+                self._give_up(worker, "crashed")
+        starting = sum(not worker.began and worker.first is None for worker in self._workers)
+        while len(self._workers) < self._most and starting < len(self._queue):
+            self._start()
+            starting += 1
+
+    def _start(self, first: "_Order[_Task] | None" = None) -> None:
+        self._workers.append(_Worker(self._context, self._function, self._receiver, first))
+
+    def _hear(self, worker: "_Worker[_Task]") -> None:
+        try:
+            answer = worker.read()
+        except ConnectionError as error:
+            self._give_up(worker, "crashed", str(error))
+            return
+        if answer is None:
+            return
+        if not worker.began:
+            worker.began = True
+            return
+        order, worker.order = worker.order, None
+        if order is None:  # nothing was asked
+            self._give_up(worker, "crashed", "it answered what nobody asked")
+            return
+        failed, value, words = answer
+        self._outcomes.append((order.key, Lost("raised", words, value) if failed else value))
+
+    def _give_up(self, worker: "_Worker[_Task]", why: Literal["crashed", "timeout"], words: str = "") -> None:
+        """Ends a worker; its task goes to a new one, or is lost."""
+        ended = worker.kill()
+        how = words or ended or "its process closed the connection"
+        self._workers.remove(worker)
+        order = worker.order
+        if order is None:
+            if not worker.began:
+                raise PipelineError(f"a worker process could not begin ({how}); what it wrote, if anything, stands above")
+            return
+        order.failed += 1
+        if order.failed < self._attempts:
+            self._start(order)
+            return
+        times = "" if self._attempts == 1 else f", {self._attempts} times"
+        words = f"not done within {order.limit_seconds:.0f} s{times}" if why == "timeout" else f"{how}{times}"
+        self._outcomes.append((order.key, Lost(why, words)))
+
+
+class _Worker(Generic[_Task]):
+    """A worker process as seen from outside.
+
+    Attributes:
+        answers: becomes readable when the worker has said something, or died.
+        began: it said that it is ready.
+        first: what it was started for; None: whatever comes.
+        order: what it is at.
+    """
+
+    def __init__(self, context: Any, function: Callable[[_Task], Any], lifeline: Connection, first: _Order[_Task] | None) -> None:
+        tasks, self._tasks = context.Pipe(duplex=False)
+        self.answers, answers = context.Pipe(duplex=False)
+        self._process: SpawnProcess = context.Process(target=_serve, args=(function, tasks, answers, lifeline), daemon=True)
+        with _single_threaded_children():
+            self._process.start()
+        # The worker has the only copies now, so that its death is the end of both pipes.
+        tasks.close()
+        answers.close()
+        self.began = False
+        self.first = first
+        self.order: _Order[_Task] | None = None
+        self._age_seconds = 0.0
+        self._heard = bytearray()
+
+    @property
+    def idle(self) -> bool:
+        return self.began and self.order is None
+
+    def give(self, order: _Order[_Task]) -> bool:
+        """Sends a task; False if the worker is no longer there."""
+        self.first, self.order, self._age_seconds = None, order, 0.0
+        try:
+            self._tasks.send(order.task)
+        except OSError:
+            return False
+        return True
+
+    def grows_too_old(self, passed_seconds: float) -> bool:
+        """Counts time; True once the worker has had too much of it."""
+        self._age_seconds += passed_seconds
+        if not self.began:
+            return self._age_seconds > _START_SECONDS
+        return self.order is not None and self._age_seconds > self.order.limit_seconds
+
+    def read(self) -> Any:
+        """Reads what has come, without waiting for more: an answer, or None if it is not whole yet.
+
+        Raises:
+            ConnectionError: if the worker died, closed the pipe, or what came is no answer.
+        """
+        chunk = os.read(self.answers.fileno(), _READ_BYTES)
+        if not chunk:
+            raise ConnectionError("")
+        self._heard += chunk
+        if not self._heard.startswith(_MAGIC[: len(self._heard)]):
+            raise ConnectionError("it wrote something else than an answer")
+        if len(self._heard) < _HEADER_BYTES:
+            return None
+        length, checksum = int.from_bytes(self._heard[4:12]), int.from_bytes(self._heard[12:16])
+        if len(self._heard) < _HEADER_BYTES + length:
+            return None
+        content = bytes(self._heard[_HEADER_BYTES : _HEADER_BYTES + length])
+        if zlib.crc32(content) != checksum or len(self._heard) > _HEADER_BYTES + length:
+            raise ConnectionError("it wrote something else than an answer")
+        self._heard.clear()
+        return pickle.loads(content)  # noqa: S301  (our own process wrote it, and the checksum holds)
+
+    def dismiss(self, *, at_once: bool) -> None:
+        """Tells an idle worker that there is nothing more to do; ``at_once``: it ends whatever it is at."""
+        self._tasks.close()
+        if at_once:
+            self._process.kill()
+
+    def kill(self) -> str:
+        """Ends the worker at once.
+
+        Returns:
+            How it had ended by itself; empty if it had not.
+        """
+        if not self._ended_within(0.1):  # one that just died is given the time to leave its exit code
+            self._process.kill()
+            self.end()
+            return ""
+        code = self.end()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            return f"its process was killed by {name}{' (as the system does when memory runs out)' if -code == signal.SIGKILL else ''}"
+        return f"its process ended with exit code {code}"
+
+    def end(self) -> int | None:
+        """Waits for the end, helps after a while, and lets go of the pipes; gives the exit code."""
+        if not self._ended_within(_FAREWELL_SECONDS):
+            self._process.kill()
+            self._ended_within(_FAREWELL_SECONDS)  # one that the kernel holds, in a read from a dead disk, say, cannot be waited for
+        code = self._process.exitcode
+        self._tasks.close()
+        self.answers.close()
+        return code
+
+    def _ended_within(self, seconds: float) -> bool:
+        # Not join(seconds): it looks whether a pipe is closed and then waits without limit, and a clip may close every pipe.
+        for _ in range(math.ceil(seconds / _LOOK_SECONDS)):
+            if not self._process.is_alive():
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return not self._process.is_alive()
+
+
+def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connection, lifeline: Connection) -> None:
+    """What a worker does: says that it is ready, then answers task after task until there are no more."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a terminal or a service, they are for the parent to handle
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    _answer(answers, (False, None, ""))
+    while True:
+        try:
+            task = tasks.recv()
+        except EOFError:
+            return
+        try:
+            answer = (False, function(task), "")
+        except Exception as error:  # the parent decides what to do about it
+            answer = (True, _portable(error), traceback.format_exc())
+        _answer(answers, answer)
+        del task, answer  # while it waits for the next one, it holds nothing
+
+
+def _end_with(lifeline: Connection) -> None:
+    wait([lifeline])  # nothing is ever sent: it becomes readable when its other end is closed, also by the death of the parent
+    os._exit(1)
+
+
+def _answer(answers: Connection, answer: tuple[bool, Any, str]) -> None:
+    try:
+        content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # a result that cannot be sent raises what its own way of being pickled raises
+        content = pickle.dumps((True, _portable(error), traceback.format_exc()))
+    message = memoryview(_MAGIC + len(content).to_bytes(8) + zlib.crc32(content).to_bytes(4) + content)
+    while message:
+        message = message[os.write(answers.fileno(), message) :]
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or where it cannot be sent, one that says the same."""
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:  # whatever an exception's own way of being pickled raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return copy if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def in_order(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int, *, apart: bool = False) -> Generator[_Result, None, None]:
+    """Computes ``function`` of every task in worker processes and yields the results in the tasks' order.
+
+    Args:
+        function: a module's function; it and the tasks can be pickled. A task's ``str`` names it in messages.
+        tasks: in order.
+        workers: how many processes, at least one.
+        apart: a single worker is a process of its own, too, so that one worker and many compute under the same conditions;
+            otherwise it is this process.
+
+    Raises:
+        PipelineError: if a worker died (killed for its memory, or a crash inside a library), naming what it was at.
+    """
+    if not apart and (workers <= 1 or len(tasks) <= 1):
+        yield from map(function, tasks)
+        return
+    workers = max(1, min(workers, len(tasks)))
+    done: dict[int, _Result] = {}
+    begun = 0
+    with Crew(function, workers) as crew:
+        for index in range(len(tasks)):
+            while index not in done:
+                for key in range(begun, min(len(tasks), index + workers * _AHEAD_PER_WORKER)):
+                    crew.submit(key, tasks[key])
+                    begun = key + 1
+                key, outcome = crew.next_outcome()
+                done[key] = _result(outcome, tasks[key])
+            yield done.pop(index)
+
+
+def _result(outcome: "_Result | Lost", task: object) -> Any:
+    if not isinstance(outcome, Lost):
+        return outcome
+    if outcome.error is not None:
+        raise outcome.error from RuntimeError(f"in a worker process:\n{outcome.words}")
+    raise PipelineError(
+        f"a worker process died (out of memory, or a crash inside a library) while this was being done:\n  {task}: {outcome.words}\n"
+        "What was finished is kept; with fewer --workers or more memory the same command goes on from there."
+    )
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes that are started inside have one thread for linear algebra; this one keeps its own."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Makes SIGTERM end the block as Ctrl-C does, so that workers are ended and finished parts stay; main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,82 @@
+"""What a corpus reader must offer. A new corpus is one file here, its test, and one block under ``corpora`` in params.yaml."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from merc.corpora.engine.labels import LabelSet
+from merc.params import Settings
+from merc.records.dialogue import Dialogue
+from merc.records.failures import Failure
+
+
+class CorpusConfig(Settings):
+    """Settings of every corpus; a reader's own ``Config`` extends it.
+
+    Attributes:
+        reader: the file in this folder that reads it.
+        label_set: name in :data:`merc.corpora.engine.labels.LABEL_SETS`; a reader says which ones fit.
+        unlabelled: ``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do.
+        check_counts: compare with the counts of the official distribution and report a deviation.
+        made_by: module below this folder (``demo.make``) whose ``make(raw, params)`` makes the corpus when it is not there; empty for a real one.
+    """
+
+    reader: str
+    label_set: str
+    unlabelled: Literal["keep", "drop"] = "keep"
+    check_counts: bool = True
+    made_by: str = ""
+
+
+@dataclass
+class Reading:
+    """What a reader gives.
+
+    Attributes:
+        dialogues: train, dev, test, each in the corpus's order.
+        failures: what had to be repaired or is missing, by utterance.
+        deviations: one line per expected count that is not met, and per setting that the data speak against.
+        checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
+        labels: the label set, where the corpus brings its own; None: the one that the settings name.
+    """
+
+    dialogues: list[Dialogue]
+    failures: list[Failure] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
+    labels: LabelSet | None = None
+
+
+class CorpusReader(ABC):
+    """Reads a corpus exactly as distributed.
+
+    Args:
+        config: an instance of the reader's ``Config``.
+    """
+
+    Config: ClassVar[type[CorpusConfig]] = CorpusConfig
+    LABEL_SETS: ClassVar[tuple[str, ...]]
+    """Label sets that fit."""
+    SOURCE: ClassVar[str]
+    """Paper, licence, and where the corpus is asked for; printed when it is missing."""
+    EXPECTED_TREE: ClassVar[str]
+    """The folders as unpacked; printed when something is missing."""
+
+    def __init__(self, config: CorpusConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
+        """Reads the annotations, and looks which media files there are.
+
+        Args:
+            root: the corpus's own folder (``raw/<dataset>``, or ``raw`` itself).
+            raw: the folder that paths in the result are relative to.
+            media: what will be decoded: a subset of ``audio``, ``visual``; annotations alone suffice where it is empty.
+            splits: the splits that are wanted, a subset of train, dev, test.
+
+        Raises:
+            RawDataMissing: if annotations are missing or of another shape, or the media that are needed are missing or half unpacked;
+                the message holds the expected tree, what of it was found, and where the corpus is asked for.
+        """

@@ -1,0 +1,197 @@
+"""IEMOCAP's ids and folders: which dialogues there are, and where their pictures and sound lie."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from merc.errors import BadTable
+from merc.log import logger
+from merc.params import Settings
+
+Side = Literal["left", "right"]
+
+# Five ids carry a letter: Ses05M_script01_1b, Ses03M_impro05a and b, Ses03M_impro08a and b.
+_DIALOGUE = re.compile(r"Ses0(?P<session>[1-5])(?P<marked>[FM])_(?P<scenario>impro0[1-8]|script0[1-3]_[1-3])[ab]?")
+
+
+class MarkedActorSide(Settings):
+    """Half of the picture in which the actor with the markers sits, by session. Verified for session 1 alone; look at a few crops of the others."""
+
+    session1: Side = "left"
+    session2: Side = "left"
+    session3: Side = "left"
+    session4: Side = "left"
+    session5: Side = "left"
+
+
+class MarkedActorChannel(Settings):
+    """Channel of ``dialog/wav`` that is the actor's with the markers, by session; the other one is the other actor's.
+
+    It is listened to whether it is: see iemocap_channels.py.
+    """
+
+    session1: Side = "left"
+    session2: Side = "left"
+    session3: Side = "left"
+    session4: Side = "left"
+    session5: Side = "left"
+
+
+def session_of(dialogue_id: str) -> int:
+    """The session's number.
+
+    >>> session_of("Ses03M_impro05a")
+    3
+    """
+    return int(_parts(dialogue_id)["session"])
+
+
+def scenario_of(dialogue_id: str) -> str:
+    """The script or task, which recurs in every session; the halves ``a`` and ``b`` of a recording share it.
+
+    >>> scenario_of("Ses05M_script01_1b")
+    'script01_1'
+    """
+    return _parts(dialogue_id)["scenario"]
+
+
+def _parts(dialogue_id: str) -> re.Match[str]:
+    match = _DIALOGUE.fullmatch(dialogue_id)
+    if match is None:
+        raise BadTable(f"{dialogue_id!r} is not the id of an IEMOCAP dialogue, such as Ses01F_impro01 or Ses05M_script01_1b")
+    return match
+
+
+def speaker_letter(utterance_id: str) -> str:
+    """``F`` or ``M``: who speaks; it stands before the three digits."""
+    return utterance_id[-4]
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """The files of one session, listed once. Dialogue ids, but for ``sentence_wavs``: utterance ids."""
+
+    exists: bool
+    evaluations: frozenset[str]
+    transcriptions: frozenset[str]
+    videos: frozenset[str]
+    dialogue_wavs: frozenset[str]
+    sentence_wavs: frozenset[str]
+
+
+def list_session(folder: Path, session: int) -> SessionFiles:
+    """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools are passed over."""
+    dialogs, sentences = folder / "dialog", folder / "sentences" / "wav"
+    wavs = (name for one in _entries(sentences, folders=True) for name in _stems(sentences / one, ".wav") if name.startswith(f"{one}_"))
+    return SessionFiles(
+        exists=folder.is_dir(),
+        evaluations=_dialogue_ids(dialogs / "EmoEvaluation", ".txt", session),
+        transcriptions=_dialogue_ids(dialogs / "transcriptions", ".txt", session),
+        videos=_dialogue_ids(dialogs / "avi" / "DivX", ".avi", session),
+        dialogue_wavs=_dialogue_ids(dialogs / "wav", ".wav", session),
+        sentence_wavs=frozenset(wavs),
+    )
+
+
+def _dialogue_ids(folder: Path, suffix: str, session: int) -> frozenset[str]:
+    found = []
+    for name in _stems(folder, suffix):
+        match = _DIALOGUE.fullmatch(name)
+        if match is not None and int(match["session"]) == session:
+            found.append(name)
+        else:
+            logger.warning("%s is not a dialogue of session %d; it is left out", folder / (name + suffix), session)
+    return frozenset(found)
+
+
+def _stems(folder: Path, suffix: str) -> list[str]:
+    return [name.removesuffix(suffix) for name in _entries(folder, folders=False) if name.endswith(suffix)]
+
+
+def _entries(folder: Path, *, folders: bool) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() == folders and not entry.name.startswith("._"))
+
+
+def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
+    """What of the corpus was found in ``base``, as indented lines for a message."""
+    if not base.is_dir():
+        return "  nothing, there is no such folder"
+    if not any(files.exists for files in sessions.values()):
+        names = [*_entries(base, folders=True), *_entries(base, folders=False)]
+        return f"  {', '.join(names[:10]) or 'nothing, the folder is empty'}{', …' if len(names) > 10 else ''}"
+    return "\n".join(
+        f"  Session{number}: {len(files.evaluations)} EmoEvaluation, {len(files.transcriptions)} transcriptions, {len(files.videos)} avi, "
+        f"{len(files.sentence_wavs)} sentences/wav, {len(files.dialogue_wavs)} dialog/wav"
+        if files.exists
+        else f"  Session{number}: no such folder"
+        for number, files in sessions.items()
+    )
+
+
+class MediaPaths:
+    """Where the media of an utterance lie, and whether they do.
+
+    The kind of sound is chosen once for the whole corpus: a mixture of both kinds would be a difference between utterances that is not theirs.
+    A file that is missing keeps its path, so that decoding records it, and so that a manifest made for text alone serves the media as well.
+
+    Args:
+        prefix: the corpus's folder relative to raw/.
+        sessions: the files that are there.
+        sides: where the actor with the markers sits.
+        channels: in which channel of the dialogue's sound that actor is.
+
+    Attributes:
+        whole_files: the sound of an utterance is a file of its own; if not, it is a span of the dialogue's.
+    """
+
+    def __init__(self, prefix: str, sessions: Mapping[int, SessionFiles], sides: MarkedActorSide, channels: MarkedActorChannel) -> None:
+        self._prefix, self._sessions, self._sides, self._channels = prefix, sessions, sides, channels
+        has_sentences = any(files.sentence_wavs for files in sessions.values())
+        has_dialogues = any(files.dialogue_wavs for files in sessions.values())
+        self.whole_files = has_sentences or not has_dialogues
+
+    def video(self, dialogue_id: str) -> str:
+        """The dialogue's video, relative to raw/."""
+        return self._path(dialogue_id, f"dialog/avi/DivX/{dialogue_id}.avi")
+
+    def audio(self, dialogue_id: str, utterance_id: str) -> str:
+        """The file with the utterance's sound, relative to raw/."""
+        return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{utterance_id}.wav") if self.whole_files else self.dialogue_wav(dialogue_id)
+
+    def dialogue_wav(self, dialogue_id: str) -> str:
+        """The dialogue's sound, one channel per actor, relative to raw/."""
+        return self._path(dialogue_id, f"dialog/wav/{dialogue_id}.wav")
+
+    def _path(self, dialogue_id: str, below_session: str) -> str:
+        return (PurePosixPath(self._prefix) / f"Session{session_of(dialogue_id)}" / below_session).as_posix()
+
+    def region(self, dialogue_id: str, utterance_id: str) -> str:
+        """The speaker's half: that of the actor with the markers if the letters agree, else the other one."""
+        return _of_speaker(self._sides, dialogue_id, utterance_id)
+
+    def channel(self, dialogue_id: str, utterance_id: str) -> str:
+        """The speaker's channel of :meth:`dialogue_wav`, likewise."""
+        return _of_speaker(self._channels, dialogue_id, utterance_id)
+
+    def has_dialogue_wav(self, dialogue_id: str) -> bool:
+        return dialogue_id in self._sessions[session_of(dialogue_id)].dialogue_wavs
+
+    def there(self, paths: Iterable[str]) -> dict[str, bool]:
+        """Path → whether the file is there, each path once, in their order; answered from the listing, no file is looked at."""
+        names: set[str] = set()
+        for files in self._sessions.values():
+            names |= {f"{name}.avi" for name in files.videos} | {f"{name}.wav" for name in files.dialogue_wavs | files.sentence_wavs}
+        return {path: PurePosixPath(path).name in names for path in paths}
+
+
+def _of_speaker(marked: MarkedActorSide | MarkedActorChannel, dialogue_id: str, utterance_id: str) -> Side:
+    side: Side = getattr(marked, f"session{session_of(dialogue_id)}")
+    marked_actor_speaks = _parts(dialogue_id)["marked"] == speaker_letter(utterance_id)
+    other: Side = "right" if side == "left" else "left"
+    return side if marked_actor_speaks else other

@@ -1,0 +1,396 @@
+"""MELD: multi-party conversations cut from a TV series, seven emotions and three sentiments.
+
+Paper: Poria et al., "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations", ACL 2019, https://aclanthology.org/P19-1050
+Home: https://affective-meld.github.io and https://github.com/declare-lab/MELD
+Licence: annotations GPL-3.0; the clips are excerpts of a TV series, for research, not to be passed on.
+
+Known defects of the distribution, and what is done about each:
+
+- Dialogue numbers begin at 0 in every split, so the split is part of every id. Papers print 1039 train dialogues: number 60 is not there.
+- ``Sr No.`` repeats in train: it is not read.
+- ``Utterance_ID`` has gaps in 72 train, 2 dev and 2 test dialogues: it gives the order and the source id, positions are dense.
+- Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and dia233_utt8). They are
+  read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by 0.167 s, and that reading is the nearer one.
+- Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding cuts them, and says so.
+- Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both.
+- About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it is preferred.
+- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on into the next utterance:
+  decoding cuts them to the annotation's length, and says so (train and dev have no such clips). An annotation that is too short to be true
+  (0.14 s for "It's been fourteen and a half minutes …", test dia242_utt1) cuts nothing.
+- A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
+- Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
+- Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and recorded.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from pydantic import Field
+
+from merc.corpora.engine import speaker_names, text_repair
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.csv_rows import CsvRow, read_rows
+from merc.corpora.engine.labels import LABEL_SETS
+from merc.errors import BadTable, RawDataMissing
+from merc.records.dialogue import SPLITS, Dialogue, Utterance
+from merc.records.failures import Failure
+
+ARCHIVE = "MELD.Raw"
+"""The folder inside the official archive; the corpus may lie in it or directly in its own folder."""
+ANNOTATIONS = MappingProxyType({split: f"{split}_sent_emo.csv" for split in SPLITS})
+CLIPS = MappingProxyType({"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"})
+REPLACEMENT = "final_videos_test"
+
+EMOTIONS = LABEL_SETS["meld7"].classes
+SENTIMENTS = ("positive", "negative", "neutral")
+
+MISSING_CLIPS_TOLERATED = 0.05
+"""Share of a split's clips; beyond it, and with more than one missing, the archive counts as half unpacked. The official archive lacks one clip of 13,708."""
+
+SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. Ledbetter"})
+"""Speakers with two spellings in the files → the one in use."""
+
+_COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_TIME = re.compile(r"([0-9]{1,2}):([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a split of the official distribution holds.
+
+    Attributes:
+        utterances, dialogues: how many.
+        emotions, sentiments: label → utterances.
+    """
+
+    utterances: int
+    dialogues: int
+    emotions: Mapping[str, int]
+    sentiments: Mapping[str, int]
+
+
+# Counted in the files of the official repository.
+EXPECTED = MappingProxyType(
+    {
+        "train": Counts(
+            utterances=9989,
+            dialogues=1038,
+            emotions={"neutral": 4710, "joy": 1743, "surprise": 1205, "anger": 1109, "sadness": 683, "disgust": 271, "fear": 268},
+            sentiments={"positive": 2334, "negative": 2945, "neutral": 4710},
+        ),
+        "dev": Counts(
+            utterances=1109,
+            dialogues=114,
+            emotions={"neutral": 470, "joy": 163, "surprise": 150, "anger": 153, "sadness": 111, "disgust": 22, "fear": 40},
+            sentiments={"positive": 233, "negative": 406, "neutral": 470},
+        ),
+        "test": Counts(
+            utterances=2610,
+            dialogues=280,
+            emotions={"neutral": 1256, "joy": 402, "surprise": 281, "anger": 345, "sadness": 208, "disgust": 68, "fear": 50},
+            sentiments={"positive": 521, "negative": 833, "neutral": 1256},
+        ),
+    }
+)
+
+
+class Meld(CorpusReader):
+    """Reads MELD as distributed: three CSV files, and one folder of clips per split."""
+
+    class Config(CorpusConfig):
+        """Settings of MELD.
+
+        Attributes:
+            min_believed_seconds: a shorter annotation is a mistake, and no test clip is cut to it.
+            max_characters_per_second: nor to one in which the text cannot be said; of MELD's utterances 97 % have less than 31.
+        """
+
+        min_believed_seconds: float = Field(default=0.5, ge=0)
+        max_characters_per_second: float = Field(default=35.0, gt=0)
+
+    LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
+    SOURCE: ClassVar[str] = (
+        "MELD (Poria et al., ACL 2019; annotations GPL-3.0, clips for research) is to be had at https://github.com/declare-lab/MELD: "
+        "download MELD.Raw.tar.gz, unpack it, then unpack the train.tar.gz, dev.tar.gz and test.tar.gz inside it. For text alone the three CSV files suffice."
+    )
+    config: Config
+    EXPECTED_TREE: ClassVar[str] = """\
+train_sent_emo.csv
+dev_sent_emo.csv
+test_sent_emo.csv
+train_splits/dia{D}_utt{U}.mp4
+dev_splits_complete/dia{D}_utt{U}.mp4
+output_repeated_splits_test/dia{D}_utt{U}.mp4
+output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
+
+    def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
+        """Reads the annotations, and looks which clips there are (see :meth:`CorpusReader.read`).
+
+        Raises:
+            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column or holds no row.
+            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
+        """
+        wanted = tuple(split for split in SPLITS if split in splits)
+        annotations = {split: _find(root, ANNOTATIONS[split]) for split in wanted}
+        absent = [ANNOTATIONS[split] for split in wanted if not annotations[split].is_file()]
+        if absent:
+            raise self._missing(root, f"{', '.join(absent)} not found in {root}")
+        folders = {split: _clip_folder(root, annotations[split].parent, CLIPS[split]) for split in wanted}
+        reading = Reading([])
+        incomplete: list[str] = []
+        for split in wanted:
+            turns = _turns(annotations[split], split)
+            spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
+            if not turns:
+                raise self._missing(root, f"{annotations[split]} holds no utterance")
+            if media:
+                incomplete += folders[split].problems(turn.clip for turn in turns)
+            prefix = folders[split].path.relative_to(raw)
+            clips = {turn.id: (prefix / folders[split].best(turn.clip)).as_posix() for turn in turns}
+            bounded = {turn.id for turn in turns if split == "test" and folders[split].best(turn.clip) == turn.clip}
+            believed = {turn.id for turn in turns if self._believes(turn)}
+            reading.dialogues += _dialogues(turns, split, clips, spellings, bounded & believed)
+            for turn in turns:
+                reading.failures += turn.failures
+                if turn.id in bounded - believed and not turn.repaired and turn.seconds:
+                    told = f"{turn.seconds:.3f} s for {len(turn.text)} characters"
+                    reading.failures.append(Failure(f"{split}/{turn.id}", "manifest", "all", "span_doubted", told))
+            if self.config.check_counts:
+                reading.deviations += _deviations(turns, split)
+        if incomplete:
+            raise self._missing(root, "; ".join(incomplete))
+        return reading
+
+    def _believes(self, turn: "_Turn") -> bool:
+        """Whether the annotation's length can be that of the utterance."""
+        long_enough = turn.seconds >= self.config.min_believed_seconds and len(turn.text) <= self.config.max_characters_per_second * turn.seconds
+        return long_enough and not turn.repaired
+
+    def _missing(self, root: Path, problem: str) -> RawDataMissing:
+        found = []
+        for split in SPLITS:
+            path = _find(root, ANNOTATIONS[split])
+            found.append(f"{ANNOTATIONS[split]}: {'there' if path.is_file() else 'missing'}")
+        for split in SPLITS:
+            folder = _clip_folder(root, root, CLIPS[split])
+            found.append(f"{CLIPS[split]}/: {f'{len(folder.names)} clips' if folder.exists else 'missing'}")
+        expected = _indented(self.EXPECTED_TREE.splitlines())
+        return RawDataMissing(f"MELD: {problem}.\nExpected in {root} (or in its {ARCHIVE}):\n{expected}\nFound:\n{_indented(found)}\n{self.SOURCE}")
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _find(root: Path, name: str) -> Path:
+    """Where ``name`` is, in ``root`` or in the archive's folder; the first of the two if it is in neither."""
+    inside = root / ARCHIVE / name
+    return inside if inside.exists() and not (root / name).exists() else root / name
+
+
+@dataclass(frozen=True)
+class _ClipFolder:
+    """A folder of clips, listed once (a look at each of 14,000 files takes minutes on a network disk).
+
+    Attributes:
+        path: where it is or should be.
+        exists: whether it is there.
+        names: the mp4 files in it.
+    """
+
+    path: Path
+    exists: bool
+    names: frozenset[str]
+
+    def best(self, clip: str) -> str:
+        """The file to use for ``clip``: its replacement where there is one; the plain name also where there is no file at all."""
+        return REPLACEMENT + clip if REPLACEMENT + clip in self.names else clip
+
+    def problems(self, clips: Iterable[str]) -> list[str]:
+        """What is wrong if these clips are needed: nothing, or one line."""
+        wanted = list(clips)
+        if not self.exists:
+            return [f"the folder {self.path} is missing"]
+        missing = [clip for clip in wanted if self.best(clip) not in self.names]
+        if len(missing) == len(wanted):
+            return [f"{self.path} holds none of its {len(wanted)} clips"]
+        if len(missing) > max(1, MISSING_CLIPS_TOLERATED * len(wanted)):
+            return [f"{len(missing)} of {len(wanted)} clips are missing from {self.path} (the first is {missing[0]}): the archive seems to be half unpacked"]
+        return []
+
+
+def _clip_folder(root: Path, default: Path, name: str) -> _ClipFolder:
+    path = _find(root, name)
+    if not path.is_dir():
+        return _ClipFolder(default / name, exists=False, names=frozenset())
+    with os.scandir(path) as entries:
+        names = frozenset(entry.name for entry in entries if entry.name.endswith(".mp4") and not entry.name.startswith("._"))
+    return _ClipFolder(path, exists=True, names=names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """A checked row of the annotations; the fields as in :class:`Utterance`, but for ``speaker``, which is the corpus's spelling.
+
+    Attributes:
+        repaired: a time had to be.
+    """
+
+    dialogue: int
+    number: int
+    speaker: str
+    text: str
+    emotion: str
+    sentiment: str
+    start_seconds: float
+    end_seconds: float
+    repaired: bool
+    failures: tuple[Failure, ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
+    @property
+    def id(self) -> str:
+        return f"dia{self.dialogue}_utt{self.number}"
+
+    @property
+    def clip(self) -> str:
+        return f"{self.id}.mp4"
+
+
+def _turns(path: Path, split: str) -> list[_Turn]:
+    """The rows of one CSV file, ordered by dialogue and utterance number."""
+    lines: dict[tuple[int, int], int] = {}
+    turns = []
+    for row in read_rows(path, _COLUMNS):
+        key = _number(row, "Dialogue_ID", path), _number(row, "Utterance_ID", path)
+        if key in lines:
+            raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
+        lines[key] = row.line
+        turns.append(_turn(row, *key, split, path))
+    return sorted(turns, key=lambda turn: (turn.dialogue, turn.number))
+
+
+def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _Turn:
+    remarks: list[tuple[str, str, str]] = []  # modality, reason, detail
+    text, speaker = text_repair.repair(row.cells["Utterance"]), text_repair.repair(row.cells["Speaker"])
+    if not speaker.strip():
+        raise BadTable(f"{path}, line {row.line}: no Speaker")
+    if how := _how_repaired(row, "Utterance", text):
+        remarks.append(("text", "text_repaired", how))
+    if how := _how_repaired(row, "Speaker", speaker):
+        remarks.append(("all", "annotation_repaired", f"Speaker: {how}"))
+    start_seconds, end_seconds, odd = _span(row.cells["StartTime"], row.cells["EndTime"])
+    remarks += [("all", "annotation_repaired", detail) for detail in odd]
+    if start_seconds == end_seconds and not odd:
+        remarks.append(("all", "span_empty", f"begins and ends at {start_seconds:g} s"))
+    return _Turn(
+        dialogue=dialogue,
+        number=number,
+        speaker=speaker.strip(),
+        text=text,
+        emotion=_label(row, "Emotion", EMOTIONS, path),
+        sentiment=_label(row, "Sentiment", SENTIMENTS, path),
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        repaired=bool(odd),
+        failures=tuple(Failure(f"{split}/dia{dialogue}_utt{number}", "manifest", *remark) for remark in remarks),
+    )
+
+
+def _number(row: CsvRow, column: str, path: Path) -> int:
+    """A plain number; anything else would become part of ids and paths."""
+    cell = row.cells[column].strip()
+    if not _NUMBER.fullmatch(cell):
+        raise BadTable(f"{path}, line {row.line}: {column} is {cell!r} instead of a number from 0")
+    return int(cell)
+
+
+def _label(row: CsvRow, column: str, valid: tuple[str, ...], path: Path) -> str:
+    label = row.cells[column].strip().lower()
+    if label not in valid:
+        raise BadTable(f"{path}, line {row.line}: {column} is {label!r} instead of one of {', '.join(valid)}")
+    return label
+
+
+def _how_repaired(row: CsvRow, column: str, result: str) -> str:
+    """How a cell came to be ``result``; empty if that is what the file holds."""
+    before = row.cells[column]
+    if before != result:
+        return f"wrongly decoded: {before!r}"
+    return "not UTF-8, read as cp1252" if row.recoded and not before.isascii() else ""
+
+
+def _span(start: str, end: str) -> tuple[float, float, list[str]]:
+    """Both times in seconds, and what had to be repaired. A time that cannot be used is replaced by the other one."""
+    begin_ms, end_ms = _milliseconds(start), _milliseconds(end)
+    repairs = []
+    for name, cell, value in (("StartTime", start, begin_ms), ("EndTime", end, end_ms)):
+        if value is None:
+            repairs.append(f"{name} {cell!r} is not a time")
+        elif not re.search(r"[0-9]{3}$", cell.strip()):
+            repairs.append(f"{name} {cell!r} lacks a digit; read as {value / 1000} s of the episode")
+    if begin_ms is None:
+        begin_ms = end_ms or 0
+    if end_ms is None:
+        end_ms = begin_ms
+    if end_ms < begin_ms:
+        repairs.append(f"EndTime {end!r} is before StartTime {start!r}; the end was set to the start")
+        end_ms = begin_ms
+    return begin_ms / 1000, end_ms / 1000, repairs
+
+
+def _milliseconds(cell: str) -> int | None:
+    """A time such as ``00:16:16,059`` or ``0:36:59,425``; None if it is none."""
+    match = _TIME.fullmatch(cell.strip())
+    if match is None:
+        return None
+    hours, minutes, seconds, fraction = match.groups()
+    return (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
+
+
+def _dialogues(turns: Iterable[_Turn], split: str, clips: Mapping[str, str], spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
+    """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind the annotation's length."""
+    by_number: dict[int, list[_Turn]] = {}
+    for turn in turns:
+        by_number.setdefault(turn.dialogue, []).append(turn)
+    for number, members in by_number.items():
+        utterances = tuple(
+            Utterance(
+                source_utterance_id=turn.id,
+                speaker=spellings[turn.speaker],
+                source_speaker=turn.speaker,
+                text=turn.text,
+                emotion=turn.emotion,
+                sentiment=turn.sentiment,
+                start_seconds=turn.start_seconds,
+                end_seconds=turn.end_seconds,
+                video_path=clips[turn.id],
+                audio_path=clips[turn.id],
+                expected_seconds=round(turn.seconds, 3) if turn.id in bounded else None,
+            )
+            for turn in members
+        )
+        yield Dialogue(split=split, source_dialogue_id=f"dia{number}", utterances=utterances)
+
+
+def _deviations(turns: list[_Turn], split: str) -> list[str]:
+    """One line per count that is not that of the official distribution."""
+    expected = EXPECTED[split]
+    emotions, sentiments = Counter(turn.emotion for turn in turns), Counter(turn.sentiment for turn in turns)
+    pairs = [
+        ("utterances", len(turns), expected.utterances),
+        ("dialogues", len({turn.dialogue for turn in turns}), expected.dialogues),
+        *((f"utterances with emotion {name}", emotions[name], count) for name, count in expected.emotions.items()),
+        *((f"utterances with sentiment {name}", sentiments[name], count) for name, count in expected.sentiments.items()),
+    ]
+    return [f"{split}: {there} {what} instead of {count}" for what, there, count in pairs if there != count]

@@ -1,0 +1,226 @@
+"""DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs beside it.
+
+The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one; settings that
+differ from those of the manifest already there are refused, since everything after it was made from that one.
+"""
+
+import importlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from merc import files, plugins
+from merc.command_line import stage_command
+from merc.corpora.engine import building
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.labels import label_set
+from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.layout import MODALITIES, Layout
+from merc.log import logger
+from merc.params import Params
+from merc.parts import RunOptions, differing_settings
+from merc.records import manifest
+from merc.records.dialogue import SPLITS, Dialogue
+
+_PACKAGE = "merc.corpora"
+_MEDIA = frozenset({"audio", "visual"})
+# Neither changes the table: one makes a missing corpus, the other only reports.
+_NOT_COMPARED = {"made_by", "check_counts"}
+
+
+def build_manifest(
+    params: Params,
+    layout: Layout,
+    run: RunOptions,
+    *,
+    modalities: tuple[str, ...] = MODALITIES,
+    splits: tuple[str, ...] = SPLITS,
+    limit: int | None = None,
+) -> pa.Table:
+    """Reads the corpus ``layout.dataset`` and writes ``manifest.parquet``, and ``manifest.json`` beside it.
+
+    Args:
+        params: the block ``corpora.<dataset>`` names the reader and holds its settings.
+        layout: where the corpus lies and where the manifest goes.
+        run: ``overwrite`` replaces a manifest that was made with other settings.
+        modalities: what will be extracted; media files need to be there only for ``audio`` and ``visual``.
+        splits: the splits to read; their order does not matter.
+        limit: only the first so many dialogues of each split; None for all.
+
+    Returns:
+        The table as written (see :data:`merc.records.manifest.SCHEMA`).
+
+    Raises:
+        BadSettings: if the dataset, reader, label set, a modality, a split or the limit is none of the possible ones.
+        RawDataMissing: if the corpus is missing, half unpacked or of another shape.
+        BadTable: if the corpus's content contradicts itself.
+        SettingsDiffer: if the manifest already there has other settings; the message names the keys.
+    """
+    config = _reader(params, layout.dataset).config
+    if will_be_made(params, layout):
+        _make(params, layout, config)
+    table, record = read_corpus(params, layout, run, modalities=modalities, splits=splits, limit=limit)
+    for deviation in record["deviations"]:
+        logger.warning("%s: %s", layout.dataset, deviation, extra={"stage": "manifest", "dataset": layout.dataset})
+    manifest.write(layout.manifest, table)
+    files.write_json(_record_path(layout), record)
+    logger.info(
+        "%s: %d utterances in %d dialogues",
+        layout.dataset,
+        table.num_rows,
+        len(manifest.dialogue_bounds(table)),
+        extra={"stage": "manifest", "dataset": layout.dataset},
+    )
+    return table
+
+
+def read_corpus(
+    params: Params,
+    layout: Layout,
+    run: RunOptions,
+    *,
+    modalities: tuple[str, ...] = MODALITIES,
+    splits: tuple[str, ...] = SPLITS,
+    limit: int | None = None,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The manifest and its record (settings, source, counts, deviations, failure rows), as :func:`build_manifest` would write them; nothing is written.
+
+    Args and errors: those of :func:`build_manifest`.
+    """
+    _check_names("modality", modalities, MODALITIES)
+    _check_names("split", splits, SPLITS)
+    if limit is not None and limit < 1:
+        raise BadSettings(f"the limit is {limit} dialogues per split; at least 1")
+    reader = _reader(params, layout.dataset)
+    wanted = tuple(split for split in SPLITS if split in splits)
+    settings = {
+        "corpora": {layout.dataset: reader.config.model_dump(mode="json", exclude=_NOT_COMPARED)},
+        "run": {"splits": list(wanted), "limit": limit},
+    }
+    if not run.overwrite:
+        _compare(_record_path(layout), settings)
+    reading = reader.read(layout.corpus_root, layout.raw, media=_MEDIA & set(modalities), splits=wanted)
+    dialogues = _first_of_each_split(reading.dialogues, limit)
+    labels = reading.labels or label_set(reader.config.label_set)
+    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
+    return table, {"settings": settings, "source": _source(reader), **_facts(reading, table)}
+
+
+def will_be_made(params: Params, layout: Layout) -> bool:
+    """True if the corpus is not there and is one that is made by code."""
+    return bool(_reader(params, layout.dataset).config.made_by) and not (layout.raw / layout.dataset).exists()
+
+
+def _source(reader: CorpusReader) -> str:
+    """Where the corpus comes from, for the dataset card and the report."""
+    if reader.config.made_by:
+        return f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in it comes from a real corpus."
+    return reader.SOURCE
+
+
+def _record_path(layout: Layout) -> Path:
+    return layout.folder / "manifest.json"
+
+
+def _check_names(what: str, given: tuple[str, ...], valid: tuple[str, ...]) -> None:
+    if not given:
+        raise BadSettings(f"no {what} is given; valid: {', '.join(valid)}")
+    for name in given:
+        if name not in valid:
+            raise BadSettings(f"no {what} {name!r}; {plugins.nearest(name, list(valid))}")
+
+
+def _reader(params: Params, dataset: str) -> CorpusReader:
+    """The dataset's reader with its settings, the label set checked."""
+    blocks = params.get("corpora")
+    if dataset not in blocks:
+        raise BadSettings(f"no dataset {dataset!r} under corpora in params.yaml; {plugins.nearest(dataset, list(blocks))}")
+    name = (blocks[dataset] or {}).get("reader")
+    if not isinstance(name, str):
+        valid = plugins.names(_PACKAGE, CorpusReader)
+        raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(valid)}")
+    kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
+    reader = kind(params.fill(f"corpora.{dataset}", kind.Config))
+    if reader.config.label_set not in kind.LABEL_SETS:
+        hint = plugins.nearest(reader.config.label_set, list(kind.LABEL_SETS))
+        raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
+    return reader
+
+
+def _compare(record_path: Path, settings: dict[str, Any]) -> None:
+    """Refuses to go on if the manifest that is there was made with other settings."""
+    if not record_path.is_file():
+        return
+    record = files.read_json(record_path)
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        raise BadTable(f"{record_path}: not the record of a manifest; give --overwrite to make it again")
+    keys = differing_settings(record["settings"], settings)
+    if keys:
+        raise SettingsDiffer(
+            f"manifest: one made with other settings is already at {record_path.parent}:\n  "
+            + "\n  ".join(keys)
+            + "\nGive the old settings, another --out, or --overwrite to replace it."
+        )
+
+
+def _make(params: Params, layout: Layout, config: CorpusConfig) -> None:
+    """Makes a corpus that is made by code."""
+    name = f"{_PACKAGE}.{config.made_by}"
+    try:
+        generator = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise BadSettings(f"corpora.{layout.dataset}.made_by: there is no {name}") from error
+    if not hasattr(generator, "make"):
+        raise BadSettings(f"corpora.{layout.dataset}.made_by: {name} has no function make(raw, params)")
+    logger.info("%s: making it in %s", layout.dataset, layout.raw, extra={"stage": "manifest", "dataset": layout.dataset})
+    generator.make(layout.raw, params)
+
+
+def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[Dialogue]:
+    if limit is None:
+        return dialogues
+    return [dialogue for split in SPLITS for dialogue in [one for one in dialogues if one.split == split][:limit]]
+
+
+def _facts(reading: Reading, table: pa.Table) -> dict[str, Any]:
+    """Counts per split and emotion, deviations, checks, and the failure rows of the utterances in the table."""
+    utterances, dialogues = Counter(table["split"].to_pylist()), Counter(split for split, _ in _distinct(table, "dialogue_id"))
+    emotions = Counter(zip(table["split"].to_pylist(), table["emotion"].to_pylist(), strict=True))
+    counts = {
+        split: {
+            "utterances": utterances[split],
+            "dialogues": dialogues[split],
+            "emotions": {emotion: count for (where, emotion), count in emotions.items() if where == split},
+        }
+        for split in utterances
+    }
+    kept = set(table["utterance_id"].to_pylist())
+    return {
+        "counts": counts,
+        "classes": list(manifest.classes(table)),
+        "deviations": reading.deviations,
+        "checks": reading.checks,
+        "failures": [failure.row() for failure in reading.failures if failure.utterance_id in kept],
+    }
+
+
+def _distinct(table: pa.Table, column: str) -> set[tuple[str, str]]:
+    return set(zip(table["split"].to_pylist(), table[column].to_pylist(), strict=True))
+
+
+@stage_command
+@click.option("--modalities", help="What will be extracted, divided by commas; default: what params.yaml builds of the dataset, else all.")
+def main(params: Params, layout: Layout, run: RunOptions, modalities: str | None) -> None:
+    """Writes a corpus's manifest."""
+    names = modalities.split(",") if modalities else list(params.get("build").get(layout.dataset) or MODALITIES)
+    build_manifest(params, layout, run, modalities=tuple(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

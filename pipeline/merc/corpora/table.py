@@ -1,0 +1,280 @@
+"""One's own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
+
+Which column is what stands in the settings, so that a table need not be rewritten. For several corpora the block ``corpora.table`` of params.yaml is
+copied under other names. What holds of the rows:
+
+- The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
+- The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn, behind it; a cell that begins
+  with the dialogue's id already is taken as it is.
+- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of the label set.
+- Without a column for the split, dialogues are drawn by the shares and the seed of the settings.
+- Without times, an utterance begins and ends at 0.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from merc.corpora.engine import text_repair
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
+from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
+from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.params import Settings
+from merc.plugins import nearest
+from merc.records.dialogue import SPLITS, Dialogue, Utterance
+from merc.records.failures import Failure
+
+OWN = "own"
+"""The label set whose classes the settings or the table name."""
+UNLABELLED = "unlabelled"
+MISSING_MEDIA_TOLERATED = 0.05
+"""Share of the files; beyond it, and with more than one missing, the folder counts as incomplete. What is missing is recorded when it is decoded."""
+
+_SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "dev", "validation": "dev"}
+
+
+class Columns(Settings):
+    """Names of the columns; empty for what the table does not have.
+
+    Attributes:
+        dialogue, speaker, text, emotion: every table has these.
+        utterance: what tells an utterance from the others of its dialogue.
+        split: train, dev (or val, valid, validation), test.
+        start, end: seconds.
+        video, audio: files below ``media_folder``; without ``audio`` the sound is that of the video.
+        sentiment, valence, arousal, dominance: as the corpus has them.
+    """
+
+    dialogue: str = Field(min_length=1)
+    speaker: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    emotion: str = Field(min_length=1)
+    utterance: str = ""
+    split: str = ""
+    start: str = ""
+    end: str = ""
+    video: str = ""
+    audio: str = ""
+    sentiment: str = ""
+    valence: str = ""
+    arousal: str = ""
+    dominance: str = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing_is_an_empty_name(cls, name: object) -> object:
+        return "" if name is None else name  # what YAML makes of a key without a value
+
+    @model_validator(mode="after")
+    def _start_with_end(self) -> Self:
+        if bool(self.start) != bool(self.end):
+            raise ValueError("start and end: either both are columns, or none is")
+        return self
+
+
+class SplitShares(Settings):
+    """Share of the dialogues in each split, where the table has no column for it; a share above 0 is at least one dialogue."""
+
+    train: float = Field(default=0.8, gt=0, le=1)
+    dev: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _make_a_whole(self) -> Self:
+        if not math.isclose(self.train + self.dev + self.test, 1, abs_tol=1e-6):
+            raise ValueError(f"train, dev and test make {self.train + self.dev + self.test:g} instead of 1")
+        return self
+
+
+class Table(CorpusReader):
+    """Reads a corpus of one's own; see the head of this file."""
+
+    class Config(CorpusConfig):
+        """Settings of a table.
+
+        Attributes:
+            file: the table, in the corpus's folder.
+            media_folder: what the paths of media are relative to, in the corpus's folder; empty for that folder itself.
+            media_are: ``clips``: a file is one utterance, as a whole; ``recordings``: ``start`` and ``end`` cut it out.
+            columns: see :class:`Columns`.
+            labels: the classes in the order of their indices, for the label set ``own``; empty: those in the table, by alphabet.
+            split_shares: see :class:`SplitShares`.
+            split_seed: which dialogues are drawn.
+        """
+
+        file: str
+        media_folder: str = ""
+        media_are: Literal["clips", "recordings"] = "clips"
+        columns: Columns
+        labels: tuple[str, ...] = ()
+        split_shares: SplitShares = SplitShares()
+        split_seed: int = 0
+
+        @field_validator("file", "media_folder")
+        @classmethod
+        def _stays_in_the_corpus(cls, path: str) -> str:
+            if path and not is_plain_path(path):
+                raise ValueError("a path below the corpus's folder is expected")
+            return path
+
+        @model_validator(mode="after")
+        def _labels_are_of_the_own_set(self) -> Self:
+            if self.labels and self.label_set != OWN:
+                raise ValueError(f"labels are those of the label set {OWN}; {self.label_set} has its own")
+            if len(set(self.labels)) != len(self.labels) or UNLABELLED in self.labels:
+                raise ValueError(f"labels: each once, and not {UNLABELLED}")
+            return self
+
+    LABEL_SETS: ClassVar[tuple[str, ...]] = (OWN, *LABEL_SETS)
+    SOURCE: ClassVar[str] = "A corpus of one's own, read from a table of utterances; whom it belongs to, and who may have it, only its owner knows."
+    EXPECTED_TREE: ClassVar[str] = """\
+utterances.csv          (corpora.<dataset>.file: one row per utterance; also .parquet)
+media/                  (corpora.<dataset>.media_folder: what the paths in the table are relative to)"""
+    config: Config
+
+    def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
+        """Reads the table, and looks which media there are (see :meth:`CorpusReader.read`).
+
+        Raises:
+            RawDataMissing: see :meth:`CorpusReader.read`; also where the table lacks a column.
+            BadSettings: if there is no column for media that are wanted, or a split that is wanted has no dialogue.
+            BadTable: if a row has no dialogue or speaker, an id, a label, a split or a number that cannot be, or a path out of the folder of media.
+        """
+        config = self.config
+        path = root / config.file
+        if not path.is_file():
+            there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
+            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}")
+        self._check_media_columns(media)
+        rows = read_table(path, config.columns.model_dump(), may_lack=() if media else ("video", "audio"))
+        by_dialogue: dict[str, list[TableRow]] = {}
+        for row in rows:
+            by_dialogue.setdefault(row.name("dialogue"), []).append(row)
+        labels = self._labels(rows)
+        split_of = _splits_in(by_dialogue) if config.columns.split else _drawn_splits(by_dialogue, config.split_shares, config.split_seed)
+        reading = Reading([], labels=labels)
+        folder = PurePosixPath(root.relative_to(raw).as_posix(), config.media_folder)
+        for split in (one for one in SPLITS if one in splits):
+            for name, members in by_dialogue.items():
+                if split_of[name] == split:
+                    reading.dialogues.append(self._dialogue(split, name, members, folder, reading.failures))
+        if not reading.dialogues:
+            raise BadSettings(f"{path}: no dialogue is in {', '.join(splits)}; the table has {', '.join(sorted(set(split_of.values())))}")
+        self._check_media(raw, root / config.media_folder, reading.dialogues, media)
+        return reading
+
+    def _check_media_columns(self, media: frozenset[str]) -> None:
+        columns = self.config.columns
+        for modality, names in (("visual", ("video",)), ("audio", ("audio", "video"))):
+            if modality in media and not any(getattr(columns, name) for name in names):
+                raise BadSettings(f"the {modality} modality is wanted, but the settings' columns name no {' or '.join(names)}; give --modalities without it")
+        if media and self.config.media_are == "recordings" and not columns.start:
+            raise BadSettings("media_are recordings, but the settings' columns name no start and end")
+
+    def _labels(self, rows: Iterable[TableRow]) -> LabelSet:
+        """The label set, with every row's emotion checked against it."""
+        config = self.config
+        there = sorted({row.cells["emotion"] for row in rows} - {"", UNLABELLED})
+        labels = label_set(config.label_set) if config.label_set != OWN else LabelSet(OWN, config.labels or tuple(there))
+        if not labels.classes:
+            raise BadTable(f"{config.file}: no row has an emotion; name the classes in the settings' labels")
+        unusable = [name for name in labels.classes if "," in name or not name.isprintable()]
+        if unusable:
+            raise BadTable(f"{config.file}: the emotion {unusable[0]!r} holds a comma or a control character")
+        known = [*labels.classes, *labels.merge]
+        for row in rows:
+            emotion = row.cells["emotion"]
+            if emotion not in ("", UNLABELLED, *known):
+                raise BadTable(f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; empty where there is none")
+        return labels
+
+    def _dialogue(self, split: str, name: str, rows: Sequence[TableRow], folder: PurePosixPath, failures: list[Failure]) -> Dialogue:
+        seen: dict[str, str] = {}
+        utterances = []
+        for position, row in enumerate(rows):
+            turn = row.name("utterance") if self.config.columns.utterance else str(position)
+            utterance_id = turn if turn.startswith(f"{name}_") else f"{name}_{turn}"
+            if utterance_id in seen:
+                raise BadTable(f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already")
+            seen[utterance_id] = row.where
+            text = text_repair.repair(row.cells["text"])
+            if text != row.cells["text"] or (row.recoded and not text.isascii()):
+                told = f"wrongly decoded: {row.cells['text']!r}" if text != row.cells["text"] else "not UTF-8, read as cp1252"
+                failures.append(Failure(f"{split}/{utterance_id}", "manifest", "text", "text_repaired", told))
+            utterances.append(self._utterance(row, utterance_id, text, folder))
+        return Dialogue(split=split, source_dialogue_id=name, utterances=tuple(utterances))
+
+    def _utterance(self, row: TableRow, utterance_id: str, text: str, folder: PurePosixPath) -> Utterance:
+        speaker = row.cells["speaker"]
+        if not speaker:
+            raise BadTable(f"{row.where}: there is no speaker")
+        start, end = row.number("start"), row.number("end")
+        if (start is None) != (end is None) or (start is not None and end is not None and not 0 <= start <= end):
+            raise BadTable(f"{row.where}: lasts from {row.cells['start'] or 'nothing'} to {row.cells['end'] or 'nothing'} s")
+        video, audio = row.path("video"), row.path("audio") or row.path("video")
+        inside = self.config.media_are == "recordings" and bool(video or audio)
+        if inside and start is None:
+            raise BadTable(f"{row.where}: no start and end, which cut the utterance out of its recording")
+        return Utterance(
+            source_utterance_id=utterance_id,
+            speaker=speaker,
+            text=text,
+            emotion=row.cells["emotion"] or UNLABELLED,
+            sentiment=row.cells["sentiment"],
+            valence=row.number("valence"),
+            arousal=row.number("arousal"),
+            dominance=row.number("dominance"),
+            start_seconds=start or 0.0,
+            end_seconds=end or 0.0,
+            video_path=(folder / video).as_posix() if video else "",
+            audio_path=(folder / audio).as_posix() if audio else "",
+            video_start_seconds=start if inside and video else None,
+            video_end_seconds=end if inside and video else None,
+            audio_start_seconds=start if inside else None,
+            audio_end_seconds=end if inside else None,
+        )
+
+    def _check_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> None:
+        utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+        for modality, column in (("visual", "video_path"), ("audio", "audio_path")):
+            if modality not in media:
+                continue
+            paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
+            missing = [path for path in paths if not (path and (raw / path).is_file())]
+            if len(missing) == len(paths) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(paths)):
+                first = missing[0] or "an empty cell of the table"
+                raise RawDataMissing(
+                    f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"
+                )
+
+
+def _splits_in(by_dialogue: Mapping[str, Sequence[TableRow]]) -> dict[str, str]:
+    """Dialogue → split, from the column."""
+    found: dict[str, str] = {}
+    for name, rows in by_dialogue.items():
+        for row in rows:
+            split = _SPLIT_NAMES.get(row.cells["split"].lower())
+            if split is None:
+                raise BadTable(f"{row.where}: the split is {row.cells['split']!r}; {nearest(row.cells['split'].lower(), list(_SPLIT_NAMES))}")
+            if found.setdefault(name, split) != split:
+                raise BadTable(f"{row.where}: the dialogue {name!r} is in {split} here, and in {found[name]} in {rows[0].where}")
+    return found
+
+
+def _drawn_splits(dialogues: Iterable[str], shares: SplitShares, seed: int) -> dict[str, str]:
+    """Dialogue → split by the sha256 of ``<seed>:<dialogue>``, which no version of a random number library can change.
+
+    >>> sorted(_drawn_splits(["a", "b", "c"], SplitShares(), 0).values())
+    ['dev', 'test', 'train']
+    """
+    order = sorted(dialogues, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())
+    sizes = {split: max(1, round(share * len(order))) if share else 0 for split, share in (("dev", shares.dev), ("test", shares.test))}
+    if sum(sizes.values()) >= len(order):
+        raise BadSettings(f"{len(order)} dialogues are too few for the split_shares; name a column for the split, or set the shares of dev and test to 0")
+    drawn = [split for split, size in sizes.items() for _ in range(size)]
+    return dict(zip(order, [*drawn, *["train"] * (len(order) - len(drawn))], strict=True))

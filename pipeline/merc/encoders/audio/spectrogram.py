@@ -1,0 +1,346 @@
+"""Models that read a mel spectrogram of fixed length, frozen: the encoder of Whisper, and AST.
+
+Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogram: Gong et al. 2021 (Interspeech).
+
+    clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers ─► mean over the positions over real sound
+
+Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any sound. So the length is part of
+what the model is, a clip's vector cannot depend on what is in its batch, and a clip of 3.1 s, MELD's mean, costs as much as one of 30 s: ten times what
+its sound alone would (AST: three times). Whisper's table would allow shorter inputs, which the model has never seen.
+
+Legend: B windows, T positions, P positions in time and frequency, D features.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.engine.batching import scatter
+from merc.encoders.engine.forward import in_batches
+from merc.encoders.engine.layers import LayersConfig, shares
+from merc.encoders.engine.neural import NeuralEncoder
+from merc.encoders.engine.sound import why_absent
+from merc.encoders.engine.windows import combine, cut, join_frames
+from merc.errors import BadSettings
+
+if TYPE_CHECKING:
+    import torch
+
+# One window of the Fourier transform, in both families; with less, AST's spectrogram has no frame at all.
+LEAST_SAMPLES = 400
+LARGEST_HALF = float(np.finfo(np.float16).max)
+_SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
+
+
+class SpectrogramConfig(LayersConfig):
+    """Settings of a model that reads a spectrogram.
+
+    ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others come without a norm.
+
+    Attributes:
+        pooling: over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as
+            long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean of its two tokens, which is what its own classifier reads;
+            these have seen the padding, too.
+        overlap_seconds: what neighbouring windows of a clip share at least, where it is longer than the model's input; each takes half of it.
+        windows_per_batch: ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there.
+    """
+
+    pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"]
+    overlap_seconds: float = Field(ge=0)
+    windows_per_batch: int | Literal["auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
+            raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
+        return self
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a model's positions lie over its input; in samples where nothing else is said.
+
+    Attributes:
+        window: what fills the spectrogram.
+        step: from position to position.
+        first_middle: from the begin to the middle of what position 0 sees.
+        positions: along the time.
+        rows: positions of one time, along the frequency.
+        spectrogram_frames: columns of the spectrogram.
+        layers: of the transformer.
+        dim: of a position's vector.
+    """
+
+    window: int
+    step: int
+    first_middle: int
+    positions: int
+    rows: int
+    spectrogram_frames: int
+    layers: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """A window of a clip.
+
+    Attributes:
+        clip: index of the utterance.
+        sound: (samples,) float32.
+        first, stop: which of its positions count, half-open.
+    """
+
+    clip: int
+    sound: NDArray[np.float32]
+    first: int
+    stop: int
+
+
+class Spectrogram(NeuralEncoder):
+    """A frozen Whisper encoder or AST.
+
+    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself. Frames
+    are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all frequencies.
+    """
+
+    Config = SpectrogramConfig
+    MODALITY = "audio"
+    HAS_FRAMES = True
+    BUDGET_KEY = "windows_per_batch"
+    UNIT = "windows"
+    AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 128}
+    config: SpectrogramConfig
+
+    def check_configuration(self, configuration: dict[str, Any]) -> None:
+        repo, config = self.config.repo, self.config
+        model_type = configuration.get("model_type")
+        if model_type not in GEOMETRIES:
+            raise BadSettings(
+                f"{repo}: a model of the type {model_type!r}; the family spectrogram takes {', '.join(GEOMETRIES)}, and waveform wav2vec2 and its like"
+            )
+        if model_type == "whisper" and config.pooling not in ("mean", "mean_std"):
+            raise BadSettings(f"{repo}: pooling {config.pooling}, but Whisper's encoder has no token of that kind; valid: mean, mean_std")
+        preprocessor = self.checkpoint.preprocessor()
+        if not preprocessor:
+            raise BadSettings(f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made")
+        if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
+            raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+        if preprocessor.get("dither"):
+            raise BadSettings(f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the same vectors twice")
+        geometry = GEOMETRIES[model_type](repo, configuration, preprocessor)
+        if round(config.overlap_seconds * SAMPLE_RATE_HZ) > geometry.window // 2:
+            raise BadSettings(
+                f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of {geometry.window / SAMPLE_RATE_HZ:.2f} s; "
+                f"valid: 0 to {geometry.window / 2 / SAMPLE_RATE_HZ:.2f}"
+            )
+        shares(config, geometry.layers)
+
+    @cached_property
+    def _at(self) -> Geometry:
+        configuration = self.checkpoint.configuration()
+        return GEOMETRIES[configuration["model_type"]](self.config.repo, configuration, self.checkpoint.preprocessor())
+
+    def further_provenance(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "layer": config.stated_layer,
+            "pooling": config.pooling,
+            "sample_rate_hz": SAMPLE_RATE_HZ,
+            "window_seconds": self._at.window / SAMPLE_RATE_HZ,
+            "overlap_seconds": config.overlap_seconds,
+        }
+
+    @property
+    def frame_dim(self) -> int:
+        return self._at.dim
+
+    def load(self, device: str) -> None:
+        configuration = self.checkpoint.configuration()
+        self.check_configuration(configuration)
+        folder = self.checkpoint.fetch()
+        self._whisper = configuration["model_type"] == "whisper"
+        self._weights = shares(self.config, self._at.layers).tolist()
+        if self._whisper:
+            from transformers import WhisperFeatureExtractor
+            from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+            self._extractor: Any = WhisperFeatureExtractor.from_dict(self.checkpoint.preprocessor())
+            # The names of the encoder's weights begin there, so that those of the decoder are never read.
+            model = self.model_from(folder, WhisperEncoder, key_mapping={r"^(model\.)?encoder\.": ""})
+            self._without_layers_above(model, "layer_norm")
+        else:
+            from transformers import ASTFeatureExtractor, ASTModel
+
+            self._extractor = ASTFeatureExtractor.from_dict(self.checkpoint.preprocessor())
+            model = self.model_from(folder, ASTModel)
+            self._without_layers_above(model, "layernorm")
+        self._model = model.to(device)
+        self.settle(2 * self._at.dim if self.config.pooling == "mean_std" else self._at.dim, device)
+
+    def _without_layers_above(self, model: Any, final_norm: str) -> None:
+        """Drops the layers above the highest that is needed, and the final norm with the last of them."""
+        from torch import nn
+
+        highest = max(number for number, weight in enumerate(self._weights) if weight)
+        if highest < self._at.layers:
+            model.layers = model.layers[:highest]
+            setattr(model, final_norm, nn.Identity())
+        self._weights = self._weights[: highest + 1]
+
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        remarks: list[tuple[int, str, str]] = []
+        items: list[Item] = []
+        for index, utterance in enumerate(utterances):
+            waveform = np.zeros(0, dtype=np.float32) if utterance.waveform is None else utterance.waveform
+            absent = why_absent(waveform)
+            if absent is not None:
+                remarks.append((index, *absent))
+                continue
+            if waveform.size < LEAST_SAMPLES:
+                remarks.append((index, "padded", f"from {waveform.size / SAMPLE_RATE_HZ:.4f} to {LEAST_SAMPLES / SAMPLE_RATE_HZ:.4f} s with zeros"))
+            items += self._items(index, waveform)
+        means = np.zeros((len(items), self._at.dim), dtype=np.float32)
+        variances = np.zeros_like(means)
+        kept: list[NDArray[np.float16]] = [np.zeros((0, self._at.dim), dtype=np.float16)] * len(items)
+
+        def take(indices: NDArray[np.int64], mean_BD: "torch.Tensor", variance_BD: "torch.Tensor", *frames: "torch.Tensor") -> None:
+            means[indices], variances[indices] = mean_BD.numpy(), variance_BD.numpy()
+            for frames_BTD in frames:
+                for row, at in enumerate(indices):
+                    kept[at] = frames_BTD[row, items[at].first : items[at].stop].numpy().copy()
+
+        in_batches(
+            np.ones(len(items), dtype=np.int64), self.budget, self.device, lambda batch: self._prepare([items[at] for at in batch]), self._compute, take
+        )  # fmt: skip
+        clips, numbers = np.unique(np.array([item.clip for item in items], dtype=np.int64), return_inverse=True)
+        mean, variance = combine(means, variances, [item.stop - item.first for item in items], numbers.tolist())
+        vectors = (np.concatenate([mean, np.sqrt(variance)], axis=1) if self.config.pooling == "mean_std" else mean).astype(np.float32)
+        finite = np.isfinite(vectors).all(axis=1)
+        remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
+        encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
+        if self.frames:
+            encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
+        return encoded
+
+    def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
+        """The windows of a clip."""
+        at = self._at
+        # Behind the last position there may be sound that makes no further one (AST's patches): a neighbour has to begin before it.
+        unseen = at.window - at.first_middle - at.positions * at.step
+        overlap = max(round(self.config.overlap_seconds * SAMPLE_RATE_HZ), 2 * unseen)
+        items = []
+        for window in cut(waveform.size, at.window, overlap, at.step):
+            first, stop = window.frames(at.first_middle, at.step, at.positions)
+            # Of a clip that ends before the middle of position 0, that position counts all the same.
+            items.append(Item(clip, waveform[window.start : window.stop], first, max(1, stop)))
+        return items
+
+    def _prepare(self, items: Sequence[Item]) -> Mapping[str, Any]:
+        """Spectrograms, and which positions count, on the CPU."""
+        make = self._log_mel_of_whisper if self._whisper else self._log_mel_of_ast
+        spectrograms = [make(np.pad(item.sound, (0, max(0, LEAST_SAMPLES - item.sound.size)))) for item in items]
+        numbers = np.arange(self._at.positions)
+        first, stop = np.array([[item.first] for item in items]), np.array([[item.stop] for item in items])
+        return {"spectrograms": np.stack(spectrograms), "counts": (numbers >= first) & (numbers < stop), "last": int(stop.max())}
+
+    def _log_mel_of_whisper(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(mel, frames) as the checkpoint's preprocessor gives it.
+
+        It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as all further ones would. That
+        takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of a matrix product.
+        """
+        extractor = self._extractor
+        hop = extractor.hop_length
+        enough = min(-(-(sound.size + extractor.n_fft + hop) // hop) * hop, self._at.window)
+        made = extractor(sound, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=enough)["input_features"][0]
+        return np.pad(np.asarray(made, dtype=np.float32), ((0, 0), (0, self._at.spectrogram_frames - made.shape[1])), mode="edge")
+
+    def _log_mel_of_ast(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(frames, mel) as the checkpoint's preprocessor gives it."""
+        return np.asarray(self._extractor(sound, sampling_rate=SAMPLE_RATE_HZ)["input_values"][0], dtype=np.float32)
+
+    def _compute(self, inputs: Mapping[str, Any]) -> "tuple[torch.Tensor, ...]":
+        """Mean and variance (B, D) float32 and, if asked for, the frames (B, T, D) float16, as far as any counts."""
+        import torch
+
+        from merc.encoders.engine import pooling
+
+        hidden_BPD = self._hidden(inputs["spectrograms"])
+        frames_BTD, counts_BT = self._in_time(hidden_BPD)[:, : inputs["last"]], inputs["counts"][:, : inputs["last"]]
+        if self.config.pooling == "first":
+            mean_BD = hidden_BPD[:, 0].float()
+        elif self.config.pooling == "cls_and_distillation":
+            mean_BD = hidden_BPD[:, :_SPECIAL_TOKENS].float().mean(dim=1)
+        else:
+            mean_BD = pooling.masked_mean(frames_BTD, counts_BT)
+        variance_BD = pooling.masked_variance(frames_BTD, counts_BT, mean_BD) if self.config.pooling == "mean_std" else torch.zeros_like(mean_BD)
+        return (mean_BD, variance_BD, frames_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.frames else (mean_BD, variance_BD)
+
+    def _hidden(self, spectrograms: "torch.Tensor") -> "torch.Tensor":
+        """(B, P, D) of the chosen layers, special tokens first."""
+        from merc.encoders.engine import pooling
+
+        given = spectrograms.to(self._model.dtype)
+        if not any(self._weights[:-1]):
+            last: torch.Tensor = self._model(given).last_hidden_state
+            return last
+        output = self._model(given, output_hidden_states=True)
+        return pooling.weighted_layers([*output.hidden_states[:-1], output.last_hidden_state], self._weights)
+
+    def _in_time(self, hidden_BPD: "torch.Tensor") -> "torch.Tensor":
+        """(B, T, D): of AST the mean over the frequencies; its patches come row by row, each row one frequency."""
+        if self._whisper:
+            return hidden_BPD
+        batch, _, dim = hidden_BPD.shape
+        return hidden_BPD[:, _SPECIAL_TOKENS:].float().reshape(batch, self._at.rows, self._at.positions, dim).mean(dim=1)
+
+    def _middles(self, frames: int) -> NDArray[np.float32]:
+        """(frames,) seconds from the clip's begin."""
+        return ((np.arange(frames) * self._at.step + self._at.first_middle) / SAMPLE_RATE_HZ).astype(np.float32)
+
+
+def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
+    """A position for every two columns, which are centred at multiples of the hop. What a file leaves out has transformers' default."""
+    bands, hop = int(configuration.get("num_mel_bins", 80)), int(preprocessor.get("hop_length", 160))
+    window = int(preprocessor.get("chunk_length", 30)) * SAMPLE_RATE_HZ
+    positions = int(configuration.get("max_source_positions", 1500))
+    _agree(repo, "mel bands", "num_mel_bins", bands, "feature_size", int(preprocessor.get("feature_size", 80)))
+    _agree(repo, "columns of the spectrogram", "twice max_source_positions", 2 * positions, "chunk_length over hop_length", window // hop)
+    return Geometry(window, 2 * hop, 0, positions, 1, 2 * positions, int(configuration.get("encoder_layers", 4)), int(configuration.get("d_model", 384)))
+
+
+def _ast(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
+    """Patches of so many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers' default."""
+    bands, columns = int(configuration.get("num_mel_bins", 128)), int(configuration.get("max_length", 1024))
+    side, hop, field = int(configuration.get("patch_size", 16)), SAMPLE_RATE_HZ // 100, SAMPLE_RATE_HZ // 40
+    time_stride, frequency_stride = int(configuration.get("time_stride", 10)), int(configuration.get("frequency_stride", 10))
+    _agree(repo, "mel bands", "num_mel_bins", bands, "num_mel_bins", int(preprocessor.get("num_mel_bins", 128)))
+    _agree(repo, "columns of the spectrogram", "max_length", columns, "max_length", int(preprocessor.get("max_length", 1024)))
+    return Geometry(
+        window=hop * (columns - 1) + field,
+        step=hop * time_stride,
+        first_middle=(hop * (side - 1) + field) // 2,
+        positions=(columns - side) // time_stride + 1,
+        rows=(bands - side) // frequency_stride + 1,
+        spectrogram_frames=columns,
+        layers=int(configuration.get("num_hidden_layers", 12)),
+        dim=int(configuration.get("hidden_size", 768)),
+    )
+
+
+def _agree(repo: str, what: str, model_key: str, of_model: int, preprocessor_key: str, of_preprocessor: int) -> None:
+    if of_model != of_preprocessor:
+        raise BadSettings(
+            f"{repo}: config.json and preprocessor_config.json disagree on the {what}: {model_key} is {of_model}, {preprocessor_key} {of_preprocessor}; "
+            "take both from one checkpoint"
+        )
+
+
+GEOMETRIES: dict[str, Callable[[str, Mapping[str, Any], Mapping[str, Any]], Geometry]] = {"whisper": _whisper, "audio-spectrogram-transformer": _ast}

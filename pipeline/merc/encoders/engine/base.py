@@ -1,0 +1,189 @@
+"""What an encoder must offer: utterances in, one vector each out.
+
+A new encoder is one file in ``text/``, ``audio/`` or ``visual/``, its test, and a block under ``encoders.<modality>`` in
+params.yaml whose ``family`` names the file. Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head:
+``--dry-run`` imports these files and must not wait for torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merc.errors import BadSettings
+from merc.params import Settings
+
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtteranceInput:
+    """What an encoder may look at; the runner fills what its modality needs.
+
+    Attributes:
+        utterance_id: for messages.
+        text: the transcript.
+        speaker: the speaker's name.
+        history: earlier turns of the dialogue as (speaker, text), oldest first; as many as :attr:`Encoder.history_turns`.
+        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no sound.
+        faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
+        face_seconds: (frames,) float32, from the utterance's begin.
+        face_scores: (frames,) float32, the detector's confidence, 0 to 1.
+    """
+
+    utterance_id: str
+    text: str = ""
+    speaker: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+    waveform: NDArray[np.float32] | None = None
+    faces: NDArray[np.uint8] | None = None
+    face_seconds: NDArray[np.float32] | None = None
+    face_scores: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What an utterance's vector was pooled from.
+
+    Attributes:
+        vectors: (frames, frame_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order, without padding.
+        seconds: (frames,) float32, the middle of each, from the utterance's begin; empty for tokens.
+    """
+
+    vectors: NDArray[np.float16]
+    seconds: NDArray[np.float32]
+
+
+@dataclass
+class Encoded:
+    """Vectors of a batch, in the order of its utterances.
+
+    Attributes:
+        embeddings: (utterances, dim) float32; zeros where ``present`` is False.
+        present: (utterances,) bool.
+        remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
+            :data:`merc.records.failures.REASONS`. Every absent vector has one.
+        frames: one per utterance, None where absent; an empty list if they were not asked for.
+    """
+
+    embeddings: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    remarks: list[tuple[int, str, str]] = field(default_factory=list)
+    frames: list[Frames | None] = field(default_factory=list)
+
+
+class EncoderConfig(Settings):
+    """Settings of every encoder; a family's own ``Config`` extends it.
+
+    Attributes:
+        family: the file that implements it.
+    """
+
+    family: str
+
+
+class Encoder(ABC):
+    """A frozen model, or a fixed rule, that turns an utterance into a vector.
+
+    An utterance's vector is the same alone and in any batch (cosine at least 0.9999 in float32).
+
+    Args:
+        config: an instance of the family's ``Config``.
+        offline: never ask a model hub.
+        frames: keep what the vectors are pooled from, too (:class:`Frames`).
+
+    Raises:
+        BadSettings: if frames are asked for and the family has none.
+    """
+
+    Config: ClassVar[type[EncoderConfig]] = EncoderConfig
+    MODALITY: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
+    ACCELERATED: ClassVar[bool] = False
+    """True: batches on one device in the main process. False: parts are spread over worker processes."""
+    HAS_FRAMES: ClassVar[bool] = False
+    """Whether the family can give :class:`Frames`."""
+
+    history_turns: int = 0
+
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
+        if frames and not self.HAS_FRAMES:
+            raise BadSettings(f"encoders of the family {config.family} give one vector per utterance and no frames; choose a neural one, or --level utterance")
+        self.config = config
+        self.offline = offline
+        self.frames = frames
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine path.
+
+        Called before :meth:`load` and without importing torch.
+
+        Raises:
+            ModelUnavailable: if a checkpoint is not here and must not or cannot be fetched.
+        """
+        return {**self.config.model_dump(mode="json"), "version": self.VERSION}
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """For the shards' metadata: ``encoder, revision, layer, pooling, sample_rate_hz, licence, training_data_overlap``, and more where useful."""
+
+    def rule_provenance(self, *, pooling: str, sample_rate_hz: int | None = None, **more: Any) -> dict[str, Any]:
+        """:meth:`provenance` of an encoder that is a fixed rule of this package, without a checkpoint.
+
+        Args:
+            pooling: in words.
+            sample_rate_hz: of the sound it reads; None for another modality.
+            more: further keys, or other values of the usual ones.
+        """
+        return {
+            "encoder": self.config.family,
+            "revision": f"version {self.VERSION}",
+            "layer": None,
+            "pooling": pooling,
+            "sample_rate_hz": sample_rate_hz,
+            "licence": "Apache-2.0",
+            "training_data_overlap": "none: nothing is fitted",
+            **more,
+        }
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Length of the vectors; known after :meth:`load`."""
+
+    @property
+    def frame_dim(self) -> int:
+        """Length of a frame's vector; known after :meth:`load`."""
+        return self.dim
+
+    def planned_dim(self) -> int | None:
+        """:attr:`dim` where it is known before :meth:`load` (for dry runs), else None."""
+        return None
+
+    def missing(self) -> str | None:
+        """The command that fetches or installs what :meth:`load` needs and this machine lacks; None if nothing is missing. Never asks a hub.
+
+        Raises:
+            BadSettings: if what is here is refused.
+        """
+        return None
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Gets ready to encode.
+
+        Args:
+            device: ``cpu``, ``cuda:0``, …; already resolved, never ``auto``.
+
+        Raises:
+            ModelUnavailable: see :meth:`identity`.
+            BadSettings: if the checkpoint lacks the layer or pooling asked for.
+        """
+
+    @abstractmethod
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        """Encodes utterances; any number, in any order. Batches are made inside, by length."""

@@ -1,0 +1,224 @@
+"""What all encoders with a checkpoint share: settings, identity, provenance, and checks before anything is computed.
+
+A family adds what it takes of the checkpoint (:meth:`NeuralEncoder.check_configuration`), how it is loaded, and the encoding itself, for which
+:func:`merc.encoders.engine.forward.in_batches` makes the batches.
+"""
+
+import re
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from merc.encoders.engine.adapted import Adaptation
+from merc.encoders.engine.base import Encoder, EncoderConfig
+from merc.encoders.engine.checkpoint import Checkpoint
+from merc.encoders.engine.forward import Budget
+from merc.errors import BadSettings
+
+# Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides the vectors.
+# `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
+NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "licence", "training_data_overlap", "dim", "megabytes"})
+# What an adapted encoder may be used with other than it was trained with: rounding, and no more.
+_ROUNDING = frozenset({"dtype", "attention"})
+
+
+# Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `model_from`), and the vector that masks sound in training.
+_WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
+
+
+class NeuralConfig(EncoderConfig):
+    """Settings of an encoder with a checkpoint.
+
+    Attributes:
+        repo: a folder with the model's files, or its name on the hub.
+        revision: the hub's commit, 40 hex digits; not used for a folder.
+        made_by: the command that makes the folder, for an encoder that was adapted here; empty for one that comes from elsewhere.
+        layer: which layer's output; -1 is the last, 0 the embeddings before the first.
+        dtype: of the model's arithmetic; pooling is in float32.
+        attention: transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``; ``flash_attention_2`` needs its own
+            package, a GPU and a dtype of 16 bits.
+        dim: length of the vectors, if it shall be known before the checkpoint is here; checked when it is.
+        megabytes: what a download takes, for the list of models.
+        licence: of the weights.
+        training_data_overlap: whether the model has seen the corpora, in words; begins with ``none known`` or names them.
+    """
+
+    repo: str
+    revision: str = ""
+    made_by: str = ""
+    layer: int = -1
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    dim: int | None = Field(default=None, ge=1)
+    megabytes: float | None = Field(default=None, gt=0)
+    licence: str
+    training_data_overlap: str
+
+
+class NeuralEncoder(Encoder):
+    """A frozen model of Hugging Face transformers, or another with a checkpoint."""
+
+    ACCELERATED = True
+    BUDGET_KEY: ClassVar[str]
+    """The setting with the size of a batch, such as ``tokens_per_batch``; it changes speed and memory, not the vectors."""
+    UNIT: ClassVar[str]
+    """Plural word for what that setting counts."""
+    AUTOMATIC: ClassVar[dict[str, int]]
+    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU a start, from which it halves until batches fit."""
+    config: NeuralConfig
+    not_in_checkpoint: list[str]
+    """Names of the model's weights that its files lack, which transformers fills with random numbers; known after :meth:`model_from`."""
+
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
+        super().__init__(config, offline=offline, frames=frames)
+        self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline, made_by=self.config.made_by)
+
+    @cached_property
+    def source(self) -> dict[str, str]:
+        """The checkpoint's hash, or its name and revision. Asked for once; raises as :meth:`Checkpoint.identity`."""
+        return self.checkpoint.identity()
+
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """How the checkpoint was fine-tuned on emotion labels; None if it was not. Raises ``BadTable`` if the record of it is damaged."""
+        return Adaptation.of(Path(self.checkpoint.repo)) if self.checkpoint.is_folder else None
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that decide the vectors, apart from the checkpoint."""
+        return self.config.model_dump(mode="json", exclude={*NOT_DECISIVE, self.BUDGET_KEY})
+
+    def settings_of_training(self) -> dict[str, Any]:
+        """The settings that must be the same in the training of a checkpoint and in its use."""
+        return {key: value for key, value in self.decisive_settings().items() if key not in _ROUNDING}
+
+    def identity(self) -> dict[str, Any]:
+        source = self.source
+        self.check_configuration(self.checkpoint.configuration())
+        if self.adaptation is not None:
+            self.adaptation.check_settings(self.decisive_settings())
+        return {**self.decisive_settings(), "version": self.VERSION, "checkpoint": source}
+
+    def provenance(self) -> dict[str, Any]:
+        source, config = self.source, self.config
+        folder = "sha256" in source
+        return {
+            "encoder": f"folder with a {self.checkpoint.configuration().get('model_type', 'nameless')} model" if folder else source["repo"],
+            "revision": f"sha256:{source['sha256']}" if folder else source["revision"],
+            "layer": config.layer,
+            "licence": config.licence,
+            "training_data_overlap": config.training_data_overlap,
+            "dtype": config.dtype,
+            "attention": config.attention,
+            **self.further_provenance(),
+            **({} if self.adaptation is None else self.adaptation.provenance()),
+        }
+
+    @abstractmethod
+    def further_provenance(self) -> dict[str, Any]:
+        """``pooling`` and ``sample_rate_hz``, and what else the family wants to state."""
+
+    def check_configuration(self, configuration: dict[str, Any]) -> None:
+        """Checks the checkpoint's ``config.json`` against the settings, before any data are read and without torch.
+
+        Args:
+            configuration: its content.
+
+        Raises:
+            BadSettings: if the checkpoint is no model of this modality, or lacks the layer asked for.
+        """
+
+    def missing(self) -> str | None:
+        return None if self.checkpoint.is_here() else self.checkpoint.command
+
+    def planned_dim(self) -> int | None:
+        return self.config.dim
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    def check_dim(self, dim: int) -> None:
+        """Raises ``BadSettings`` if the settings state another length of the vectors than ``dim``."""
+        if self.config.dim not in (None, dim):
+            raise BadSettings(f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers; correct it, or leave it out")
+
+    def settle(self, dim: int, device: str) -> None:
+        """To be called at the end of :meth:`load`.
+
+        Args:
+            dim: length of the vectors.
+            device: where the model is.
+
+        Raises:
+            BadSettings: if the settings state another length.
+        """
+        self.check_dim(dim)
+        self._dim = dim
+        self.device = device
+        given = getattr(self.config, self.BUDGET_KEY)
+        self.budget = Budget(self.AUTOMATIC["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, self.UNIT)
+
+    def model_from(self, folder: Path, auto_class: Any, *, pooler: bool = False, **more: Any) -> Any:
+        """Loads a model with transformers: safetensors alone, no remote code, no network, not training.
+
+        Args:
+            folder: with the checkpoint's files.
+            auto_class: of transformers, such as ``AutoModel``.
+            pooler: whether what the model's pooler gives is read, so that its weights must be there.
+            more: further arguments of ``from_pretrained``.
+
+        Raises:
+            BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs (transformers would fill them
+                with random numbers).
+        """
+        import torch
+        from safetensors import SafetensorError
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is drawn also where there is no terminal
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # weights that are not needed (of a head, of a decoder) are no news
+        try:
+            model, about = auto_class.from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=getattr(torch, self.config.dtype),
+                attn_implementation=self.config.attention,
+                output_loading_info=True,
+                **more,
+            )
+        except (ValueError, OSError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            raise BadSettings(f"{self.config.repo}: transformers cannot load it: {error}") from error
+        finally:
+            logging.set_verbosity(verbosity)
+        self.not_in_checkpoint = sorted(about["missing_keys"])
+        missing = [name for name in self.not_in_checkpoint if pooler or not _WITHOUT_INFLUENCE.search(name)]
+        if missing:
+            raise BadSettings(
+                f"{self.config.repo}: {len(missing)} of the weights of a {type(model).__name__} are not in its files, among them {missing[0]}; "
+                "copy or download it again, or choose another checkpoint"
+            )
+        return model.eval()
+
+
+def check_layer(repo: str, layer: int, layers: int, lowest: int = 0) -> int:
+    """The layer as a number from 0.
+
+    Args:
+        repo: for the message.
+        layer: as in :class:`NeuralConfig`.
+        layers: how many the model has; 0 is what enters the first.
+        lowest: the least that will do (more for a mean over several layers).
+
+    Raises:
+        BadSettings: if the model does not have it.
+    """
+    position = layer if layer >= 0 else layers + 1 + layer
+    if not lowest <= position <= layers:
+        raise BadSettings(f"{repo}: layer {layer}; valid: {lowest} to {layers}, or -1 to {lowest - layers - 1}")
+    return position

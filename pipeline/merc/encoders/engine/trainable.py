@@ -1,0 +1,57 @@
+"""What an encoder must offer to be fine-tuned: batches and vectors as in :meth:`~merc.encoders.engine.base.Encoder.encode`, but with gradients.
+
+The training then sees exactly what the extraction will see: the same text before the utterance, the same windows, the same layer, the same pooling.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merc.encoders.engine.base import UtteranceInput
+from merc.encoders.engine.neural import NeuralEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingItems:
+    """What a model is trained on.
+
+    Attributes:
+        utterances: (items,) int64, which utterance each belongs to; one that is absent has none, a long clip may have several.
+        lengths: (items,) int64, units (tokens, samples) of each.
+        batch: indices of items → inputs by name, numpy arrays or None.
+        vectors: the inputs, as tensors on the device → [B, dim] float32, with gradients.
+    """
+
+    utterances: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    batch: Callable[[NDArray[np.int64]], Mapping[str, Any]]
+    vectors: Callable[[Mapping[str, Any]], "torch.Tensor"]
+
+
+class TrainableEncoder(NeuralEncoder):
+    """A neural encoder that can be fine-tuned."""
+
+    _model: Any
+
+    @property
+    def model(self) -> Any:
+        """The loaded model, a ``torch.nn.Module``; trained in place. Known after :meth:`load`."""
+        return self._model
+
+    def frozen_part(self) -> Any:
+        """The part of the model that is never trained, a ``torch.nn.Module``; None if there is none."""
+        return None
+
+    def check_trainable(self) -> None:
+        """Raises ``BadSettings`` if the settings are such that gradients would not be sound."""
+
+    @abstractmethod
+    def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
+        """Prepares utterances; any number. Needs :meth:`load`."""

@@ -1,0 +1,223 @@
+"""SFace: a small network that tells faces apart, through OpenCV's ``FaceRecognizerSF``; 128 numbers per face, on the CPU.
+
+Model: Zhong, Deng, Hu, Zhao, Li and Wen 2021, "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition" (IEEE TIP 30);
+``face_recognition_sface_2021dec.onnx`` of https://github.com/opencv/opencv_zoo. The file is data: an ONNX graph holds no code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from merc import files
+from merc.encoders.engine import crops
+from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
+from merc.encoders.engine.checkpoint import Checkpoint
+from merc.errors import BadSettings, ModelUnavailable
+
+INPUT_PX = 112
+# Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five points that
+# OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
+EYES_XY = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
+_POINTER = b"version https://git-lfs"
+_FIRST_FIELD = b"\x08"  # of an ONNX model: its ir_version, a number
+
+
+@dataclass(frozen=True)
+class OnnxFile(Checkpoint):
+    """Where a model of a single file comes from: ``repo`` is a folder with it, or a name on the hub.
+
+    Args:
+        filename: in the folder or on the hub.
+        sha256: what it must have, hex; empty: any.
+    """
+
+    filename: str = ""
+    sha256: str = ""
+
+    def identity(self) -> dict[str, str]:
+        """``{"sha256": …}`` of the file, wherever it comes from. Raises as :meth:`Checkpoint.identity`."""
+        if self.sha256 and not self.is_folder and not self.offline:
+            self._ask_hub((self.filename,), dry_run=True)
+            return {"sha256": self.sha256}
+        return {"sha256": files.sha256(self.fetch())}
+
+    def fetch(self) -> Path:
+        """The path of the file; downloads it if it is missing, unless offline. Raises as :meth:`Checkpoint.fetch`."""
+        folder = Path(self.repo) if self.is_folder else self._snapshot((self.filename,))
+        path = folder / self.filename
+        if not path.is_file():
+            if self.is_folder:
+                raise ModelUnavailable(f"there is no {self.filename} in the folder {self.repo}")
+            if self.offline:
+                raise ModelUnavailable(f"the model {self._name} is not in the local cache. With a network, this fetches it:\n  {self.command}")
+            raise BadSettings(f"{self._name}: has no file {self.filename}")
+        with path.open("rb") as file:
+            first = file.read(len(_POINTER))
+        if first == _POINTER:
+            raise ModelUnavailable(f"{path}: a pointer of Git LFS instead of the model; run `git lfs pull` there")
+        if self.sha256 and (found := files.sha256(path)) != self.sha256:
+            raise ModelUnavailable(
+                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or state the one of this file if it is what you want"
+            )
+        if not first.startswith(_FIRST_FIELD):
+            raise BadSettings(f"{path}: begins with {first[:8]!r}, which no ONNX model does")
+        return path
+
+    def bytes_on_disk(self) -> int:
+        return replace(self, offline=True).fetch().stat().st_size if self.is_here() else 0
+
+    def bytes_to_fetch(self) -> int:
+        return 0 if self.is_folder else sum(int(file.file_size) for file in self._ask_hub((self.filename,), dry_run=True) if file.will_download)
+
+    @property
+    def command(self) -> str:
+        return f"hf download {self.repo} {self.filename} --revision {self.revision}"
+
+
+class SfaceConfig(EncoderConfig):
+    """Settings of SFace.
+
+    Attributes:
+        repo: a folder with the file, or a name on the hub.
+        revision: the hub's commit, 40 hex digits; not used for a folder.
+        filename: of the ONNX file.
+        sha256: of the file, hex; empty: whatever it is.
+        eye_distance_share, eye_height_share: where the eyes are in the crops, in shares of their side; as the media were made with (``media`` in
+            params.yaml). From there crops are turned into what the network was trained on.
+        pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
+        confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
+        dim: length of the vectors, if it shall be known before the file is here.
+        megabytes: what a download takes, for the list of models.
+        licence, training_data_overlap: as in :class:`merc.encoders.engine.neural.NeuralConfig`.
+    """
+
+    repo: str
+    revision: str = ""
+    filename: str
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    eye_distance_share: float = Field(gt=0, lt=1)
+    eye_height_share: float = Field(gt=0, lt=1)
+    pooling: crops.Pooling
+    confidence_temperature: float = Field(gt=0)
+    dim: int | None = Field(default=None, ge=1)
+    megabytes: float | None = Field(default=None, gt=0)
+    licence: str
+    training_data_overlap: str
+
+
+class Sface(Encoder):
+    """Faces as directions: each crop's vector is brought to length one before pooling.
+
+    OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it shows.
+    """
+
+    Config = SfaceConfig
+    MODALITY = "visual"
+    HAS_FRAMES = True
+    config: SfaceConfig
+
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
+        super().__init__(config, offline=offline, frames=frames)
+        self.checkpoint = OnnxFile(self.config.repo, self.config.revision, offline, self.config.filename, self.config.sha256)
+
+    @cached_property
+    def source(self) -> dict[str, str]:
+        """The file's hash. Asked for once; raises as :meth:`OnnxFile.identity`."""
+        return self.checkpoint.identity()
+
+    def identity(self) -> dict[str, Any]:
+        not_decisive = {"repo", "revision", "filename", "sha256", "licence", "training_data_overlap", "dim", "megabytes"}
+        settings = self.config.model_dump(mode="json", exclude=not_decisive)
+        return {**settings, "version": self.VERSION, "checkpoint": self.source}
+
+    def provenance(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "encoder": config.filename if self.checkpoint.is_folder else config.repo,
+            "revision": f"sha256:{self.source['sha256']}",
+            "layer": -1,
+            "pooling": config.pooling,
+            "sample_rate_hz": None,
+            "licence": config.licence,
+            "training_data_overlap": config.training_data_overlap,
+            "eye_distance_share": config.eye_distance_share,
+            "eye_height_share": config.eye_height_share,
+            **({"confidence_temperature": config.confidence_temperature} if config.pooling == "confidence" else {}),
+        }
+
+    @property
+    def dim(self) -> int:
+        return self._frame_dim * (2 if self.config.pooling == "mean_std" else 1)
+
+    @property
+    def frame_dim(self) -> int:
+        return self._frame_dim
+
+    def planned_dim(self) -> int | None:
+        return self.config.dim
+
+    def missing(self) -> str | None:
+        return None if self.checkpoint.is_here() else self.checkpoint.command
+
+    def load(self, device: str) -> None:
+        import cv2
+
+        path = self.checkpoint.fetch()
+        try:
+            self._network = cv2.FaceRecognizerSF.create(str(path), "")
+            probe = np.asarray(self._network.feature(np.zeros((INPUT_PX, INPUT_PX, 3), dtype=np.uint8)))
+        except cv2.error as error:
+            raise BadSettings(f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}") from error
+        if probe.ndim != 2 or probe.shape[0] != 1:
+            raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")
+        self._frame_dim = int(probe.shape[1])
+        if self.config.dim not in (None, self.dim):
+            raise BadSettings(f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct it, or leave it out")
+
+    def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
+        row = crops.of(utterances)
+        vectors_ND = np.zeros((len(row), self._frame_dim), dtype=np.float32)
+        for at, picture in enumerate(row.pictures):
+            vectors_ND[at] = self._vector(picture)
+        return crops.encoded(
+            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, frames=self.frames, what="SFace"
+        )
+
+    def _vector(self, crop_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(D,) of length one; zeros where the network gives nothing but zeros."""
+        import cv2
+
+        aligned_HWC = align(crop_HWC, self.config.eye_distance_share, self.config.eye_height_share)
+        vector = np.asarray(self._network.feature(cv2.cvtColor(aligned_HWC, cv2.COLOR_RGB2BGR)), dtype=np.float32)[0]
+        length = float(np.linalg.norm(vector))
+        return np.asarray(vector / length if length > 0 else vector, dtype=np.float32)
+
+
+def align(crop_HWC: NDArray[np.uint8], eye_distance_share: float, eye_height_share: float) -> NDArray[np.uint8]:
+    """Turns, scales and shifts a crop so that its eyes come to lie at :data:`EYES_XY`.
+
+    Args:
+        crop_HWC: square, with the eyes level and in its middle, as :func:`merc.media.faces.crop` makes it.
+        eye_distance_share, eye_height_share: of its side.
+
+    Returns:
+        (112, 112, 3) uint8; beyond the crop's border its last pixels are repeated.
+    """
+    import cv2
+
+    height, width = crop_HWC.shape[:2]
+    apart = eye_distance_share * width / 2
+    eyes = np.array([[width / 2 - apart, eye_height_share * height], [width / 2 + apart, eye_height_share * height]])
+    # Two pairs of points decide a similarity; as complex numbers it is z -> a z + b.
+    before, after = eyes @ [1, 1j], EYES_XY @ [1, 1j]
+    a = (after[1] - after[0]) / (before[1] - before[0])
+    b = after[0] - a * before[0]
+    matrix = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    aligned = cv2.warpAffine(np.ascontiguousarray(crop_HWC), matrix, (INPUT_PX, INPUT_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(aligned, dtype=np.uint8)

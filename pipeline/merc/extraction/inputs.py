@@ -1,0 +1,239 @@
+"""What the encoders are given: transcripts from the manifest, sound and faces from the media parts.
+
+A source knows its parts and reads one at a time, so that memory is bounded by the size of a part; it is small and
+can be sent to a worker process, which then reads for itself.
+"""
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from merc import files, parts
+from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.errors import BadTable
+from merc.records import manifest
+from merc.records.failures import REASONS
+from merc.records.features import OK
+
+TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
+_MEDIA_COLUMNS = {"audio": ("audio",), "visual": ("faces", "face_seconds", "face_scores")}
+
+
+@dataclass(frozen=True)
+class PartInput:
+    """The utterances of one part, decoded.
+
+    Attributes:
+        utterance_ids: all of the part, in manifest order.
+        status: one per utterance; ``ok``, or why there is nothing to encode (a key of :data:`merc.records.failures.REASONS`).
+        utterances: those whose status is ``ok``, in order.
+    """
+
+    utterance_ids: Sequence[str]
+    status: Sequence[str]
+    utterances: Sequence[UtteranceInput]
+
+
+class Source(Protocol):
+    """Where the parts of one modality come from."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Utterances per part."""
+
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
+        """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history.
+
+        Sound and faces are decoded in so many threads.
+        """
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Transcripts, straight from the manifest.
+
+    Attributes:
+        path: the manifest.
+        spans: half-open row spans of the parts, cut at dialogue boundaries.
+    """
+
+    path: Path
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in self.spans)
+
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
+        start, stop = self.spans[index]
+        rows = pq.read_table(self.path, columns=list(TEXT_COLUMNS)).slice(start, stop - start)
+        ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
+        utterances = []
+        first = 0  # row at which the dialogue begins
+        for row, dialogue in enumerate(dialogues):
+            if dialogue != dialogues[first]:
+                first = row
+            earlier = range(max(first, row - history_turns), row)
+            utterances.append(
+                UtteranceInput(utterance_id=ids[row], text=texts[row], speaker=speakers[row], history=tuple((speakers[turn], texts[turn]) for turn in earlier))
+            )
+        return PartInput(ids, [OK] * len(ids), utterances)
+
+
+@dataclass(frozen=True)
+class MediaSource:
+    """Sound or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is read once.
+
+    Attributes:
+        groups: the media parts, in order, of each part.
+        sizes: utterances per part.
+        modality: ``audio`` or ``visual``.
+    """
+
+    groups: tuple[tuple[Path, ...], ...]
+    sizes: tuple[int, ...]
+    modality: str
+
+    def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
+        ids: list[str] = []
+        status: list[str] = []
+        utterances: list[UtteranceInput] = []
+        with ThreadPoolExecutor(threads) as pool:  # soundfile and OpenCV let go of the interpreter while they decode
+            for path in self.groups[index]:
+                of_file = self._read_file(path, pool)
+                ids += of_file.utterance_ids
+                status += of_file.status
+                utterances += of_file.utterances
+        return PartInput(ids, status, utterances)
+
+    def _read_file(self, path: Path, pool: ThreadPoolExecutor) -> PartInput:
+        status_column = f"{self.modality}_status"
+        rows = pq.read_table(path, columns=["utterance_id", status_column, *_MEDIA_COLUMNS[self.modality]])
+        ids, status = rows["utterance_id"].to_pylist(), rows[status_column].to_pylist()
+        strange = set(status) - {OK} - set(REASONS)
+        if strange:
+            raise BadTable(f"{path}: {status_column} {sorted(strange)}: this stream was not decoded; run the media stage with it")
+        decode = _sound if self.modality == "audio" else _faces
+
+        def decoded(row: int) -> UtteranceInput:
+            try:
+                return UtteranceInput(utterance_id=ids[row], **decode(rows, row))
+            except ValueError as error:
+                raise BadTable(f"{path}: {ids[row]}: {error}") from error
+
+        return PartInput(ids, status, list(pool.map(decoded, np.flatnonzero(np.array(status, dtype=object) == OK).tolist())))
+
+
+def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int) -> TextSource:
+    """The transcripts of a manifest, cut at dialogue boundaries.
+
+    Args:
+        layout_manifest: path of the manifest.
+        table: its content.
+        utterances_per_part: see :func:`merc.records.manifest.cut_into_parts`.
+    """
+    return TextSource(layout_manifest, tuple(manifest.cut_into_parts(table, utterances_per_part)))
+
+
+def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_part: int) -> MediaSource:
+    """The media parts, checked against the manifest.
+
+    Args:
+        folder: of the media.
+        table: the manifest.
+        modality: ``audio`` or ``visual``.
+        utterances_per_part: a part is as many whole media parts as are needed for this many utterances; 1: each media part is one.
+
+    Raises:
+        BadTable: if there are no finished media, or they hold other utterances, or the same in another order.
+    """
+    _require_media(folder)
+    paths = sorted(folder.glob("part-*.parquet"))
+    columns = [pq.read_table(path, columns=["utterance_id"])["utterance_id"] for path in paths]
+    there = [one for column in columns for one in column.to_pylist()]
+    wanted = table["utterance_id"].to_pylist()
+    if there != wanted:
+        at = next((row for row, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]), min(len(there), len(wanted)))
+        raise BadTable(
+            f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "
+            f"({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
+        )
+    groups: list[list[Path]] = []
+    sizes: list[int] = []
+    for path, column in zip(paths, columns, strict=True):
+        if not sizes or sizes[-1] >= utterances_per_part:
+            groups.append([])
+            sizes.append(0)
+        groups[-1].append(path)
+        sizes[-1] += len(column)
+    return MediaSource(tuple(map(tuple, groups)), tuple(sizes), modality)
+
+
+def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
+    """What a modality's features are made from, for :class:`merc.parts.Fingerprint`.
+
+    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces are decoded later.
+
+    Raises:
+        BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
+    """
+    if modality == "text":
+        return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
+    _require_media(layout_media)
+    record = files.read_json(layout_media / parts.INFO)
+    streams = record["inputs"].get("streams", {})
+    if modality not in streams:
+        raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
+    return {"media": files.digest({"settings": record["settings"], "inputs": {**record["inputs"], "streams": streams[modality]}})}
+
+
+def _require_media(folder: Path) -> None:
+    if not (folder / parts.INFO).is_file():
+        raise BadTable(f"{folder}: there are no decoded media; run the media stage first")
+
+
+def _at(ids: list[str], row: int) -> str:
+    return repr(ids[row]) if row < len(ids) else "nothing"
+
+
+def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
+    """The waveform of a row; ``ValueError`` if its bytes are no 16 kHz mono sound."""
+    import soundfile
+
+    try:
+        waveform, rate_hz = soundfile.read(io.BytesIO(rows["audio"][row].as_py()), dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"not a FLAC file: {error}") from error
+    if rate_hz != SAMPLE_RATE_HZ or waveform.ndim != 1:
+        raise ValueError(f"sound of {rate_hz} Hz and shape {waveform.shape} instead of {SAMPLE_RATE_HZ} Hz mono")
+    return {"waveform": waveform}
+
+
+def _faces(rows: pa.Table, row: int) -> dict[str, Any]:
+    """The face crops of a row; ``ValueError`` if one is no JPEG or of another size than the others."""
+    crops = [_picture(crop) for crop in rows["faces"][row].as_py()]
+    if not crops:
+        raise ValueError("status ok, but no face")
+    return {
+        "faces": np.stack(crops),
+        "face_seconds": np.array(rows["face_seconds"][row].as_py(), dtype=np.float32),
+        "face_scores": np.array(rows["face_scores"][row].as_py(), dtype=np.float32),
+    }
+
+
+def _picture(jpeg: bytes) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None  # OpenCV raises on no bytes at all
+    if picture is None:
+        raise ValueError(f"a face of {len(jpeg)} bytes is no JPEG")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)

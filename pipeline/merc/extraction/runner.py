@@ -1,0 +1,248 @@
+"""The loop: read a part, encode it, write it, mark it as done.
+
+    ACCELERATED = False               ACCELERATED = True
+    worker 1: part 0, part 2, …       threads:      read 0 │ read 1   │ read 2   │ read 3   │ …
+    worker 2: part 1, part 3, …       main thread:         │ encode 0 │ encode 1 │ encode 2 │ …
+                                      thread:                         │ write 0  │ write 1  │ …
+
+Each part depends on nothing but its own utterances, so the bytes are the same whatever the number of workers and
+however often the run was interrupted.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from merc.compute import memory, pool
+from merc.encoders.engine.base import Encoded, Encoder, Frames
+from merc.encoders.engine.neural import NeuralEncoder
+from merc.errors import BadTable
+from merc.extraction import frames
+from merc.extraction.inputs import PartInput, Source
+from merc.log import logger
+from merc.parts import StageWork
+from merc.records import features as feature_tables
+from merc.records.failures import REASONS, Failure
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to do a part by itself.
+
+    Attributes:
+        make_encoder: gives the encoder, not yet loaded; can be pickled.
+        source: where the parts come from.
+        work: where they go.
+        modality: for the failure rows.
+    """
+
+    make_encoder: Callable[[], Encoder]
+    source: Source
+    work: StageWork
+    modality: str
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What is known of an encoder once it is loaded: the length of its vectors, and its provenance."""
+
+    dim: int
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """What is written of a part.
+
+    Attributes:
+        vectors: the feature table, one row per utterance of the part.
+        frames: the frame table, the same rows; None if frames were not asked for.
+        failures: the failure rows of this stage, in row order.
+    """
+
+    vectors: pa.Table
+    frames: pa.Table | None
+    failures: list[Failure]
+
+
+def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart:
+    """Encodes a part.
+
+    Args:
+        encoder: loaded.
+        part: its utterances; those without input get an absent row that keeps their status.
+        modality: for the failure rows.
+
+    Returns:
+        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent, and so do its frames.
+
+    Raises:
+        BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown reason).
+    """
+    rows = np.flatnonzero(np.array(part.status, dtype=object) == feature_tables.OK)
+    if len(rows) != len(part.utterances):
+        raise ValueError(f"{len(part.utterances)} inputs for {len(rows)} utterances with status ok")
+    name = type(encoder).__name__
+    encoded = encoder.encode(part.utterances)
+    encoded = replace(encoded, embeddings=np.asarray(encoded.embeddings, dtype=np.float32))  # before looking for zeros and infinities
+    _check_shapes(encoded, len(rows), encoder.dim, name)
+    remarks = sorted(_with_own_findings(encoded), key=lambda remark: remark[0])
+    why_absent: dict[int, str] = {}
+    for index, reason, _ in remarks:
+        if not 0 <= index < len(rows) or reason not in REASONS:
+            raise BadTable(f"{name}: remark {reason!r} on utterance {index} of {len(rows)}; reasons are {', '.join(REASONS)}")
+        if REASONS[reason][0] != "altered":
+            why_absent.setdefault(index, reason)
+    usable = encoded.present & np.isfinite(encoded.embeddings).all(axis=1) & encoded.embeddings.any(axis=1)
+    unexplained = [int(index) for index in np.flatnonzero(~usable) if int(index) not in why_absent]
+    if unexplained:
+        raise BadTable(f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why")
+
+    values = np.zeros((len(part.utterance_ids), encoder.dim), dtype=np.float32)
+    present = np.zeros(len(part.utterance_ids), dtype=bool)
+    values[rows[usable]] = encoded.embeddings[usable]
+    present[rows[usable]] = True
+    status = list(part.status)
+    for index in np.flatnonzero(~usable).tolist():
+        status[rows[index]] = why_absent[index]
+    failures = [Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail) for index, reason, detail in remarks]
+    columns = [pa.array(part.utterance_ids, pa.string()), feature_tables.vectors(values), pa.array(present), pa.array(status, pa.string())]
+    sequences = frames.table(part.utterance_ids, _frames_by_row(encoded, rows, usable, len(status), name), encoder.frame_dim) if encoder.frames else None
+    return EncodedPart(pa.table(columns, schema=feature_tables.schema(encoder.dim)), sequences, failures)
+
+
+def _frames_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str) -> list[Frames | None]:
+    """The frames in their rows; None where the vector is absent."""
+    if len(encoded.frames) != len(rows):
+        raise BadTable(f"{name}: frames of {len(encoded.frames)} utterances out of {len(rows)}")
+    by_row: list[Frames | None] = [None] * total
+    for index in np.flatnonzero(usable).tolist():
+        of_one = encoded.frames[index]
+        if of_one is None or not len(of_one.vectors) or not np.isfinite(of_one.vectors).all():
+            raise BadTable(f"{name}: utterance {index} of the part has a vector, but no frames that are finite")
+        by_row[rows[index]] = of_one
+    return by_row
+
+
+def _check_shapes(encoded: Encoded, utterances: int, dim: int, name: str) -> None:
+    if encoded.embeddings.shape != (utterances, dim) or encoded.present.shape != (utterances,):
+        raise BadTable(f"{name}: vectors {encoded.embeddings.shape}, present {encoded.present.shape} for {utterances} utterances of dimension {dim}")
+
+
+def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
+    """The encoder's remarks and what the runner finds itself: values that are not finite, vectors of zeros."""
+    remarks = list(encoded.remarks)
+    finite = np.isfinite(encoded.embeddings)
+    for index in np.flatnonzero(encoded.present & ~finite.all(axis=1)).tolist():
+        remarks.append((index, "not_finite", f"{int((~finite[index]).sum())} of {finite.shape[1]} values"))
+    for index in np.flatnonzero(encoded.present & ~encoded.embeddings.any(axis=1)).tolist():
+        remarks.append((index, "zero_vector", ""))
+    return remarks
+
+
+def save_part(job: Job, index: int, encoded: EncodedPart) -> None:
+    """Writes the tables of part ``index``, then its marker."""
+    if encoded.frames is not None:
+        frames.write(job.work.part(index), encoded.frames)
+    feature_tables.write(job.work.part(index), encoded.vectors)
+    job.work.mark_done(index, [failure.row() for failure in encoded.failures])
+
+
+def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+    """Encodes in this process; while one part is encoded, threads read and decode the next and write the last.
+
+    Args:
+        job: the work.
+        device: resolved, see :func:`merc.compute.device.resolve`.
+        left: parts that are not done.
+        advance: told the number of utterances after each part.
+    """
+    memory.return_large_blocks()
+    encoder = job.make_encoder()
+    encoder.load(device)
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
+        ahead: Future[PartInput] | None = None
+        behind: Future[None] | None = None
+        for position, index in enumerate(left):
+            part = (ahead or reader.submit(job.source.read, index, encoder.history_turns, threads)).result()
+            ahead = reader.submit(job.source.read, left[position + 1], encoder.history_turns, threads) if position + 1 < len(left) else None
+            encoded = encode_part(encoder, part, job.modality)
+            if behind is not None:
+                behind.result()  # a full disk ends the run here; and no more than two parts are in memory
+            behind = writer.submit(save_part, job, index, encoded)
+            advance(len(part.utterance_ids))
+            del part, encoded
+            memory.trim()
+        if behind is not None:
+            behind.result()
+    if isinstance(encoder, NeuralEncoder):
+        logger.info(
+            "%s: batches of up to %d %s on %s", job.work.name, encoder.budget.units, encoder.budget.unit, device,
+            extra={"stage": job.work.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
+        )  # fmt: skip
+    return EncoderFacts(encoder.dim, encoder.provenance())
+
+
+def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+    """Spreads the parts over processes, each with its own encoder on the CPU.
+
+    Args:
+        job: the work; is sent to the workers.
+        workers: how many, at least one.
+        left: parts that are not done.
+        advance: told the number of utterances after each part.
+
+    Raises:
+        PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
+    """
+    facts: EncoderFacts | None = None
+    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(job, index) for index in left], workers, apart=True)) as results:
+        for index, found in zip(left, results, strict=True):
+            facts = found
+            advance(job.source.sizes[index])
+    return facts or _facts(_loaded(job))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One task of a worker."""
+
+    job: Job
+    index: int
+
+    def __str__(self) -> str:
+        return f"part {self.index} of {self.job.work.name}"
+
+
+class _Worker:
+    """The state of a worker process: its encoder, once it is loaded, and whose it is."""
+
+    encoder: Encoder
+    of: str = ""
+
+
+def _do_part(part: _Part) -> EncoderFacts:
+    encoder = _loaded(part.job)
+    save_part(part.job, part.index, encode_part(encoder, part.job.source.read(part.index, encoder.history_turns), part.job.modality))
+    return _facts(encoder)
+
+
+def _loaded(job: Job) -> Encoder:
+    """The job's encoder on the CPU, loaded once in a process."""
+    if _Worker.of != job.work.fingerprint.digest:
+        encoder = job.make_encoder()
+        encoder.load("cpu")
+        _Worker.encoder, _Worker.of = encoder, job.work.fingerprint.digest
+    return _Worker.encoder
+
+
+def _facts(encoder: Encoder) -> EncoderFacts:
+    return EncoderFacts(encoder.dim, encoder.provenance())

@@ -1,0 +1,192 @@
+"""Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import PositiveInt
+
+from merc import files, log, provenance
+from merc.command_line import stage_command
+from merc.compute import device
+from merc.encoders.engine.base import Encoder
+from merc.encoders.engine.neural import NeuralEncoder
+from merc.encoders.engine.registry import build
+from merc.errors import BadSettings, BadTable
+from merc.extraction import runner
+from merc.extraction.inputs import Source, input_hashes, media_source, text_source
+from merc.layout import MODALITIES, Layout
+from merc.params import Params, Settings
+from merc.parts import INFO, Fingerprint, RunOptions, StageWork
+from merc.plugins import nearest
+from merc.records import failures, manifest
+from merc.records import features as feature_tables
+
+
+class ExtractionConfig(Settings):
+    """Settings of the block ``extraction``.
+
+    Attributes:
+        utterances_per_part: of text, for encoders that run in worker processes; those of sound and faces take the media parts as they are.
+        neural_texts_per_part, neural_clips_per_part: for encoders that run on one device. A part is sorted by length as a whole, so that larger
+            ones need less padding; an interrupted run loses the one it was at. Clips come in whole media parts.
+        level: ``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from.
+    """
+
+    utterances_per_part: PositiveInt
+    neural_texts_per_part: PositiveInt
+    neural_clips_per_part: PositiveInt
+    level: Literal["utterance", "frames"]
+
+
+def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> Path:
+    """Extracts the features of one modality with one encoder.
+
+    Args:
+        params: settings.
+        layout: where the manifest and the media are, and where the features go.
+        run: workers, device, overwrite, limit of failures.
+        modality: ``text``, ``audio`` or ``visual``.
+        encoder: a block under ``encoders.<modality>`` in params.yaml.
+
+    Returns:
+        The folder with ``part-NNNNN.parquet`` and perhaps ``frames/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
+        stage's rows) and ``info.json``.
+
+    Raises:
+        BadSettings: for an unknown modality, encoder or setting, or an encoder that was fine-tuned on dev or test utterances of this manifest.
+        BadTable: if there is no manifest, or no media that fit it.
+        ModelUnavailable: if the checkpoint is not to be had.
+        SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
+        TooManyFailures: see ``run.max_failed``; finished parts are kept.
+    """
+    prepared = _prepare(params, layout, run, modality, encoder)
+    work, source = prepared.work, prepared.source
+    if work.cached():
+        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+        return work.out
+    work.start()
+    left = prepared.left()
+    total = sum(source.sizes)
+    if len(left) < len(source.sizes):
+        log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": work.name})
+    job = runner.Job(partial(build, params, modality, encoder, offline=run.offline, frames=prepared.encoder.frames), source, work, modality)
+    with log.progress(total, work.name, "utterance") as bar:
+        bar.update(total - sum(source.sizes[index] for index in left))
+        if prepared.encoder.ACCELERATED:
+            facts = runner.run_here(job, device.resolve(run.device), left, bar.update)
+        else:
+            facts = runner.run_in_processes(job, run.workers, left, bar.update)
+    _finish(prepared, facts, run.max_failed)
+    log.logger.info("%s: %d utterances", work.name, total, extra={"stage": work.name, "utterances": total})
+    return work.out
+
+
+def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> dict[str, Any]:
+    """What :func:`extract` would do, for dry runs; imports no torch and changes nothing.
+
+    Returns:
+        ``cached`` (bool), ``utterances``, ``utterances_to_do``, ``parts``, ``parts_to_do``, and ``bytes``: of the vectors before
+        compression, None if the length of the encoder's vectors is only known once it is loaded.
+
+    Raises:
+        As :func:`extract`, as far as it can be told beforehand.
+    """
+    prepared = _prepare(params, layout, run, modality, encoder)
+    cached = prepared.work.cached()
+    left = [] if cached else prepared.left()
+    sizes = prepared.source.sizes
+    dim = files.read_json(prepared.work.out / prepared.work.record)["dim"] if cached else prepared.encoder.planned_dim()
+    return {
+        "cached": cached,
+        "utterances": sum(sizes),
+        "utterances_to_do": sum(sizes[index] for index in left),
+        "parts": len(sizes),
+        "parts_to_do": len(left),
+        "bytes": None if dim is None else 4 * dim * sum(sizes),
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    encoder: Encoder
+    source: Source
+    work: StageWork
+    modality: str
+    name: str
+
+    def left(self) -> list[int]:
+        return [index for index in range(len(self.source.sizes)) if not self.work.is_done(index)]
+
+
+def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, name: str) -> _Prepared:
+    if modality not in MODALITIES:
+        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
+    config = params.fill("extraction", ExtractionConfig)
+    encoder = build(params, modality, name, offline=run.offline, frames=config.level == "frames")
+    if not layout.manifest.is_file():
+        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+    table = manifest.read(layout.manifest)
+    settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
+    if isinstance(encoder, NeuralEncoder) and encoder.adaptation is not None:
+        encoder.adaptation.check_unseen(table)
+    source: Source
+    if modality == "text":
+        size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
+        source = text_source(layout.manifest, table, size)
+    else:  # pictures are all of one size: nothing is gained by larger parts
+        size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
+        source = media_source(layout.media, table, modality, size)
+    settings["extraction"] = {"utterances_per_part": size, "level": config.level}
+    inputs = input_hashes(layout.media, table, modality)
+    out = layout.features(modality, name)
+    if config.level == "utterance" and (frames := _with_frames(out, settings, inputs)) is not None:
+        settings = frames
+    work = StageWork(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
+    return _Prepared(encoder, source, work, modality, name)
+
+
+def _with_frames(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings with frames, if finished features have these: they hold all that is wanted."""
+    wanted = {**settings, "extraction": {**settings["extraction"], "level": "frames"}}
+    there = (out / INFO).is_file() and files.read_json(out / INFO).get("fingerprint") == Fingerprint(wanted, inputs).digest
+    return wanted if there else None
+
+
+def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) -> None:
+    work, count = prepared.work, len(prepared.source.sizes)
+    rows = work.failures(count)
+    failures.check_limit(rows, sum(prepared.source.sizes), max_failed, work.name)
+    feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(rows))
+    work.finish(
+        {
+            "modality": prepared.modality,
+            "encoder": prepared.name,
+            **asdict(facts),
+            "counts": _counts([work.part(index) for index in range(count)]),
+            "versions": provenance.versions(),
+        }
+    )
+
+
+def _counts(part_paths: list[Path]) -> dict[str, Any]:
+    status = pa.concat_tables([pq.read_table(path, columns=["status"]) for path in part_paths])["status"]
+    by_status = {one["values"]: one["counts"] for one in pc.value_counts(status).to_pylist()}
+    return {"utterances": len(status), "present": by_status.pop(feature_tables.OK, 0), "absent": by_status}
+
+
+@stage_command
+@click.option("--modality", required=True, type=click.Choice(MODALITIES))
+@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
+def main(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str) -> None:
+    """Manifest and media × encoder → one vector per utterance."""
+    extract(params, layout, run, modality=modality, encoder=encoder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Writing files so that no half-written one is ever found in place, and paths that stay inside their folder."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from merc.errors import BadTable
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
+
+    The content is flushed to the disk before the rename, so that after a power cut the file is whole or absent.
+    On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON with sorted keys (the same value always gives the same bytes), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a table with a head, whole or not at all; a row's missing values and those that are None are empty."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        BadTable: if the file is not JSON, naming the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadTable(f"{path}: not a JSON file: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex sha256 of a JSON-able value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def confined(root: Path, relative: str, own: str = "") -> Path:
+    """The file at ``relative`` below ``root``, symbolic links resolved.
+
+    Args:
+        root: the folder that must not be left.
+        relative: a POSIX path from a corpus or table, thus not to be trusted.
+        own: name of a folder directly in ``root`` that the user may have made a link (a corpus on another disk); where it points
+            to must not be left then.
+
+    Raises:
+        ValueError: if the path is absolute, has a ``..`` part or a NUL, or a link leads out of ``root`` or round in a circle.
+    """
+    parts = PurePosixPath(relative)
+    if not relative or parts.is_absolute() or ".." in parts.parts or "\0" in relative or "\\" in relative:
+        raise ValueError(f"{relative!r} is not a plain path below {root}")
+    base = root / own if own and parts.parts[0] == own else root
+    try:
+        resolved, base = (root / parts).resolve(), base.resolve()
+    except RuntimeError as error:  # how Python before 3.13 reports a circle of links
+        raise ValueError(f"{relative!r} leads nowhere: {error}") from error
+    if not resolved.is_relative_to(base):
+        raise ValueError(f"{relative!r} leads out of {root}, to {resolved}")
+    return resolved
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Puts the folder ``source`` in the place of ``target`` by a rename; an old ``target`` is removed first."""
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, target)

@@ -1,0 +1,337 @@
+"""One pass over one media file: every packet decoded at most once, sound and pictures side by side.
+
+Only where skipping pictures turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them are read once more.
+
+Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make FFmpeg read
+other files or addresses; and whatever a decoder complains of becomes words in a row, not the end of the run.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+import cv2
+
+from merc.log import logger
+from merc.media.audio import SoundSpan, SoundStream
+from merc.media.config import MediaConfig
+from merc.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
+from merc.media.spans import Span
+from merc.media.video import FrameSpan, Showing, Timeline, Watcher
+
+# With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the one
+# before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
+av.logging.set_level(av.logging.ERROR)
+av.logging.set_skip_repeated(False)
+
+_OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,wav,w64,matroska,webm,flac,mp3,aac,ogg,aiff,au,mpeg,mpegvideo,mpegts,asf,flv",
+}
+# Sound and pictures of a sound file end within a packet of what the header says (an AAC packet: 0.02 to 0.1 s). A stream
+# that ends earlier by more than this was cut off.
+_EARLY_END_SECONDS = 0.5
+# What reading and converting a frame may raise for a file that is broken or odd: FFmpeg's errors, PyAV's and ours for
+# a format that cannot be converted (ValueError), OpenCV's for a picture it cannot work on.
+_FAULTS = (av.FFmpegError, ValueError, cv2.error)
+_MESSAGES_KEPT = 3
+# A picture of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an error.
+_MAX_PIXELS = 8192 * 4320
+
+
+@dataclass
+class Trouble:
+    """What went wrong in one stream.
+
+    Attributes:
+        since, until: seconds of the file that may be missing; sound or pictures outside are whole.
+        words: the decoder's own.
+    """
+
+    since: float
+    until: float
+    words: str
+
+    def touches(self, kept: Span) -> bool:
+        return self.since < kept.end and self.until >= kept.start
+
+
+@dataclass(frozen=True)
+class FrameWish:
+    """What one utterance wants of the pictures, before the file's length is known."""
+
+    wanted: Span
+    region: str
+
+
+@dataclass
+class Pass:
+    """What one pass over a file gave.
+
+    Attributes:
+        refusal: the file could not be opened at all; the library's words. Empty: it was.
+        sound: None if nobody wanted sound or there is none (``has_sound``).
+        frame_spans: one per wish, in order; empty if there are no pictures.
+        sound_seconds, picture_seconds: length that the header states for the stream; None where it does not.
+        troubles: by stream type, ``audio`` and ``video``.
+    """
+
+    refusal: str = ""
+    sound: SoundStream | None = None
+    frame_spans: Sequence[FrameSpan] = ()
+    sound_seconds: float | None = None
+    picture_seconds: float | None = None
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    def note(self, kind: str, since: float, until: float, words: str) -> None:
+        """Records trouble in a stream; further trouble widens the span, the first words stay."""
+        known = self.troubles.setdefault(kind, Trouble(since, until, words))
+        known.since, known.until = min(known.since, since), max(known.until, until)
+
+
+def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: MediaConfig) -> Pass:
+    """Decodes what is wanted of one file.
+
+    Args:
+        path: an existing file.
+        sounds: filled with the sound of their spans; may be empty.
+        wishes: spans of pictures; may be empty.
+        watcher: is shown the pictures.
+        config: settings of the stage.
+    """
+    result = Pass()
+    with av.logging.Capture() as messages:
+        try:
+            with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+                pictures = _read_open(container, path, sounds, wishes, watcher, config, result, messages)
+            if pictures is not None and pictures.given_up:
+                logger.debug("every picture is decoded: %s", pictures.given_up)
+                watcher.start_over()
+                with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+                    _read_open(container, path, (), wishes, watcher, config, result, messages, skipping=False)
+        except (av.FFmpegError, ValueError) as error:
+            result.refusal = _words(error, messages)
+    return result
+
+
+def _read_open(
+    container: Any,
+    path: Path,
+    sounds: Sequence[SoundSpan],
+    wishes: Sequence[FrameWish],
+    watcher: Watcher,
+    config: MediaConfig,
+    result: Pass,
+    messages: list[Any],
+    *,
+    skipping: bool = True,
+) -> "_Pictures | None":
+    """One pass. Returns what took the pictures, if anything."""
+    origin = (container.start_time or 0) / av.time_base
+    feeders: dict[int, _Sound | _Pictures] = {}
+    sound_stream = _stream(container.streams.audio) if sounds else None
+    if sound_stream is not None:
+        result.sound = SoundStream(sounds, config)
+        result.sound_seconds = _seconds(sound_stream)
+        feeders[sound_stream.index] = _Sound(sound_stream, result.sound, origin)
+    picture_stream = _stream(container.streams.video) if wishes else None
+    pictures = None
+    if picture_stream is not None:
+        result.picture_seconds = _seconds(picture_stream)
+        begin = max(0.0, float((picture_stream.start_time or 0) * picture_stream.time_base) - origin)
+        end = begin + (result.picture_seconds or _container_seconds(container) or _scanned_seconds(path, picture_stream.index))
+        result.frame_spans = [_frame_span(number, wish, begin, end, config) for number, wish in enumerate(wishes)]
+        skipping = skipping and NeededFrames.can_read(picture_stream, container.format.name)
+        pictures = _Pictures(picture_stream, result.frame_spans, watcher, origin, messages, skipping)
+        feeders[picture_stream.index] = pictures
+    if feeders:
+        _demux(container, feeders, result, messages)
+        for feeder in feeders.values():
+            _finish(feeder, origin, result)
+    return pictures
+
+
+class _Sound:
+    """Takes the packets of the sound."""
+
+    kind = "audio"
+    given_up = ""
+
+    def __init__(self, stream: Any, taker: SoundStream, origin: float) -> None:
+        self.stream = stream
+        self.skipping = False
+        self._taker = taker
+        self._origin = origin
+        _limit(stream)
+
+    @property
+    def done(self) -> bool:
+        return self._taker.done
+
+    @property
+    def end_seconds(self) -> float:
+        return self._taker.end_seconds
+
+    def feed(self, packet: Any) -> None:
+        for frame in packet.decode():
+            self._taker.feed(frame, None if frame.pts is None else float(frame.pts * frame.time_base) - self._origin)
+            if self.done:
+                return
+
+    def finish(self) -> None:
+        """No packet follows."""
+
+
+class _Pictures:
+    """Takes the packets of the pictures.
+
+    Attributes:
+        skipping: only what is needed is decoded.
+        given_up: why that cannot be; empty: it can.
+    """
+
+    kind = "video"
+
+    def __init__(self, stream: Any, spans: Sequence[FrameSpan], watcher: Watcher, origin: float, messages: Sequence[Any], skipping: bool) -> None:
+        self.stream = stream
+        self.skipping = skipping
+        self.given_up = ""
+        _limit(stream)
+        aspect = float(stream.sample_aspect_ratio or 1)
+        clock = Clock(stream.time_base, origin, float(1 / stream.average_rate) if stream.average_rate else 0.0)
+
+        def show(frame: av.VideoFrame, showing: Showing) -> None:
+            showing.show(frame, aspect, watcher)
+
+        timeline: Timeline[Any] = Timeline(spans)
+        self._reader = NeededFrames(stream, timeline, clock, show, lambda: len(messages)) if skipping else EveryFrame(timeline, clock, show)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.given_up) or self._reader.done
+
+    @property
+    def end_seconds(self) -> float:
+        return self._reader.end_seconds
+
+    def feed(self, packet: Any) -> None:
+        self._reader.feed(packet)
+
+    def finish(self) -> None:
+        """No packet follows."""
+        if not self.given_up:
+            self._reader.finish()
+
+
+def _limit(stream: Any) -> None:
+    # One thread: the workers are the processes, and FFmpeg's messages come on the thread that called it.
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MAX_PIXELS)}
+
+
+def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pass, messages: list[Any]) -> None:
+    try:
+        for packet in container.demux([feeder.stream for feeder in feeders.values()]):
+            feeder = feeders[packet.stream.index]
+            if feeder.done:
+                if all(one.done for one in feeders.values()):
+                    return
+                continue
+            already = len(messages)
+            try:
+                feeder.feed(packet)
+            except (CannotSkip, *_FAULTS) as error:  # the next packet may be whole again
+                _note(feeder, error, result, messages[already:])
+    except av.FFmpegError as error:
+        for feeder in feeders.values():
+            if not feeder.done:
+                _note(feeder, error, result, messages, until=math.inf)
+
+
+def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None) -> None:
+    """Records what went wrong; where pictures are skipped, these are to be decoded one by one, and then it is recorded."""
+    words = _words(error, messages)
+    if feeder.skipping:
+        feeder.given_up = words
+    else:
+        result.note(feeder.kind, feeder.end_seconds, feeder.end_seconds if until is None else until, words)
+
+
+def _finish(feeder: "_Sound | _Pictures", origin: float, result: Pass) -> None:
+    """The file has ended, or nobody wants more of the stream."""
+    satisfied = feeder.done
+    try:
+        feeder.finish()
+    except (CannotSkip, *_FAULTS) as error:
+        _note(feeder, error, result, [], until=math.inf)
+    stated = _seconds(feeder.stream)
+    if stated is None or satisfied or feeder.given_up:
+        return
+    end = stated + max(0.0, float((feeder.stream.start_time or 0) * feeder.stream.time_base) - origin)
+    if feeder.end_seconds < end - _EARLY_END_SECONDS:
+        result.note(feeder.kind, feeder.end_seconds, math.inf, f"ends at {feeder.end_seconds:.3f} s; by its header it lasts to {end:.3f} s")
+
+
+def stated_seconds(path: Path) -> float | None:
+    """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened or states none."""
+    with av.logging.Capture():
+        try:
+            with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+                streams = [_stream(container.streams.audio), _stream(container.streams.video)]
+                return max((seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None), default=None)
+        except (av.FFmpegError, ValueError):  # the pass that decodes meets the same, and records it
+            return None
+
+
+def _stream(streams: Sequence[Any]) -> Any:
+    """The first stream that FFmpeg has a decoder for and that is not a cover picture; None if there is none."""
+    for stream in streams:
+        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    return None
+
+
+def _seconds(stream: Any) -> float | None:
+    """The length that the header states for a stream."""
+    return float(stream.duration * stream.time_base) if stream.duration and stream.duration > 0 else None
+
+
+def _container_seconds(container: Any) -> float:
+    return max(0.0, (container.duration or 0) / av.time_base)
+
+
+def _scanned_seconds(path: Path, index: int) -> float:
+    """Length of a stream whose file does not state it (a recording that was broken off), from its packets, undecoded."""
+    last = first = None
+    with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
+        try:
+            for packet in container.demux(container.streams[index]):
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    first = float(packet.pts * packet.time_base) if first is None else first
+                    last = end if last is None else max(last, end)
+        except av.FFmpegError as error:  # the pass that decodes meets the same end, and records it
+            logger.debug("length of a stream is known only up to a fault: %s", error)
+    return 0.0 if last is None or first is None else last - first
+
+
+def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: MediaConfig) -> FrameSpan:
+    wanted = wish.wanted
+    if math.isinf(wanted.end):
+        wanted = Span(max(wanted.start, begin), max(end, wanted.start, begin))
+    return FrameSpan(number, wanted, wish.wanted.start, wish.region, config)
+
+
+def _words(error: Exception, messages: Sequence[Any]) -> str:
+    """What the library says, without file names and addresses in memory, which differ from machine to machine."""
+    said = [getattr(error, "strerror", None) or str(error)]
+    for _, source, text in messages[-_MESSAGES_KEPT:]:
+        line = f"{source}: {re.sub(r' ?0x[0-9a-f]+', '', text.strip())}"
+        if line not in said:
+            said.append(line)
+    return "; ".join(said)

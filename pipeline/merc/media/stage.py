@@ -1,0 +1,351 @@
+"""DVC stage ``media``: decodes what the manifest names, once, for every encoder.
+
+manifest ──► clips that share files ──► workers (merc.media.clip) ──► parts of whole dialogues ──► media/part-NNNNN.parquet
+                                                                                                     failures.parquet, info.json
+
+A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced (:mod:`merc.compute.pool`).
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from merc import files
+from merc.command_line import stage_command
+from merc.errors import BadSettings, PipelineError, RawDataMissing
+from merc.layout import Layout
+from merc.log import logger, progress
+from merc.media import detector
+from merc.media.config import MediaConfig
+from merc.media.tables import SAMPLE_RATE_HZ
+from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
+from merc.params import Params
+from merc.parts import INFO, Fingerprint, RunOptions, StageWork
+from merc.provenance import versions
+from merc.records import failures, manifest
+
+if TYPE_CHECKING:
+    from merc.compute.pool import Lost
+
+NAME = "media"
+_Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A row of the media table, and its failure rows."""
+# Raised by one whenever the same settings and files give other rows.
+_VERSION = 2
+_CLIP_COLUMNS = (
+    "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
+    "audio_channel expected_seconds"
+).split()
+_OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
+# A file is told from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
+# index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
+_HEAD_BYTES = 4096
+# Parts that are worked on at a time, from the first unfinished one on. Their clips are begun the longest first, so that no
+# worker is left alone with a long one at the end, and their results wait in memory: about 25 MB a part as shipped.
+_PARTS_AT_A_TIME = 4
+# What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
+_ATTEMPTS = 2
+# A clip of this length is given twice the time of one that is infinitely short.
+_DOUBLE_TIME_SECONDS = 60.0
+
+
+def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
+    """Decodes sound and faces of every utterance in the manifest.
+
+    Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they hold
+    others, all of both are made, so that asking for sound today and faces tomorrow ends with both.
+
+    Args:
+        params: the block ``media``.
+        layout: where the manifest and the raw files are, and where the media go.
+        run: number of worker processes, ``overwrite``, ``max_failed``.
+        streams: ``audio``, ``visual`` or both.
+
+    Returns:
+        The folder with ``part-NNNNN.parquet`` (:data:`merc.media.tables.SCHEMA`), ``failures.parquet`` and ``info.json``.
+
+    Raises:
+        RawDataMissing: if there is no manifest.
+        BadSettings: if a setting is impossible, a stream unknown, or the face detector cannot be loaded.
+        ModelUnavailable: if the face detector is not here and cannot be fetched.
+        SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
+        TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
+        PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
+    """
+    job = _prepare(params, layout, run, streams)
+    if job.work.cached():
+        logger.info("media: up to date, %d utterances", job.table.num_rows, extra={"stage": NAME, "utterances": job.table.num_rows})
+        return layout.media
+    model = detector.path(job.config, offline=run.offline) if "visual" in job.streams else None
+    if "visual" in job.streams:
+        from merc.media import faces
+
+        faces.check(job.config, model)
+    job.work.start()
+    _make_parts(job, model, layout, run.workers, clip_timeout_seconds(params))
+    rows = job.work.failures(len(job.parts))
+    failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
+    table = failures.table(rows)
+    with files.replacing(job.work.folder / "failures.parquet") as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    info = _summary(job, table)
+    job.work.finish(info)
+    logger.info("media: %d utterances decoded", job.table.num_rows, extra={"stage": NAME, **info["counts"]})
+    return layout.media
+
+
+def plan(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> dict[str, Any]:
+    """What :func:`decode` would do, without decoding anything or importing a decoder.
+
+    Returns:
+        ``cached`` (nothing to do), ``streams`` that would be there, ``utterances``, ``utterances_to_decode`` (parts of an interrupted run
+        are not done again), ``files`` (different ones named by the manifest), ``seconds`` of recording by the annotations, and the
+        ``workers`` that would share them.
+
+    Raises:
+        RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
+    """
+    job = _prepare(params, layout, run, streams)
+    cached = job.work.cached()
+    left = 0 if cached else sum(stop - start for index, (start, stop) in enumerate(job.parts) if not job.work.is_done(index))
+    seconds = pc.min_element_wise(pc.subtract(job.table["end_seconds"], job.table["start_seconds"]), job.config.max_clip_seconds)
+    return {
+        "cached": cached,
+        "streams": sorted(job.streams),
+        "utterances": job.table.num_rows,
+        "utterances_to_decode": left,
+        "files": len(_paths(job.table, job.streams)),
+        "seconds": float(pc.sum(seconds).as_py()),
+        "workers": run.workers,
+    }
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: MediaConfig
+    table: pa.Table
+    streams: frozenset[str]
+    parts: Sequence[tuple[int, int]]
+    work: StageWork
+
+
+def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset[str]) -> _Job:
+    strange = streams - set(STREAMS)
+    if strange or not streams:
+        raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
+    config = params.fill("media", MediaConfig)
+    try:
+        table = manifest.read(layout.manifest)
+    except FileNotFoundError as error:
+        raise RawDataMissing(f"{layout.manifest} does not exist: the manifest stage comes first") from error
+    settings = {"media": config.model_dump(mode="json")}
+    looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
+    streams = streams | _streams_there(layout, config, table, looks, settings)
+    fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
+    work = StageWork(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
+    return _Job(config, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
+
+
+def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
+    """The streams of finished media that this run would make alike; none if it would make them otherwise."""
+    record_path = layout.media / INFO
+    if not record_path.is_file():
+        return frozenset()
+    record = files.read_json(record_path)
+    there = frozenset(record["inputs"]["streams"])
+    alike = record["settings"] == settings and record["inputs"] == _inputs(config, table, looks, there)
+    return there if alike else frozenset()
+
+
+def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
+    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same name."""
+    of_streams: dict[str, Any] = {}
+    for stream in sorted(streams):
+        read = _streams_read(config, frozenset({stream}))
+        prefixes = tuple(prefix for one, prefix in (("audio", "audio_"), ("visual", "video_")) if one in read)
+        columns = [name for name in _CLIP_COLUMNS if name.startswith((*prefixes, *_OF_EVERY_STREAM))]
+        of_streams[stream] = {
+            "clips": files.digest({name: table[name].to_pylist() for name in columns}),
+            "files": files.digest({path: looks[path] for path in _paths(table, read)}),
+        }
+        if stream == "visual" and config.detector == "yunet":
+            of_streams[stream]["detector"] = detector.content(config)
+    return {"version": _VERSION, "streams": of_streams}
+
+
+def _streams_read(config: MediaConfig, streams: frozenset[str]) -> frozenset[str]:
+    """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
+    return frozenset(STREAMS) if "visual" in streams and config.choice == "speaking" else streams
+
+
+def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
+    """The different files of these streams, sorted."""
+    columns = [name for stream, name in (("audio", "audio_path"), ("visual", "video_path")) if stream in streams]
+    return sorted({path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
+
+
+def _look_of(layout: Layout, relative: str) -> str:
+    """What tells a raw file from another one at the same path."""
+    try:
+        path = files.confined(layout.raw, relative, layout.dataset)
+    except ValueError:
+        return "refused"
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            seen = hashlib.sha256(file.read(_HEAD_BYTES))
+            file.seek(max(0, size - _HEAD_BYTES))
+            seen.update(file.read(_HEAD_BYTES))
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return f"{size} {seen.hexdigest()}"
+
+
+def clip_timeout_seconds(params: Params) -> float:
+    """``run.clip_timeout_seconds``; no setting of ``media``, since it changes nothing unless a clip hangs."""
+    value = params.get("run.clip_timeout_seconds")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise BadSettings(f"run.clip_timeout_seconds is {value!r}; a number of seconds above 0 is expected")
+    return float(value)
+
+
+def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
+    """Decodes the parts that are not done, and writes each as soon as its last clip is there."""
+    from merc.compute import pool
+    from merc.media import clip
+
+    left = deque(index for index in range(len(job.parts)) if not job.work.is_done(index))
+    rows_left = sum(stop - start for start, stop in (job.parts[index] for index in left))
+    open_parts: dict[int, _OpenPart] = {}
+    tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
+    keys = count()
+    with pool.stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
+        while left or open_parts:
+            while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
+                index = left.popleft()
+                open_parts[index] = _OpenPart(job.parts[index])
+                for rows, task in _tasks(job, model, layout, index):
+                    key = next(keys)
+                    tasks[key] = index, rows, task
+                    crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, timeout_seconds))
+            key, outcome = crew.next_outcome()
+            index, rows, task = tasks.pop(key)
+            decoded = given_up(task, outcome) if isinstance(outcome, pool.Lost) else outcome
+            open_parts[index].take(rows, decoded)
+            bar.update(len(rows))
+            if open_parts[index].whole:
+                _write(job, index, open_parts.pop(index))
+
+
+class _OpenPart:
+    """A part some of whose rows are still being made.
+
+    Args:
+        bounds: its half-open rows of the manifest.
+    """
+
+    def __init__(self, bounds: tuple[int, int]) -> None:
+        self._first = bounds[0]
+        self.rows: list[_Decoded | None] = [None] * (bounds[1] - bounds[0])
+        self._missing = len(self.rows)
+
+    @property
+    def whole(self) -> bool:
+        return self._missing == 0
+
+    def take(self, rows: Sequence[int], decoded: Sequence[_Decoded]) -> None:
+        """Puts rows of the manifest in their place."""
+        for row, one in zip(rows, decoded, strict=True):
+            self.rows[row - self._first] = one
+            self._missing -= 1
+
+
+def _tasks(job: _Job, model: Path | None, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+    """The work of a part: rows of the manifest, and the task that makes them."""
+    first, last = job.parts[part]
+    for rows, task in tasks_of(job.table.slice(first, last - first), layout, job.streams, job.config, model):
+        yield tuple(first + row for row in rows), task
+
+
+def tasks_of(
+    table: pa.Table, layout: Layout, streams: frozenset[str], config: MediaConfig, model: Path | None
+) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+    """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
+    raw = layout.raw.resolve()
+    seconds = pc.subtract(table["end_seconds"], table["start_seconds"]).to_pylist()
+    clips = [Clip(**row, annotated_seconds=length) for row, length in zip(table.select(_CLIP_COLUMNS).to_pylist(), seconds, strict=True)]
+    for _, of_dialogue in groupby(range(len(clips)), key=lambda row: clips[row].dialogue_id):
+        rows = list(of_dialogue)
+        for group in sharing_files([clips[row] for row in rows], _streams_read(config, streams)):
+            members = tuple(rows[index] for index in group)
+            yield members, DialogueTask(raw, layout.dataset, tuple(clips[row] for row in members), streams, config, model)
+
+
+def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:
+    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``."""
+    return timeout_seconds * (1 + task.seconds / _DOUBLE_TIME_SECONDS)
+
+
+def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
+    """The rows of clips that the worker did not survive, did not finish, or raised an error about that no one expected.
+
+    Raises:
+        PipelineError: as it was raised, since that is about settings or files of the user's and not about a clip.
+    """
+    from merc.media import clip
+
+    if isinstance(lost.error, PipelineError):
+        raise lost.error
+    if lost.error is None:
+        reason, detail = f"media_{lost.why}", lost.words
+        logger.warning("media: %s: %s", task, detail, extra={"stage": NAME, "reason": reason})
+    else:
+        reason, detail = "media_crashed", f"{type(lost.error).__name__}: {lost.error}"
+        logger.error("media: %s: an error that nobody expected:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason})
+    return clip.without_result(task, reason, detail)
+
+
+def _write(job: _Job, index: int, part: _OpenPart) -> None:
+    from merc.media import pack
+
+    rows = [row for row in part.rows if row is not None]
+    pack.write_part(job.work.part(index), [columns for columns, _ in rows])
+    job.work.mark_done(index, [failure for _, of_row in rows for failure in of_row])
+
+
+def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:
+    """What info.json says beside the fingerprint: counts and versions."""
+    columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
+    rows = pa.concat_tables([pq.read_table(job.work.part(index), columns=columns) for index in range(len(job.parts))])
+    counts = {
+        "utterances": rows.num_rows,
+        "parts": len(job.parts),
+        "seconds": round(float(pc.sum(rows["duration_seconds"]).as_py()), 3),
+        "truncated": int(pc.sum(rows["truncated"]).as_py()),
+        "failures": {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()},
+    }
+    for stream in sorted(job.streams):
+        counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())
+    return {"counts": counts, "streams": sorted(job.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
+
+
+@stage_command
+@click.option("--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Repeatable.")
+def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
+    """Manifest and raw files → sound and face crops."""
+    decode(params, layout, run, streams=frozenset(streams))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What a worker process is asked to decode: the utterances that share a file. Small, and imports no decoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from merc.media.config import MediaConfig
+
+STREAMS = ("audio", "visual")
+NOT_DECODED = "not_decoded"
+"""Status of a stream that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The media of one utterance, as in its manifest row.
+
+    Attributes:
+        utterance_id, dialogue_id: whose it is.
+        video_path, audio_path: relative to the raw folder, not to be trusted; empty where the corpus has none.
+        video_region: ``full``, ``left``, ``right``.
+        video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: half-open span inside the file; None: its begin, its end.
+        audio_channel: ``mix``, or the side of a stereo file that alone is heard (see :mod:`merc.media.audio`).
+        expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too; None: whatever it lasts.
+        annotated_seconds: how long the utterance lasts by its annotation; says how long decoding it may take, and nothing else.
+    """
+
+    utterance_id: str
+    dialogue_id: str
+    video_path: str
+    audio_path: str
+    video_region: str
+    video_start_seconds: float | None
+    video_end_seconds: float | None
+    audio_start_seconds: float | None
+    audio_end_seconds: float | None
+    audio_channel: str = "mix"
+    expected_seconds: float | None = None
+    annotated_seconds: float = 0.0
+
+    def paths(self, streams: frozenset[str]) -> list[str]:
+        """The files that these streams come from."""
+        return [path for stream, path in (("audio", self.audio_path), ("visual", self.video_path)) if stream in streams and path]
+
+
+@dataclass(frozen=True)
+class DialogueTask:
+    """Utterances of one dialogue that share files: all of it where it was recorded as one file, a single one where each has a file of its own.
+
+    Attributes:
+        raw: absolute path of the raw folder.
+        dataset: its folder in ``raw`` may be a link.
+        clips: its utterances, in order.
+        streams: a subset of :data:`STREAMS`.
+        config: settings of the stage.
+        model: absolute path of the face detector's file; None with ``haar``.
+    """
+
+    raw: Path
+    dataset: str
+    clips: tuple[Clip, ...]
+    streams: frozenset[str]
+    config: MediaConfig
+    model: Path | None
+
+    @property
+    def seconds(self) -> float:
+        """How much there is to decode, by the annotations and at most: what of each file comes before the end of the last span in it."""
+        ends: dict[str, float] = {}
+        for clip in self.clips:
+            own = min(clip.annotated_seconds, self.config.max_clip_seconds)
+            for stream, path, start in (("audio", clip.audio_path, clip.audio_start_seconds), ("visual", clip.video_path, clip.video_start_seconds)):
+                if stream in self.streams:
+                    ends[path] = max(ends.get(path, 0.0), (start or 0.0) + own)
+        return sum(ends.values())
+
+    def __str__(self) -> str:
+        ids = [clip.utterance_id for clip in self.clips]
+        return ids[0] if len(ids) == 1 else f"{self.clips[0].dialogue_id} ({len(ids)} utterances from {ids[0]} to {ids[-1]})"
+
+
+def sharing_files(clips: Sequence[Clip], streams: frozenset[str]) -> list[list[int]]:
+    """Groups of clips such that no file is in two groups.
+
+    Args:
+        clips: of one dialogue.
+        streams: what is decoded; files of other streams do not tie clips together.
+
+    Returns:
+        Indices into ``clips``, in order within each group; the groups by their first index.
+    """
+    group_of: dict[str, int] = {}
+    groups: list[list[int]] = []
+    for index, clip in enumerate(clips):
+        paths = clip.paths(streams)
+        joined = sorted({group_of[path] for path in paths if path in group_of})
+        groups.append(sorted([index, *(member for number in joined for member in groups[number])]))
+        for number in joined:
+            groups[number] = []
+        group_of |= dict.fromkeys((path for member in groups[-1] for path in clips[member].paths(streams)), len(groups) - 1)
+    return sorted((group for group in groups if group), key=lambda group: group[0])

@@ -1,0 +1,121 @@
+"""Which detections are the same person, by place and appearance, and which person is the largest or is seen the most.
+
+frame      0     1     2     3     4
+track 0    A     A     A           A      largest sum of areas, and seen the most
+track 1          b     b     b
+(dropped)                          x      one frame of five: below min_track_share
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from merc.media.config import MediaConfig
+from merc.media.faces import Sighting
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height."""
+
+# A track's appearance is that of its last few sightings, whichever is the most alike: a head that turns away and back is known again.
+_REMEMBERED = 3
+# How much nearness counts beside appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it decides between people who look alike.
+_PLACE_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person.
+
+    Attributes:
+        members: (frame, index of the sighting in that frame), in time order, at most one per frame.
+        area: sum of the boxes' areas, thus size times persistence.
+    """
+
+    members: tuple[tuple[int, int], ...]
+    area: float
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes.
+
+    >>> overlap((0, 0, 2, 2), (1, 0, 2, 2))
+    0.3333333333333333
+    """
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def likeness(one: Box, other: Box, alike: float, config: MediaConfig) -> float:
+    """How sure it is that two sightings in different frames are one person; 0: they are not.
+
+    Where boxes overlap, a moderate likeness of appearance will do; the farther apart they are, the more of it is asked for, since a
+    neighbour is there as well; and none will do beyond ``track_max_distance``, or where one box is twice as wide as the other.
+
+    Args:
+        one, other: boxes in the same pixels.
+        alike: of their appearances, 0 to 1.
+        config: the limits.
+
+    Returns:
+        0 to 1.
+    """
+    small, large = sorted((one[2], other[2]))
+    shared = overlap(one, other)
+    if shared >= config.track_min_overlap:
+        place, least = (1 + shared) / 2, config.track_min_likeness
+    else:
+        distance = math.hypot(one[0] + one[2] / 2 - other[0] - other[2] / 2, one[1] + one[3] / 2 - other[1] - other[3] / 2)
+        away = distance / (config.track_max_distance * (small + large) / 2)
+        if away >= 1 or large >= 2 * small:
+            return 0.0
+        place = (1 - away) / 2
+        least = config.track_min_likeness + (config.track_jump_likeness - config.track_min_likeness) * min(1.0, distance / large)
+    if alike < least:
+        return 0.0
+    return (alike + _PLACE_WEIGHT * place) / (1 + _PLACE_WEIGHT)
+
+
+def link(frames: Sequence[Sequence[Sighting]], config: MediaConfig) -> list[Track]:
+    """Links sightings to tracks: frame by frame, the likeliest pair of a track and a new sighting first.
+
+    Args:
+        frames: the sightings of each frame, in time order.
+        config: what counts as the same person, and how often a person must be seen.
+
+    Returns:
+        The tracks that are seen often enough, by their first appearance.
+    """
+    tracks: list[list[tuple[int, int]]] = []
+    for number, sightings in enumerate(frames):
+        pairs = []
+        for at, track in enumerate(tracks):
+            past = [frames[frame][index] for frame, index in track[-_REMEMBERED:]]
+            for index, new in enumerate(sightings):
+                alike = max(float(old.appearance @ new.appearance) for old in past)
+                pairs.append((-likeness(past[-1].box, new.box, alike, config), at, index))
+        taken_tracks: set[int] = set()
+        taken_sightings: set[int] = set()
+        for minus_likeness, at, index in sorted(pairs):
+            if minus_likeness < 0 and at not in taken_tracks and index not in taken_sightings:
+                tracks[at].append((number, index))
+                taken_tracks.add(at)
+                taken_sightings.add(index)
+        tracks.extend([(number, index)] for index in range(len(sightings)) if index not in taken_sightings)
+    least = max(1, math.ceil(config.min_track_share * len(frames)))
+    return [
+        Track(tuple(members), sum(frames[frame][index].box[2] * frames[frame][index].box[3] for frame, index in members))
+        for members in tracks
+        if len(members) >= least
+    ]
+
+
+def largest(tracks: Sequence[Track]) -> int:
+    """Index of the track with the largest area, the first of equals; -1 if there is none."""
+    return max(range(len(tracks)), key=lambda index: (tracks[index].area, -index), default=-1)
+
+
+def persistent(tracks: Sequence[Track]) -> int:
+    """Index of the track that is seen in the most frames, the largest of equals; -1 if there is none."""
+    return max(range(len(tracks)), key=lambda index: (len(tracks[index].members), tracks[index].area, -index), default=-1)

@@ -1,0 +1,334 @@
+"""Pictures: which frames of a stream the utterances want, and how these are converted.
+
+An utterance wants the frames that are on the screen at given instants. A frame is on the screen from its own time stamp to
+that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
+
+    instants         |       |       |       |
+    frames     [a      )[b )[c             )[d     )      → a, b (on the screen at the 2nd), c, d
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from merc.media.config import MediaConfig
+from merc.media.spans import Span, slice_centres
+
+# Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
+_MAX_PIXEL_ASPECT = 3.0
+
+
+@dataclass(eq=False)
+class _Decoded:
+    """A decoded frame, and the conversions of it that somebody asked for.
+
+    Attributes:
+        frame: as the decoder gave it.
+        turns: quarter turns against the clock that put it upright.
+        pixel_aspect: width of a pixel over its height, before turning.
+        width, height: upright, in square pixels.
+    """
+
+    frame: av.VideoFrame
+    turns: int
+    pixel_aspect: float
+    width: int = field(init=False)
+    height: int = field(init=False)
+    _made: dict[tuple[int, int, str], NDArray[np.uint8]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The shorter side of a pixel is stretched, so that nothing is lost.
+        width, height = self.frame.width, self.frame.height
+        if 1 < self.pixel_aspect <= _MAX_PIXEL_ASPECT:
+            width = round(width * self.pixel_aspect)
+        elif 1 / _MAX_PIXEL_ASPECT <= self.pixel_aspect < 1:
+            height = round(height / self.pixel_aspect)
+        self.width, self.height = (height, width) if self.turns % 2 else (width, height)
+
+    def converted(self, width: int, height: int, pixel_format: str) -> NDArray[np.uint8]:
+        """The whole picture, upright; from the decoder's format to the wanted one and the wanted size in one step."""
+        key = width, height, pixel_format
+        if key not in self._made:
+            wanted = (height, width) if self.turns % 2 else (width, height)
+            frame: Any = self.frame.reformat(*wanted, format=pixel_format, interpolation=Interpolation.AREA, threads=1)
+            self._made[key] = np.rot90(np.asarray(frame.to_ndarray(), dtype=np.uint8), self.turns)
+        return self._made[key]
+
+
+class Picture:
+    """A frame, or one half of it, upright and in square pixels; converted only as far as somebody asks, and once.
+
+    Args:
+        frame: in any pixel format.
+        turns: quarter turns against the clock that put it upright.
+        pixel_aspect: width of a pixel over its height.
+
+    Attributes:
+        size: (width, height) in pixels.
+    """
+
+    def __init__(self, frame: av.VideoFrame, turns: int = 0, pixel_aspect: float = 1.0) -> None:
+        self._source = _Decoded(frame, turns, pixel_aspect)
+        self._columns = 0, self._source.width
+        self.size = self._source.width, self._source.height
+
+    @classmethod
+    def from_rgb(cls, picture_HWC: NDArray[np.uint8]) -> "Picture":
+        """A picture of (height, width, 3) uint8 RGB."""
+        return cls(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24"))
+
+    def part(self, region: str) -> "Picture":
+        """The whole picture, or its ``left`` or ``right`` half."""
+        width = self._source.width
+        half = object.__new__(Picture)
+        half._source = self._source
+        half._columns = {"full": (0, width), "left": (0, width // 2), "right": (width // 2, width)}[region]
+        half.size = half._columns[1] - half._columns[0], self._source.height
+        return half
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB in full size; not to be written to."""
+        return self._source.converted(self._source.width, self._source.height, "rgb24")[:, slice(*self._columns)]
+
+    def reduced(self, width_pixels: int) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB, reduced to a width, never enlarged; made straight from the decoder's frame."""
+        return self._reduced(width_pixels, "rgb24")
+
+    def grey(self, width_pixels: int) -> NDArray[np.uint8]:
+        """(height, width) uint8 of brightness, reduced likewise."""
+        return self._reduced(width_pixels, "gray")
+
+    def square(self, x: int, y: int, side: int, most: int) -> tuple[NDArray[np.uint8], float, tuple[float, float]]:
+        """A square of the picture, repeating the border where it leaves it; a large one is cut from the picture reduced.
+
+        Args:
+            x, y: its upper left corner; may lie outside.
+            side: in pixels.
+            most: side in pixels to which it is reduced if it is larger.
+
+        Returns:
+            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the picture; and its corner (x, y) in the picture.
+        """
+        if side <= most:
+            return _square(self.rgb(), x, y, side), 1.0, (x, y)
+        small_HWC = self.reduced(max(1, round(self.size[0] * most / side)))
+        scale = small_HWC.shape[1] / self.size[0]
+        left, top = round(x * scale), round(y * scale)
+        return _square(small_HWC, left, top, round(side * scale)), scale, (left / scale, top / scale)
+
+    def _reduced(self, width_pixels: int, pixel_format: str) -> NDArray[np.uint8]:
+        scale = min(1.0, width_pixels / max(1, self.size[0]))
+        width, height = max(1, round(self._source.width * scale)), max(1, round(self._source.height * scale))
+        left, right = (round(column * scale) for column in self._columns)
+        return self._source.converted(width, height, pixel_format)[:, left:right]
+
+
+def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) copy of a square, its pixels outside those of the nearest border."""
+    rows, above, below = _inside(y, side, picture_HWC.shape[0])
+    columns, left, right = _inside(x, side, picture_HWC.shape[1])
+    inside = np.ascontiguousarray(picture_HWC[rows, columns])
+    return np.asarray(cv2.copyMakeBorder(inside, above, below, left, right, cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+
+def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
+    """The part of ``side`` pixels from ``begin`` that lies in ``length`` pixels, at least the nearest one; and how many are missing before and behind."""
+    first = min(max(begin, 0), length - 1)
+    stop = min(max(begin + side, first + 1), length)
+    before = min(max(0, first - begin), side - 1)
+    return slice(first, stop), before, side - (stop - first) - before
+
+
+class FrameSpan:
+    """What one utterance wants of a video.
+
+    Args:
+        number: its place among those of the file.
+        wanted: the span inside the file; finite.
+        begin: where the utterance begins; its own seconds count from there, also where the pictures start later.
+        region: ``full``, ``left`` or ``right`` half of the picture.
+        config: how many frames of how much of it.
+
+    Attributes:
+        kept: the span, cut at the cap.
+        look_instants: where a frame is wanted to look for faces in: the middles of equal slices of the span.
+        glimpse_instants: where a small grey picture is wanted; likewise.
+        seen_seconds: times of the frames that were shown, different ones, in order.
+    """
+
+    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: MediaConfig) -> None:
+        self.number = number
+        self.wanted = wanted
+        self.begin = begin
+        self.kept = wanted.capped(config.max_clip_seconds)
+        self.region = region
+        self.look_instants = slice_centres(self.kept.start, self.kept.end, looks_in(self.kept.seconds, config))
+        self.glimpse_instants = slice_centres(self.kept.start, self.kept.end, glimpses_in(self.kept.seconds, config))
+        self.seen_seconds: list[float] = []
+        self._glimpsed_seconds = -1.0
+        self._expected = len(self.look_instants) + len(self.glimpse_instants)
+
+    @property
+    def cut(self) -> bool:
+        """The span is longer than the cap."""
+        return self.kept.end < self.wanted.end
+
+    @property
+    def complete(self) -> bool:
+        """Every instant has been served."""
+        return self._expected == 0
+
+    def served(self, instants: int) -> None:
+        """So many instants have had their frame, or have none."""
+        self._expected -= instants
+
+    def admit(self, seconds: float, *, glimpse: bool) -> bool:
+        """Whether a frame that begins at ``seconds`` is to be shown: it lies in the span and has not been shown for an earlier instant."""
+        if seconds >= self.kept.end:
+            return False
+        if glimpse:
+            new = seconds > self._glimpsed_seconds
+            self._glimpsed_seconds = max(seconds, self._glimpsed_seconds)
+            return new
+        if seconds in self.seen_seconds:
+            return False
+        self.seen_seconds.append(seconds)
+        return True
+
+
+def looks_in(seconds: float, config: MediaConfig) -> int:
+    """How many frames of so many seconds are searched for faces, by the policy ``sampling``; at least one."""
+    if config.sampling == "count":
+        return config.frames_per_clip
+    return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
+
+
+def glimpses_in(seconds: float, config: MediaConfig) -> int:
+    """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
+    return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
+
+
+class Watcher(Protocol):
+    """Who looks at the pictures; each call in time order."""
+
+    def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
+        """A frame to search for faces: the whole picture, its time from the file's beginning, and the spans that want it."""
+
+    def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
+        """A frame of which a small grey picture is kept."""
+
+    def complete(self, span: FrameSpan) -> None:
+        """The span has had its last frame. Not called where the last instants bring no new frame."""
+
+    def start_over(self) -> None:
+        """What was shown so far is void: the pictures of the file come again from its beginning, for new spans."""
+
+
+@dataclass(eq=False)
+class Showing:
+    """A frame that somebody wants.
+
+    Attributes:
+        seconds: its time.
+        looks, glimpses: for whom.
+        served: per span, how many instants this serves.
+    """
+
+    seconds: float
+    looks: list[FrameSpan] = field(default_factory=list)
+    glimpses: list[FrameSpan] = field(default_factory=list)
+    served: list[tuple[FrameSpan, int]] = field(default_factory=list)
+
+    def show(self, frame: av.VideoFrame, pixel_aspect: float, watcher: Watcher) -> None:
+        """Hands the frame out."""
+        # Degrees against the clock; the least integer where the header holds a matrix that turns nothing anywhere.
+        turns = round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 180 else 0
+        picture = Picture(frame, turns, pixel_aspect)
+        if self.glimpses:
+            watcher.glimpse(picture, self.seconds, self.glimpses)
+        if self.looks:
+            watcher.look(picture, self.seconds, self.looks)
+        for one, instants in self.served:
+            one.served(instants)
+            if one.complete:
+                watcher.complete(one)
+
+
+_Item = TypeVar("_Item")
+
+
+class Timeline(Generic[_Item]):
+    """Says which frames are on the screen at the instants that the utterances want, from the frames' times alone.
+
+    Items are frames, or packets that have yet to be decoded. Spans may overlap.
+
+    Args:
+        spans: of all utterances in this file.
+    """
+
+    def __init__(self, spans: Sequence[FrameSpan]) -> None:
+        self._spans = spans
+        looks = [(instant, index, False) for index, one in enumerate(spans) for instant in one.look_instants]
+        glimpses = [(instant, index, True) for index, one in enumerate(spans) for instant in one.glimpse_instants]
+        self._queue = sorted(looks + glimpses, reverse=True)
+        self._shown: tuple[_Item, float, float] | None = None  # item, its time, its end where no other follows
+        self.end_seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Every instant has its frame."""
+        return not self._queue
+
+    def within(self, seconds: float) -> bool:
+        """Whether a frame that begins at ``seconds`` lies in a span."""
+        return any(one.kept.start <= seconds < one.kept.end for one in self._spans)
+
+    def feed(self, item: _Item, seconds: float | None, duration_seconds: float) -> tuple[_Item, Showing] | None:
+        """Takes the next frame in order of presentation.
+
+        Args:
+            item: stands for it.
+            seconds: its time from the file's beginning; None: it follows the frame before.
+            duration_seconds: how long it is shown if no other follows.
+
+        Returns:
+            The item that the instants up to here want (the one before; of the very first frame, that one), and by whom; None: nobody wants it.
+        """
+        seconds = self.end_seconds if seconds is None else max(seconds, self._shown[1] if self._shown else 0.0)
+        # Instants before the very first frame get that frame, if it lies in their span.
+        shown, since, _ = self._shown or (item, seconds, 0.0)
+        wanted = self._showing(since, seconds, self._spans)
+        self._shown = (item, seconds, seconds + duration_seconds)
+        self.end_seconds = seconds + duration_seconds
+        return (shown, wanted) if wanted else None
+
+    def finish(self) -> tuple[_Item, Showing] | None:
+        """No more frames: instants that are left get the last one, if it was on the screen in their span."""
+        if not self._shown:
+            return None
+        item, seconds, end = self._shown
+        wanted = self._showing(seconds, math.inf, [one for one in self._spans if end > one.kept.start])
+        return (item, wanted) if wanted else None
+
+    def _showing(self, since: float, until: float, admitted: Sequence[FrameSpan]) -> Showing | None:
+        """Who wants a frame shown from ``since`` at an instant before ``until``; takes these instants from the queue."""
+        due: dict[tuple[int, bool], int] = {}
+        while self._queue and self._queue[-1][0] < until:
+            _, index, glimpse = self._queue.pop()
+            due[index, glimpse] = due.get((index, glimpse), 0) + 1
+        showing = Showing(since)
+        for (index, glimpse), instants in due.items():
+            one = self._spans[index]
+            if one in admitted and one.admit(since, glimpse=glimpse):
+                (showing.glimpses if glimpse else showing.looks).append(one)
+                showing.served.append((one, instants))
+            else:
+                one.served(instants)
+        return showing if showing.served else None

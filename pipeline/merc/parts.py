@@ -1,0 +1,209 @@
+"""A stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in place.
+
+    new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
+                    │  (killed? the parts whose marker is in .done are kept; the others are made again)
+                    ▼  all done: failures.parquet, info.json
+            <out>/part-00000.parquet, …, failures.parquet, info.json
+
+The scratch folder lies outside the stage's output because DVC deletes outputs before every run, also after a crash.
+Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merc import files
+from merc.errors import BadTable, SettingsDiffer
+from merc.log import logger
+
+INFO = "info.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, as opposed to what to compute: nothing here changes a byte of the result.
+
+    Attributes:
+        workers: processes for decoding and for encoders that run on the CPU.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` for neural encoders and training.
+        overwrite: replace work that was made with other settings, instead of refusing.
+        max_failed: broken utterances that are tolerated, a number or a share such as ``5%``.
+        offline: never ask a model hub.
+    """
+
+    workers: int = 2
+    device: str = "auto"
+    overwrite: bool = False
+    max_failed: str = "5%"
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides a stage's result.
+
+    Attributes:
+        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless told to overwrite.
+        inputs: JSON-able; hashes of what came in. A difference means the work is stale and is done again.
+    """
+
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return files.digest({"settings": self.settings, "inputs": self.inputs})
+
+
+def differing_settings(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line per differing key: dotted key, the value there, the value wanted.
+
+    >>> differing_settings({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3})
+    ['a.b: 1 there, 2 wanted', 'c: nothing there, 3 wanted']
+    """
+    old, new = flat(there), flat(wanted)
+    return [f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} wanted" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value of a nested mapping; an empty mapping is a value.
+
+    >>> flat({"a": {"b": 1, "c": {}}})
+    {'a.b': 1, 'a.c': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+@dataclass
+class StageWork:
+    """The work of one stage on one output folder.
+
+    Args:
+        name: for messages, such as ``audio/acoustic``.
+        out: the folder that appears, whole, at the end.
+        scratch: folder for unfinished work of all stages (:attr:`merc.layout.Layout.scratch`).
+        fingerprint: settings and inputs of this run.
+        overwrite: replace finished and unfinished work that has other settings.
+        record: where in ``out`` the record of what made it lies.
+    """
+
+    name: str
+    out: Path
+    scratch: Path
+    fingerprint: Fingerprint
+    overwrite: bool = False
+    record: str = INFO
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts are written until all are done."""
+        return self._stage_scratch / self.fingerprint.digest[:16]
+
+    @property
+    def _stage_scratch(self) -> Path:
+        return self.scratch / self.name.replace("/", "-")
+
+    def cached(self) -> bool:
+        """True if the finished output has this very fingerprint.
+
+        Raises:
+            SettingsDiffer: if there is finished or unfinished work with other settings and ``overwrite`` is off.
+        """
+        finished = _recorded(self.out, self.record)
+        if finished is not None and finished["fingerprint"] == self.fingerprint.digest:
+            return True
+        for there in [finished, *(_recorded(folder, self.record) for folder in self._others())]:
+            if there is None or self.overwrite:
+                continue
+            keys = differing_settings(there["settings"], self.fingerprint.settings)
+            if keys:
+                raise SettingsDiffer(
+                    f"{self.name}: work made with other settings is already at {self.out if there is finished else self._stage_scratch}:\n  "
+                    + "\n  ".join(keys)
+                    + "\nGive the old settings, another --out, or --overwrite to replace it."
+                )
+        if finished is not None and not self.overwrite:
+            logger.info("%s: its inputs changed since it was made; it is made again", self.name, extra={"stage": self.name})
+        return False
+
+    def _others(self) -> list[Path]:
+        if not self._stage_scratch.is_dir():
+            return []
+        return sorted(folder for folder in self._stage_scratch.iterdir() if folder.is_dir() and folder not in (self.folder, self._markers))
+
+    def start(self) -> None:
+        """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
+        for folder in self._others():
+            shutil.rmtree(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
+            half_written.unlink()
+        files.write_json(self.folder / self.record, self._record({}))
+
+    def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        return {"fingerprint": self.fingerprint.digest, "settings": self.fingerprint.settings, "inputs": self.fingerprint.inputs, **more}
+
+    def part(self, index: int) -> Path:
+        """Path of a part's table; write it with :func:`merc.files.replacing`, then call :meth:`mark_done`."""
+        return self.folder / f"part-{index:05d}.parquet"
+
+    def is_done(self, index: int) -> bool:
+        """True if the part was finished by this run or an interrupted one."""
+        return self._marker(index).is_file() and self.part(index).is_file()
+
+    def mark_done(self, index: int, failures: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the part's marker, after its table.
+
+        Args:
+            index: number of the part, from 0.
+            failures: the part's failure rows (:meth:`merc.records.failures.Failure.row`), JSON-able.
+        """
+        files.write_json(self._marker(index), list(failures))
+
+    def _marker(self, index: int) -> Path:
+        return self._markers / f"part-{index:05d}.json"
+
+    @property
+    def _markers(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.done")
+
+    def failures(self, parts: int) -> list[dict[str, Any]]:
+        """All failure rows of the finished parts 0 … ``parts`` - 1, in order."""
+        return [row for index in range(parts) for row in files.read_json(self._marker(index))]
+
+    def finish(self, info: Mapping[str, Any]) -> None:
+        """Records what made the output and moves it into place.
+
+        Args:
+            info: further JSON-able facts (counts, provenance); no time stamps, so that equal work gives equal bytes.
+        """
+        files.write_json(self.folder / self.record, self._record(info))
+        # The markers go last: a run that is killed before the rename finds all its parts again.
+        files.move_folder(self.folder, self.out)
+        shutil.rmtree(self._markers, ignore_errors=True)
+
+
+def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
+    """The record of the work in ``folder``; None where there is none. Raises ``BadTable`` if the file is something else."""
+    path = folder / record_name
+    if not path.is_file():
+        return None
+    record = files.read_json(path)
+    if not isinstance(record, dict) or "fingerprint" not in record or not isinstance(record.get("settings"), dict):
+        raise BadTable(f"{path}: not the record of a stage's work; remove {folder} to have it made again")
+    return record
+
+
+def finished_fingerprint(out: Path, record_name: str = INFO) -> str:
+    """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
+    record = files.read_json(out / record_name)
+    return str(record["fingerprint"])

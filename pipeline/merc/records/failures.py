@@ -1,0 +1,135 @@
+"""The failure table: one row for everything that could not be used or was cut. Nothing is dropped silently."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from merc.errors import TooManyFailures
+
+# kind "broken": data that should be there is missing or unreadable; these count against --max-failed.
+# kind "absent": readable, but there is nothing for this modality (a listener's back, an empty transcript).
+# kind "altered": used, but cut, padded, repaired, or doubtful as it came.
+REASONS: dict[str, tuple[str, str]] = {
+    "media_missing": ("broken", "the file named by the corpus does not exist"),
+    "media_refused": ("broken", "the path leads out of the raw folder"),
+    "media_empty": ("broken", "the file has no bytes"),
+    "media_undecodable": ("broken", "the decoder could not read the file"),
+    "media_crashed": ("broken", "the decoder's process crashed on the file, or failed in a way that nobody expected"),
+    "media_timeout": ("broken", "the file was not decoded within run.clip_timeout_seconds"),
+    "no_audio_stream": ("broken", "the file has no sound"),
+    "no_video_stream": ("broken", "the file has no picture"),
+    "no_audio_samples": ("broken", "the span holds no sample of sound"),
+    "no_video_frames": ("broken", "the span holds no picture"),
+    "no_face": ("absent", "no face was found in the frames looked at"),
+    "no_text": ("absent", "the transcript is empty"),
+    "silence": ("absent", "the sound is digital silence: all samples are the same"),
+    "not_finite": ("broken", "the encoder gave a value that is not finite"),
+    "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
+    "nearly_empty": ("altered", "less sound than media.short_sound_seconds; it was used"),
+    "nearly_silent": ("altered", "the sound is quieter than media.quiet_sound_db; it was used"),
+    "source_clipped": ("altered", "samples at full scale in a row: the recording was too loud; it was used"),
+    "channel_missing": ("altered", "the file has no left and right channel; all of its channels were mixed"),
+    "cut_to_annotation": ("altered", "longer than its annotation; what came after it was cut"),
+    "span_doubted": ("altered", "the annotation is too short for its text; the file was not cut to it"),
+    "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
+    "truncated": ("altered", "longer than the cap; the rest was cut"),
+    "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),
+    "clipped": ("altered", "samples beyond full scale after the down-mix were limited"),
+    "partly_decoded": ("altered", "the decoder stopped before the end; what came before it was used"),
+    "text_repaired": ("altered", "the transcript had wrongly decoded characters, repaired"),
+    "partly_undefined": ("altered", "some of the encoder's numbers are undefined for this utterance; zeros stand for them"),
+    "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("modality", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row of the failure table.
+
+    Attributes:
+        utterance_id: whose it is.
+        stage: ``manifest``, ``media``, ``extraction`` or ``import``.
+        modality: ``text``, ``audio``, ``visual``, or ``all`` where it concerns the utterance as such.
+        reason: a key of :data:`REASONS`.
+        detail: the library's own words, or the numbers (what was cut, from how long).
+    """
+
+    utterance_id: str
+    stage: str
+    modality: str
+    reason: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}; one of {', '.join(REASONS)}")
+
+    @property
+    def kind(self) -> str:
+        return REASONS[self.reason][0]
+
+    def row(self) -> dict[str, Any]:
+        """The row as a JSON-able dictionary."""
+        return {**asdict(self), "kind": self.kind}
+
+
+def table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Arrow table of failure rows (see :meth:`Failure.row`), in their order."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str, stage: str) -> None:
+    """Stops a stage that has too many broken utterances.
+
+    Args:
+        rows: the stage's failure rows; an utterance counts once, and only for the kind ``broken``.
+        utterances: how many the stage handled.
+        max_failed: a number (``10``) or a share (``5%``); ``TooManyFailures`` is raised above it.
+        stage: for the message.
+
+    Raises:
+        TooManyFailures: with the counts by reason.
+        ValueError: if ``max_failed`` is neither a number nor a share.
+    """
+    broken: dict[str, str] = {}
+    for row in rows:
+        if row["kind"] == "broken":
+            broken.setdefault(row["utterance_id"], row["reason"])
+    limit = limit_of(max_failed, utterances)
+    if len(broken) > limit:
+        counts: dict[str, int] = {}
+        for reason in broken.values():
+            counts[reason] = counts.get(reason, 0) + 1
+        by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        first = next(iter(broken))
+        raise TooManyFailures(
+            f"{stage}: {len(broken)} of {utterances} utterances are broken ({by_reason}; the first is {first}), more than --max-failed {max_failed} allows. "
+            "What was done is kept: run again with a higher --max-failed to go on."
+        )
+
+
+def limit_of(max_failed: str, utterances: int) -> float:
+    """How many broken utterances ``max_failed`` allows out of ``utterances``.
+
+    >>> limit_of("5%", 200), limit_of("3", 200)
+    (10.0, 3.0)
+    """
+    text = max_failed.strip()
+    value = float(text.removesuffix("%"))
+    if not 0 <= value < math.inf:  # also refuses nan, which no count would ever exceed
+        raise ValueError(f"max_failed is neither a number from 0 nor a share: {max_failed!r}")
+    return value / 100 * utterances if text.endswith("%") else value

@@ -1,0 +1,145 @@
+"""DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import Field
+
+from merc import files, log, provenance
+from merc.command_line import exiting
+from merc.errors import BadSettings
+from merc.layout import Layout
+from merc.log import logger
+from merc.params import Params, Settings
+from merc.plugins import nearest
+from merc.reports import figures, page, tables
+from merc.reports.examples import Example, read_examples
+from merc.reports.page import DatasetReport
+from merc.reports.results import best_on_dev, read_history, read_recipes, read_record
+from merc.shards.format import reader
+from merc.trajectories import stage as trajectories
+
+
+class Config(Settings):
+    """Settings of the report.
+
+    Attributes:
+        similarity: whose neighbours are drawn, one of ``trajectories.similarities``.
+        example_dialogues: per dataset.
+        neighbours_drawn: below each example.
+    """
+
+    similarity: str
+    example_dialogues: int = Field(ge=0)
+    neighbours_drawn: int = Field(ge=1)
+
+
+def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
+    """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
+
+    Args:
+        params: the block ``report``.
+        out: the folder of all features.
+        runs: the folder of the trained runs; may be missing.
+        reports: where to write.
+        datasets: which ones; None for all that have shards.
+
+    Returns:
+        The page.
+
+    Raises:
+        BadSettings: if a dataset has no shards, or the trajectories lack the similarity that is to be drawn.
+        BadTable: if shards or runs do not hold what they should.
+    """
+    config = params.fill("report", Config)
+    found = [_dataset_report(params, config, Layout(Path("raw"), out, name), runs) for name in _chosen(out, datasets)]
+    coverage = [row for one in found for row in one.contents.coverage]
+    labels = [row for one in found for row in one.contents.labels]
+    results = {one.name: list(one.recipes) for one in found}
+    files.write_text(reports / "results.md", tables.markdown(results))
+    files.write_json(reports / "scores.json", tables.score_metrics(results))
+    files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
+    files.write_text(reports / "labels.csv", tables.labels_csv(labels))
+    files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))
+    target = reports / "index.html"
+    files.write_text(target, page.render(found, provenance.versions()))
+    logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
+    return target
+
+
+def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
+    there = sorted(path.parents[2].name for path in out.glob("*/shards/meta/info.json"))
+    if datasets is None:
+        return there
+    for name in datasets:
+        if name not in there:
+            raise BadSettings(f"no shards of {name!r} in {out}; {nearest(name, there)}")
+    return list(dict.fromkeys(datasets))
+
+
+def _dataset_report(params: Params, config: Config, layout: Layout, runs: Path) -> DatasetReport:
+    info = reader.info(layout.shards)
+    recipes = read_recipes(runs, layout.dataset)
+    records = {recipe.recipe: read_record(runs, recipe) for recipe in recipes}
+    best = best_on_dev(recipes)
+    classes: list[str] = info["classes"]
+    return DatasetReport(
+        name=layout.dataset,
+        source=info.get("source", ""),
+        label_set=info["label_set"],
+        classes=classes,
+        deviations=info.get("deviations", []) if _counts_are_compared(params, layout.dataset) else None,
+        contents=tables.read_contents(layout.dataset, layout.shards, classes),
+        encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
+        recipes=recipes,
+        trained_on_others=[name for name, record in records.items() if record and record["inputs"].get("shards") != info["fingerprint"]],
+        best=best,
+        epochs=read_history(runs, best) if best else [],
+        examples=_examples(config, layout, classes),
+        similarity=config.similarity,
+        settings=_settings(layout, info) | {"runs": {name: record.get("settings", {}) for name, record in records.items()}},
+    )
+
+
+def _counts_are_compared(params: Params, dataset: str) -> bool:
+    return bool((params.tree.get("corpora", {}).get(dataset) or {}).get("check_counts", True))
+
+
+def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:
+    return read_examples(
+        layout.shards / "trajectories",
+        config.similarity,
+        classes=classes,
+        colours=figures.emotion_colours(classes),
+        number=config.example_dialogues,
+        neighbours=config.neighbours_drawn,
+    )
+
+
+def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
+    """What the shards and trajectories were made with, from their records; params.yaml may have changed since."""
+    made = {
+        "corpora": {layout.dataset: info.get("corpus_settings", {})},
+        "encoders": {modality: {facts.get("name", "encoder"): facts.get("settings", {})} for modality, facts in info["encoders"].items()},
+        "shards": info.get("settings", {}).get("shards", {}),
+    }
+    record = layout.shards / "trajectories" / trajectories.RECORD
+    return made | (files.read_json(record)["settings"] if record.is_file() else {})
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of the trained runs.")
+@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report.")
+@click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
+    """Writes the report of shards and runs."""
+    log.set_up()
+    with exiting():
+        write_report(Params.load(params_file), out, runs, reports, list(datasets) or None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""What the shards hold, as rows: splits, coverage, labels, failures, encoders. Reads no embedding."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from merc.encoders.engine.adapted import TAG
+from merc.errors import BadTable
+from merc.layout import MODALITIES
+from merc.records.failures import REASONS
+from merc.reports.results import Recipe, Scores, Spread
+from merc.shards.format import reader
+
+UNLABELLED = "(unlabelled)"
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """Sizes of a split; ``longest`` dialogue in utterances, ``most_speakers`` in one dialogue."""
+
+    dataset: str
+    split: str
+    dialogues: int
+    utterances: int
+    labelled: int
+    longest: int
+    most_speakers: int
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """How many utterances of a split have a vector of a modality."""
+
+    dataset: str
+    split: str
+    modality: str
+    utterances: int
+    present: int
+
+    @property
+    def share(self) -> float:
+        return self.present / self.utterances if self.utterances else 0.0
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """How often an emotion occurs in a split; ``share`` of its utterances."""
+
+    dataset: str
+    split: str
+    emotion: str
+    utterances: int
+    share: float
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """How many utterances a reason concerns."""
+
+    stage: str
+    modality: str
+    reason: str
+    kind: str
+    meaning: str
+    utterances: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything the report says of a dataset's shards."""
+
+    splits: list[SplitRow]
+    coverage: list[CoverageRow]
+    labels: list[LabelRow]
+    failures: list[FailureRow]
+
+
+def read_contents(dataset: str, shards: Path, classes: Sequence[str]) -> Contents:
+    """Counts what is in the shards of a dataset, split by split."""
+    contents = Contents([], [], [], read_failures(shards))
+    for split in reader.splits(shards):
+        names = pq.read_schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
+        modalities = [modality for modality in MODALITIES if f"{modality}_present" in names]
+        columns = ["n_utterances", "n_speakers", "emotion_index", *(f"{modality}_present" for modality in modalities)]
+        table = reader.read_split(shards, split, columns=columns)
+        contents.splits.append(_split_row(dataset, split, table))
+        contents.coverage.extend(_coverage_rows(dataset, split, table, modalities))
+        contents.labels.extend(_label_rows(dataset, split, table, classes))
+    return contents
+
+
+def read_failures(shards: Path) -> list[FailureRow]:
+    """The failure table by stage, modality and reason, most utterances first.
+
+    Raises:
+        BadTable: if it holds a reason that the pipeline does not know.
+    """
+    tables = [pq.read_table(path, columns=["utterance_id", "stage", "modality", "reason"]) for path in sorted((shards / "failures").glob("*.parquet"))]
+    if not tables:
+        return []
+    grouped = pa.concat_tables(tables).group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
+    rows = []
+    for row in grouped.to_pylist():
+        if row["reason"] not in REASONS:
+            raise BadTable(f"{shards / 'failures'}: unknown reason {row['reason']!r}; one of {', '.join(REASONS)}")
+        kind, meaning = REASONS[row["reason"]]
+        rows.append(FailureRow(row["stage"], row["modality"], row["reason"], kind, meaning, row["utterance_id_count_distinct"]))
+    return sorted(rows, key=lambda row: (-row.utterances, row.stage, row.modality, row.reason))
+
+
+def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:
+    lengths = table["n_utterances"].to_numpy()
+    labels = _flat(table, "emotion_index")
+    speakers = table["n_speakers"].to_numpy()
+    return SplitRow(dataset, split, table.num_rows, int(lengths.sum()), int((labels >= 0).sum()), int(lengths.max(initial=0)), int(speakers.max(initial=0)))
+
+
+def _coverage_rows(dataset: str, split: str, table: pa.Table, modalities: Iterable[str]) -> list[CoverageRow]:
+    present = {modality: _flat(table, f"{modality}_present") for modality in modalities}
+    return [CoverageRow(dataset, split, modality, len(values), int(values.sum())) for modality, values in present.items()]
+
+
+def _label_rows(dataset: str, split: str, table: pa.Table, classes: Sequence[str]) -> list[LabelRow]:
+    """One row per class, in the label set's order, and one for what lies outside it where there is any."""
+    labels = _flat(table, "emotion_index")
+    counts = np.bincount(labels.astype(np.int64) + 1, minlength=len(classes) + 1).tolist()
+    named = [*zip(classes, counts[1:], strict=True), *([(UNLABELLED, counts[0])] if counts[0] else [])]
+    return [LabelRow(dataset, split, emotion, count, count / len(labels) if len(labels) else 0.0) for emotion, count in named]
+
+
+def _flat(table: pa.Table, column: str) -> Any:
+    return pc.list_flatten(table[column]).to_numpy()
+
+
+def coverage_metrics(rows: Iterable[CoverageRow]) -> dict[str, dict[str, dict[str, float]]]:
+    """For ``dvc metrics``: dataset → split → modality → share of utterances, rounded to six decimals."""
+    tree: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        tree.setdefault(row.dataset, {}).setdefault(row.split, {})[row.modality] = round(row.share, 6)
+    return tree
+
+
+def score_metrics(results: dict[str, list[Recipe]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """For ``dvc metrics``: dataset → recipe → split → mean weighted F1 and accuracy over the seeds, and the spread of the former, rounded to six decimals."""
+    tree: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for dataset, recipes in results.items():
+        for recipe in recipes:
+            seeds = recipe.seeds.values()
+            tree.setdefault(dataset, {})[recipe.recipe] = {
+                "dev": _score_metrics([one.dev for one in seeds]),
+                "test": _score_metrics([one.test for one in seeds]),
+            }
+    return tree
+
+
+def _score_metrics(scores: Sequence[Scores]) -> dict[str, float]:
+    f1, accuracy = Spread([one.weighted_f1 for one in scores]), Spread([one.accuracy for one in scores])
+    spread = {} if f1.std is None else {"weighted_f1_std": round(f1.std, 6)}
+    return {"weighted_f1": round(f1.mean, 6), **spread, "accuracy": round(accuracy.mean, 6)}
+
+
+def coverage_csv(rows: Iterable[CoverageRow]) -> str:
+    """For ``dvc plots``: dataset, split, modality, utterances, present, share."""
+    return _csv(("dataset", "split", "modality", "utterances", "present", "share"), ({**asdict(row), "share": row.share} for row in rows))
+
+
+def labels_csv(rows: Iterable[LabelRow]) -> str:
+    """For ``dvc plots``: dataset, split, emotion, utterances, share."""
+    return _csv([field.name for field in fields(LabelRow)], map(asdict, rows))
+
+
+def _csv(names: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()})
+    return text.getvalue()
+
+
+RESULT_HEADS = ("Recipe", "Model", "Features", "Parameters", "Causal", "Seeds", "Dev WF1", "Test WF1", "Test Acc", "Test macro F1")
+
+
+def result_cells(recipe: Recipe) -> list[str]:
+    """One recipe's row under :data:`RESULT_HEADS`; scores in per cent, mean ± standard deviation over the seeds."""
+    macro = [seed.test.macro_f1 for seed in recipe.seeds.values()]
+    return [
+        recipe.recipe,
+        recipe.model,
+        recipe.features,
+        f"{recipe.parameters:,}",
+        "yes" if recipe.causal else "no",
+        str(len(recipe.seeds)),
+        recipe.over_seeds(lambda seed: seed.dev.weighted_f1).percent(),
+        recipe.over_seeds(lambda seed: seed.test.weighted_f1).percent(),
+        recipe.over_seeds(lambda seed: seed.test.accuracy).percent(),
+        recipe.over_seeds(lambda seed: seed.test.macro_f1 or 0.0).percent() if None not in macro else "–",
+    ]
+
+
+def majority_cells(recipe: Recipe) -> list[str]:
+    """The row of always guessing the train split's most frequent class."""
+    dev, test = recipe.majority["dev"], recipe.majority["test"]
+    return ["majority class", "–", "–", "–", "–", "–", *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)), "–"]
+
+
+def markdown(results: dict[str, list[Recipe]]) -> str:
+    """The results of all datasets as a Markdown document."""
+    lines = ["# Results", ""]
+    for dataset, recipes in results.items():
+        lines += [f"## {_cell(dataset)}", ""]
+        if not recipes:
+            lines += ["Nothing has been trained on it yet.", ""]
+            continue
+        for (label_set, tag), of_set in comparable(recipes).items():
+            tuned = ", encoders fine-tuned on the train labels" if tag == TAG else ""
+            selections = ", ".join(sorted({recipe.selection for recipe in of_set}))
+            lines += [f"Label set {_cell(label_set)}{tuned}; epochs selected by {_cell(selections)}; per cent, mean ± standard deviation over the seeds.", ""]
+            lines += [_row(RESULT_HEADS), _row("---" if at < 3 else "---:" for at in range(len(RESULT_HEADS)))]
+            lines += [_row(majority_cells(of_set[0])), *(_row(result_cells(recipe)) for recipe in of_set), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def comparable(recipes: Iterable[Recipe]) -> dict[tuple[str, str], list[Recipe]]:
+    """Recipes whose scores can be compared at all: label set and tag of the features → recipes, in their order; fine-tuned encoders come last."""
+    groups: dict[tuple[str, str], list[Recipe]] = {}
+    for recipe in sorted(recipes, key=lambda recipe: recipe.tag == TAG):
+        groups.setdefault((recipe.label_set, recipe.tag), []).append(recipe)
+    return groups
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends its cell nor is taken for markup."""
+    for sign in "\\|`*_[]<>#":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())

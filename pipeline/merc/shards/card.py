@@ -1,0 +1,217 @@
+"""The dataset card, ``croissant.json`` and the checksums: what a reader who has only this folder needs to know.
+
+Written last, over whatever tables are there. The card's ``configs`` name each table, for without them Hugging Face
+``datasets`` mixes files of different columns; a split without rows is left out of them, because it cannot be loaded.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from merc import files
+from merc.records.dialogue import SPLITS
+from merc.records.failures import REASONS
+from merc.shards import croissant
+from merc.shards.format import reader
+from merc.shards.format.row_groups import TABLES
+
+_ABOUT = {
+    "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
+    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues that move alike",
+    "failures": "one row for everything that could not be used, or was cut or repaired",
+}
+# Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
+_ENCODER_FACTS = ("name", "encoder", "tag", "revision", "layer", "pooling", "sample_rate_hz", "dim")
+_WITH_TRANSCRIPTS = (
+    "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its "
+    "own licence."
+)
+_WITHOUT_TRANSCRIPTS = (
+    "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them and from the recordings, "
+    "of a corpus with its own licence."
+)
+
+
+def write_card(root: Path) -> None:
+    """Writes ``README.md``, ``croissant.json`` and ``meta/manifest.json`` of the shards in ``root``.
+
+    Args:
+        root: folder of the shards; ``trajectories/`` may be missing.
+
+    Raises:
+        BadTable: if ``root`` holds no shards.
+    """
+    info = reader.info(root)
+    rows = {table: _rows_of(root / table) for table in TABLES}
+    rows = {table: counts for table, counts in rows.items() if counts}
+    files.write_text(root / "README.md", f"---\n{_front_matter(info, rows)}---\n\n{_body(root, info, rows)}")
+    found = _checksums(root)
+    croissant.write_croissant(root, info, _title(info), f"{_made_by(info)} {_rights(info)}", found)
+    found |= {croissant.NAME: _facts(root / croissant.NAME)}
+    files.write_json(root / "meta" / "manifest.json", {"files": found})
+
+
+def _title(info: dict[str, Any]) -> str:
+    return f"{info['corpus']}: utterance embeddings by dialogue"
+
+
+def _made_by(info: dict[str, Any]) -> str:
+    return (
+        f"Made by merc-pipeline {info['versions']['merc-pipeline']} from the corpus *{info['corpus']}*, label set *{info['label_set']}*, "
+        f"schema version {info['schema_version']}."
+    )
+
+
+def _rights(info: dict[str, Any]) -> str:
+    return _WITH_TRANSCRIPTS if info.get("transcripts", True) else _WITHOUT_TRANSCRIPTS
+
+
+def _rows_of(folder: Path) -> dict[str, int]:
+    """Split → rows, of the splits that have a file."""
+    counts: dict[str, int] = {}
+    for split in SPLITS:
+        paths = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+        if paths:
+            counts[split] = sum(pq.read_metadata(path).num_rows for path in paths)
+    return counts
+
+
+def _checksums(root: Path) -> dict[str, Any]:
+    tables = sorted(path for table in TABLES for path in (root / table).glob("*.parquet"))
+    records = [root / "meta" / "info.json", root / "meta" / "stats.json"]
+    facts = {path.relative_to(root).as_posix(): _facts(path) for path in [*tables, *records]}
+    for path in tables:
+        facts[path.relative_to(root).as_posix()]["rows"] = pq.read_metadata(path).num_rows
+    return facts
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+
+
+def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
+    configs: list[dict[str, Any]] = []
+    for table, counts in rows.items():
+        data_files = [{"split": split, "path": f"{table}/{split}-*.parquet"} for split, count in counts.items() if count]
+        if data_files:
+            configs.append({"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files})
+    matter: dict[str, Any] = {
+        "license": "other",
+        "pretty_name": _title(info),
+        "tags": ["emotion-recognition", "conversation"],
+    }
+    return str(yaml.safe_dump({**matter, "configs": configs}, sort_keys=False, allow_unicode=True, width=1000))
+
+
+def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
+    sections = [
+        f"# {_title(info)}",
+        f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes every column.",
+        f"**{_rights(info)}**",
+        "## How to load it",
+        _loading(rows),
+        "## Tables",
+        _markdown(
+            ["table", "what it holds", *SPLITS],
+            [[f"`{table}/`", _about(table, info), *(counts.get(split, 0) for split in SPLITS)] for table, counts in rows.items()],
+        ),
+        "An embedding is never null. Where a modality is missing, its vector is all zeros, `<modality>_present` is false and the failure table says why: "
+        "use the flag, not the zeros. `emotion_index` is -1 for an emotion outside the label set. `meta/stats.json` holds mean and standard deviation "
+        "of every feature, from the train split alone.",
+        "## Counts",
+        _counts(info),
+        "## Coverage",
+        _coverage(info),
+        "## Encoders",
+        _encoders(info),
+        _encoder_notes(info),
+        "## What could not be used, was cut or repaired",
+        _failures(root, list(rows.get("failures", ()))),
+        "## How to get the corpus",
+        info.get("source") or "The reader of this corpus names no source.",
+    ]
+    if info.get("deviations"):
+        sections += ["Counts that differ from those of the official distribution:", "\n".join(f"- {line}" for line in info["deviations"])]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
+
+
+def _loading(rows: dict[str, dict[str, int]]) -> str:
+    others = "".join(f"\n{table} = load_dataset(folder, {table!r})" for table in rows if table != TABLES[0] and any(rows[table].values()))
+    first = next(iter(rows[TABLES[0]]))
+    return (
+        "```python\nfrom datasets import load_dataset\n\n"
+        f"dialogues = load_dataset(folder){others}\n```\n\n"
+        f"or `pandas.read_parquet`, `polars.read_parquet`, DuckDB on `{TABLES[0]}/{first}-*.parquet`."
+    )
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; numbers stand to the right."""
+    body = [list(row) for row in rows]
+    numeric = [bool(body) and all(isinstance(row[column], int | float) for row in body) for column in range(len(head))]
+    lines: list[list[object]] = [list(head), ["---:" if right else "---" for right in numeric], *body]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+
+
+def _counts(info: dict[str, Any]) -> str:
+    splits, counts = info["splits"], info["counts"]
+    lines: list[list[object]] = [[what, *(counts[split][what] for split in splits)] for what in ("dialogues", "utterances")]
+    lines += [[f"*{name}*", *(counts[split]["labels"][name] for split in splits)] for name in info["classes"]]
+    lines.append(["outside the label set", *(counts[split]["unlabelled"] for split in splits)])
+    return _markdown(["", *splits], lines)
+
+
+def _coverage(info: dict[str, Any]) -> str:
+    lines = []
+    for modality in info["modalities"]:
+        cells = []
+        for split in info["splits"]:
+            present, total = info["counts"][split]["present"][modality], info["counts"][split]["utterances"]
+            cells.append(f"{present} of {total} ({100 * present / total:.1f} %)")
+        lines.append([modality, *cells])
+    return _markdown(["utterances with", *info["splits"]], lines)
+
+
+def _encoders(info: dict[str, Any]) -> str:
+    keys = [key for key in _ENCODER_FACTS if any(key in facts for facts in info["encoders"].values())]
+    return _markdown(["column", *keys], [[modality, *(_cell(info["encoders"][modality].get(key)) for key in keys)] for modality in info["modalities"]])
+
+
+def _encoder_notes(info: dict[str, Any]) -> str:
+    """Licence of each encoder, and whether its training data hold this corpus: results on data that an encoder has seen are not clean."""
+    lines = []
+    for modality in info["modalities"]:
+        facts = info["encoders"][modality]
+        licence, overlap = (facts.get(key) or "not recorded" for key in ("licence", "training_data_overlap"))
+        lines.append(f"- *{modality}*: {facts.get('name', 'encoder')}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}")
+    return "\n".join(lines)
+
+
+def _about(table: str, info: dict[str, Any]) -> str:
+    return _ABOUT[table].format(texts=" texts," if info.get("transcripts", True) else "")
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None or value == "" else str(value)
+
+
+def _failures(root: Path, splits: Sequence[str]) -> str:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    by_split: dict[str, Counter[tuple[str, str, str]]] = {}
+    for split in splits:
+        by_split[split] = Counter()
+        for path in sorted((root / "failures").glob(f"{split}-*-of-*.parquet")):
+            table = pq.read_table(path, columns=["reason", "modality", "stage"])
+            by_split[split].update(zip(*(table[name].to_pylist() for name in ("reason", "modality", "stage")), strict=True))
+        counts.update(by_split[split])
+    if not counts:
+        return "Nothing."
+    lines: list[list[object]] = []
+    for reason, modality, stage in sorted(counts):
+        kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
+        lines.append([f"`{reason}`", kind, meaning, modality, stage, *(by_split[split][reason, modality, stage] for split in splits)])
+    return _markdown(["reason", "kind", "meaning", "modality", "stage", *splits], lines)

@@ -1,0 +1,211 @@
+"""A feature file in circulation becomes shards: the same tables as of an extraction, and from them the same stage builds the shards."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from merc import files, provenance
+from merc.corpora import iemocap, meld
+from merc.corpora.engine import building
+from merc.encoders.engine import adapted
+from merc.errors import BadTable
+from merc.extraction.inputs import input_hashes
+from merc.layout import MODALITIES, Layout
+from merc.params import Params
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.records import failures, manifest
+from merc.records import features as feature_tables
+from merc.records.dialogue import SPLITS
+from merc.records.failures import Failure
+from merc.shards.circulation import layouts, naming, unpickling
+from merc.shards.circulation.layouts import Conversation, FeatureFile, RobertaLayer
+from merc.shards.stage import build_shards
+
+ENCODER = "imported"
+"""What stands in the shards as the name of the encoder."""
+
+_COSMIC_OVERLAP = "RoBERTa was fine-tuned on the emotion labels of the train split"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may want otherwise.
+
+    Attributes:
+        label_set: of the file; None: found by its labels.
+        validation: of IEMOCAP, where the file does not tell dev from train; None: that of the block ``corpora.iemocap``.
+        layer: of COSMIC's four layers of RoBERTa.
+    """
+
+    label_set: str | None = None
+    validation: str | None = None
+    layer: RobertaLayer = "mean"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was found in a file.
+
+    Attributes:
+        layout: its layout (:mod:`merc.shards.circulation.layouts`).
+        corpus: ``iemocap`` or ``meld``.
+        table: the manifest.
+        vectors: modality → float32 [N, D], zeros where absent.
+        failures: one per absent vector.
+        record: what ``manifest.json`` holds; ``deviations`` has a line per count that is not the corpus's.
+        sha256: of the file.
+    """
+
+    layout: str
+    corpus: str
+    table: pa.Table
+    vectors: Mapping[str, NDArray[np.float32]]
+    failures: tuple[Failure, ...]
+    record: Mapping[str, Any]
+    sha256: str
+
+
+def read_file(path: Path, params: Params, wishes: Wishes) -> Imported:
+    """Reads and checks a feature file.
+
+    Args:
+        path: a pickle in one of the layouts of :mod:`merc.shards.circulation.layouts`.
+        params: ``corpora.iemocap`` says how dev is chosen.
+        wishes: what is wanted otherwise.
+
+    Raises:
+        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of MELD or IEMOCAP.
+        BadSettings: if a wish does not fit the file.
+    """
+    content = unpickling.load(path)
+    try:
+        file = naming.without_other_sentiments(layouts.read(content, wishes.layer))
+        corpus = naming.corpus_of(file)
+        labels = naming.label_set_of(file, corpus, wishes.label_set)
+        config = params.fill("corpora.iemocap", iemocap.Iemocap.Config)
+        validation = wishes.validation or config.validation
+        splits = naming.splits_of(file, corpus, validation, config.validation_seed)
+        order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), file.conversations[index].key))
+        conversations = [file.conversations[index] for index in order]
+        dialogues = [naming.dialogue_of(one, splits[index], labels) for index, one in zip(order, conversations, strict=True)]
+        table = building.build(corpus, dialogues, labels)
+    except BadTable as error:
+        raise BadTable(f"{path}: {error}") from error
+    sha256 = files.sha256(path)
+    vectors, absent = _vectors(conversations, table["utterance_id"].to_pylist())
+    chosen = "file" if file.has_dev or corpus == "meld" else validation
+    settings = {"reader": ENCODER, "layout": file.layout, "sha256": sha256, "label_set": labels.name, "validation": chosen}
+    if file.layout.startswith("cosmic"):
+        settings["roberta_layer"] = wishes.layer
+    record = {
+        "settings": {"corpora": {corpus: settings}},
+        "source": _source(path, file, corpus),
+        "deviations": [*_left_out(file), *naming.deviations(dialogues, corpus, labels, chosen)],
+        "failures": [],
+    }
+    return Imported(file.layout, corpus, table, vectors, tuple(absent), record, sha256)
+
+
+def build(imported: Imported, params: Params, layout: Layout) -> None:
+    """Writes what was imported as the stages write it, and builds the shards.
+
+    Args:
+        imported: see :func:`read_file`.
+        params: the block ``shards``.
+        layout: the shards go to ``layout.shards``; beside them manifest and features are left.
+    """
+    manifest.write(layout.manifest, imported.table)
+    files.write_json(layout.folder / "manifest.json", imported.record)
+    # In place of the media of an extraction, so that sound and face features are known to be those of this file.
+    media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}))
+    media.start()
+    feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
+    media.finish({})
+    for modality in imported.vectors:
+        _write_features(imported, modality, layout)
+    build_shards(params, layout, RunOptions(), encoders=dict.fromkeys(imported.vectors, ENCODER))
+
+
+def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
+    """One feature table, and the failure rows beside it."""
+    values_ND = imported.vectors[modality]
+    rows = [failure.row() for failure in imported.failures if failure.modality == modality]
+    reasons = {row["utterance_id"]: row["reason"] for row in rows}
+    ids = imported.table["utterance_id"].to_pylist()
+    settings = {"family": ENCODER, **imported.record["settings"]["corpora"][imported.corpus]}
+    fingerprint = Fingerprint({"encoders": {modality: {ENCODER: settings}}}, input_hashes(layout.media, imported.table, modality))
+    work = StageWork(f"{modality}/{ENCODER}", layout.features(modality, ENCODER), layout.scratch, fingerprint)
+    work.start()
+    status = [reasons.get(one, feature_tables.OK) for one in ids]
+    present = [one == feature_tables.OK for one in status]
+    feature_tables.write(work.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
+    feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(rows))
+    fine_tuned = modality == "text" and imported.layout.startswith("cosmic")
+    work.finish(
+        {
+            "modality": modality,
+            "encoder": ENCODER,
+            "dim": values_ND.shape[1],
+            "provenance": {
+                "encoder": f"a file of the layout {imported.layout}",
+                "revision": f"sha256 {imported.sha256}",
+                "licence": "not stated in the file",
+                "training_data_overlap": _COSMIC_OVERLAP if fine_tuned else "not stated in the file",
+                **({"tag": adapted.TAG} if fine_tuned else {}),
+            },
+            "versions": provenance.versions(),
+        }
+    )
+
+
+def _vectors(conversations: Sequence[Conversation], utterance_ids: Sequence[str]) -> tuple[dict[str, NDArray[np.float32]], list[Failure]]:
+    """All vectors of each modality; one that is not finite, or all zeros, is absent, with a failure that says so."""
+    vectors: dict[str, NDArray[np.float32]] = {}
+    absent: list[Failure] = []
+    for modality in (one for one in MODALITIES if one in conversations[0].vectors):
+        with np.errstate(over="ignore"):  # beyond float32 a number becomes infinite, and is found below
+            values_ND = np.concatenate([one.vectors[modality] for one in conversations]).astype(np.float32)
+        wrong_ND = ~np.isfinite(values_ND)
+        for row in np.flatnonzero(wrong_ND.any(axis=1)).tolist():
+            told = f"{int(wrong_ND[row].sum())} of {values_ND.shape[1]} numbers in the file are not finite in float32"
+            absent.append(Failure(utterance_ids[row], "import", modality, "not_finite", told))
+        values_ND[wrong_ND.any(axis=1)] = 0
+        zeros_N = ~values_ND.any(axis=1) & ~wrong_ND.any(axis=1)
+        absent += [Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file") for row in np.flatnonzero(zeros_N).tolist()]
+        vectors[modality] = values_ND
+    return vectors, absent
+
+
+def _source(path: Path, file: FeatureFile, corpus: str) -> str:
+    """What the dataset card says of the corpus."""
+    lines = [
+        f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance begins and ends at 0.",
+        "" if file.conversations[0].ids else "It holds no ids of utterances: `turn3` is the fourth of its dialogue.",
+        "Speakers are numbered within their dialogue." if corpus == "meld" else "",
+        "" if corpus == "iemocap" or file.conversations[0].sentiments else "Sentiments were not found in it.",
+        (meld.Meld if corpus == "meld" else iemocap.Iemocap).SOURCE,
+    ]
+    return " ".join(line for line in lines if line)
+
+
+def _left_out(file: FeatureFile) -> list[str]:
+    return [f"{len(file.left_out)} dialogues of the file are in no split and were left out, the first is {file.left_out[0]!r}"] if file.left_out else []
+
+
+def summary(imported: Imported, out: Path) -> list[str]:
+    """Lines on what was imported: layout, counts by split, absent vectors by reason, and each count that is not the corpus's."""
+    splits = imported.table["split"].to_pylist()
+    starts = [splits[start] for start, _ in manifest.dialogue_bounds(imported.table)]
+    lines = [f"{out}: {imported.corpus}, layout {imported.layout}"]
+    lines += [f"  {split}: {starts.count(split)} dialogues, {splits.count(split)} utterances" for split in SPLITS if split in starts]
+    for modality, values_ND in imported.vectors.items():
+        reasons = Counter(failure.reason for failure in imported.failures if failure.modality == modality)
+        told = "".join(f"; {reason} {count}" for reason, count in sorted(reasons.items()))
+        lines.append(f"  {modality}: {len(values_ND) - reasons.total()} of {len(values_ND)} utterances, {values_ND.shape[1]} numbers each{told}")
+    return lines + [f"  differs: {line}" for line in imported.record["deviations"]]

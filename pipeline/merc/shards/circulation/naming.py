@@ -1,0 +1,178 @@
+"""Dialogues of files in circulation in the words of our corpora: ids, splits, speakers, emotions; and the other way round.
+
+IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered in one run: ``Dialogue_ID`` + 0, 1039 and 1153 for train, dev and test, so
+that the number tells dev from train, which MMGCN's file does not. The order of the labels is that of :mod:`merc.corpora.engine.labels`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from merc.corpora import iemocap, meld
+from merc.corpora.engine.iemocap_files import scenario_of, session_of
+from merc.corpora.engine.labels import LABEL_SETS, LabelSet
+from merc.errors import BadSettings, BadTable
+from merc.plugins import nearest
+from merc.records.dialogue import SPLITS, Dialogue, Utterance
+from merc.shards.circulation.layouts import Conversation, FeatureFile
+
+MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
+SPEAKER_SLOTS = 9
+"""Length of the speaker vectors of MELD's files; no dialogue of MELD has more speakers."""
+SENTIMENTS = ("neutral", "positive", "negative")
+"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells whether a file keeps it."""
+
+_IEMOCAP_SETS = ("iemocap6", "iemocap4")
+
+
+def corpus_of(file: FeatureFile) -> str:
+    """``iemocap`` or ``meld``, by the ids of the dialogues.
+
+    Raises:
+        BadTable: if they are neither, or of both.
+    """
+    if all(isinstance(one.key, int) for one in file.conversations):
+        return "meld"
+    for one in file.conversations:
+        session_of(str(one.key))  # raises BadTable
+    return "iemocap"
+
+
+def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet:
+    """The label set of a file: the one that is wanted, else by the corpus; of IEMOCAP ``iemocap4`` if no label is above 3.
+
+    Raises:
+        BadSettings: if the wanted one is not the corpus's.
+        BadTable: if a label is outside of it.
+    """
+    highest = max(label for one in file.conversations for label in one.labels)
+    valid = ("meld7",) if corpus == "meld" else _IEMOCAP_SETS
+    name = wanted or ("meld7" if corpus == "meld" else "iemocap4" if highest < len(LABEL_SETS["iemocap4"].classes) else "iemocap6")
+    if name not in valid:
+        raise BadSettings(f"--label-set: {name!r} does not fit a file of {corpus}; {nearest(name, list(valid))}")
+    labels = LABEL_SETS[name]
+    for one in file.conversations:
+        strange = [label for label in one.labels if not 0 <= label < len(labels.classes)]
+        if strange:
+            raise BadTable(
+                f"dialogue {one.key!r}: label {strange[0]} is outside of {name}, which has 0 to {len(labels.classes) - 1}: {', '.join(labels.classes)}"
+            )
+    return labels
+
+
+def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> list[str]:
+    """Split of each dialogue.
+
+    Args:
+        file: says which are test; and which are dev, if it can.
+        corpus: ``iemocap`` or ``meld``.
+        validation: of IEMOCAP, which of the training dialogues are dev where the file does not say: ``val12``, ``random20`` or ``none``.
+        seed: of ``random20``.
+
+    Raises:
+        BadTable: if MELD's number of a dialogue belongs to another split than the file puts it in.
+    """
+    if corpus == "meld":
+        return [_meld_split(one, file.has_dev) for one in file.conversations]
+    if file.has_dev:
+        return [one.split for one in file.conversations]
+    training = [str(one.key) for one in file.conversations if one.split == "train"]
+    dev = iemocap.assign_splits(training, test_session=0, validation=validation, seed=seed)
+    return [dev[str(one.key)] if one.split == "train" else one.split for one in file.conversations]
+
+
+def _meld_split(one: Conversation, has_dev: bool) -> str:
+    number = int(one.key)
+    split = next(split for split in reversed(SPLITS) if number >= MELD_OFFSETS[split])
+    if one.split != ("train" if split == "dev" and not has_dev else split):
+        raise BadTable(
+            f"dialogue {number} is in {one.split}, but that number is of {split}: MELD's are numbered from {MELD_OFFSETS['train']}, "
+            f"{MELD_OFFSETS['dev']} and {MELD_OFFSETS['test']} on"
+        )
+    return split
+
+
+def dialogue_of(one: Conversation, split: str, labels: LabelSet) -> Dialogue:
+    """A dialogue as our readers give it. The files hold no times: an utterance begins and ends at 0.
+
+    Raises:
+        BadTable: if a dialogue of IEMOCAP has a third speaker.
+    """
+    name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if isinstance(one.key, int) else one.key
+    sentiments = [SENTIMENTS[index] for index in one.sentiments] or [""] * len(one.labels)
+    return Dialogue(
+        split=split,
+        source_dialogue_id=name,
+        scenario=scenario_of(name) if isinstance(one.key, str) else "",
+        utterances=tuple(
+            Utterance(
+                source_utterance_id=_utterance_name(one, name, position),
+                speaker=_speaker_name(one.key, speaker),
+                text=sentence,
+                emotion=labels.classes[label],
+                sentiment=sentiment,
+                start_seconds=0.0,
+                end_seconds=0.0,
+            )
+            for position, (speaker, sentence, label, sentiment) in enumerate(zip(one.speakers, one.sentences, one.labels, sentiments, strict=True))
+        ),
+    )
+
+
+def _utterance_name(one: Conversation, dialogue: str, position: int) -> str:
+    """The corpus's own id, of which MELD's files hold the number; ``<dialogue>_turn<position>`` where the file has none."""
+    if not one.ids:
+        return f"{dialogue}_turn{position}"
+    name = str(one.ids[position])
+    return f"{dialogue}_utt{name}" if name.isdigit() else name
+
+
+def _speaker_name(key: str | int, speaker: str | int) -> str:
+    """``Ses01_F`` for IEMOCAP, as its reader has it; for MELD, whose files have no names, ``speaker_<slot>``."""
+    if isinstance(key, int):
+        return f"speaker_{speaker}"
+    letter = {0: "M", 1: "F"}.get(speaker) if isinstance(speaker, int) else speaker
+    if letter is None:
+        raise BadTable(f"dialogue {key!r}: a speaker in slot {speaker}; IEMOCAP's are M and F, or slots 0 and 1")
+    return f"Ses0{session_of(key)}_{letter}"
+
+
+def without_other_sentiments(file: FeatureFile) -> FeatureFile:
+    """The file without its sentiments if they are not those of :data:`SENTIMENTS`."""
+    neutral, joy = (meld.EMOTIONS.index(name) for name in ("neutral", "joy"))
+    known = {neutral: 0, joy: 1}
+    pairs = [(label, sentiment) for one in file.conversations for label, sentiment in zip(one.labels, one.sentiments, strict=False)]
+    if all(0 <= sentiment < len(SENTIMENTS) and known.get(label, sentiment) == sentiment for label, sentiment in pairs):
+        return file
+    return replace(file, conversations=tuple(replace(one, sentiments=()) for one in file.conversations))
+
+
+def deviations(dialogues: Sequence[Dialogue], corpus: str, labels: LabelSet, validation: str) -> list[str]:
+    """One line per count that is not the corpus's.
+
+    Args:
+        dialogues: of all splits.
+        corpus: ``iemocap`` or ``meld``.
+        labels: the label set.
+        validation: how dev was chosen; ``file`` if the file has a dev split of its own, which is counted with train.
+    """
+    if corpus == "meld":
+        return list(_meld_deviations(dialogues))
+    if validation == "file":
+        dialogues = [replace(one, split="train") if one.split == "dev" else one for one in dialogues]
+        validation = "none"
+    config = iemocap.Iemocap.Config.model_validate({"reader": "iemocap", "label_set": labels.name, "validation": validation})
+    counts = iemocap.by_split(dialogues, config, set(SPLITS), train_whole=True)
+    return [f"{what}: {expected} in the benchmark, {met} here" for what, expected, met in counts if expected != met]
+
+
+def _meld_deviations(dialogues: Sequence[Dialogue]) -> Iterator[str]:
+    for split, expected in meld.EXPECTED.items():
+        there = [one for one in dialogues if one.split == split]
+        emotions = Counter(utterance.emotion for one in there for utterance in one.utterances)
+        pairs = [
+            ("dialogues", len(there), expected.dialogues),
+            ("utterances", emotions.total(), expected.utterances),
+            *((f"utterances with emotion {name}", emotions[name], count) for name, count in expected.emotions.items()),
+        ]
+        yield from (f"{split}: {met} {what} instead of {count}" for what, met, count in pairs if met != count)

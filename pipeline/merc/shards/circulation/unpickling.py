@@ -1,0 +1,218 @@
+"""Reading pickles from strangers: builtin containers and numpy arrays, and nothing that the file says to run.
+
+A pickle is a program: it names functions, and loading it calls them. Here every name leads to a stand-in of this file or is refused. Not even
+numpy's own functions are reached, because numpy trusts the state that it is given: an array whose dtype was tampered with reads and frees
+memory at addresses of the file's choice. The stand-ins keep what they were given, check it, and build arrays of plain numbers and strings.
+
+A file can still be made to ask for more memory than there is; it cannot run anything.
+"""
+
+import math
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from merc.errors import BadTable
+
+_ADVICE = (
+    "Nothing of it was run. If you trust where it comes from, load it with the code it belongs to, and store it anew "
+    "as dictionaries, lists, strings, numbers and numpy arrays (a tensor by its .numpy())."
+)
+_NUMPY_CORES = ("numpy.core", "numpy._core")
+_BUILTINS = ("builtins", "__builtin__")
+# Whole and floating point numbers, truth values, strings of fixed length; "O" for arrays of other admitted things.
+_PLAIN_DTYPE = re.compile(r"[iu][1248]|f[248]|b1|[US][0-9]{1,6}|O8?")
+
+
+def load(path: Path) -> Any:
+    """Reads a pickle, of Python 2 or 3, of any protocol.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content, of nothing but None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and numpy arrays without objects. Ordered
+        and default dictionaries are plain ones, numpy scalars are numbers, arrays of objects are lists.
+
+    Raises:
+        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else; the message holds the name.
+    """
+    try:
+        with path.open("rb") as file:
+            return _resolved(_Unpickler(file, encoding="latin1").load(), {})
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error}") from error
+    except _Refused as error:
+        raise BadTable(f"{path}: refused: {error}. {_ADVICE}") from error
+    # All that the unpickler, and the building of an object from impossible parts, answer a damaged file with.
+    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise BadTable(f"{path}: not a pickle, or a damaged one: {type(error).__name__}: {error}") from error
+
+
+class _Refused(Exception):
+    """The file asks for something that is not admitted."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        stand_in = _ADMITTED.get((module, name))
+        if stand_in is None:
+            raise _Refused(f"it asks for {module}.{name}, which is neither a container nor an array of numpy")
+        return stand_in
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused(f"it refers to something outside of the file, {str(pid)[:80]!r}, as files written by torch.save do")
+
+
+class _StandIn:
+    """What a name leads to: the file may call it, but not give it a state, by which it would change it for all files to come."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _Refused("it changes a function")
+
+
+class _DType:
+    """In place of ``numpy.dtype``: a code such as ``f4``, to which the byte order comes as state."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: Any = None, *_: Any) -> None:
+        if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
+            raise _Refused(f"it holds an array of the type {str(code)[:80]!r}; admitted are numbers and strings")
+        self.code = code
+        self.order = "="
+
+    def __setstate__(self, state: Any) -> None:
+        _version, order, *structure = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in structure[:3]):
+            raise _Refused("it holds an array of records, or of another composed type")
+        self.order = order
+
+    @property
+    def is_object(self) -> bool:
+        return self.code.startswith("O")
+
+    def plain(self) -> np.dtype[Any]:
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """In place of an array, which is made empty and then given its state."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Any = None) -> None:
+        self.values = values
+
+    def __setstate__(self, state: Any) -> None:
+        _version, shape, dtype, fortran, raw = state
+        self.values = _values(shape, dtype, raw, "F" if fortran else "C")
+
+
+def _values(shape: Any, dtype: Any, raw: Any, order: Any) -> Any:
+    """An array in the machine's byte order; of objects, a list.
+
+    Raises:
+        _Refused: if the parts are not what they should be, or there are fewer or more bytes than the shape asks for.
+    """
+    if (
+        not isinstance(shape, tuple)
+        or not all(isinstance(size, int) and size >= 0 for size in shape)
+        or not isinstance(dtype, _DType)
+        or order not in ("C", "F")
+    ):
+        raise _Refused("an array in it has no shape, or no type")
+    if dtype.is_object:
+        if not isinstance(raw, list) or len(shape) > 1 or len(raw) != math.prod(shape):
+            raise _Refused(f"it holds an array of objects of the shape {shape}; admitted are rows of them")
+        return raw
+    data = raw.encode("latin1") if isinstance(raw, str) else raw  # a string of Python 2
+    kind = dtype.plain()
+    if not isinstance(data, bytes | bytearray) or len(data) != math.prod(shape) * kind.itemsize:
+        raise _Refused(f"an array of the shape {shape} in it has not the bytes that it needs")
+    return np.frombuffer(data, dtype=kind).reshape(shape, order=order).astype(kind.newbyteorder("="), order="C")
+
+
+def _reconstruct(subtype: Any, *_: Any) -> _Array:
+    if subtype is not _NDARRAY:
+        raise _Refused("it asks numpy to make something that is no array")
+    return _Array()
+
+
+def _frombuffer(buffer: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) -> _Array:
+    return _Array(_values(shape, dtype, buffer, order))
+
+
+def _scalar(dtype: Any, raw: Any = None) -> Any:
+    values = _values((1,), dtype, [raw] if isinstance(dtype, _DType) and dtype.is_object else raw, "C")
+    return values[0] if isinstance(values, list) else values[0].item()
+
+
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+    """Bytes as protocols below 3 write them."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"it asks for bytes by the code page {str(encoding)[:80]!r}")
+    return text.encode("latin1")
+
+
+def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
+    """``bytes`` and ``bytearray``, but not those of a given length."""
+    return bytes(content) if isinstance(content, bytes | bytearray) else _encode(content, encoding)
+
+
+def _no_array(*_: Any) -> None:
+    raise _Refused("it makes an array in a way that numpy does not write")
+
+
+_NDARRAY = _StandIn(_no_array)  # a class that pickles only name
+
+_ADMITTED: dict[tuple[str, str], _StandIn] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _StandIn(_DType),
+    ("collections", "OrderedDict"): _StandIn(dict),
+    ("collections", "defaultdict"): _StandIn(lambda *_factory: {}),
+    ("_codecs", "encode"): _StandIn(_encode),
+    # Before and since numpy 2.
+    **{(f"{core}.multiarray", "_reconstruct"): _StandIn(_reconstruct) for core in _NUMPY_CORES},
+    **{(f"{core}.multiarray", "scalar"): _StandIn(_scalar) for core in _NUMPY_CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _StandIn(_frombuffer) for core in _NUMPY_CORES},
+    # Python 3 and 2.
+    **{(builtins, kind.__name__): _StandIn(kind) for builtins in _BUILTINS for kind in (list, tuple, dict, set, frozenset)},
+    **{(builtins, name): _StandIn(_bytes) for builtins in _BUILTINS for name in ("bytes", "bytearray")},
+}
+
+
+def _resolved(value: Any, done: dict[int, Any]) -> Any:
+    """``value`` with arrays in place of their stand-ins; ``done`` holds what was resolved by its id, so that shared parts stay shared."""
+    if isinstance(value, _Array):
+        return value.values if isinstance(value.values, np.ndarray) else _resolved(value.values, done)
+    if not isinstance(value, list | tuple | dict | set | frozenset):
+        if not isinstance(value, str | bytes | bytearray | int | float | None):
+            raise _Refused(f"it holds a {type(value).__name__.strip('_')} where a value should be")
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, list):
+        members: list[Any] = []
+        done[id(value)] = members  # before its members, of which it may be one
+        members.extend(_resolved(one, done) for one in value)
+        return members
+    if isinstance(value, dict):
+        table: dict[Any, Any] = {}
+        done[id(value)] = table
+        table.update((_resolved(key, done), _resolved(one, done)) for key, one in value.items())
+        return table
+    done[id(value)] = plain = type(value)(_resolved(one, done) for one in value)
+    return plain

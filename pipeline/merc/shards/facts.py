@@ -1,0 +1,106 @@
+"""What the record of shards says about their columns, and the rows of shards that keep to it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from merc.corpora.engine.labels import LABEL_SETS, LabelSet
+from merc.errors import BadTable
+from merc.layout import MODALITIES
+from merc.shards.format import reader
+from merc.shards.format.row_groups import files_of, opened
+from merc.shards.format.schema import schema
+
+_NEEDED = ("corpus", "label_set", "classes", "dims", "encoders", "splits", "counts", "modalities")
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """:func:`merc.shards.format.reader.info`, with all the keys that the tools rely on.
+
+    Raises:
+        BadTable: if there is none, or it is of another schema version or lacks a key.
+    """
+    info = reader.info(root)
+    missing = [key for key in _NEEDED if key not in info]
+    if missing:
+        raise BadTable(f"{root / 'meta' / 'info.json'}: no record of shards: it lacks {', '.join(missing)}")
+    return info
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``meta/info.json`` says the dialogue tables are like.
+
+    Attributes:
+        corpus: its name; of merged corpora all names, with a plus sign between them.
+        labels: the label set.
+        dims: modality → length of its vectors.
+        encoders: modality → what made them.
+        transcripts: whether there is a column ``texts``.
+    """
+
+    corpus: str
+    labels: LabelSet
+    dims: dict[str, int]
+    encoders: dict[str, Any]
+    transcripts: bool
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "Facts":
+        """Takes them from :func:`merc.shards.format.reader.info`."""
+        classes = tuple(info["classes"])
+        known = LABEL_SETS.get(info["label_set"])
+        labels = known if known is not None and known.classes == classes else LabelSet(info["label_set"], classes)
+        in_order = [modality for modality in MODALITIES if modality in info["dims"]]  # JSON sorts keys
+        dims, encoders = ({modality: info[key][modality] for modality in in_order} for key in ("dims", "encoders"))
+        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)))
+
+    @property
+    def schema(self) -> pa.Schema:
+        return schema(
+            self.dims, {"corpus": self.corpus, "label_set": self.labels.name, "encoders": self.encoders}, self.labels.classes, transcripts=self.transcripts
+        )
+
+
+def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The dialogues of a split in order, one row group at a time.
+
+    Args:
+        root: folder of the shards.
+        split: ``train``, ``dev`` or ``test``.
+        facts: of the shards.
+        columns: only these; None for all.
+
+    Raises:
+        BadTable: if a file cannot be read, has other columns than the record of the shards says, or holds a dialogue whose lists differ in length.
+    """
+    for path in files_of(root, "dialogues", split):
+        with opened(path) as file:
+            if not file.schema_arrow.equals(facts.schema, check_metadata=False):
+                raise BadTable(f"{path}: other columns than meta/info.json says; `merc-shards validate {root}` tells which")
+            for index in range(file.num_row_groups):
+                yield with_equal_lists(file.read_row_group(index, columns=columns), path)
+
+
+def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:
+    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries by position.
+
+    Raises:
+        BadTable: naming the file, the first dialogue (or its row in the row group) and the column.
+    """
+    wanted_K = rows["n_utterances"].to_numpy() if "n_utterances" in rows.column_names else None
+    for name in rows.column_names:
+        if pa.types.is_list(rows[name].type):
+            found_K = pc.fill_null(pc.list_value_length(rows[name]), -1).to_numpy()
+            wanted_K = found_K if wanted_K is None else wanted_K
+            wrong = np.flatnonzero(found_K != wanted_K)
+            if len(wrong):
+                row = int(wrong[0])
+                dialogue = rows["dialogue_id"][row].as_py() if "dialogue_id" in rows.column_names else f"row {row}"
+                raise BadTable(f"{path}: {dialogue}: {found_K[row]} entries in {name} for {wanted_K[row]} utterances")
+    return rows

@@ -1,0 +1,88 @@
+"""The Parquet files of a split: found, checked, and read by row group."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from merc.errors import BadTable
+from merc.plugins import nearest
+from merc.records import features as feature_tables
+from merc.records.dialogue import SPLITS
+from merc.shards.format.cutting import file_name
+from merc.shards.format.row_groups import opened
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of dialogues, with its footer read once; it is closed between reads, so that no mapped pages pile up.
+
+    Attributes:
+        path: the file.
+        metadata: its footer.
+        schema: its columns.
+    """
+
+    path: Path
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+
+    def read(self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None, *, threads: bool = True) -> pa.Table:
+        """Rows of the file, from a memory map.
+
+        Args:
+            columns: only these; None for all.
+            groups: only these row groups; None for all.
+            threads: let Arrow decode the columns side by side.
+
+        Raises:
+            BadTable: if there is no such column, or the file is cut or damaged.
+        """
+        self.check_columns(columns or ())
+        with feature_tables.opened(self.path, metadata=self.metadata, memory_map=True) as file:
+            every = range(self.metadata.num_row_groups) if groups is None else groups
+            return file.read_row_groups(list(every), columns=None if columns is None else list(columns), use_threads=threads)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises ``BadTable`` if the file lacks one of ``columns``; the message gives the nearest name."""
+        for name in columns:
+            if name not in self.schema.names:
+                raise BadTable(f"{self.path}: no column {name!r}; {nearest(name, self.schema.names)}")
+
+    def groups_that_may_hold(self, column: str, value: str) -> Iterator[int]:
+        """Row groups whose smallest and largest ``column`` enclose ``value``, or are not known; the column is one of strings without lists."""
+        position = self.schema.names.index(column)  # the columns before it are no lists either, so that each is one Parquet leaf
+        for group in range(self.metadata.num_row_groups):
+            statistics = self.metadata.row_group(group).column(position).statistics
+            if statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max:
+                yield group
+
+
+def open_shard(path: Path) -> ShardFile:
+    """Reads a file's footer.
+
+    Raises:
+        BadTable: if it is no Parquet file, no shard, or one of another schema version.
+    """
+    with opened(path, memory_map=True) as file:
+        return ShardFile(path, file.metadata, file.schema_arrow)
+
+
+def find(root: Path, split: str) -> list[Path]:
+    """The files of a split, in order; none if ``split`` is not the name of one.
+
+    Raises:
+        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are others.
+    """
+    paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")) if split in SPLITS else []
+    if paths:
+        counted = re.search(r"-of-(\d+)$", paths[0].stem)
+        wanted = [file_name(split, index, int(counted.group(1))) for index in range(int(counted.group(1)))] if counted else []
+        there = [path.name for path in paths]
+        if there != wanted:
+            missing, strange = (", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted}))
+            raise BadTable(f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of another making: {strange}")
+    return paths

@@ -1,0 +1,73 @@
+"""Tables of the shards as a stream: the files of a split, and their rows one row group at a time, so that memory does not grow with the corpus."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from merc.errors import BadTable
+from merc.records import features as feature_tables
+from merc.shards.format.schema import SCHEMA_VERSION
+
+TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
+
+
+def files_of(root: Path, table: str, split: str) -> list[Path]:
+    """The Parquet files of a split of ``dialogues``, ``trajectories`` or ``failures``, in order."""
+    return sorted((root / table).glob(f"{split}-*-of-*.parquet"))
+
+
+@contextmanager
+def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Opens a table of the shards; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
+
+    Raises:
+        BadTable: if it is missing, no Parquet file, damaged where the block reads it, or not of this schema version.
+    """
+    with feature_tables.opened(path, **options) as file:
+        facts = merc(file.schema_arrow)
+        if not facts:
+            raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")
+        check_version(path, facts)
+        yield file
+
+
+def check_version(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raises ``BadTable`` if ``facts``, found at ``path``, are of a schema version that this program does not read."""
+    version = facts.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
+
+
+def merc(schema: pa.Schema) -> dict[str, Any]:
+    """What a table says of itself under the key ``merc``; empty if it says nothing that can be read."""
+    try:
+        facts = json.loads((schema.metadata or {}).get(b"merc", b"{}"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a file, one row group at a time.
+
+    Args:
+        path: a table of the shards.
+        columns: only these; None for all.
+
+    Raises:
+        BadTable: as :func:`opened`.
+    """
+    with opened(path) as file:
+        for index in range(file.num_row_groups):
+            yield file.read_row_group(index, columns=None if columns is None else list(columns))
+
+
+def column(rows: pa.Table, name: str) -> pa.Array:
+    """A column in one piece."""
+    found = rows[name]
+    return found.chunk(0) if found.num_chunks == 1 else found.combine_chunks()

@@ -1,0 +1,94 @@
+"""The shards: one row per dialogue, all modalities side by side. The contract that other projects read.
+
+dialogues/<split>-NNNNN-of-NNNNN.parquet     this schema
+trajectories/<split>-NNNNN-of-NNNNN.parquet  :mod:`merc.trajectories.stage`
+failures/<split>-NNNNN-of-NNNNN.parquet      :mod:`merc.records.failures`
+meta/info.json, meta/stats.json, meta/manifest.json, README.md, croissant.json
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from merc.layout import MODALITIES
+from merc.records.features import vectors_type
+
+SCHEMA_VERSION = "1"
+
+# List columns with one entry per utterance: name in the shards, name in the manifest, type.
+PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (
+    ("utterance_ids", "utterance_id", pa.string()),
+    ("source_utterance_ids", "source_utterance_id", pa.string()),
+    ("speakers", "speaker", pa.string()),
+    ("speaker_index", "speaker_index", pa.int16()),
+    ("texts", "text", pa.string()),
+    ("emotions", "emotion", pa.string()),
+    ("emotion_index", "emotion_index", pa.int64()),
+    ("sentiments", "sentiment", pa.string()),
+    ("valence", "valence", pa.float32()),
+    ("arousal", "arousal", pa.float32()),
+    ("dominance", "dominance", pa.float32()),
+    ("start_seconds", "start_seconds", pa.float64()),
+    ("end_seconds", "end_seconds", pa.float64()),
+)
+MAY_BE_NULL = ("valence", "arousal", "dominance")
+TRANSCRIPTS = "texts"  # the column that is left out where the words must not be passed on
+
+# Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the column's
+# type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
+_CLASS_LABEL = "emotion_index"
+
+
+def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str], *, transcripts: bool = True) -> pa.Schema:
+    """Columns of a dialogue shard.
+
+    Args:
+        dims: modality → length of its vectors; modalities that were not extracted have no column.
+        metadata: JSON-able; stored under the key ``merc``: corpus, label set, encoders.
+        classes: the label set, index = position.
+        transcripts: False: without the column ``texts``.
+
+    Returns:
+        The schema; per modality m ``<m>`` (list of fixed-size lists of float32) and ``<m>_present`` (list of bool). Metadata:
+        ``merc`` (JSON), and ``huggingface``, by which ``datasets`` makes ``emotion_index`` a list of ClassLabel.
+    """
+    fields = [
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("dialogue_id", pa.string(), nullable=False),
+        pa.field("scenario", pa.string(), nullable=False),
+        pa.field("n_utterances", pa.int32(), nullable=False),
+        pa.field("n_speakers", pa.int32(), nullable=False),
+    ]
+    for name, _, kind in per_utterance(transcripts=transcripts):
+        label = name == _CLASS_LABEL
+        fields.append(pa.field(name, pa.list_(pa.field("element", kind, nullable=label or name in MAY_BE_NULL)), nullable=label))
+    for modality in MODALITIES:
+        if modality in dims:
+            fields.append(pa.field(modality, pa.list_(pa.field("element", vectors_type(dims[modality]), nullable=False)), nullable=False))
+            fields.append(pa.field(f"{modality}_present", pa.list_(pa.field("element", pa.bool_(), nullable=False)), nullable=False))
+    features = {field.name: _feature(field.type) for field in fields}
+    features[_CLASS_LABEL] = {"feature": {"names": list(classes), "_type": "ClassLabel"}, "_type": "List"}
+    return pa.schema(fields, metadata={**merc_metadata({**metadata, "classes": list(classes)}), "huggingface": json.dumps({"info": {"features": features}})})
+
+
+def per_utterance(*, transcripts: bool) -> tuple[tuple[str, str, pa.DataType], ...]:
+    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``."""
+    return tuple(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS)
+
+
+def merc_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Schema metadata of every table of the shards: ``facts`` and the schema version as JSON under the key ``merc``."""
+    return {"merc": json.dumps({"schema_version": SCHEMA_VERSION, **facts}, sort_keys=True, ensure_ascii=False)}
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """A column's type in the words of Hugging Face ``datasets``."""
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    names = {pa.float32(): "float32", pa.float64(): "float64", pa.bool_(): "bool"}
+    return {"dtype": names.get(kind, str(kind)), "_type": "Value"}

@@ -1,0 +1,270 @@
+"""Stage ``shards``: manifest + features → one row per dialogue, in ``features/<dataset>/shards/``."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from merc import files, log, provenance
+from merc.command_line import stage_command
+from merc.errors import BadSettings, BadTable
+from merc.layout import MODALITIES, Layout
+from merc.params import Params, Settings
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.plugins import nearest
+from merc.records import features as feature_tables
+from merc.records import manifest
+from merc.records.dialogue import SPLITS
+from merc.shards.failures import collect, explained, read_record
+from merc.shards.features import Features, open_features
+from merc.shards.format import cutting
+from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, schema
+from merc.shards.join import check_absent, join
+from merc.shards.moments import RunningMoments
+
+INFO = "meta/info.json"
+STATS = "meta/stats.json"
+STATS_SPLIT = "train"  # statistics of dev or test would leak into training
+
+
+class ShardsConfig(Settings):
+    """Settings of the block ``shards``.
+
+    Attributes:
+        row_group_dialogues: dialogues per Parquet row group.
+        max_file_bytes: a file holds no more than this before compression (except a dialogue that is larger by itself).
+        transcripts: False: without the column ``texts``.
+    """
+
+    row_group_dialogues: PositiveInt
+    max_file_bytes: PositiveInt
+    transcripts: bool = True
+
+
+def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
+    """Builds the shards of a dataset: ``dialogues/``, ``failures/``, ``meta/info.json``, ``meta/stats.json``.
+
+    The dataset card and the checksums come last, after the trajectories (:func:`merc.shards.card.write_card`).
+
+    Args:
+        params: settings.
+        layout: where manifest, media and features are; the shards go to ``layout.shards``.
+        run: overwrite.
+        encoders: modality → encoder, for each modality the shards shall have.
+
+    Returns:
+        The folder of the shards.
+
+    Raises:
+        BadSettings: if a setting or a modality is unknown, or no modality is given.
+        BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row.
+        SettingsDiffer: if there are shards with other settings and ``run.overwrite`` is off.
+        PipelineError: if a file cannot be written; the shards that were there before stay.
+    """
+    prepared = _prepare(params, layout, run, encoders)
+    work = prepared.work
+    if work.cached():
+        log.logger.info("shards: done before", extra={"stage": work.name, "cached": True})
+        return work.out
+    work.start()
+    building = _Building(prepared, layout)
+    for split in prepared.splits:
+        building.write_split(split)
+    files.write_json(work.folder / STATS, {modality: moments.as_json() for modality, moments in building.moments.items()})
+    work.finish(building.info())
+    log.logger.info("shards: %d utterances", prepared.table.num_rows, extra={"stage": work.name, "utterances": prepared.table.num_rows})
+    return work.out
+
+
+def plan(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> dict[str, Any]:
+    """What :func:`build_shards` would do, for dry runs; raises as it does, and changes nothing.
+
+    Returns:
+        ``cached`` (bool), ``utterances``, ``dialogues``, and ``bytes`` before compression.
+    """
+    prepared = _prepare(params, layout, run, encoders)
+    return {
+        "cached": prepared.work.cached(),
+        "utterances": prepared.table.num_rows,
+        "dialogues": len(manifest.dialogue_bounds(prepared.table)),
+        "bytes": int(cutting.row_bytes(prepared.table, [one.dim for one in prepared.features.values()]).sum()),
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    config: ShardsConfig
+    table: pa.Table
+    record: dict[str, Any]
+    features: dict[str, Features]
+    encoders: dict[str, str]
+    work: StageWork
+
+    @property
+    def splits(self) -> list[str]:
+        there = set(pc.unique(self.table["split"]).to_pylist())
+        return [split for split in SPLITS if split in there]
+
+
+def _prepare(params: Params, layout: Layout, run: RunOptions, encoders: Mapping[str, str]) -> _Prepared:
+    for modality in encoders:
+        if modality not in MODALITIES:
+            raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
+    if not encoders:
+        raise BadSettings(f"shards of no modality; valid: {', '.join(MODALITIES)}")
+    config = params.fill("shards", ShardsConfig)
+    if not layout.manifest.is_file():
+        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+    table = manifest.read(layout.manifest)
+    record = read_record(layout)
+    in_order = {modality: encoders[modality] for modality in MODALITIES if modality in encoders}
+    features = {modality: open_features(layout, table, modality, encoder) for modality, encoder in in_order.items()}
+    fingerprint = Fingerprint(
+        settings={"shards": config.model_dump(mode="json"), "encoders": in_order},
+        inputs={
+            "manifest": files.sha256(layout.manifest),
+            "manifest_record": files.digest(record),
+            "features": {modality: found.fingerprint for modality, found in features.items()},
+        },
+    )
+    work = StageWork("shards", layout.shards, layout.scratch, fingerprint, run.overwrite, record=INFO)
+    return _Prepared(config, table, record, features, in_order, work)
+
+
+@dataclass
+class _Building:
+    """The shards while they are written: one row group's worth of vectors is in memory at a time."""
+
+    prepared: _Prepared
+    layout: Layout
+    moments: dict[str, RunningMoments] = field(default_factory=dict)
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        table, features = self.prepared.table, self.prepared.features
+        self.moments = {modality: RunningMoments(found.dim) for modality, found in features.items()}
+        self.failures, self.failed_rows = collect(self.layout, table, self.prepared.encoders, self.prepared.record)
+        self.explained = {modality: explained(self.failures, self.failed_rows, modality, table.num_rows) for modality in features}
+        self.bounds = np.array(manifest.dialogue_bounds(table))
+        self.split_of_row = table["split"].combine_chunks()
+        self.classes = manifest.classes(table)
+        self.metadata = {
+            "corpus": self.layout.dataset,
+            "label_set": table.schema.metadata[b"label_set"].decode(),
+            "encoders": {modality: _encoder_facts(found) for modality, found in features.items()},
+        }
+        dims = {modality: found.dim for modality, found in features.items()}
+        self.schema = schema(dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts)
+
+    def write_split(self, split: str) -> None:
+        """Writes the dialogues and the failures of a split."""
+        table, dims = self.prepared.table, [found.dim for found in self.prepared.features.values()]
+        of_split_N = pc.equal(self.split_of_row, split).to_numpy(zero_copy_only=False)
+        bounds_D2 = self.bounds[of_split_N[self.bounds[:, 0]]]
+        bytes_D = np.add.reduceat(cutting.row_bytes(table, dims), self.bounds[:, 0])[of_split_N[self.bounds[:, 0]]]
+        spans = cutting.plan_files(bytes_D.tolist(), self.prepared.config.max_file_bytes)
+        present = dict.fromkeys(self.prepared.features, 0)
+        for index, (first, last) in enumerate(spans):
+            feature_tables.write_groups(self._path("dialogues", split, index, len(spans)), self.schema, self._groups(split, bounds_D2[first:last], present))
+        failed = self.failures.filter(pa.array(of_split_N[self.failed_rows]))
+        feature_tables.write(self._path("failures", split, 0, 1), failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})))
+        labels_N = table["emotion_index"].to_numpy()[of_split_N]
+        self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {"present": present, "failures": failed.num_rows}
+
+    def _path(self, name: str, split: str, index: int, count: int) -> Path:
+        return self.prepared.work.folder / name / cutting.file_name(split, index, count)
+
+    def _groups(self, split: str, bounds_D2: NDArray[np.int64], present: dict[str, int]) -> Iterator[pa.Table]:
+        """The dialogue rows of one file, row group by row group; adds to the statistics and the counts on the way."""
+        rows = self.prepared.config.row_group_dialogues
+        for first in range(0, len(bounds_D2), rows):
+            yield pa.concat_tables([self._joined(split, start, stop, present) for start, stop in _runs(bounds_D2[first : first + rows].tolist())])
+
+    def _joined(self, split: str, start: int, stop: int, present: dict[str, int]) -> pa.Table:
+        """The dialogues in the rows ``start`` to ``stop`` of the manifest."""
+        rows = self.prepared.table.slice(start, stop - start)
+        vectors = {modality: found.read(start, stop) for modality, found in self.prepared.features.items()}
+        for modality, found in vectors.items():
+            check_absent(rows["utterance_id"], modality, found, self.explained[modality][start:stop])
+            present[modality] += int(found.present.sum())
+            if split == STATS_SPLIT:
+                self.moments[modality].add(found.values[found.present])
+        return join(rows, vectors, self.schema)
+
+    def info(self) -> dict[str, Any]:
+        """What ``meta/info.json`` holds beside the fingerprint."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **self.metadata,
+            "classes": list(self.classes),
+            "modalities": list(self.prepared.features),
+            "dims": {modality: found.dim for modality, found in self.prepared.features.items()},
+            "transcripts": self.prepared.config.transcripts,
+            "counts": self.counts,
+            "splits": self.prepared.splits,
+            "source": self.prepared.record["source"],
+            "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
+            "deviations": self.prepared.record["deviations"],
+            "versions": provenance.versions(),
+        }
+
+
+def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:
+    """Dialogues that follow one another in the manifest, as one row span; a split is one span unless splits are interleaved."""
+    runs: list[tuple[int, int]] = []
+    for start, stop in bounds:
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def _encoder_facts(found: Features) -> dict[str, Any]:
+    """What made a column: provenance, settings with their hash, library versions."""
+    settings = found.info["settings"]["encoders"][found.modality][found.info["encoder"]]
+    return {
+        **found.info["provenance"],
+        "name": found.info["encoder"],
+        "dim": found.dim,
+        "settings": settings,
+        "settings_sha256": files.digest(settings),
+        "fingerprint": found.fingerprint,
+        "versions": found.info["versions"],
+    }
+
+
+def _counts(dialogues: int, labels_N: NDArray[np.int16], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Dialogues, utterances, and how many utterances have each class; ``unlabelled`` are outside the label set."""
+    return {
+        "dialogues": dialogues,
+        "utterances": len(labels_N),
+        "labels": {name: int((labels_N == index).sum()) for index, name in enumerate(classes)},
+        "unlabelled": int((labels_N < 0).sum()),
+    }
+
+
+@stage_command
+@click.option("--encoder", "encoder", multiple=True, metavar="MODALITY=NAME", help="One per modality; default: what params.yaml builds of the dataset.")
+def main(params: Params, layout: Layout, run: RunOptions, encoder: tuple[str, ...]) -> None:
+    """Manifest and features → one row per dialogue."""
+    chosen: dict[str, str] = dict(_pair(one) for one in encoder) or dict(params.get(f"build.{layout.dataset}"))
+    build_shards(params, layout, run, encoders=chosen)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    modality, equals, name = text.partition("=")
+    if not equals or not name:
+        raise BadSettings(f"--encoder {text!r} is not of the form MODALITY=NAME")
+    return modality, name
+
+
+if __name__ == "__main__":
+    main()

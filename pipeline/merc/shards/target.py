@@ -1,0 +1,47 @@
+"""The folder that a command writes shards to: new, whole or not there at all, and never in place of anything but shards."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from merc import files
+from merc.errors import BadSettings, PipelineError, SettingsDiffer
+
+
+@contextmanager
+def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool) -> Iterator[Path]:
+    """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without error.
+
+    Args:
+        target: where the shards shall be.
+        sources: folders that are read; ``target`` must not be, hold or lie in one of them.
+        overwrite: replace shards that are at ``target``.
+
+    Raises:
+        BadSettings: if ``target`` is a link, or is, holds or lies in a source.
+        PipelineError: if the folder cannot be made.
+        SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an empty folder.
+    """
+    if target.is_symlink():
+        raise BadSettings(f"{target} is a link to {target.resolve()}; name that folder itself, if it is the one that is meant")
+    here = target.resolve()
+    for source in (one.resolve() for one in sources):
+        if here.is_relative_to(source) or source.is_relative_to(here):
+            raise BadSettings(f"{target}: the shards that are read are {source}; write to a folder that is neither in them nor around them")
+    shards = (target / "meta" / "info.json").is_file()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())) and not (shards and overwrite):
+        hint = "give another folder, or --overwrite to replace them" if shards else "it is no folder of shards, so that it is not replaced; give another one"
+        raise SettingsDiffer(f"{target}: {'shards are' if shards else 'something is'} already there; {hint}")
+    scratch = here.with_name(f".{here.name}.unfinished")
+    try:
+        if scratch.exists():  # of a run that was killed
+            shutil.rmtree(scratch)
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise PipelineError(f"{target} cannot be written: {error}") from error
+    try:
+        yield scratch
+        files.move_folder(scratch, here)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

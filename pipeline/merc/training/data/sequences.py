@@ -1,0 +1,143 @@
+"""Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which batches gather.
+
+    features/<dataset>/audio/<encoder>/frames/part-*.parquet                   (extraction with --level frames; float16)
+        │  a row group at a time; a longer sequence becomes the means of ``longest`` equal parts of it
+    features/<dataset>/.scratch/sequences/audio-<hash>-<longest>/values.float16   [R, D], utterances.parquet
+        │  mapped, not read
+    DialogueSplit.sequences["audio"] ──► DialogueBatch.sequences["audio"]   [N, L, D], padded to the longest of the batch
+
+Legend: N utterances, L entries of a sequence, R entries of all sequences, D numbers of an entry.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from merc import files
+from merc.errors import BadSettings, BadTable, PipelineError
+from merc.extraction import frames
+from merc.parts import finished_fingerprint
+
+_FOLDER = Path(".scratch", "sequences")
+_VALUES = "values.float16"
+_UTTERANCES = "utterances.parquet"  # written last: where it is, the values are whole
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of a split's utterances in one modality, on the CPU.
+
+    Attributes:
+        values: float16 [R, D], mapped from the disk; row 0 is zeros, for padding.
+        starts: long [N + 1]; the first row of each utterance, 0 for padding and where there is none.
+        counts: long [N + 1]; entries of each utterance, 0 for padding and where there is none.
+    """
+
+    values: Tensor
+    starts: Tensor
+    counts: Tensor
+
+    def gathered(self, rows_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The sequences of some utterances, padded with zeros to the longest among them, at least one entry: float16 [N, L, D], bool [N, L]."""
+        counts_N = self.counts[rows_N]
+        steps_L = torch.arange(max(1, int(counts_N.max())))
+        mask_NL = steps_L < counts_N[:, None]
+        return self.values[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
+
+
+def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor) -> Sequences:
+    """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
+
+    Args:
+        shards: folder of the shards; the features that they were made of lie beside it.
+        info: the shards' ``meta/info.json``.
+        modality: which.
+        longest: entries of a sequence, at most.
+        utterance_ids: of the split, N.
+        present: bool [N + 1] on the CPU, which of them have the modality.
+
+    Raises:
+        BadTable: if no sequences were kept, they are not of the extraction that the shards were made of, or not there where a vector is.
+        BadSettings: if entries and vectors differ in length, as where a vector is a mean and a deviation.
+        PipelineError: if the file cannot be written.
+    """
+    features = shards.parent / modality / info["encoders"][modality]["name"]
+    fingerprint = _fingerprint(features, info, modality)
+    folder = shards.parent / _FOLDER / f"{modality}-{fingerprint[:16]}-{longest}"
+    if not (folder / _UTTERANCES).is_file():
+        for stale in folder.parent.glob(f"{modality}-*"):
+            if not stale.name.startswith(f"{modality}-{fingerprint[:16]}-"):
+                shutil.rmtree(stale)
+        _write(folder, features, info["dims"][modality], longest)
+    table = pq.read_table(folder / _UTTERANCES)
+    counts_of_all = table["entries"].to_numpy()
+    rows = np.asarray(pc.index_in(pa.array(utterance_ids, pa.string()), table["utterance_id"].combine_chunks()).fill_null(-1))
+    counts = np.where(rows < 0, 0, counts_of_all[rows])
+    wrong = np.flatnonzero((counts > 0) != present[:-1].numpy())
+    if len(wrong):
+        raise BadTable(f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} frames, which does not fit the vector in the shards; make them again")
+    starts = np.where(counts > 0, 1 + (np.cumsum(counts_of_all) - counts_of_all)[rows], 0)
+    size = (1 + int(counts_of_all.sum()), info["dims"][modality])
+    values = torch.from_file(str(folder / _VALUES), shared=False, size=size[0] * size[1], dtype=torch.float16).view(size)
+    return Sequences(values, *(torch.from_numpy(np.append(column, 0).astype(np.int64)) for column in (starts, counts)))
+
+
+def _fingerprint(features: Path, info: Mapping[str, Any], modality: str) -> str:
+    made_of = info["encoders"][modality].get("fingerprint")
+    if made_of is None or not (features / frames.FOLDER).is_dir():
+        raise BadTable(f"{features}: the recipe reads sequences, and no frames were kept; run the extraction with --level frames")
+    if finished_fingerprint(features) != made_of:
+        raise BadTable(f"{features}: made again since the shards were; make the shards again, too")
+    return str(made_of)
+
+
+def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
+    """Writes the values, of which one row group is in memory at a time, and then the table of the utterances."""
+    utterance_ids, counts = [], []
+    try:
+        with files.replacing(folder / _VALUES) as temporary, temporary.open("wb") as file:
+            file.write(np.zeros(dim, np.float16).tobytes())
+            for utterance_id, entries_LD in _condensed(features, dim, longest):
+                file.write(entries_LD.tobytes())
+                utterance_ids.append(utterance_id)
+                counts.append(len(entries_LD))
+        with files.replacing(folder / _UTTERANCES) as temporary:
+            pq.write_table(pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}), temporary)
+    except OSError as error:
+        raise PipelineError(f"{folder} cannot be written: {error}. It holds the frames of {features} once more; make room there.") from error
+
+
+def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    for utterance_id, vectors_LD, _ in frames.read(features):
+        if vectors_LD.shape[1] != dim:
+            raise BadSettings(
+                f"{features}: frames of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences whose vectors are means of them, "
+                "so give the encoder the pooling mean"
+            )
+        yield utterance_id, condensed(vectors_LD, longest)
+
+
+def condensed(vectors_LD: NDArray[np.float16], longest: int) -> NDArray[np.float16]:
+    """A sequence of at most ``longest`` entries; a longer one as the means of so many parts of it, equally long but for one entry.
+
+    Example:
+        >>> condensed(np.array([[1], [3], [5], [7], [9]], dtype=np.float16), 2)[:, 0].tolist()
+        [2.0, 7.0]
+    """
+    length = len(vectors_LD)
+    if length <= longest:
+        return vectors_LD
+    begins = np.arange(longest) * length // longest
+    sums = np.add.reduceat(vectors_LD.astype(np.float32), begins)
+    means: NDArray[np.float16] = (sums / np.diff(begins, append=length)[:, None]).astype(np.float16)
+    return means

@@ -1,0 +1,95 @@
+"""What a recipe is trained on: the shards' splits, standardised, with what decides them as a fingerprint's inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from merc import files
+from merc.errors import BadSettings
+from merc.layout import Layout
+from merc.parts import finished_fingerprint
+from merc.records.dialogue import SPLITS
+from merc.shards.format import reader
+from merc.training.data import neighbours
+from merc.training.data.curriculum import Lessons
+from merc.training.data.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
+from merc.training.data.sequences import read_sequences
+from merc.training.loop.trainer import TrainingData
+from merc.training.recipes.resolution import Plan
+
+
+def inputs(plan: Plan, layout: Layout) -> dict[str, Any]:
+    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories."""
+    read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
+    if plan.recipe.neighbours is not None:
+        read["neighbours"] = {path.name: files.sha256(path) for path in neighbours.tables(layout.shards)}
+    return read
+
+
+def check_shards(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:
+    """Raises ``BadSettings`` if the shards lack a modality or a split that is needed."""
+    check_modalities(plan.recipe.modalities, info, layout.shards)
+    there = reader.splits(layout.shards)
+    missing = [split for split in splits if split not in there]
+    if missing == ["dev"]:
+        raise BadSettings(
+            f"{layout.dataset}: the shards have no dev split, and the epoch is chosen on dev, never on test; "
+            "for IEMOCAP set corpora.<name>.validation to val12 or random20"
+        )
+    if missing:
+        raise BadSettings(f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'}; make them without --split")
+
+
+def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
+    """Reads the splits and standardises their features by the train split's statistics.
+
+    Raises:
+        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance, or there is no curriculum for the train split.
+        BadTable: see :func:`merc.training.data.dataset.read_split`, :func:`merc.training.data.neighbours.with_neighbours` and
+            :func:`merc.training.data.sequences.read_sequences`.
+    """
+    classes = tuple(info["classes"])
+    standardisation = _standardisation(plan, layout)
+    longest = plan.model.longest_sequence(plan.model_config)
+    splits = {name: standardisation.apply(read_split(layout.shards, name, plan.recipe.modalities, len(classes))) for name in SPLITS}
+    splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
+    splits["train"] = _with_neighbours(plan, splits["train"], layout)
+    if plan.recipe.curriculum is not None:
+        Lessons.of(splits["train"], plan.recipe.curriculum)  # told now, not by the first seed
+    data = TrainingData(**splits, classes=classes)
+    counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
+    if len(counts) < 2:
+        raise BadSettings(f"{layout.dataset}: nothing to learn: the train split's labels are {counts or 'none'}, and {info['label_set']} has {classes}")
+    for split in (data.dev, data.test):
+        if not split.labelled.any():
+            raise BadSettings(f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so nothing can be scored on it")
+    return data, standardisation
+
+
+def load_for_pretraining(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]) -> tuple[DialogueSplit, Standardisation]:
+    """Reads some splits as one, standardised by the train split's statistics.
+
+    Raises:
+        BadTable: as :func:`load_data`.
+    """
+    standardisation = _standardisation(plan, layout)
+    read = [read_split(layout.shards, name, plan.recipe.modalities, len(info["classes"])) for name in splits]
+    joined = with_sequences(standardisation.apply(concatenated(read)), layout.shards, info, plan.model.longest_sequence(plan.model_config))
+    return _with_neighbours(plan, joined, layout), standardisation
+
+
+def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], longest: int | None) -> DialogueSplit:
+    """A split on the CPU with the sequences of all its modalities, of ``longest`` entries at most; None: as it is."""
+    if longest is None:
+        return split
+    return replace(split, sequences={name: read_sequences(shards, info, name, longest, split.utterance_ids, there) for name, there in split.present.items()})
+
+
+def _standardisation(plan: Plan, layout: Layout) -> Standardisation:
+    return Standardisation.from_stats(reader.stats(layout.shards), plan.recipe.modalities, plan.recipe.feature_limit_std)
+
+
+def _with_neighbours(plan: Plan, split: DialogueSplit, layout: Layout) -> DialogueSplit:
+    wanted = plan.recipe.neighbours
+    return split if wanted is None else neighbours.with_neighbours(split, layout.shards, wanted.similarity)

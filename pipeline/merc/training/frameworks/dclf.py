@@ -1,0 +1,77 @@
+"""DCLF: any model with a wider decoder and a head for each modality, for the losses ``context_aware`` and ``modality_contribution``.
+
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025. Legend: B dialogues,
+T utterances, d width of the model's ``hidden`` h, d_m width of its extractors' outputs u, C classes.
+
+    model ─┬─ h_BTd ──────────────────────────► [ h ; u_text ; u_audio ; u_visual ] ─ Linear ─► logits_BTC
+           ├─ u_text, u_audio, u_visual ──┴──┐
+           └─ context                        └─ one Linear each (U) ─► unimodal_logits
+
+The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by the additions
+``dclf`` (MELD's settings) and ``dclf_iemocap`` in params.yaml. To be named after one of them, the paper's ablations (its table 4):
+
+    without_context       no context-aware loss
+    without_extraction    that loss without the contextual extract ("w/o CE")
+    without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit both being off)
+    without_independent   the decoder sees h alone ("w/o ICA"); the modality-contribution loss stays
+
+The paper does not say how the heads are trained. Here it is by their cross-entropy, the mean over modalities, in the ablations as well.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.frameworks.base import Framework
+from merc.training.models.engine.base import MERCModel, MERCOutput
+
+
+class DCLFConfig(Settings):
+    """Settings of the framework.
+
+    Attributes:
+        independent_concatenation: the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA); off: h alone.
+        detach_unimodal: the heads' cross-entropy trains the heads alone and not the extractors below them.
+    """
+
+    independent_concatenation: bool
+    detach_unimodal: bool
+
+
+class DCLF(Framework):
+    """A model with DCLF's decoder and unimodal heads. ``hidden``, ``unimodal`` and ``context`` are the model's.
+
+    In the decoder's input, a modality that an utterance lacks is a learned vector.
+    """
+
+    Config: ClassVar[type[Settings]] = DCLFConfig
+
+    def __init__(self, config: DCLFConfig, model: MERCModel) -> None:
+        super().__init__(config, model)
+        self.detach_unimodal = config.detach_unimodal
+        self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.unimodal_dims.items()})
+        self.beside = tuple(self.unimodal_dims) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.unimodal_dims[name])) for name in self.beside})
+        self.decoder = nn.Linear(self.hidden_dim + sum(self.unimodal_dims[name] for name in self.beside), self.classes)
+
+    def branch(self, modality: str) -> tuple[nn.Module, ...]:
+        """The model's, with the head that speaks for it here."""
+        of_model = self.model.branch(modality)
+        return (*of_model, self.heads[modality]) if of_model else ()
+
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        output: MERCOutput = self.model(batch)
+        beside = [torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name]) for name in self.beside]
+        return replace(
+            output,
+            logits=self.decoder(torch.cat([output.hidden, *beside], dim=-1)),
+            unimodal_logits={name: self._head(name, output.unimodal[name]) for name in self.heads},
+        )
+
+    def _head(self, name: str, unimodal_BTD: Tensor) -> Tensor:
+        logits_BTC: Tensor = self.heads[name](unimodal_BTD.detach() if self.detach_unimodal else unimodal_BTD)
+        return logits_BTC

@@ -1,0 +1,157 @@
+"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to build it again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+
+from merc import files, plugins
+from merc.errors import BadTable
+from merc.params import Settings, fill
+from merc.training.data.dataset import Standardisation
+from merc.training.frameworks.base import Framework
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.resolution import FRAMEWORKS, MODELS, Plan
+
+# All in one entry, since safetensors writes several in an order that changes from run to run.
+_KEY = "merc"
+_MODEL = "model."
+_STANDARDISATION = "standardisation."
+
+
+class Header(Settings):
+    """What stands in the file's metadata, as JSON.
+
+    Attributes:
+        model: file in ``models/``.
+        model_settings: its settings, complete.
+        framework: file in ``frameworks/`` that wraps it; None: none.
+        framework_settings: its settings, complete.
+        dims: modality → length of its vectors, in the model's order.
+        classes: of the label set, index = position.
+        label_set: its name.
+        dataset: what it was trained on.
+        recipe: name and settings of the recipe.
+        seed: which of its seeds.
+        encoders: modality → encoder of the vectors.
+        feature_limit_std: see :class:`merc.training.data.dataset.Standardisation`.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    framework: str | None = None
+    framework_settings: dict[str, Any] = Field(default_factory=dict)
+    dims: dict[str, int]
+    classes: tuple[str, ...]
+    label_set: str
+    dataset: str
+    recipe: dict[str, Any]
+    seed: int
+    encoders: dict[str, str]
+    feature_limit_std: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model read from its file, in eval mode on the CPU; give it splits that ``standardisation`` was applied to."""
+
+    model: MERCModel
+    standardisation: Standardisation
+    header: Header
+
+    @property
+    def longest_sequence(self) -> int | None:
+        """See :meth:`merc.training.models.engine.base.MERCModel.longest_sequence`."""
+        inner = self.model.model if isinstance(self.model, Framework) else self.model
+        return inner.longest_sequence(inner.config)
+
+
+def header(plan: Plan, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
+    """The header of a recipe's model.
+
+    Args:
+        plan: the recipe.
+        info: of the shards it is trained on.
+        dims: modality → length of its vectors.
+        dataset: the shards' name.
+        seed: which of its seeds.
+    """
+    return Header(
+        model=plan.recipe.model,
+        model_settings=plan.model_config.model_dump(mode="json"),
+        framework=plan.recipe.framework,
+        framework_settings={} if plan.framework is None else plan.framework.config.model_dump(mode="json"),
+        dims=dict(dims),
+        classes=tuple(info["classes"]),
+        label_set=info["label_set"],
+        dataset=dataset,
+        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json")},
+        seed=seed,
+        encoders={name: info["encoders"][name]["name"] for name in plan.recipe.modalities},
+        feature_limit_std=plan.recipe.feature_limit_std,
+    )
+
+
+def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:
+    """Writes a model, whole or not at all; equal weights give equal bytes."""
+    tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
+    for name in standardisation.mean:
+        tensors[f"{_STANDARDISATION}{name}.mean"] = standardisation.mean[name]
+        tensors[f"{_STANDARDISATION}{name}.std"] = standardisation.std[name]
+    # Clones, since safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    metadata = {_KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)}  # unsorted: the order of dims is the model's
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(serialize(tensors, metadata=metadata))  # save_file would make a file that its owner alone may read
+
+
+def load(path: Path) -> Loaded:
+    """Reads a model that :func:`save` wrote.
+
+    Raises:
+        BadTable: if there is no such file, it is no safetensors file, has no such header, or its tensors do not fit the model it names.
+        BadSettings: if it names a model or framework that is not there, or settings that it does not have.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
+        header = Header(**json.loads(metadata[_KEY]))
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error}") from error
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+        raise BadTable(f"{path}: not a trained model of this program: {error}") from error
+    model = _built(header, path.name)
+    try:
+        model.load_state_dict(_below(tensors, _MODEL))
+        standardisation = _standardisation(_below(tensors, _STANDARDISATION), header)
+    except (RuntimeError, KeyError) as error:
+        raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
+    return Loaded(model.eval(), standardisation, header)
+
+
+def _built(header: Header, where: str) -> MERCModel:
+    kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
+    model = kind(fill(header.model_settings, kind.Config, where=f"{where}: {header.model}"), header.dims, len(header.classes))
+    if header.framework is None:
+        return model
+    framework = plugins.load(FRAMEWORKS, header.framework, Framework)  # type: ignore[type-abstract]
+    return framework(fill(header.framework_settings, framework.Config, where=f"{where}: {header.framework}"), model)
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _standardisation(tensors: Mapping[str, torch.Tensor], header: Header) -> Standardisation:
+    return Standardisation(
+        mean={name: tensors[f"{name}.mean"] for name in header.dims},
+        std={name: tensors[f"{name}.std"] for name in header.dims},
+        limit=header.feature_limit_std,
+    )

@@ -1,0 +1,69 @@
+"""Mixed precision: the model computes in 16 bits, the losses and the weights stay in float32."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.base import MERCModel, MERCOutput
+
+PrecisionName = Literal["float32", "bfloat16", "float16"]
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Precision:
+    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by whoever loads the weights later.
+
+    float16 has its gradients scaled, so that small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
+
+    Args:
+        name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU obeys as well, though it seldom gains by it.
+        device: of the training.
+    """
+
+    def __init__(self, name: PrecisionName, device: torch.device) -> None:
+        self._half = _HALVES.get(name)
+        self._device = device.type
+        self._scaler = GradScaler(device.type, enabled=name == "float16")
+
+    def forward(self, model: MERCModel, batch: DialogueBatch) -> MERCOutput:
+        """What the model gives for a batch, in float32."""
+        if self._half is None:
+            output: MERCOutput = model(batch)
+            return output
+        with torch.autocast(self._device, dtype=self._half):
+            output = model(batch)
+        return _in_float32(output)
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], longest_gradient: float | None) -> None:
+        """Backward, gradients cut to a norm, and the optimiser's step; nothing of it waits for a GPU with a fused optimiser."""
+        torch.autograd.backward(self._scaler.scale(loss))
+        if longest_gradient is not None:
+            self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, longest_gradient)
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+
+def _in_float32(output: MERCOutput) -> MERCOutput:
+    def each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.float() for name, tensor in tensors.items()}
+
+    return replace(
+        output,
+        logits=output.logits.float(),
+        hidden=output.hidden.float(),
+        unimodal=each(output.unimodal),
+        unimodal_logits=each(output.unimodal_logits),
+        context=None if output.context is None else output.context.float(),
+        pooled=each(output.pooled),
+        of_modality=each(output.of_modality),
+        of_utterance=each(output.of_utterance),
+        aligned=each(output.aligned),
+        confidence=each(output.confidence),
+        aux=each(output.aux),
+    )

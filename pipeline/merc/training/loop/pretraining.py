@@ -1,0 +1,165 @@
+"""Two-stage training: what a model learned on one corpus is where its training on another begins.
+
+    features/meld/shards ──► pre-training ──► runs/meld/.pretraining/<recipe>-<hash>/seed-0.safetensors
+                                                    │  (and seed-0.csv, its epochs)
+                                                    │  every tensor of equal name and shape, heads left out
+    features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
+
+Each seed of the second stage begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
+pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same; one that was killed
+begins again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merc import files
+from merc.errors import BadSettings
+from merc.layout import Layout
+from merc.shards.format import reader
+from merc.training.data import splits
+from merc.training.frameworks.base import Framework
+from merc.training.loop import checkpoint
+from merc.training.loop.trainer import pretrain_seed
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.resolution import Plan, PretrainingPlan
+
+FOLDER = ".pretraining"
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """A pre-training that is known to be possible.
+
+    Attributes:
+        wanted: the recipe's key ``pretraining``, looked up.
+        layout: of its dataset.
+        info: of its shards.
+        digest: of its settings and inputs.
+        folder: of its models, one per seed.
+    """
+
+    wanted: PretrainingPlan
+    layout: Layout
+    info: Mapping[str, Any]
+    digest: str
+    folder: Path
+
+    @classmethod
+    def of(cls, plan: Plan, layout: Layout, classes: Sequence[str], runs: Path) -> "FirstStage | None":
+        """The first stage of a recipe; None if it has none.
+
+        Args:
+            plan: the recipe.
+            layout: of the dataset of the second stage; that of the first lies beside it.
+            classes: of the second stage's label set.
+            runs: the folder of all runs.
+
+        Raises:
+            BadSettings: if the shards lack what is needed, held-out dialogues of the second stage's own corpus would be seen, or a head
+                is to go over between label sets that differ.
+            BadTable: if there are no shards.
+        """
+        wanted = plan.pretraining
+        if wanted is None:
+            return None
+        held_out = [split for split in wanted.settings.splits if split != "train"]
+        if held_out and wanted.settings.dataset == layout.dataset:
+            raise BadSettings(f"recipes.{plan.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model could not be scored on it")
+        layout = replace(layout, dataset=wanted.settings.dataset)
+        info = reader.info(layout.shards)
+        splits.check_shards(wanted.plan, info, layout, wanted.settings.splits)
+        if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
+            raise BadSettings(
+                f"recipes.{plan.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
+                "a head that says the one means nothing to the other"
+            )
+        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)})
+        return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.plan.name}-{digest[:16]}")
+
+    def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
+        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the terminal.
+
+        Raises:
+            LossNotFinite: as :func:`merc.training.loop.trainer.pretrain_seed`.
+        """
+        path = self.folder / f"seed-{seed}.safetensors"
+        if not path.is_file():
+            plan, info = self.wanted.plan, self.info
+            train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
+            model, history = pretrain_seed(plan, train.to(device), info["classes"], seed, device, line)
+            files.write_csv(path.with_suffix(".csv"), plan.epoch_columns, history)
+            checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
+        return checkpoint.load(path).model
+
+    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
+        """Where a seed of the second stage begins.
+
+        Args:
+            plan: of the second stage.
+            dims: modality → length of its vectors, there.
+            classes: number of classes, there.
+            seed: of both stages.
+            device: where the first is trained.
+            line: of the progress bar.
+
+        Raises:
+            BadSettings: if no tensor fits.
+        """
+        with torch.random.fork_rng(devices=[]):
+            heads = set() if self.wanted.settings.transfer_head else head_names(plan, dims, classes)
+            target = plan.build(dims, classes)
+        start = fitting(self.model(seed, device, line), target, heads)
+        if not start.tensors:
+            raise BadSettings(f"{plan.name}: of the pre-training {self.wanted.plan.name} on {self.layout.dataset} no tensor fits by name and shape")
+        return start
+
+    def facts(self, start: "Start") -> dict[str, Any]:
+        """For the results of the second stage."""
+        return {
+            "dataset": self.layout.dataset,
+            "recipe": self.wanted.plan.name,
+            "splits": list(self.wanted.settings.splits),
+            "fingerprint": self.digest,
+            "transferred": sorted(start.tensors),
+            "not_transferred": start.left,
+        }
+
+
+@dataclass(frozen=True)
+class Start:
+    """Initial weights.
+
+    Attributes:
+        tensors: those that go over, by their names in the second stage's model.
+        left: names of the tensors that begin as the second stage's model has them.
+    """
+
+    tensors: dict[str, Tensor]
+    left: list[str]
+
+
+def head_names(plan: Plan, dims: Mapping[str, int], classes: int) -> set[str]:
+    """The tensors of a recipe's model whose shape hangs on the number of classes: they say something about labels."""
+    shapes, wider = ({name: value.shape for name, value in plan.build(dims, count).state_dict().items()} for count in (classes, classes + 1))
+    return {name for name, shape in shapes.items() if wider[name] != shape}
+
+
+def fitting(source: MERCModel, target: MERCModel, heads: set[str]) -> Start:
+    """The tensors of ``source`` that ``target`` has under the same name and with the same shape, without ``heads``.
+
+    Where only one of the two is wrapped by a framework, or each by another, the models inside are compared.
+    """
+    prefix = ""
+    if type(source) is not type(target):
+        source = source.model if isinstance(source, Framework) else source
+        prefix = "model." if isinstance(target, Framework) else ""
+    there = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
+    wanted = target.state_dict()
+    tensors = {name: value for name, value in there.items() if name in wanted and name not in heads and wanted[name].shape == value.shape}
+    return Start(tensors, [name for name in wanted if name not in tensors])

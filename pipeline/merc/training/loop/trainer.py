@@ -1,0 +1,339 @@
+"""The training loop of one seed: step, score dev, keep the best epoch, stop early, score test once with the best weights.
+
+A recipe with stages goes through the loop once for each (:mod:`merc.training.loop.phases`).
+Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
+what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides nothing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from merc.compute.repeatable import repeatable
+from merc.log import progress
+from merc.training.data.batch import DialogueBatch
+from merc.training.data.collate import evaluation_batches, neighbour_batches, shuffled_batches
+from merc.training.data.curriculum import Lessons
+from merc.training.data.dataset import DialogueSplit
+from merc.training.loop.ledger import Ledger, check_weights
+from merc.training.loop.phases import Finished, enter_training, losses_of, seed_of, views, whole
+from merc.training.loop.precision import Precision
+from merc.training.metrics.accuracy import accuracy
+from merc.training.metrics.macro_f1 import macro_f1
+from merc.training.metrics.weighted_f1 import weighted_f1
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.resolution import Plan, StagePlan
+
+Labels = NDArray[np.int64]
+Row = dict[str, Any]
+"""An epoch: seed, stage if the recipe has stages, epoch, learning rate, losses, scores."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The three splits, standardised and on the device of the training."""
+
+    train: DialogueSplit
+    dev: DialogueSplit
+    test: DialogueSplit
+    classes: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "TrainingData":
+        """The data with all tensors on ``device``."""
+        return TrainingData(train=self.train.to(device), dev=self.dev.to(device), test=self.test.to(device), classes=self.classes)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return self.train.dims
+
+    @property
+    def class_counts(self) -> Tensor:
+        """[C] float32 on the CPU, labelled train utterances per class."""
+        return self.train.class_counts(len(self.classes))
+
+
+@dataclass
+class Trained:
+    """What one seed gives.
+
+    Attributes:
+        seed: the seed.
+        model: with the weights of the selected epoch.
+        epoch: the selected one, from 1; of the last stage, if there are stages.
+        dev, test: ``weighted_f1``, ``accuracy``, ``macro_f1`` at that epoch.
+        probabilities: split → float32 [N, C], in the split's order.
+        best_test: epoch and weighted F1 of the best test epoch, of the last stage; for comparison only, it decided nothing.
+        history: one row per epoch.
+        stages: the selected epoch of each stage; empty if the recipe has none.
+    """
+
+    seed: int
+    model: MERCModel
+    epoch: int
+    dev: dict[str, float]
+    test: dict[str, float]
+    probabilities: dict[str, NDArray[np.float32]]
+    best_test: dict[str, float | int]
+    history: list[Row] = field(default_factory=list)
+    stages: list[Row] = field(default_factory=list)
+
+
+def train_seed(
+    plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None, line: int = 0, kept: Path | None = None
+) -> Trained:
+    """Trains one seed of a recipe.
+
+    Args:
+        plan: the resolved recipe.
+        data: on ``device``.
+        seed: decides initial weights, dropout and the order of dialogues.
+        device: where the model is trained.
+        start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
+        line: of the progress bar.
+        kept: where finished stages are kept until the seed is done; what is there is gone on with.
+
+    Raises:
+        LossNotFinite: naming the dialogues of the batch.
+    """
+    with repeatable(seed, device):
+        if not plan.stages:
+            training = _Training(plan, data.train, data.classes, seed, device, start)
+            return _trained(training.model, data, *_Selection(training, data).run(f"seed {seed}", line))
+        model = _built(plan, data.train, len(data.classes), device, start)
+        done = _train_stages(plan, data, model, seed, device, line, kept)
+        last = [row for row in done.history if row["stage"] == plan.stages[-1].name]
+        return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
+
+
+def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> tuple[MERCModel, list[Row]]:
+    """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights, and a row for every epoch.
+
+    Args:
+        plan: the resolved recipe of the pre-training.
+        train: on ``device``.
+        classes: their names, in the order of the labels.
+        seed: as of :func:`train_seed`.
+        device: where the model is trained.
+        line: of the progress bar.
+
+    Raises:
+        LossNotFinite: naming the dialogues of the batch.
+    """
+    with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
+        training = _Training(plan, train, classes, seed, device)
+        history = []
+        for epoch in range(1, plan.recipe.epochs + 1):
+            history.append(training.epoch(epoch))
+            bar.set_postfix(loss=f"{history[-1]['train_loss']:.4f}")
+            bar.update()
+        check_weights(training.model, f"pre-training {plan.name}, seed {seed}, last epoch")
+        return training.model, history
+
+
+def _built(plan: Plan, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
+    model = plan.build(train.dims, classes).to(device)
+    if start:
+        model.load_state_dict({**model.state_dict(), **start})
+    return model
+
+
+def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, device: torch.device, line: int, kept: Path | None) -> Finished:
+    """Trains the stages that are not finished yet, one after another."""
+    done = Finished.read(kept, model)
+    for stage in plan.stages[len(done.selected) :]:
+        with repeatable(seed_of(seed, stage), device):
+            training = _Training(stage.plan, data.train, data.classes, seed, device, model=model, stage=stage)
+            best, history = _Selection(training, data).run(f"seed {seed}, {stage.name}", line)
+        done.selected.append(best)
+        done.history += history
+        if kept is not None:
+            done.write(kept, model)
+    model.requires_grad_(True)
+    return done
+
+
+class _Training:
+    """Model, losses and optimiser of one seed, which train epoch after epoch on one split; of a stage, the model that is there and the stage's plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        train: DialogueSplit,
+        classes: Sequence[str],
+        seed: int,
+        device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
+        *,
+        model: MERCModel | None = None,
+        stage: StagePlan | None = None,
+    ) -> None:
+        self.plan, self.recipe, self.train, self.seed, self.stage = plan, plan.recipe, train, seed, stage
+        self.model = _built(plan, train, len(classes), device, start) if model is None else model
+        self.views = whole(self.model) if stage is None else views(self.model, stage)
+        self._enter_training()
+        self.losses = [[loss.to(device) for loss in losses_of(plan, view, train, classes)] for view in self.views]
+        every_loss = [loss for losses in self.losses for loss in losses]
+        self.model.pool(any(loss.needs_pooled for loss in every_loss))
+        self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
+        self.parameters = [weight for module in (self.model, *every_loss) for weight in module.parameters() if weight.requires_grad]
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
+        wanted = self.recipe.optimizer
+        self.optimizer = kind(self.parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, eps=wanted.epsilon, fused=True)
+        self.precision = Precision(self.recipe.precision, device)
+        self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
+        self.epochs_done = self.steps_done = 0
+        self.generator = torch.Generator().manual_seed(seed if stage is None else seed_of(seed, stage))
+        self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
+
+    @property
+    def whole_from(self) -> int:
+        """The first epoch that trains on every dialogue."""
+        return 1 if self.lessons is None else self.lessons.buckets
+
+    def _enter_training(self) -> None:
+        if self.stage is None:
+            self.model.train()
+        else:
+            enter_training(self.model, self.stage.trains)
+
+    def _learning_rate(self) -> float:
+        """Of the next step."""
+        done = self.epochs_done / self.recipe.epochs
+        scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+        warm = min(1.0, (self.steps_done + 1) / max(1, self.recipe.warmup_steps))
+        return self.recipe.optimizer.learning_rate * scheduled * warm
+
+    def _batches(self, epoch: int) -> Iterator[DialogueBatch]:
+        if self.lessons is not None:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator, self.lessons.places(epoch))
+        wanted = self.recipe.neighbours
+        if wanted is None or not wanted.per_dialogue:
+            return shuffled_batches(self.train, self.batch_dialogues, self.generator)
+        return neighbour_batches(self.train, self.batch_dialogues, wanted.per_dialogue, self.generator)
+
+    def epoch(self, epoch: int) -> Row:
+        """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1.
+
+        Gives its first learning rate and the means of the losses.
+        """
+        learning_rate = self._learning_rate()
+        for view, losses in zip(self.views, self.losses, strict=True):
+            for loss in losses:
+                loss.begin_epoch(epoch - 1, view, self.generator)
+        self._enter_training()
+        ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
+        for batch in self._batches(epoch):
+            ledger.note(self.step(batch, epoch), batch)
+        self.epochs_done += 1
+        stage = {} if self.stage is None else {"stage": self.stage.name}
+        when = ", ".join([f"seed {self.seed}", *stage.values(), f"epoch {epoch}"])
+        return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when), **self._observed()}
+
+    def _observed(self) -> Row:
+        """What the losses saw in the epoch, of parts in training the mean."""
+        seen: dict[str, list[float]] = {}
+        for losses in self.losses:
+            for term, loss in zip(self.plan.losses, losses, strict=True):
+                for name, value in loss.observed().items():
+                    seen.setdefault(f"{term.name}_{name}", []).extend([] if value is None else [value])
+        return {name: fmean(values) if values else None for name, values in seen.items()}
+
+    def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
+        """One update of the weights; gives the terms of the loss, summed over the parts in training, [L] on the device. Nothing in it waits for a GPU."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate()
+        output = self.precision.forward(self.model, batch)
+        given = zip((view.of(output) for view in self.views), self.losses, strict=True)
+        state = {"epoch": epoch - 1, "generator": self.generator}
+        terms_L = torch.stack([torch.stack([loss(of_part, batch, **state) for loss in losses]) for of_part, losses in given]).sum(dim=0)
+        self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
+        self.steps_done += 1
+        return terms_L.detach()
+
+
+class _Selection:
+    """Scores dev after every epoch, and keeps the weights of the epoch to be selected."""
+
+    def __init__(self, training: _Training, data: TrainingData) -> None:
+        self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
+
+    def run(self, name: str, line: int) -> tuple[Row, list[Row]]:
+        """Trains, showing progress under a name on a line of the terminal; gives the selected epoch, whose weights are the model's, and all epochs."""
+        history: list[Row] = []
+        best: Row = {}
+        weights: dict[str, Tensor] = {}
+        with progress(self.recipe.epochs, name, "epoch", line) as bar:
+            for epoch in range(1, self.recipe.epochs + 1):
+                row = self._with_scores(self.training.epoch(epoch))
+                history.append(row)
+                if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
+                    best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})
+                bar.update()
+                if epoch - max(best["epoch"], self.training.whole_from) >= self.recipe.patience_epochs:
+                    break
+        self.model.load_state_dict(weights)
+        check_weights(self.model, f"{name}, epoch {best['epoch']}")
+        return best, history
+
+    def _with_scores(self, row: Row) -> Row:
+        dev, test = self._scores(self.data.dev), self._scores(self.data.test)
+        return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
+
+    def _scores(self, split: DialogueSplit) -> dict[str, float]:
+        """The mean over the parts in training, of which there is but one if the recipe has no stages."""
+        each = [_scored(split, predict(view, split)) for view in self.training.views]
+        return {name: fmean(one[name] for one in each) for name in each[0]}
+
+
+def _trained(model: MERCModel, data: TrainingData, best: Row, history: list[Row]) -> Trained:
+    """The scores of a model with the weights of the selected epoch."""
+    logits = {split.name: predict(model, split) for split in (data.dev, data.test)}
+    best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
+    return Trained(
+        seed=best["seed"],
+        model=model,
+        epoch=best["epoch"],
+        dev=_scored(data.dev, logits["dev"]),
+        test=_scored(data.test, logits["test"]),
+        probabilities={name: logits_NC.softmax(dim=1).numpy() for name, logits_NC in logits.items()},
+        best_test={"epoch": best_test["epoch"], "weighted_f1": best_test["test_weighted_f1_not_used"]},
+        history=history,
+    )
+
+
+def _scored(split: DialogueSplit, logits_NC: Tensor) -> dict[str, float]:
+    return scores(split.labels_cpu[:-1].numpy(), logits_NC, logits_NC.shape[1])
+
+
+@torch.inference_mode()
+def predict(model: MERCModel, split: DialogueSplit) -> Tensor:
+    """Logits of all utterances of a split, float32 [N, C] on the CPU, in the split's order."""
+    model.eval()
+    logits_NC = torch.empty(split.utterances, model.classes, device=split.labels.device)
+    for batch in evaluation_batches(split):
+        real_N = batch.real_positions
+        logits_NC[batch.utterance_index.flatten()[real_N]] = model(batch).logits.flatten(0, 1)[real_N].float()
+    return logits_NC.cpu()
+
+
+def scores(labels: Labels, logits_NC: Tensor, classes: int) -> dict[str, float]:
+    """``weighted_f1``, ``accuracy`` and ``macro_f1`` over the labelled utterances of a whole split.
+
+    Args:
+        labels: [N], -1 = unlabelled.
+        logits_NC: scores of all N utterances.
+        classes: number of classes.
+    """
+    labelled = labels >= 0
+    predicted: Any = logits_NC.argmax(dim=1).numpy()
+    true, guess = labels[labelled], predicted[labelled]
+    return {"weighted_f1": weighted_f1(true, guess, classes), "accuracy": accuracy(true, guess), "macro_f1": macro_f1(true, guess, classes)}

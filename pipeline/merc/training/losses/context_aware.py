@@ -1,0 +1,200 @@
+"""DCLF's context-aware contrastive loss: an utterance is nearer to its own history than to another one with the same emotions.
+
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, eqs 6 to 10. Legend:
+B dialogues, T utterances, d width of ``hidden``, N anchors, W window, V negatives, D features.
+
+    g_p = W_g [c_i ; h_{i-p}] + b_g,  p = 1 … W            c_i: contextual extract of what came before utterance i
+    L   = - log( mean_p e^{cos(h_i, g_p)/τ} / Σ_n e^{cos(h_i, g_n)/τ} )
+
+The g_n are the same map of utterances of another dialogue whose emotions copy those of the window. What the paper leaves open:
+
+- Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch alone,
+  and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
+- As printed, the sum below the line has the negatives alone (``denominator: neg``), so that the loss may be negative, down to ln V - 2/τ;
+  ``all`` adds the positives, as the notation it cites does.
+- The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would depend on the batch.
+- c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this loss's own.
+"""
+
+import math
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from merc.params import Settings
+from merc.training.data.bank import UtteranceBank
+from merc.training.data.batch import DialogueBatch
+from merc.training.data.sampler import EmotionWindowSampler
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows
+from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
+from merc.training.models.engine.base import MERCModel, MERCOutput
+
+
+class ContextAwareLoss(ContrastiveLoss):
+    """The loss on vectors that are already g; it has no weights.
+
+    Args:
+        temperature: τ.
+        denominator: ``neg``: negatives alone, as printed; ``all``: positives as well.
+        reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
+        debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
+
+    Raises:
+        ValueError: if the temperature is not above 0, or the denominator none of these.
+
+    Example:
+        >>> loss = ContextAwareLoss(temperature=0.5)
+        >>> loss(torch.tensor([[1.0, 0.0]]), pos=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
+        tensor(0.1492)
+    """
+
+    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Reduction = "mean", debug: bool = False) -> None:
+        super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
+        if denominator not in get_args(Candidates):
+            raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
+        self.denominator = denominator
+
+    def forward(self, z: Tensor, *, pos: Tensor, neg: Tensor, pos_mask: Tensor | None = None, neg_mask: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            z: [N, D] anchors.
+            pos: [N, W, D] positives of each.
+            neg: [N, V, D] negatives of each.
+            pos_mask: bool [N, W], True = there; None: all.
+            neg_mask: bool [N, V], the same.
+
+        Returns:
+            A scalar, or [N] for the reduction ``none``.
+
+        Raises:
+            ValueError: if shapes do not fit.
+        """
+        z_ND, _, _ = self.rows(z, None)
+        pos_mask_NW = torch.ones_like(pos[..., 0], dtype=torch.bool) if pos_mask is None else pos_mask
+        neg_mask_NV = torch.ones_like(neg[..., 0], dtype=torch.bool) if neg_mask is None else neg_mask
+        g_NMD = torch.cat([pos, neg], dim=1)
+        g_RD, _, _ = self.rows(g_NMD, torch.cat([pos_mask_NW, neg_mask_NV], dim=1))
+        # A product and a sum, not a matrix product, which autocast would do in half precision.
+        cosine_NM = (normalised(z_ND)[:, None] * normalised(g_RD).view(g_NMD.shape)).sum(dim=-1)
+        pos_NM = torch.cat([pos_mask_NW, torch.zeros_like(neg_mask_NV)], dim=1)
+        neg_NM = torch.cat([torch.zeros_like(pos_mask_NW), neg_mask_NV], dim=1)
+        cand_NM = neg_NM if self.denominator == "neg" else (pos_NM | neg_NM) & neg_NM.any(dim=1, keepdim=True)
+        return self.reduce(cosine_NM / self.temperature, pos_NM, cand_NM)
+
+
+class ContextAwareConfig(Settings):
+    """Settings of the context-aware loss.
+
+    Attributes:
+        window: W, utterances of the history that are positives, at most.
+        temperature: τ.
+        denominator: ``neg``: negatives alone, as the paper prints it; ``all``: positives as well.
+        contextual_extract: off: g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE".
+        exclude_same_scenario: no negatives from dialogues of the same scenario.
+        match_speakers: the speakers of a negative window take turns as in the own one.
+    """
+
+    window: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    denominator: Literal["neg", "all"]
+    contextual_extract: bool
+    exclude_same_scenario: bool
+    match_speakers: bool
+
+
+class ContextAware(MERCLoss):
+    """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
+
+    Unlabelled utterances are no anchors, but stand in windows like any other. :meth:`begin_epoch` must have been called.
+
+    Raises:
+        ValueError: if ``facts`` hold no train split.
+    """
+
+    Config: ClassVar[type[Settings]] = ContextAwareConfig
+    negatives: Tensor | None
+
+    def __init__(self, config: ContextAwareConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        if facts.train is None:
+            raise ValueError("the context-aware loss needs the train split, whose dialogues its negatives come from")
+        self.train_split = facts.train
+        self.window = config.window
+        self.loss = ContextAwareLoss(temperature=config.temperature, denominator=config.denominator)
+        self.sampler = EmotionWindowSampler(
+            facts.train, config.window, exclude_same_scenario=config.exclude_same_scenario, match_speakers=config.match_speakers
+        )
+        self.bank = UtteranceBank(facts.train.utterances, facts.hidden_dim)
+        self.register_buffer("negatives", None, persistent=False)  # long [N of the split, W]
+        # W_g in two halves: one product for h_{i-p}, one for c_i, added.
+        self.of_utterance = nn.Linear(facts.hidden_dim, facts.hidden_dim)
+        self.extract: nn.Module | None = None
+        self.of_context: nn.Module | None = None
+        if config.contextual_extract:
+            if facts.context_dim is None:
+                self.extract = HistoryPooling(facts.hidden_dim)
+            self.of_context = nn.Linear(facts.context_dim or facts.hidden_dim, facts.hidden_dim, bias=False)
+
+    def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
+        """Draws the negatives of this epoch, and fills the bank before the first one."""
+        if not self.bank.filled:
+            self.bank.fill(model, self.train_split)
+        # A generator of its own, so that neither the order of batches depends on this loss nor the negatives on what else is drawn.
+        own = torch.Generator().manual_seed((generator.initial_seed() * 1_000_003 + epoch) % 2**63)
+        self.negatives = self.sampler.draw(own).to(self.bank.rows.device)
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        if self.negatives is None:
+            raise ValueError("begin_epoch was not called, so there are no negatives")
+        if self.training:
+            self.bank.write(output.hidden, batch)
+        # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
+        hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
+        h_Nd, _ = labelled_rows(hidden_BTd, batch)
+        # Places of the window in the flattened batch, and of the negatives in the split.
+        anchors_N = batch.labelled_positions
+        back_W = torch.arange(1, self.window + 1, device=anchors_N.device)
+        pos_mask_NW = anchors_N[:, None] % hidden_BTd.shape[1] >= back_W
+        before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
+        rows_NW = self.negatives.index_select(0, batch.utterance_index.flatten().index_select(0, anchors_N))
+        context_N1d = self._context(output, hidden_BTd, batch)
+        pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
+        neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
+        value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
+        return value
+
+    def _context(self, output: MERCOutput, hidden_BTd: Tensor, batch: DialogueBatch) -> Tensor | float:
+        """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
+        if self.of_context is None:
+            return 0.0
+        if self.extract is not None:
+            context_BTd = self.extract(hidden_BTd)
+        elif output.context is not None:
+            context_BTd = output.context.float()
+        else:
+            raise ValueError("the model said that it gives a context, and its output has none")
+        context_Nd, _ = labelled_rows(context_BTd, batch)
+        mapped_N1d: Tensor = self.of_context(context_Nd)[:, None]
+        return mapped_N1d
+
+
+class HistoryPooling(nn.Module):
+    """Attention pooling over what came before: c_i = Σ_{j<i} softmax_j((Q h_i)·(K h_j) / √d) V h_j; zero for the first utterance."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+
+    def forward(self, hidden_BTd: Tensor) -> Tensor:
+        """[B, T, d]. Padding needs no mask: it never comes before a real utterance."""
+        steps, dim = hidden_BTd.shape[1:]
+        earlier_TT = torch.ones(steps, steps, dtype=torch.bool, device=hidden_BTd.device).tril(diagonal=-1)
+        scores_BTT = self.query(hidden_BTd) @ self.key(hidden_BTd).transpose(1, 2) / math.sqrt(dim)
+        # The lowest finite number, not -inf: the first row has no j, and its softmax would be NaN before it is set to 0.
+        weights_BTT = scores_BTT.masked_fill(~earlier_TT, torch.finfo(scores_BTT.dtype).min).softmax(dim=-1).masked_fill(~earlier_TT, 0.0)
+        pooled_BTd: Tensor = weights_BTT @ self.value(hidden_BTd)
+        return pooled_BTd

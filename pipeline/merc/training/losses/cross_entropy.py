@@ -1,0 +1,125 @@
+"""Cross-entropy over labelled utterances, with class weights and label smoothing on request.
+
+``effective``: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, eq. 4: a class of n
+utterances weighs (1 - β) / (1 - β^n).
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from merc.errors import BadSettings
+from merc.params import Settings
+from merc.plugins import nearest
+from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.models.engine.base import MERCOutput
+
+
+class CrossEntropyConfig(Settings):
+    """Settings of the cross-entropy.
+
+    Attributes:
+        class_weights: ``none``; ``inverse`` of the class's share of the train split; ``inverse_sqrt``, the root of that;
+            ``effective`` number of samples.
+        effective_beta: β of ``effective``.
+        weight_by_class: emotion → factor on its weight.
+        other_weight: factor on the weights of the emotions that it does not name, where it names any.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        fused_weight: weight of the loss on the logits that predict. 0 trains a model by its modalities' own logits, where those make the others;
+            a model without unimodal logits has the weight 1.
+        unimodal_weight: weight of the same loss on each modality's own logits, where the modality is present. A joint loss alone
+            lets the modality that is learned fastest keep the others from learning (Wang, Tran and Feiszli, CVPR 2020). Models
+            without unimodal logits have no such term.
+    """
+
+    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
+    effective_beta: float = Field(gt=0, lt=1)
+    weight_by_class: dict[str, Annotated[float, Field(ge=0)]]
+    other_weight: float = Field(ge=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    fused_weight: float = Field(ge=0)
+    unimodal_weight: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if not self.fused_weight and not self.unimodal_weight:
+            raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
+        return self
+
+
+class CrossEntropy(MERCLoss):
+    """Σ w(y) · CE over the batch's labelled utterances, divided by their number.
+
+    The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the number
+    and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
+
+    Raises:
+        BadSettings: if ``weight_by_class`` names an emotion that the label set lacks.
+    """
+
+    Config: ClassVar[type[Settings]] = CrossEntropyConfig
+    class_weights: Tensor
+
+    def __init__(self, config: CrossEntropyConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.label_smoothing = config.label_smoothing
+        self.fused_weight = config.fused_weight
+        self.unimodal_weight = config.unimodal_weight
+        factors_C = _factors(config, facts)
+        self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C))
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
+        if not output.unimodal_logits:
+            return total
+        total = self.fused_weight * total
+        if self.unimodal_weight:
+            present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
+            terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
+            total = total + self.unimodal_weight * torch.stack(terms).mean()
+        return total
+
+    def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
+        """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
+        logits_NC = logits_BTC.flatten(0, 1).index_select(0, batch.labelled_positions).float().masked_fill(~counted_N[:, None], 0.0)
+        values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
+        return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
+
+
+def _factors(config: CrossEntropyConfig, facts: TrainingFacts) -> Tensor | None:
+    """[C] float64, or None if no emotion is named."""
+    for name in config.weight_by_class:
+        if name not in facts.classes:
+            raise BadSettings(f"losses.cross_entropy.weight_by_class: no emotion {name!r} in the label set; {nearest(name, list(facts.classes))}")
+    if not config.weight_by_class:
+        return None
+    return torch.tensor([config.weight_by_class.get(name, config.other_weight) for name in facts.classes], dtype=torch.float64)
+
+
+def weights_of(counts_C: Tensor, scheme: str, beta: float, factors_C: Tensor | None = None) -> Tensor:
+    """Weight of each class, [C] float32, with mean 1 over the utterances; 0 for a class that does not occur.
+
+    Args:
+        counts_C: [C], utterances of each class.
+        scheme: as ``class_weights`` of the settings.
+        beta: β of ``effective``.
+        factors_C: [C], on the scheme's weights; None: 1.
+
+    Example:
+        >>> weights_of(torch.tensor([3.0, 1.0]), "inverse", 0.999)
+        tensor([0.6667, 2.0000])
+    """
+    n_C = counts_C.double()
+    raw_C = {
+        "none": torch.ones_like(n_C),
+        "inverse": 1 / n_C,
+        "inverse_sqrt": n_C.rsqrt(),
+        "effective": (1 - beta) / (1 - beta**n_C),
+    }[scheme]
+    raw_C = (raw_C if factors_C is None else raw_C * factors_C).masked_fill(n_C == 0, 0.0)
+    return (raw_C * n_C.sum() / (raw_C * n_C).sum()).float()

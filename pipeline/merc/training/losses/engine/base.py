@@ -1,0 +1,85 @@
+"""What a loss must offer. A new loss is one file here, its test, and a block under ``losses`` in params.yaml named after the file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.data.dataset import DialogueSplit
+from merc.training.models.engine.base import MERCModel, MERCOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What a loss may know before the first batch.
+
+    Attributes:
+        class_counts: [C] float32, labelled utterances per class in the train split.
+        hidden_dim: width of :attr:`MERCOutput.hidden`.
+        unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
+        context_dim: width of :attr:`MERCOutput.context`; None if the model gives none.
+        aligned_dim: width of :attr:`MERCOutput.aligned`; None if the model gives none.
+        disentangles: whether the model gives :attr:`MERCOutput.of_modality` and :attr:`MERCOutput.of_utterance`.
+        classes: names of the classes, for settings that name them; in the order of the labels.
+        train: the train split, standardised and on the training's device, for terms that look beyond the batch.
+    """
+
+    class_counts: Tensor
+    hidden_dim: int
+    unimodal_dims: Mapping[str, int]
+    context_dim: int | None = None
+    aligned_dim: int | None = None
+    disentangles: bool = False
+    classes: Sequence[str] = ()
+    train: DialogueSplit | None = None
+
+
+class MERCLoss(nn.Module, ABC):
+    """A term of the training objective, computed in float32.
+
+    A batch in which the term has nothing to act on (no labelled utterance, no valid pair) gives exactly zero,
+    and backward still runs. Its parameters, if it has any, are trained with the model's and not saved.
+
+    Args:
+        config: an instance of the loss's ``Config``.
+        facts: about the train split and the model.
+    """
+
+    Config: ClassVar[type[Settings]]
+    needs_pooled: ClassVar[bool] = False
+    """Whether the loss looks at :attr:`MERCOutput.pooled`."""
+    observes: ClassVar[tuple[str, ...]] = ()
+    """Names of what :meth:`observed` gives, columns ``<loss>_<name>`` of a training's history."""
+
+    def __init__(self, config: Settings, facts: TrainingFacts) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = len(facts.class_counts)
+
+    def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
+        """Called before each epoch's first batch; does nothing unless a loss keeps something, such as a bank of representations.
+
+        Args:
+            epoch: from 0.
+            model: the model in training.
+            generator: seeded, on the CPU, for terms that sample.
+        """
+
+    def observed(self) -> dict[str, float | None]:
+        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be told. Called after its last batch."""
+        return {}
+
+    @abstractmethod
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        """The term's value for a batch: a scalar, differentiable.
+
+        Args:
+            output: what the model gave for ``batch``.
+            batch: the dialogues with their labels.
+            state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU for terms that sample.
+        """

@@ -1,0 +1,134 @@
+"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is told from what is not.
+
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, Algorithm 1. Legend:
+B dialogues, T utterances, N utterances (anchors), D features of a modality, C classes.
+
+    p_i = [argmax U(u_i) = y_i]            pseudo-label: does the modality's own decoder U recognise utterance i?
+    l_i = - log( (1/n) ℓ⁺/ℓ⁻ )             ℓ⁺: Σ e^{cos(u_i, u_j)/τ} over the n others with the same p, ℓ⁻: over those with the other p
+
+Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves open:
+
+- Its algorithm adds up anchors and modalities (``reduction: sum``); ``mean`` is the mean over the anchors of a modality, then over modalities, so
+  that the weight of the loss does not depend on the batch.
+- Lines 16 to 18 cannot be read in the copy at hand; the logarithm is that of eq. 10.
+- Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0 is left out.
+- How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which p is noise.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from merc.errors import BadSettings
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, same_label
+from merc.training.losses.engine.kernel import Candidates
+from merc.training.models.engine.base import MERCOutput
+
+
+class ModalityContributionLoss(ContrastiveLoss):
+    """The loss on features and pseudo-labels; it has no weights.
+
+    Args:
+        temperature: τ.
+        denominator: ``neg``: ℓ⁻ as printed; ``all``: all other utterances, the positives as well.
+        reduction: ``mean`` over anchors, then modalities, or ``sum``, as printed.
+        debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
+
+    Attributes:
+        valid: bool [M, N], for each modality which utterances of the latest call were anchors with a positive and a candidate.
+
+    Raises:
+        ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
+    """
+
+    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Literal["mean", "sum"] = "mean", debug: bool = False) -> None:
+        super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
+        if denominator not in get_args(Candidates):
+            raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"no reduction named {reduction!r}; valid: mean, sum")
+        self.denominator = denominator
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        correct: Mapping[str, Tensor],
+        *,
+        mask: Mapping[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        Args:
+            features: modality → [N, D].
+            correct: modality → bool [N], the pseudo-labels.
+            mask: modality → bool [N], True where the utterance has that modality; None: everywhere.
+            labels: long [N]; if given, a positive has the anchor's label, too.
+
+        Raises:
+            ValueError: if there is no modality, one without pseudo-labels, or shapes do not fit.
+        """
+        if not features or set(features) != set(correct):
+            raise ValueError(f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)}, pseudo-labels: {sorted(correct)}")
+        terms, valid = [], []
+        for name, u in features.items():
+            terms.append(self.reduce(*self.pairs(u, correct[name], None if mask is None else mask[name], labels)))
+            valid.append(self.valid)
+        self.valid = torch.stack(valid)
+        return torch.stack(terms).sum() if self.reduction == "sum" else torch.stack(terms).mean()
+
+    def pairs(self, u: Tensor, correct: Tensor, mask: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, positives and candidates of one modality, [N, N] each."""
+        u_ND, _, counted_N = self.rows(u, mask)
+        others_NN, same_NN = same_label(correct, counted_N)
+        pos_NN = same_NN if labels is None else same_NN & (labels[:, None] == labels)
+        return self.logits(u_ND, u_ND), pos_NN, others_NN if self.denominator == "all" else others_NN & ~same_NN
+
+
+class ModalityContributionConfig(Settings):
+    """Settings of the modality-contribution loss.
+
+    Attributes:
+        temperature: τ.
+        denominator: ``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others.
+        reduction: ``mean`` over anchors, then modalities; ``sum``, as the paper prints it.
+        same_emotion_only: positives have the anchor's emotion, too.
+    """
+
+    temperature: float = Field(gt=0)
+    denominator: Literal["neg", "all"]
+    reduction: Literal["mean", "sum"]
+    same_emotion_only: bool
+
+
+class ModalityContribution(MERCLoss):
+    """The loss over the labelled utterances of a batch, with the pseudo-labels of the model's unimodal logits."""
+
+    Config: ClassVar[type[Settings]] = ModalityContributionConfig
+
+    def __init__(self, config: ModalityContributionConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.same_emotion_only = config.same_emotion_only
+        self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        """See :class:`merc.training.losses.engine.base.MERCLoss`.
+
+        Raises:
+            BadSettings: if the model has no unimodal logits.
+        """
+        if not output.unimodal_logits:
+            raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
+        features, correct, mask = {}, {}, {}
+        for name, logits_BTC in output.unimodal_logits.items():
+            features[name], labels_N = labelled_rows(output.unimodal[name], batch)
+            correct[name] = labelled_rows(logits_BTC, batch)[0].argmax(dim=-1) == labels_N
+            mask[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
+        return value

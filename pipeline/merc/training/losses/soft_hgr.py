@@ -1,0 +1,117 @@
+"""Soft-HGR: what two modalities say of an utterance is to be correlated, feature by feature, without the features becoming copies of one another.
+
+    L(f, g) = -( E[f(X)ᵀ g(Y)] - ½ tr(cov f(X) · cov g(Y)) ),   E f = E g = 0
+
+Its least value over D features is -½ Σ_k σ_k², of the D largest correlations σ_k that features of X and of Y can have (the first is the
+Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are unrelated. The second inner product stands for HGR's whitening.
+
+Source: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019 (arXiv 1811.08979), which adds up all pairs of
+modalities; here it is their mean. Means and covariances are the batch's, over n - 1, of the n utterances in which both modalities are present.
+
+MultiEMO (Shi and Huang, ACL 2023) trains with it. In its code (TaoShi1998/MultiEMO) features are not centred; the covariances are those of utterances over
+the features instead of those of features over the utterances, which penalises what the first term rewards; and the loss is divided by the
+number of utterances once more. A weight of that code is therefore to be divided by the utterances of its batch.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from merc.errors import BadSettings
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.losses.engine.contrastive import counted_rows, projection
+from merc.training.losses.engine.kernel import at_least_float32
+from merc.training.models.engine.base import MERCOutput
+from merc.training.models.engine.common import real_rows
+
+
+class SoftHGRLoss(nn.Module):
+    """The mean over pairs of modalities of L; a pair that has fewer than two utterances in common costs 0.
+
+    Example:
+        >>> f_ND = torch.tensor([[1.0], [0.0], [-1.0]])
+        >>> SoftHGRLoss()({"text": f_ND, "audio": f_ND + 5.0})
+        tensor(-0.5000)
+    """
+
+    def forward(self, features: Mapping[str, Tensor], *, mask: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            features: modality → [N, D], or [B, T, D], one shape for all; equal places are one utterance.
+            mask: modality → bool [N] or [B, T], where it is present; None: everywhere.
+
+        Returns:
+            A scalar, in float32 or float64; exactly 0 where there is no pair.
+
+        Raises:
+            ValueError: if there is no modality or shapes do not fit.
+        """
+        shapes = {name: tuple(values.shape) for name, values in features.items()}
+        if len(set(shapes.values())) != 1:
+            raise ValueError(f"the modalities must have one shape, not {shapes}")
+        rows = [counted_rows(values, None if mask is None else mask[name]) for name, values in features.items()]
+        with torch.autocast(rows[0][0].device.type, enabled=False):
+            f_MND = at_least_float32(torch.stack([f_ND for f_ND, _, _ in rows]))
+            pairs = combinations(zip(f_MND, [counted_N for _, _, counted_N in rows], strict=True), 2)
+            terms = [_of_pair(f_ND, g_ND, f_there_N & g_there_N) for (f_ND, f_there_N), (g_ND, g_there_N) in pairs]
+            return torch.stack(terms).mean() if terms else f_MND.sum() * 0.0
+
+
+def _of_pair(f_ND: Tensor, g_ND: Tensor, both_N: Tensor) -> Tensor:
+    """L over the utterances where both are there."""
+    count = both_N.sum()
+    freedom = (count - 1).clamp(min=1)
+    f_ND, g_ND = (_centred(values_ND, both_N, count) for values_ND in (f_ND, g_ND))
+    of_f_DD, of_g_DD = (values_ND.T @ values_ND / freedom for values_ND in (f_ND, g_ND))
+    return (of_f_DD * of_g_DD).sum() / 2 - (f_ND * g_ND).sum() / freedom
+
+
+def _centred(values_ND: Tensor, counted_N: Tensor, count: Tensor) -> Tensor:
+    """The rows that count less their mean; zeros for the others."""
+    out_N1 = ~counted_N[:, None]
+    mean_D = values_ND.masked_fill(out_N1, 0.0).sum(dim=0) / count.clamp(min=1)
+    return (values_ND - mean_D).masked_fill(out_N1, 0.0)
+
+
+class SoftHGRConfig(Settings):
+    """Settings of Soft-HGR between modalities.
+
+    Attributes:
+        projection_units: width of the space into which every modality is projected by maps of its own, f and g; 0: none, where all have one width.
+    """
+
+    projection_units: int = Field(ge=0)
+
+
+class SoftHGR(MERCLoss):
+    """:class:`SoftHGRLoss` over the batch's utterances, labelled or not: on :attr:`MERCOutput.aligned`, or on :attr:`MERCOutput.unimodal` of models without.
+
+    With one modality there is no pair, and the term is 0.
+
+    Raises:
+        BadSettings: if the modalities' widths differ and there is no projection.
+    """
+
+    Config: ClassVar[type[Settings]] = SoftHGRConfig
+
+    def __init__(self, config: SoftHGRConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.of_aligned = facts.aligned_dim is not None
+        dims = {name: dim if facts.aligned_dim is None else facts.aligned_dim for name, dim in facts.unimodal_dims.items()}
+        if not config.projection_units and len(set(dims.values())) > 1:
+            raise BadSettings(f"the modalities' representations differ in width, {dims}: give losses.soft_hgr.projection_units above 0")
+        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in dims.items()})
+        self.loss = SoftHGRLoss()
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        given = output.aligned if self.of_aligned else output.unimodal
+        features = {name: project(real_rows(given[name], batch)) for name, project in self.project.items()}
+        value: Tensor = self.loss(features, mask={name: real_rows(batch.modality_mask[name], batch) for name in features})
+        return value

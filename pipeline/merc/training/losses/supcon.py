@@ -1,0 +1,119 @@
+"""Supervised contrastive loss: utterances of the same emotion attract each other, all others repel.
+
+Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) and eq. 3 (``in_mean``). The authors' code averages over all rows with
+zeros for those without a positive, so that its value is ours times their share; it also multiplies by τ / τ_base.
+
+``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class weighs the same however many of its
+utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
+from merc.training.losses.engine.kernel import Candidates, Form, Reduction, Similarity
+from merc.training.models.engine.base import MERCOutput
+
+
+class SupConLoss(ContrastiveLoss):
+    """Supervised contrastive loss over rows with labels; an unlabelled row counts nowhere.
+
+    Args:
+        temperature: τ.
+        form: ``out``, ``in_mean`` or ``in_sum``.
+        candidates: ``all`` other rows; ``neg``: those with another label, which may make the loss negative.
+        similarity: ``cosine`` or ``dot``.
+        base_temperature: multiply by τ / this; None: do not.
+        class_balanced: average the candidates within each class, the anchor's own row left out of the sum but not of the number.
+        reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
+        debug: raise where a vector is not finite.
+
+    Example:
+        >>> import torch
+        >>> SupConLoss()(torch.ones(3, 2), labels=torch.zeros(3, dtype=torch.long))
+        tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        form: Form = "out",
+        candidates: Candidates = "all",
+        similarity: Similarity = "cosine",
+        base_temperature: float | None = None,
+        class_balanced: bool = False,
+        reduction: Reduction = "mean",
+        debug: bool = False,
+    ) -> None:
+        super().__init__(temperature=temperature, form=form, similarity=similarity, reduction=reduction, debug=debug)
+        if candidates not in ("all", "neg"):
+            raise ValueError(f"no candidates named {candidates!r}; valid: all, neg")
+        self.candidates = candidates
+        self.class_balanced = class_balanced
+        self.factor = 1.0 if base_temperature is None else temperature / base_temperature
+
+    def forward(self, z: Tensor, *, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            z: [N, D], or [B, T, D].
+            labels: long [N] or [B, T]; -1 = unlabelled.
+            mask: bool [N] or [B, T], True = real; None: all are.
+
+        Returns:
+            A scalar; [N], or [B · T], for the reduction ``none``.
+
+        Raises:
+            ValueError: if shapes do not fit.
+        """
+        z_ND, labels_N, counted_N = self.rows(z, mask, labels)
+        logits_NN, pos_NN, cand_NN = self.pairs(z_ND, labels_N, counted_N)
+        log_shares_N = None
+        if self.class_balanced:
+            log_shares_N = -(pos_NN.sum(dim=1) + 1).double().log()  # of each row's class, how many there are, itself among them
+        return self.factor * self.reduce(logits_NN, pos_NN, cand_NN, log_shares_M=log_shares_N)
+
+    def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, positives and candidates, [N, N] each."""
+        others_NN, pos_NN = same_label(labels_N, counted_N)
+        return self.logits(z_ND, z_ND), pos_NN, others_NN if self.candidates == "all" else others_NN & ~pos_NN
+
+
+class SupConConfig(Settings):
+    """Settings of the supervised contrastive loss on the fused representation.
+
+    Attributes:
+        temperature: τ.
+        form: ``out``, ``in_mean`` or ``in_sum``.
+        candidates: ``all`` or ``neg``.
+        class_balanced: average the candidates within each class.
+        projection_units: width of a projection between the representation and the loss; 0: none.
+    """
+
+    temperature: float = Field(gt=0)
+    form: Literal["out", "in_mean", "in_sum"]
+    candidates: Literal["all", "neg"]
+    class_balanced: bool
+    projection_units: int = Field(ge=0)
+
+
+class SupCon(MERCLoss):
+    """:class:`SupConLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`."""
+
+    Config: ClassVar[type[Settings]] = SupConConfig
+
+    def __init__(self, config: SupConConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.project = projection(facts.hidden_dim, config.projection_units)
+        self.loss = SupConLoss(temperature=config.temperature, form=config.form, candidates=config.candidates, class_balanced=config.class_balanced)
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        z_ND, labels_N = labelled_rows(output.hidden, batch)
+        value: Tensor = self.loss(self.project(z_ND), labels=labels_N)
+        return value

@@ -1,0 +1,103 @@
+"""Confidence learned as the probability of the true class: each modality's own classifier, and what says beforehand how far it can be trusted.
+
+The true class's probability tells right from wrong predictions better than the largest one does, and is known only with the label; so a second output
+learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal
+Dynamics, CVPR 2022, weigh modalities with it, and so does DF-ERC (Li et al., ACM MM 2023), whose term this is. Other than in the code of the latter,
+the target passes no gradient: the classifier is not to become unsure where little confidence was expected.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from merc.errors import BadSettings
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.base import MERCLoss, TrainingFacts
+from merc.training.losses.engine.contrastive import labelled_rows
+from merc.training.losses.engine.kernel import at_least_float32
+from merc.training.models.engine.base import MERCOutput
+
+
+class TrueClassProbabilityLoss(nn.Module):
+    """Σ_m mean_i (κ_i - p_i[y_i])² + w Σ_m mean_i -ln p_i[y_i], p = softmax of the modality's logits; the first sum trains κ alone.
+
+    Args:
+        classifier_weight: w.
+
+    Example:
+        >>> labels = torch.tensor([0])
+        >>> TrueClassProbabilityLoss()({"text": torch.tensor([0.75])}, logits={"text": torch.zeros(1, 2)}, labels=labels)
+        tensor(0.7556)
+    """
+
+    def __init__(self, *, classifier_weight: float = 1.0) -> None:
+        super().__init__()
+        self.classifier_weight = classifier_weight
+
+    def forward(self, confidence: Mapping[str, Tensor], *, logits: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            confidence: modality → [N], κ.
+            logits: modality → [N, C], of the same modalities at least.
+            labels: long [N]; -1 = unlabelled.
+            mask: modality → bool [N], where it is present; None: everywhere.
+
+        Returns:
+            A scalar, in float32 or float64; exactly 0 where nothing is labelled.
+
+        Raises:
+            ValueError: if shapes do not fit.
+        """
+        labels_N1 = labels.clamp(min=0)[:, None]
+        terms = []
+        for name, kappa_N in confidence.items():
+            if kappa_N.shape != labels.shape or logits[name].shape[:1] != labels.shape:
+                raise ValueError(f"{name}: confidence is {tuple(kappa_N.shape)} and logits {tuple(logits[name].shape)} for labels of {tuple(labels.shape)}")
+            counted_N = labels >= 0 if mask is None else (labels >= 0) & mask[name]
+            logits_NC = at_least_float32(logits[name]).masked_fill(~counted_N[:, None], 0.0)
+            kappa_N = at_least_float32(kappa_N).masked_fill(~counted_N, 0.0)
+            log_p_N = logits_NC.log_softmax(dim=1).gather(1, labels_N1).squeeze(1)
+            values_N = (kappa_N - log_p_N.detach().exp()).square() - self.classifier_weight * log_p_N
+            terms.append(values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1))
+        return torch.stack(terms).sum()
+
+
+class TrueClassProbabilityConfig(Settings):
+    """Settings of the loss.
+
+    Attributes:
+        classifier_weight: of the cross-entropy of the modalities' own classifiers, their sum.
+    """
+
+    classifier_weight: float = Field(ge=0)
+
+
+class TrueClassProbability(MERCLoss):
+    """:class:`TrueClassProbabilityLoss` over the batch's labelled utterances, where the modalities are present."""
+
+    Config: ClassVar[type[Settings]] = TrueClassProbabilityConfig
+
+    def __init__(self, config: TrueClassProbabilityConfig, facts: TrainingFacts) -> None:
+        super().__init__(config, facts)
+        self.loss = TrueClassProbabilityLoss(classifier_weight=config.classifier_weight)
+
+    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
+        """See :class:`merc.training.losses.engine.base.MERCLoss`.
+
+        Raises:
+            BadSettings: if the model gives no confidence, or no logits of each modality.
+        """
+        if not output.confidence or output.confidence.keys() - output.unimodal_logits.keys():
+            raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
+        confidence, logits, present = {}, {}, {}
+        for name, kappa_BT in output.confidence.items():
+            confidence[name], labels_N = labelled_rows(kappa_BT, batch)
+            logits[name], _ = labelled_rows(output.unimodal_logits[name], batch)
+            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        value: Tensor = self.loss(confidence, logits=logits, labels=labels_N, mask=present)
+        return value

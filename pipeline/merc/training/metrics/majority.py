@@ -1,0 +1,19 @@
+"""What always saying the train split's most frequent class scores; every result is to be read beside it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merc.training.metrics.accuracy import accuracy
+from merc.training.metrics.weighted_f1 import weighted_f1
+
+
+def majority(train_labels: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> dict[str, float]:
+    """``accuracy`` n/N and ``weighted_f1`` 2(n/N)²/(1 + n/N) on ``labels``, n of whose N utterances have the majority class.
+
+    Args:
+        train_labels: labelled utterances of the train split; of equally frequent classes the first counts.
+        labels: labelled utterances of the split that is scored.
+        classes: number of classes.
+    """
+    guess = np.full_like(labels, np.bincount(train_labels, minlength=classes).argmax())
+    return {"accuracy": accuracy(labels, guess), "weighted_f1": weighted_f1(labels, guess, classes)}

@@ -1,0 +1,261 @@
+"""COGMEN: a transformer over the dialogue, then two convolutions over a graph in which an utterance hears those near to it.
+
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, U units of a projected modality, F = M · U of all M side by side,
+H hidden units, h heads of the graph's attention, W utterances of a window, G relations that lead to an utterance, K speakers that are told apart, C classes.
+
+    features_BTD ─ Linear ─► unimodal_BTU ─┐
+         absent: learned                   ├─ side by side ─► transformer ─ Linear ─► x ─ relations ─► y ─ attention ─► z ─┐
+    other modalities ──────────────────────┘                                                                              │
+                                                 logits_BTC ◄─ Linear ─ hidden_BTH ◄─ ReLU ─ Linear ◄─ LeakyReLU ─ norm ──┘
+
+    who speaks       u1 A    u2 B    u3 A    u4 A    u5 B    u6 C
+    u3 hears         A→A     B→A     A→A     A→A     B→A             N(i): ``past`` utterances before i, here 2, itself, and ``future`` after it, 2
+                     └─ before ──┘   └─── not before ───┘            N_r(i): those of one relation r: before or not, of whom, to whom; here four
+
+    y_i = W x_i + b + Σ_r 1/|N_r(i)| Σ_j∈N_r(i) W_r x_j                                     relational graph convolution
+    z_i = [ V_s y_i + Σ_j∈N(i) softmax_j((V_q y_i + c) · V_k y_j / √H) V_v y_j ]_h heads    graph transformer
+
+Source: Joshi, Bhat, Jain, Singh and Modi, COGMEN, NAACL 2022 (arXiv 2205.02455), and its code (Exploration-Lab/COGMEN at a0f7b39); the convolutions
+are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021. Other than in that code,
+
+- the attention of the transformer does not see padding, and the norm's statistics are those of real utterances, so that scores do not depend on the batch;
+- modalities are projected before they stand side by side, so that an absent one can be a learned vector and the transformer's width is a setting;
+- any number of speakers may take part, where the code has two;
+- ``past`` is what an utterance hears of those before it. There a window says whom it speaks to, which swaps the two where they differ;
+- three biases are left out that softmax and norm cancel, of V_s, V_k and V_v.
+
+As there, the transformer has no codes of positions: of the order, the relations alone know.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, real_rows
+
+
+class COGMENConfig(Settings):
+    """Settings of COGMEN.
+
+    Attributes:
+        input_units: U, a multiple of ``heads``. The published transformer is as wide as the features, 1380.
+        layers: of the transformer.
+        heads: of the transformer.
+        feedforward_units: width of the transformer's feed-forward layers.
+        hidden_units: H.
+        graph_heads: h, each as wide as H.
+        past: utterances before it that an utterance hears.
+        future: utterances after it that an utterance hears.
+        speakers: what the relations tell of them. ``pairs``, as published: which speaker of the dialogue, by first appearance, is heard by which;
+            2 K² relations, K = 9, of which a dialogue of two speakers uses 8. ``same``: whether it is the speaker who hears, or another one; 4 relations.
+        dropout: of the transformer's attention weights, of each of its sublayers' output, within its feed-forward layers, and before the classifier.
+    """
+
+    input_units: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    feedforward_units: int = Field(ge=1)
+    hidden_units: int = Field(ge=1)
+    graph_heads: int = Field(ge=1)
+    past: int = Field(ge=0)
+    future: int = Field(ge=0)
+    speakers: Literal["pairs", "same"]
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        check_heads("input_units", self.input_units, self.heads)
+        return self
+
+
+class COGMEN(MERCModel):
+    """Early fusion over a graph per dialogue. ``unimodal`` are the projected features.
+
+    In training, the norm makes what an utterance becomes depend on the batch, as any batch norm does; scores do not.
+    """
+
+    Config: ClassVar[type[Settings]] = COGMENConfig
+    causal = False
+
+    def __init__(self, config: COGMENConfig, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__(config, dims, classes)
+        units, width = config.hidden_units, config.graph_heads * config.hidden_units
+        self.past, self.future, self.speakers = config.past, config.future, config.speakers
+        self.hidden_dim = units
+        self.unimodal_dims = dict.fromkeys(dims, config.input_units)
+        self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
+        self.transformer = nn.ModuleList([_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)])
+        self.enter = nn.Linear(len(dims) * config.input_units, units)
+        self.relations = _RelationalConvolution(units, SPEAKER_SLOTS if config.speakers == "pairs" else None)
+        self.attention = _GraphAttention(units, config.graph_heads)
+        self.norm = _BatchNorm(width)
+        self.hide = nn.Linear(width, units)
+        self.dropout = Dropout(config.dropout)
+        self.classifier = nn.Linear(units, classes)
+
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        rows = {name: self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities}
+        stream_NF = torch.cat(list(rows.values()), dim=-1)
+        for layer in self.transformer:
+            stream_NF = layer(stream_NF, batch)
+        nodes_NH = self.enter(stream_NF)
+        graph = build_graph(batch, self.past, self.future, self.speakers, nodes_NH.dtype)
+        heard_NF = self.attention(self.relations(nodes_NH, graph), graph)
+        hidden_NH = self.dropout(self.hide(functional.leaky_relu(self.norm(heard_NF))).relu())
+        unimodal = {name: padded(rows_NU, batch) for name, rows_NU in rows.items()}
+        return MERCOutput(
+            logits=padded(self.classifier(hidden_NH), batch),
+            hidden=padded(hidden_NH, batch),
+            unimodal=unimodal,
+            pooled={name: masked_mean(unimodal_BTU, batch.modality_mask[name]) for name, unimodal_BTU in unimodal.items()},
+        )
+
+
+class _EncoderLayer(nn.Module):
+    """A layer of a transformer (Vaswani et al., NeurIPS 2017), its norms behind the residual paths. Only the attention, in which utterances meet, is padded."""
+
+    def __init__(self, config: COGMENConfig, units: int) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.query_key_value = nn.Linear(units, 3 * units)
+        self.attended = nn.Linear(units, units)
+        self.dropout = Dropout(config.dropout)
+        self.attention_norm = nn.LayerNorm(units)
+        self.feedforward = nn.Sequential(
+            nn.Linear(units, config.feedforward_units),
+            nn.ReLU(),
+            Dropout(config.dropout),
+            nn.Linear(config.feedforward_units, units),
+            Dropout(config.dropout),
+        )
+        self.feedforward_norm = nn.LayerNorm(units)
+
+    def forward(self, stream_NF: Tensor, batch: DialogueBatch) -> Tensor:
+        """Gives [N, F]."""
+        three_BTX = padded(self.query_key_value(stream_NF), batch)
+        query, key, value = three_BTX.view(*three_BTX.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout.p if self.training else 0.0
+        found_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=batch.utterance_mask[:, None, None], dropout_p=dropout)
+        attended_NF = self.attended(real_rows(found_BhTd.transpose(1, 2).flatten(2), batch))
+        stream_NF = self.attention_norm(stream_NF + self.dropout(attended_NF))
+        output_NF: Tensor = self.feedforward_norm(stream_NF + self.feedforward(stream_NF))
+        return output_NF
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Who hears whom in a batch. The utterances of a dialogue are rows in order, so that a window is a run of rows, cut off where the dialogue ends.
+
+    Attributes:
+        past: rows before an utterance's own in its window.
+        future: rows after it.
+        within: bool [N, W], whether a place of an utterance's window lies within its dialogue.
+        shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, those that come before first.
+        hearer: long [N], the speaker whose relations an utterance has; 0 where speakers are only told from others.
+    """
+
+    past: int
+    future: int
+    within: Tensor
+    shares: Tensor
+    hearer: Tensor
+
+    def windows(self, rows_NH: Tensor) -> Tensor:
+        """The rows of each utterance's window, [N, W, H], without a copy; beyond its dialogue they are other dialogues' or zeros."""
+        return _windows(rows_NH, self.past, self.future).transpose(1, 2)
+
+
+def _windows(rows_NX: Tensor, past: int, future: int) -> Tensor:
+    """[N, X, W] of [N, X]."""
+    return functional.pad(rows_NX, (0, 0, past, future)).unfold(0, past + 1 + future, 1)
+
+
+def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal["pairs", "same"], dtype: torch.dtype) -> Graph:
+    """Lays out the windows of a batch.
+
+    Args:
+        batch: the dialogues.
+        past: utterances before it that an utterance hears.
+        future: utterances after it that it hears.
+        speakers: as in the settings. Of pairs, only speakers that the batch has are laid out, which is known on the host.
+        dtype: of the shares.
+    """
+    steps, positions_N = batch.utterance_mask.shape[1], batch.real_positions
+    step_N1 = (positions_N % steps)[:, None]
+    length_N1 = batch.lengths.index_select(0, positions_N // steps)[:, None]
+    offset_W = torch.arange(-past, future + 1, device=positions_N.device)
+    within_NW = (step_N1 + offset_W >= 0) & (step_N1 + offset_W < length_N1)
+    speaker_N1 = real_rows(batch.speakers, batch)[:, None]
+    heard_NW = _windows(speaker_N1, past, future)[:, 0]
+    if speakers == "pairs":
+        kinds = min(int(batch.speakers_cpu.max()) + 1, SPEAKER_SLOTS)
+        kind_NW, hearer_N = heard_NW % SPEAKER_SLOTS, speaker_N1[:, 0] % SPEAKER_SLOTS
+    else:
+        kinds = 2
+        kind_NW, hearer_N = (heard_NW != speaker_N1).long(), torch.zeros_like(positions_N)
+    relation_NW = kind_NW + kinds * (offset_W >= 0)
+    among_NGW = within_NW[:, None] & (relation_NW[:, None] == torch.arange(2 * kinds, device=positions_N.device)[:, None])
+    shares_NGW = among_NGW.to(dtype) / among_NGW.sum(dim=-1, keepdim=True).clamp(min=1)
+    return Graph(past, future, within_NW, shares_NGW, hearer_N)
+
+
+class _RelationalConvolution(nn.Module):
+    """The first equation at the head of this file.
+
+    Args:
+        units: H.
+        speakers: K, that are told apart; None: they are only told from others.
+    """
+
+    def __init__(self, units: int, speakers: int | None) -> None:
+        super().__init__()
+        self.own = nn.Linear(units, units)
+        bound = (3 / units) ** 0.5
+        heard, hearing = (2, 1) if speakers is None else (speakers, speakers)
+        self.weights_2KHKH = nn.Parameter(torch.empty(2, heard, units, hearing, units).uniform_(-bound, bound))
+
+    def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
+        """Gives [N, H]. What each speaker would be given is one product; that of the speaker who hears is picked."""
+        means_NGH = graph.shares @ graph.windows(nodes_NH)
+        kinds = graph.shares.shape[1] // 2
+        weights_2KHKH = self.weights_2KHKH[:, :kinds, :, :kinds]
+        given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).view(len(nodes_NH), -1, nodes_NH.shape[1])
+        picked_N1H = graph.hearer[:, None, None].expand(-1, 1, nodes_NH.shape[1])
+        output_NH: Tensor = self.own(nodes_NH) + given_NKH.gather(1, picked_N1H).squeeze(1)
+        return output_NH
+
+
+class _GraphAttention(nn.Module):
+    """The second equation at the head of this file."""
+
+    def __init__(self, units: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(units, heads * units)
+        self.key_value_own = nn.Linear(units, 3 * heads * units, bias=False)
+
+    def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
+        """Gives [N, h · H]."""
+        key_NF, value_NF, own_NF = self.key_value_own(nodes_NH).chunk(3, dim=-1)
+        query_Nh1H = self.query(nodes_NH).view(len(nodes_NH), self.heads, 1, -1)
+        key_NhWH, value_NhWH = (graph.windows(rows_NF).view(*graph.within.shape, self.heads, -1).transpose(1, 2) for rows_NF in (key_NF, value_NF))
+        found_Nh1H = functional.scaled_dot_product_attention(query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.within[:, None, None])
+        output_NF: Tensor = own_NF + found_Nh1H.flatten(1)
+        return output_NF
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it does not change."""
+
+    def forward(self, rows_NF: Tensor) -> Tensor:
+        if len(rows_NF) > 1:
+            return super().forward(rows_NF)
+        return functional.batch_norm(rows_NF, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

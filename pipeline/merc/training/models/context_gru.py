@@ -1,0 +1,110 @@
+"""A bidirectional recurrent context model per modality, fused late.
+
+Legend: B dialogues, T utterances, D features of a modality, H its hidden width (both directions together), M modalities, C classes.
+
+    features_BTD ─ Linear ─ GELU ─┐
+                  absent: learned ┴► + speaker ─► BiGRU ─► unimodal_BTH ─► classifier ─► softmax ─► mean over the modalities present
+                                        └── residual ──┘
+
+An ordinary baseline in the line of bc-LSTM (Poria et al., ACL 2017), with GRUs, a residual path and learned vectors for absent
+utterances; it follows no paper's code. Probabilities are averaged, not logits, so that a modality which is sure and wrong cannot
+outvote two that are right; a learned gate per utterance was tried and overfits small corpora.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.common import SPEAKER_SLOTS, masked_mean, present_shares
+
+
+class ContextGRUConfig(Settings):
+    """Settings of the context model.
+
+    Attributes:
+        hidden_units: H, both directions of a GRU together; even.
+        layers: of each GRU.
+        dropout: share of values dropped from the features, and again from the GRU's input and output.
+        speakers: ``none``; ``same``: whether the speaker is that of the utterance before; ``slots``: a vector per
+            place in the dialogue's order of first appearance.
+    """
+
+    hidden_units: int = Field(ge=2, multiple_of=2)
+    layers: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    speakers: Literal["none", "same", "slots"]
+
+
+class ContextGRU(MERCModel):
+    """Late fusion of one bidirectional GRU per modality. ``logits`` are log-probabilities; ``hidden`` is the output of all GRUs side by side."""
+
+    Config: ClassVar[type[Settings]] = ContextGRUConfig
+    causal = False
+
+    def __init__(self, config: ContextGRUConfig, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__(config, dims, classes)
+        self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
+        self.hidden_dim = config.hidden_units * len(dims)
+        self.branches = nn.ModuleDict({name: _Branch(config, dim) for name, dim in dims.items()})
+        self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
+
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        lengths_B = batch.lengths_cpu
+        unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
+        unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
+        logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
+        return MERCOutput(
+            logits=(logs_BTMC + present_shares(batch, self.modalities).log()[..., None]).logsumexp(dim=2),
+            hidden=torch.cat(list(unimodal.values()), dim=-1),
+            unimodal=unimodal,
+            unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
+            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+        )
+
+
+class _Branch(nn.Module):
+    """One modality: projection, speakers, GRU over the dialogue, residual."""
+
+    def __init__(self, config: ContextGRUConfig, dim: int) -> None:
+        super().__init__()
+        self.speakers = config.speakers
+        self.project = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(dim, config.hidden_units), nn.GELU())
+        self.absent_H = nn.Parameter(torch.zeros(config.hidden_units))
+        if config.speakers != "none":
+            self.speaker_vectors = nn.Embedding(2 if config.speakers == "same" else SPEAKER_SLOTS, config.hidden_units)
+            nn.init.normal_(self.speaker_vectors.weight, std=0.1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.gru = nn.GRU(
+            config.hidden_units,
+            config.hidden_units // 2,
+            num_layers=config.layers,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+            batch_first=True,
+            bidirectional=True,
+        )
+        self.norm = nn.LayerNorm(config.hidden_units)
+
+    def forward(self, batch: DialogueBatch, modality: str, lengths_B: Tensor) -> Tensor:
+        """Gives [B, T, H]; ``lengths_B`` lies on the CPU, where packing wants it."""
+        input_BTH = torch.where(batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H)
+        if self.speakers != "none":
+            input_BTH = input_BTH + self.speaker_vectors(self._speaker_index(batch.speakers))
+        input_BTH = self.dropout(input_BTH)
+        packed = pack_padded_sequence(input_BTH, lengths_B, batch_first=True, enforce_sorted=False)
+        context_BTH, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=input_BTH.shape[1])
+        output_BTH: Tensor = self.norm(input_BTH + self.dropout(context_BTH))
+        return output_BTH
+
+    def _speaker_index(self, speakers_BT: Tensor) -> Tensor:
+        if self.speakers == "slots":
+            return speakers_BT % SPEAKER_SLOTS
+        same_BT = torch.zeros_like(speakers_BT)
+        same_BT[:, 1:] = (speakers_BT[:, 1:] == speakers_BT[:, :-1]).long()
+        return same_BT

@@ -1,0 +1,216 @@
+"""DF-ERC: vectors disentangled on two levels, fused by how sure each modality is, and given more context where the modalities disagree.
+
+Legend: B dialogues, T utterances, M modalities, N = B · T, H hidden units, D = 2 H, A aligned units, F = 2 D, U context units of a direction, V = 2 U,
+E = F + V, C classes; P and Q for the widths before and after a map.
+
+    features ─ Linear ─ tanh ─► x_MBTH ─ MLP ─► z_MBTH ─ MLP ─► w_MBTH         z: what a modality's utterances have in common,
+      absent: learned             │               └──────┬────────┘            w: what an utterance's modalities have in common
+                                  └─────► X_MBTD = [ x ; 0.4 (z + w) ] ─┬─ Linear ─► unimodal logits of each modality
+                                                                        ├─ Linear, sigmoid ─► κ_MBT, its confidence
+                                                                        └─ MLP ─► a_MBTA ─► s_BT, mean cosine of a pair of modalities
+
+    F_BTF = [ 0.9 Σ_m κ_m X_m / Σ_m κ_m ; Σ_m X_m ] ─ two layers of BiLSTM ─► h_BTV ;   logits = W [ F_i ; 0.8 (1 - s_i) (h_{i-1} + h_{i+1}) ]
+
+Source: Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion Recognition, ACM MM 2023
+(arXiv 2308.04502), and its code (WHULACC/DFERC at b013eb3). There the text encoder is trained along with all this; here it is one encoder among others.
+What trains z and w is the loss ``disentanglement``, the heads and κ ``true_class_probability``, a ``prototype``. Other than in that code:
+
+- Labels are not looked at, and padding enters neither the backward recurrence nor the context.
+- An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without a pair of modalities that are
+  present s is 0: nothing says that the utterance speaks for itself, so that it gets all of its context.
+- The scores of heads and confidence are those of their linear maps; the code passes them through a GELU, so that none falls below -0.17 (``gelu_logits``).
+- Single recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), and not whole columns of them.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from merc.params import Settings
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu
+
+# Keeps the shares finite where no modality is present, or where all confidences vanish.
+SMALLEST_CONFIDENCE = 1e-13
+# Bound of uniform weights with the variance 2 / n of He et al., ICCV 2015, times the root of n.
+HE_BOUND = 6**0.5
+
+
+class DFERCConfig(Settings):
+    """Settings of DF-ERC.
+
+    Attributes:
+        hidden_units: H.
+        aligned_units: A, width of what is compared across modalities and with prototypes.
+        context_units: U, of each direction of the LSTM.
+        context_layers: of the LSTM.
+        disentangled_share: factor on z + w.
+        confident_share: factor on the mean weighted by confidence.
+        context_share: factor on the context.
+        dropout: of x and of the input of every later map.
+        input_dropout: of the LSTM's input, the same features in the whole dialogue.
+        weight_dropout: of the LSTM's recurrent weights.
+        gelu_logits: the scores of the heads and of the confidence go through a GELU, as in the published code.
+    """
+
+    hidden_units: int = Field(ge=1)
+    aligned_units: int = Field(ge=1)
+    context_units: int = Field(ge=1)
+    context_layers: int = Field(ge=1)
+    disentangled_share: float = Field(ge=0)
+    confident_share: float = Field(ge=0)
+    context_share: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    input_dropout: float = Field(ge=0, lt=1)
+    weight_dropout: float = Field(ge=0, lt=1)
+    gelu_logits: bool
+
+
+class DFERC(MERCModel):
+    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees."""
+
+    Config: ClassVar[type[Settings]] = DFERCConfig
+    causal = False
+    disentangles = True
+
+    def __init__(self, config: DFERCConfig, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__(config, dims, classes)
+        modalities, units, width, dropout = len(dims), config.hidden_units, 2 * config.hidden_units, config.dropout
+        self.disentangled_share, self.confident_share, self.context_share = config.disentangled_share, config.confident_share, config.context_share
+        self.gelu_logits = config.gelu_logits
+        self.unimodal_dims = dict.fromkeys(dims, width)
+        self.aligned_dim = config.aligned_units
+        self.hidden_dim = 2 * width + 2 * config.context_units
+        self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
+        self.dropout = Dropout(dropout)
+        self.of_modality = _Maps(modalities, units, units, dropout)
+        self.of_utterance = _Maps(modalities, units, units, dropout)
+        self.align = _Maps(modalities, width, config.aligned_units, dropout)
+        self.heads = _Maps(modalities, width, classes, dropout)
+        self.confide = _Maps(modalities, width, 1, dropout)
+        self.context = _Context(2 * width, config)
+        self.classifier = nn.Linear(self.hidden_dim, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+
+    def forward(self, batch: DialogueBatch) -> MERCOutput:
+        present_MBT = torch.stack([batch.modality_mask[name] for name in self.modalities])
+        projected = [self.projections[name](batch.features[name], batch.modality_mask[name]) for name in self.modalities]
+        own_MBTH = self.dropout(torch.stack(projected).tanh())
+        of_modality_MBTH = functional.gelu(self.of_modality(own_MBTH))
+        of_utterance_MBTH = functional.gelu(self.of_utterance(of_modality_MBTH))
+        unimodal_MBTD = torch.cat([own_MBTH, self.disentangled_share * (of_modality_MBTH + of_utterance_MBTH)], dim=-1)
+        aligned_MBTA = functional.gelu(self.align(unimodal_MBTD))
+        logits_MBTC, confidence_MBT1 = self._scores(self.heads, unimodal_MBTD), self._scores(self.confide, unimodal_MBTD).sigmoid()
+        fused_BTF = self._fused(unimodal_MBTD, confidence_MBT1.masked_fill(~present_MBT[..., None], 0.0))
+        around_BTV = beside(self.context(fused_BTF, batch.lengths), batch.utterance_mask)
+        doubt_BT1 = 1 - agreement(aligned_MBTA, present_MBT)[..., None]
+        hidden_BTE = torch.cat([fused_BTF, self.context_share * doubt_BT1 * around_BTV], dim=-1)
+        unimodal = self._named(unimodal_MBTD)
+        return MERCOutput(
+            logits=self.classifier(hidden_BTE),
+            hidden=hidden_BTE,
+            unimodal=unimodal,
+            unimodal_logits=self._named(logits_MBTC),
+            pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
+            of_modality=self._named(of_modality_MBTH),
+            of_utterance=self._named(of_utterance_MBTH),
+            aligned=self._named(aligned_MBTA),
+            confidence=self._named(confidence_MBT1.squeeze(-1)),
+        )
+
+    def _scores(self, maps: "_Maps", unimodal_MBTD: Tensor) -> Tensor:
+        """In no less than float32."""
+        scores_MBTC: Tensor = maps(unimodal_MBTD)
+        scores_MBTC = scores_MBTC.to(torch.promote_types(scores_MBTC.dtype, torch.float32))
+        return functional.gelu(scores_MBTC) if self.gelu_logits else scores_MBTC
+
+    def _fused(self, unimodal_MBTD: Tensor, confidence_MBT1: Tensor) -> Tensor:
+        """[B, T, F]; absent modalities have confidence 0."""
+        shares_MBT1 = confidence_MBT1 / (confidence_MBT1.sum(dim=0) + SMALLEST_CONFIDENCE)
+        return torch.cat([self.confident_share * (shares_MBT1 * unimodal_MBTD).sum(dim=0), unimodal_MBTD.sum(dim=0)], dim=-1)
+
+    def _named(self, values_M: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.modalities, values_M.unbind(0), strict=True))
+
+
+def beside(states_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+    """The sum of the states before and after each utterance; beyond the ends of a dialogue there are zeros.
+
+    Example:
+        >>> beside(torch.tensor([[[1.0], [2.0], [4.0], [9.0]]]), torch.tensor([[True, True, True, False]]))[0, :3, 0]
+        tensor([2., 5., 2.])
+    """
+    states_BTV = states_BTV.masked_fill(~mask_BT[..., None], 0.0)
+    return functional.pad(states_BTV[:, :-1], (0, 0, 1, 0)) + functional.pad(states_BTV[:, 1:], (0, 0, 0, 1))
+
+
+@torch.no_grad()
+def agreement(aligned_MBTA: Tensor, present_MBT: Tensor) -> Tensor:
+    """Mean cosine over the pairs of modalities that are present, [B, T], without gradient; 0 where there is no pair.
+
+    Example:
+        >>> agreement(torch.tensor([[[[3.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 2.0]]]]), torch.tensor([[[True]], [[True]], [[True]]]))
+        tensor([[0.3333]])
+    """
+    unit_MBTA = functional.normalize(aligned_MBTA.to(torch.promote_types(aligned_MBTA.dtype, torch.float32)), dim=-1) * present_MBT[..., None]
+    number_BT = present_MBT.sum(dim=0)
+    # The square of a sum of vectors holds each pair twice and each vector with itself once.
+    pairs_BT = (unit_MBTA.sum(dim=0).square().sum(dim=-1) - unit_MBTA.square().sum(dim=(0, -1))) / 2
+    return pairs_BT / (number_BT * (number_BT - 1) / 2).clamp(min=1)
+
+
+class _Maps(nn.Module):
+    """A linear map per modality of what dropout leaves of its input; [M, B, T, P] to [M, B, T, Q] in one product."""
+
+    def __init__(self, modalities: int, units_in: int, units_out: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        bound = units_in**-0.5
+        # He's weights, as published: with those of nn.Linear, a root of six smaller, all vectors would begin within the margin of the loss ``prototype``.
+        self.weights_MPQ = nn.Parameter(torch.empty(modalities, units_in, units_out).uniform_(-HE_BOUND * bound, HE_BOUND * bound))
+        self.bias_M1Q = nn.Parameter(torch.empty(modalities, 1, units_out).uniform_(-bound, bound))
+
+    def forward(self, values_MBTP: Tensor) -> Tensor:
+        modalities, dialogues, steps, _ = values_MBTP.shape
+        mapped_MNQ = torch.baddbmm(self.bias_M1Q, self.dropout(values_MBTP).flatten(1, 2), self.weights_MPQ)
+        return mapped_MNQ.view(modalities, dialogues, steps, -1)
+
+
+class _Context(nn.Module):
+    """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent weights."""
+
+    def __init__(self, units_in: int, config: DFERCConfig) -> None:
+        super().__init__()
+        units = config.context_units
+        widths = [units_in, *[2 * units] * (config.context_layers - 1)]
+        self.ahead = nn.ModuleList([nn.LSTM(width, units, batch_first=True) for width in widths])
+        self.back = nn.ModuleList([nn.LSTM(width, units, batch_first=True) for width in widths])
+        self.input_dropout = Dropout(config.input_dropout)
+        self.weight_dropout = Dropout(config.weight_dropout)
+
+    def forward(self, input_BTF: Tensor, lengths_B: Tensor) -> Tensor:
+        if self.training:
+            input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
+        for ahead, back in zip(self.ahead, self.back, strict=True):
+            turned_BTF = backwards(input_BTF, lengths_B)
+            ahead_BTU, back_BTU = (not_in_halves_on_cpu(partial(self._run, lstm), values) for lstm, values in ((ahead, input_BTF), (back, turned_BTF)))
+            input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, lengths_B)], dim=-1)
+        return input_BTF
+
+    def _run(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
+        """One direction of one layer. The module cannot be called with other weights than its own, the operation below it can."""
+        if not self.training:
+            states_BTU: Tensor = lstm(input_BTF)[0]
+            return states_BTU
+        from_input, from_state, *biases = (getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"))
+        weights = [from_input, from_state * self.weight_dropout.factors(from_state), *biases]
+        start = input_BTF.new_zeros(1, len(input_BTF), from_state.shape[1])
+        return torch.lstm(input_BTF, (start, start), weights, True, 1, 0.0, True, False, True)[0]

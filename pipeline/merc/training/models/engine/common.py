@@ -1,0 +1,178 @@
+"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out, M modalities."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from merc.training.data.batch import DialogueBatch
+
+# MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
+SPEAKER_SLOTS = 9
+
+
+class Projection(nn.Module):
+    """A linear map of a modality's vectors; where the modality is absent, a learned vector stands in their place.
+
+    Args:
+        dim: D.
+        units: H.
+        bias: of the linear map.
+    """
+
+    def __init__(self, dim: int, units: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, units, bias=bias)
+        self.absent_H = nn.Parameter(torch.zeros(units))
+
+    def forward(self, features: Tensor, present: Tensor) -> Tensor:
+        """From [..., D] and bool [...] to [..., H]."""
+        return torch.where(present[..., None], self.linear(features), self.absent_H)
+
+
+class LinearMaps(nn.Module):
+    """A linear map for each of several inputs, [maps, N, in] to [maps, N, out], in one product; initialised as torch's.
+
+    Args:
+        maps: how many.
+        inputs: in.
+        outputs: out.
+        bias: of all maps.
+    """
+
+    def __init__(self, maps: int, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(maps, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(maps, 1, outputs).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.bmm(values, self.weight) if self.bias is None else torch.baddbmm(self.bias, values, self.weight)
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.p or values.device.type != "cpu":
+            return super().forward(values)
+        return values * self.factors(values)
+
+    def factors(self, values: Tensor) -> Tensor:
+        """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
+        # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
+        return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+
+
+def real_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
+    """The real utterances of a padded tensor, in order: [N, ...]. MELD's dialogues fill two fifths of their batches, so that what is done to
+    each utterance by itself is done to these.
+    """
+    return values_BTX.flatten(0, 1).index_select(0, batch.real_positions)
+
+
+def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
+    """Real utterances [..., N, H] put where they belong, zeros elsewhere: [..., B, T, H]."""
+    dialogues, steps = batch.utterance_mask.shape
+    zeros = rows_MNH.new_zeros(*rows_MNH.shape[:-2], dialogues * steps, rows_MNH.shape[-1])
+    return zeros.index_copy(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
+
+
+def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the utterances where the mask is True, [B, D]; zeros for a dialogue without any.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
+        tensor([[2.]])
+    """
+    sums_BD = values_BTD.masked_fill(~mask_BT[..., None], 0.0).sum(dim=1)
+    return sums_BD / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
+    """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
+    present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
+    counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
+    return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
+
+
+def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_BTD: Tensor) -> Tensor:
+    """Runs a recurrence; under mixed precision on a CPU in float32, since not every processor has an LSTM in 16 bits.
+
+    Args:
+        recurrence: from [B, T, D] to [B, T, H].
+        input_BTD: in any precision.
+    """
+    if input_BTD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return recurrence(input_BTD)
+    with torch.autocast("cpu", enabled=False):
+        return recurrence(input_BTD.float())
+
+
+def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each dialogue with its utterances in reverse order and its padding still at the end; its own inverse.
+
+    A recurrence over the result is the backward half of a bidirectional one that does not see the padding, and other
+    than packing it moves nothing between a GPU and the host.
+
+    Example:
+        >>> backwards(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).squeeze()
+        tensor([2., 1., 0.])
+    """
+    steps_T = torch.arange(values_BTD.shape[1], device=values_BTD.device)
+    mirrored_BT = lengths_B[:, None] - 1 - steps_T
+    index_BT = torch.where(mirrored_BT >= 0, mirrored_BT, steps_T)
+    return values_BTD.gather(1, index_BT[..., None].expand_as(values_BTD))
+
+
+class RecurrentContext(nn.Module):
+    """Layers of LSTM or GRU over each dialogue, in both directions or forward alone, that do not see the padding.
+
+    Args:
+        cell: ``nn.LSTM`` or ``nn.GRU``.
+        units: D, in and out; the two directions have half of them each.
+        layers: how many.
+        dropout: between the layers.
+        causal: forward alone.
+    """
+
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], units: int, layers: int, dropout: float, causal: bool = False) -> None:
+        super().__init__()
+        width = units if causal else units // 2
+        self.ahead = nn.ModuleList([cell(units, width, batch_first=True) for _ in range(layers)])
+        self.back = nn.ModuleList([] if causal else [cell(units, width, batch_first=True) for _ in range(layers)])
+        self.dropout = Dropout(dropout)
+
+    def forward(self, values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        """From [B, T, D] to [B, T, D]."""
+        for number, ahead in enumerate(self.ahead):
+            input_BTD = self.dropout(values_BTD) if number else values_BTD
+            values_BTD = _states(ahead, input_BTD)
+            if len(self.back):
+                back_BTD = backwards(_states(self.back[number], backwards(input_BTD, lengths_B)), lengths_B)
+                values_BTD = torch.cat([values_BTD, back_BTD], dim=-1)
+        return values_BTD
+
+
+def _states(recurrence: nn.Module, input_BTD: Tensor) -> Tensor:
+    return not_in_halves_on_cpu(lambda values_BTD: recurrence(values_BTD)[0], input_BTD)
+
+
+def check_heads(name: str, units: int, heads: int) -> None:
+    """Raises ``ValueError`` unless the heads of an attention divide its width.
+
+    Args:
+        name: of the width, as the settings have it.
+        units: the width.
+        heads: how many.
+    """
+    if units % heads:
+        raise ValueError(f"{name} is {units}, no multiple of heads, {heads}")
+
+
+def position_codes(steps: int, units: int, device: torch.device) -> Tensor:
+    """Sinusoidal codes of positions 0, 1, … for any number of steps, [T, H] (Vaswani et al., NeurIPS 2017, section 3.5)."""
+    even = torch.arange(0, units, 2, device=device)
+    angles_TE = torch.arange(steps, device=device)[:, None] * torch.exp(even * (-math.log(10_000.0) / units))
+    return torch.stack([angles_TE.sin(), angles_TE.cos()], dim=-1).flatten(1)[:, :units]

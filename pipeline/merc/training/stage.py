@@ -1,0 +1,82 @@
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or stage of a seed."""
+
+from pathlib import Path
+
+import click
+
+from merc.command_line import stage_command
+from merc.compute import device as devices
+from merc.encoders.engine import adapted
+from merc.layout import Layout
+from merc.log import logger
+from merc.params import Params
+from merc.parts import Fingerprint, RunOptions, StageWork
+from merc.shards.format import reader
+from merc.training.data.splits import check_shards, inputs, load_data
+from merc.training.loop import phases, results, seeds
+from merc.training.loop.pretraining import FirstStage
+from merc.training.recipes.resolution import resolve
+
+SCRATCH = ".scratch"
+
+
+def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs: Path) -> Path:
+    """Trains all seeds of a recipe on the shards of a dataset.
+
+    Args:
+        params: settings; the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
+        layout: where the shards are.
+        run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each.
+        recipe: its name, such as ``mmgcn+dclf`` (:mod:`merc.training.recipes.composition`).
+        runs: the folder of all runs.
+
+    Returns:
+        ``runs/<dataset>/<recipe>``; its files are described in :mod:`merc.training.loop.results`.
+
+    Raises:
+        BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a stage of the
+            recipe lacks what an earlier one should have trained.
+        BadTable: if there are no shards, or not as they should be.
+        SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
+        LossNotFinite: if the training diverges.
+    """
+    plan = resolve(params, recipe)
+    info = reader.info(layout.shards)
+    check_shards(plan, info, layout)
+    first = FirstStage.of(plan, layout, info["classes"], runs)
+    made_of = inputs(plan, layout) | ({} if first is None else {"pretraining": first.digest})
+    fingerprint = Fingerprint(settings=plan.settings(), inputs=made_of)
+    home = runs / layout.dataset
+    work = StageWork(plan.name, home / plan.name, home / SCRATCH, fingerprint, run.overwrite)
+    if work.cached():
+        logger.info("train %s: done before", plan.name, extra={"stage": "train", "recipe": plan.name, "cached": True})
+        return work.out
+    device = devices.resolve(run.device)
+    data, standardisation = load_data(plan, info, layout)
+    phases.check(plan, data.train, data.classes)
+    work.start()
+    jobs = [seeds.Job(plan, layout, runs, work.folder, seed, device) for seed in plan.recipe.seeds]
+    for job in jobs:
+        if results.is_done(work.folder, job.seed):
+            logger.info("seed %d: done before", job.seed, extra={"stage": "train", "seed": job.seed, "cached": True})
+    left = [job for job in jobs if not results.is_done(work.folder, job.seed)]
+    if left:
+        seeds.train_seeds(left, data, standardisation, run.workers)
+    encoders = {name: info["encoders"][name]["name"] for name in plan.recipe.modalities}
+    tag = adapted.tag({name: info["encoders"][name] for name in plan.recipe.modalities})
+    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
+    work.finish({})
+    return work.out
+
+
+@click.option("--recipe", required=True, help="A block under recipes in params.yaml, or such with additions: mmgcn+dclf.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
+def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: Path) -> None:
+    """Trains all seeds of a recipe and scores them."""
+    train(params, layout, run, recipe=recipe, runs=runs)
+
+
+main = stage_command(_train)
+
+if __name__ == "__main__":
+    main()

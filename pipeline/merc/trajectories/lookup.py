@@ -1,0 +1,124 @@
+"""One dialogue and those that move like it, with what is said in them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.plugins import nearest
+from merc.shards.format import reader
+from merc.trajectories.config import POOLED
+
+DEFAULT = "path"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A dialogue as shown.
+
+    Attributes:
+        dialogue_id: its id.
+        labels: class index of every utterance, -1 where unlabelled.
+        speakers: who says it.
+        texts: what is said; empty strings where the shards hold no transcripts.
+        similarity: to the dialogue asked for; None for that one itself.
+        order_excess: how much of it the order explains; None where that is not known.
+        same_scenario: whether both belong to one scenario.
+    """
+
+    dialogue_id: str
+    labels: Sequence[int]
+    speakers: Sequence[str]
+    texts: Sequence[str]
+    similarity: float | None = None
+    order_excess: float | None = None
+    same_scenario: bool = False
+
+
+def read_row(root: Path, dialogue_id: str) -> dict[str, Any]:
+    """The dialogue's row of the trajectories.
+
+    Raises:
+        BadTable: if the shards have no such dialogue; the message gives the nearest id.
+        RawDataMissing: if there are no trajectories, or none of this dialogue.
+    """
+    split = reader.dialogue(root, dialogue_id, columns=["split"])["split"][0].as_py()
+    paths = sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))
+    rows = pq.read_table(paths, filters=pc.field("dialogue_id") == dialogue_id).to_pylist() if paths else []
+    if not rows:
+        raise RawDataMissing(f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro")
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def made_with(root: Path, split: str) -> dict[str, Any]:
+    """The facts in the metadata of a split's trajectories: the settings, the classes.
+
+    Raises:
+        BadTable: if the table has none.
+    """
+    path = next(iter(sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))))
+    metadata = pq.read_schema(path).metadata or {}
+    if b"merc" not in metadata:
+        raise BadTable(f"{path}: no trajectories: the key 'merc' is missing in its metadata")
+    facts: dict[str, Any] = json.loads(metadata[b"merc"])
+    return facts
+
+
+def choose(row: dict[str, Any], similarity: str | None, suffix: str = "") -> str:
+    """The similarity whose neighbours are shown: the one asked for, else ``path``, or ``pooled`` for a dialogue that has none by labels.
+
+    Args:
+        row: of the trajectories.
+        similarity: its name without ``suffix``, or None.
+        suffix: of the columns.
+
+    Raises:
+        BadSettings: if there is no such column.
+    """
+    there = [name.removeprefix("neighbours_").removesuffix(suffix) for name in row if name.startswith("neighbours_")]
+    if similarity is None:
+        some = [name for name in (DEFAULT, POOLED, *there) if name in there]
+        return next((name for name in some if row[f"neighbours_{name}{suffix}"]), some[0])
+    if similarity not in there:
+        raise BadSettings(f"no neighbours by {similarity!r}; {nearest(similarity, there)}")
+    return similarity
+
+
+def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, labels: dict[str, Sequence[int]] | None = None) -> list[Seen]:
+    """The dialogue of ``row`` and its nearest, best first.
+
+    Args:
+        root: folder of the shards.
+        row: of the trajectories, or of predicted ones.
+        name: of the columns: ``neighbours_<name>`` and those beside it.
+        number: how many of the neighbours at most.
+        labels: by id, shown in place of the shards' own.
+    """
+    ids = row[f"neighbours_{name}"][:number]
+    dialogues = _dialogues(root, row["split"], [row["dialogue_id"], *ids])
+    excess = row.get(f"order_excess_{name}") or [None] * len(ids)
+
+    def seen(one: str, **more: Any) -> Seen:
+        said = dialogues[one]
+        shown = said["emotion_index"] if labels is None else labels[one]
+        return Seen(one, shown, said["speakers"], said.get("texts") or [""] * len(shown), **more)
+
+    same_scenario = row.get(f"same_scenario_{name}") or [False] * len(ids)
+    facts = zip(ids, row[f"similarity_{name}"], excess, same_scenario, strict=False)
+    near = [seen(one, similarity=value, order_excess=order, same_scenario=same) for one, value, order, same in facts]
+    return [seen(row["dialogue_id"]), *near]
+
+
+def _dialogues(root: Path, split: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
+    there = pq.read_schema(paths[0]).names
+    columns = [name for name in ("dialogue_id", "speakers", "texts", "emotion_index") if name in there]
+    rows = pq.read_table(paths, columns=columns, filters=pc.field("dialogue_id").isin(pa.array(ids))).to_pylist()
+    return {row["dialogue_id"]: row for row in rows}

@@ -1,0 +1,78 @@
+"""Neighbours from predicted labels, for dialogues whose own labels must not be looked at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from merc.errors import BadSettings, BadTable
+from merc.plugins import nearest
+from merc.shards.format import reader
+from merc.trajectories.config import Config
+from merc.trajectories.table import COLUMNS, Dialogues, as_table, label_columns, lists
+from merc.trajectories.trajectory import Labels
+
+SUFFIX = "_predicted"
+_NEEDED = {"seed": pa.types.is_integer, "split": pa.types.is_string, "dialogue_id": pa.types.is_string}
+_NEEDED |= {"position": pa.types.is_integer, "predicted": pa.types.is_integer}
+
+
+def predicted_table(root: Path, predictions: Path, config: Config, classes: Sequence[str], split: str, seed: int | None = None) -> pa.Table:
+    """Neighbours of a split by what a model takes its utterances for, within the split.
+
+    Args:
+        root: folder of the shards.
+        predictions: Parquet file as training writes it: ``seed``, ``split``, ``dialogue_id``, ``position``, ``predicted``, one row per
+            utterance and seed.
+        config: K, the similarities; ``pooled`` looks at no labels and is left out.
+        classes: names of the classes.
+        split: such as ``test``.
+        seed: whose predictions; None: the smallest of the file.
+
+    Returns:
+        ``dialogue_id``, ``split``, ``trajectory_predicted``, and for each label similarity s ``neighbours_<s>_predicted`` and the
+        columns beside it (:func:`merc.trajectories.table.label_columns`), in the order of the shards.
+
+    Raises:
+        BadTable: if the file is no such table, or its dialogues are not those of the split.
+        BadSettings: if the file has nothing of the split or the seed.
+    """
+    rows = reader.read_split(root, split, columns=COLUMNS)
+    labels = _labels(rows, _read(predictions), predictions, split, seed, len(classes))
+    dialogues = Dialogues.of(rows)
+    guessed = Dialogues(dialogues.ids, dialogues.scenarios, dialogues.speakers, labels)
+    columns = {"dialogue_id": rows["dialogue_id"], "split": rows["split"], f"trajectory{SUFFIX}": lists(labels, pa.int16())}
+    return as_table(columns | label_columns(guessed, config, classes, suffix=SUFFIX))
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, columns=list(_NEEDED))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadTable(f"{path}: no table of predictions: {error}") from error
+    strange = [name for name, fits in _NEEDED.items() if name not in table.column_names or not fits(table.schema.field(name).type) or table[name].null_count]
+    if strange:
+        raise BadTable(f"{path}: no table of predictions: its column {strange[0]!r} is missing, of another type or has nulls")
+    return table
+
+
+def _labels(rows: pa.Table, predictions: pa.Table, path: Path, split: str, seed: int | None, classes: int) -> list[Labels]:
+    """The predicted labels of each dialogue of ``rows``."""
+    frame = predictions.to_pandas()
+    of_split = frame[frame["split"] == split]
+    if of_split.empty:
+        raise BadSettings(f"{path}: no predictions for the split {split!r}; {nearest(split, sorted(set(frame['split'])))}")
+    seeds = sorted(set(of_split["seed"].tolist()))
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise BadSettings(f"{path}: no predictions of seed {chosen}; there are {', '.join(map(str, seeds))}")
+    one = of_split[of_split["seed"] == chosen].sort_values(["dialogue_id", "position"], kind="stable")
+    if not one["predicted"].between(0, classes - 1).all():
+        raise BadTable(f"{path}: predicted classes must lie between 0 and {classes - 1}")
+    found = {name: part.to_numpy(np.int16) for name, part in one.groupby("dialogue_id")["predicted"]}
+    for name, length in zip(rows["dialogue_id"].to_pylist(), rows["n_utterances"].to_pylist(), strict=True):
+        if len(found.get(name, ())) != length:
+            raise BadTable(f"{path}: {len(found.get(name, ()))} predictions for the {length} utterances of {name!r}; are they of other shards?")
+    return [found[name] for name in rows["dialogue_id"].to_pylist()]

@@ -1,0 +1,222 @@
+"""How alike two trajectories are: similarities in [0, 1] by name, and those that come from counts and strings.
+
+Descriptions that are arrays hold whole numbers, or ratios on a fixed grid, so that no result depends on the order in which
+numbers are summed, that is on the machine or the size of a block.
+
+Trajectories are labels without gaps (:func:`merc.trajectories.trajectory.labelled`), each of at least one utterance.
+Legend: N trajectories, Q queries, M candidates, P pairs, C classes, R bins.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+from sklearn.metrics.pairwise import manhattan_distances
+
+from merc.trajectories import dtw
+from merc.trajectories.base import Similarity, Sketches, by_columns, dot_bound
+from merc.trajectories.trajectory import Labels
+
+NAMES = ("histogram", "transition", "edit", "path", "path_speakers", "dtw")
+ORDER_AWARE = NAMES[1:]
+# Shares of a bin are multiples of this, so that sums of their differences are exact in float64 for up to 512 bins.
+GRID = 2.0**-42
+
+
+def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] | None = None) -> Similarity:
+    """The similarity of that name.
+
+    Args:
+        name: one of :data:`NAMES`.
+        path_bins: R of ``path`` and ``dtw``; the others do not use it.
+        valence_arousal: (C, 2), of ``dtw`` alone: where each class lies; see :func:`merc.trajectories.dtw.similarity`.
+
+    Raises:
+        ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
+    """
+    by_angle = partial(Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns)
+    by_overlap = partial(Similarity, compare=overlap, pairs=overlap_of_pairs, sketch=_root, bound=dot_bound, order=by_columns)
+    stretched = partial(binned, bins=path_bins)
+    known = {
+        "histogram": by_angle(describe=label_counts),
+        "transition": by_angle(describe=transition_counts),
+        "edit": Similarity(describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length, bound=_shorter_by_longer, order=_by_length, pair_cost=20),
+        "path": by_overlap(describe=stretched),
+        "path_speakers": by_overlap(describe=partial(binned_speakers, bins=path_bins)),
+    }
+    if name == "dtw":
+        if valence_arousal is None:
+            raise ValueError("dtw needs the valence and arousal of every class")
+        return dtw.similarity(stretched, valence_arousal)
+    if name not in known:
+        raise ValueError(f"no similarity {name!r}; one of {', '.join(NAMES)}")
+    return known[name]
+
+
+def label_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+    """How often each label occurs, (N, C). With :func:`cosine`: ``histogram``, which sees neither order nor length."""
+    labels, owner, _, _ = _flat(trajectories)
+    return _count(owner * classes + labels, len(trajectories), classes)
+
+
+def transition_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+    """How often label i is followed by label j, (N, C·C + C). With :func:`cosine`: ``transition``.
+
+    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that it is like the other
+    trajectories of that one label (1), and unlike all else (0).
+    """
+    labels, owner, _, lengths = _flat(trajectories)
+    width = classes * classes + classes
+    same = owner[1:] == owner[:-1]
+    followed = (owner[:-1] * width + labels[:-1].astype(np.int64) * classes + labels[1:])[same]
+    alone = (owner * width + classes * classes + labels)[lengths[owner] == 1]
+    return _count(np.concatenate([followed, alone]), len(trajectories), width)
+
+
+def cosine(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of the angle between counts, (Q, M).
+
+    The products are sums of whole numbers, exact in float64, and the square root of a square is exact too: equal counts give 1.0.
+    """
+    products = queries @ candidates.T
+    squares = np.outer((queries * queries).sum(axis=1), (candidates * candidates).sum(axis=1))
+    shared: NDArray[np.float64] = products / np.sqrt(squares)
+    return shared
+
+
+def cosine_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`cosine` of each row with the row beside it, (P,)."""
+    squares = (some * some).sum(axis=1) * (others * others).sum(axis=1)
+    shared: NDArray[np.float64] = (some * others).sum(axis=1) / np.sqrt(squares)
+    return shared
+
+
+def unit_rows(described: NDArray[np.float64]) -> Sketches:
+    """The counts scaled to length 1; their inner product is the cosine itself."""
+    return ((described / np.linalg.norm(described, axis=1, keepdims=True)).astype(np.float32),)
+
+
+def strings(trajectories: Sequence[Labels], classes: int) -> NDArray[Any]:
+    """One character per label, (N,) of str; what :func:`edit` compares."""
+    _check_none_empty(trajectories)
+    alphabet = np.array([chr(ord("A") + label) for label in range(classes)])
+    return np.array(["".join(alphabet[trajectory]) for trajectory in trajectories], dtype=object)
+
+
+def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]:
+    """1 - Levenshtein distance / length of the longer one, (Q, M); sees order and length."""
+    shared: NDArray[np.float64] = process.cdist(queries.tolist(), candidates.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    return shared
+
+
+def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """:func:`edit` of each string with the one beside it, (P,)."""
+    shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    return shared
+
+
+def _length(described: NDArray[Any]) -> Sketches:
+    return (np.array([len(string) for string in described], np.float32),)
+
+
+def _shorter_by_longer(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
+    """What a longer string has too much must be inserted, so that the similarity is at most the ratio of the lengths."""
+    ratio: NDArray[np.float32] = np.minimum.outer(queries[0], candidates[0])
+    ratio /= np.maximum.outer(queries[0], candidates[0])
+    ratio += np.float32(1e-6)
+    return ratio
+
+
+def _by_length(described: NDArray[Any]) -> NDArray[np.int64]:
+    return np.array(sorted(range(len(described)), key=lambda index: (len(described[index]), described[index])), np.int64)
+
+
+def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
+    """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum to 1.
+
+        T = 3     |     0     |     1     |     1     |        utterance t covers [t/T, (t + 1)/T)
+        R = 2     |   0: 2/3, 1: 1/3|      1: 1       |        bin r covers [r/R, (r + 1)/R)
+
+    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the scaled bin's
+    length, and rounded to a multiple of :data:`GRID`.
+    """
+    labels, owner, position, lengths = _flat(trajectories)
+    length = lengths[owner][:, None]
+    bin_1R, position_N1 = np.arange(bins)[None, :], position[:, None]
+    covered = np.minimum((position_N1 + 1) * bins, (bin_1R + 1) * length) - np.maximum(position_N1 * bins, bin_1R * length)
+    cell = (owner[:, None] * bins + bin_1R) * classes + labels[:, None]
+    covers = covered > 0
+    shares = _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
+    return np.rint(shares / GRID) * GRID
+
+
+def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
+    """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C), S the most slots there are.
+
+    With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by :func:`merc.trajectories.trajectory.by_slot`, the
+    one who speaks most with the one who speaks most. Since the weights of a dialogue sum to 1, so does every bin over all speakers.
+
+    Args:
+        trajectories: numbers from ``by_slot``, slot · C + label.
+        classes: C.
+        bins: R.
+    """
+    codes, owner, position, lengths = _flat(trajectories)
+    slots = int(codes.max()) // classes + 1
+    slot = codes // classes
+    # One after the other, each dialogue's slots; the order within a slot stays.
+    order = np.lexsort((position, slot, owner))
+    begins = np.flatnonzero(np.diff(owner[order] * slots + slot[order], prepend=-1))
+    parts = np.split((codes % classes)[order], begins[1:])
+    of, at = owner[order][begins], slot[order][begins]
+    shares = np.array([len(part) for part in parts]) / lengths[of]
+    described = np.zeros((len(trajectories), slots, bins * classes))
+    described[of, at] = np.rint(binned(parts, classes, bins=bins) * shares[:, None] / GRID) * GRID
+    return described.reshape(len(trajectories), -1)
+
+
+def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over bins of Σ_c min(p_c, q_c), (Q, M); sees the order, not the length. With :func:`binned`: ``path``.
+
+    Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled routine.
+    """
+    bins = queries[0].sum().round() if len(queries) else 1.0
+    shared: NDArray[np.float64] = 1.0 - manhattan_distances(queries, candidates) / (2.0 * bins)
+    return np.clip(shared, 0.0, 1.0)
+
+
+def overlap_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`overlap` of each row with the row beside it, (P,)."""
+    bins = some[0].sum().round() if len(some) else 1.0
+    shared: NDArray[np.float64] = 1.0 - np.abs(some - others).sum(axis=1) / (2.0 * bins)
+    return np.clip(shared, 0.0, 1.0)
+
+
+def _root(described: NDArray[np.float64]) -> Sketches:
+    """The square roots of the shares, scaled to length 1: since min(p, q) ≤ √(p q), their inner product bounds the overlap."""
+    root = np.sqrt(described)
+    return ((root / np.linalg.norm(root, axis=1, keepdims=True)).astype(np.float32),)
+
+
+def _flat(trajectories: Sequence[Labels]) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """All labels one after the other, the trajectory each belongs to, its position in it; and the N lengths."""
+    _check_none_empty(trajectories)
+    lengths = np.array([len(trajectory) for trajectory in trajectories], dtype=np.int64)
+    labels = np.concatenate([np.empty(0, np.int16), *trajectories])
+    owner = np.repeat(np.arange(len(trajectories)), lengths)
+    position = np.arange(len(labels)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return labels, owner, position, lengths
+
+
+def _check_none_empty(trajectories: Sequence[Labels]) -> None:
+    empty = next((index for index, trajectory in enumerate(trajectories) if not len(trajectory)), None)
+    if empty is not None:
+        raise ValueError(f"trajectory {empty} of {len(trajectories)} is empty: there is nothing to compare")
+
+
+def _count(cells: NDArray[np.int64], rows: int, width: int, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    return np.bincount(cells, weights=weights, minlength=rows * width).reshape(rows, width).astype(np.float64)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from merc.errors import BadSettings, BadTable
+from merc.shards.format import reader
+from merc.training.data.dataset import Standardisation, check_modalities, read_split
+
+
+def test_a_split_holds_the_shards_row_after_row(make_shards):
+    layout = make_shards()
+    split = read_split(layout.shards, "dev", ["text", "visual"], classes=3)
+    rows = reader.read_split(layout.shards, "dev").to_pylist()
+    assert split.dialogue_ids == tuple(row["dialogue_id"] for row in rows)
+    assert split.utterance_ids == tuple(one for row in rows for one in row["utterance_ids"])
+    assert split.labels[:-1].tolist() == [one for row in rows for one in row["emotion_index"]]
+    assert split.speakers[:-1].tolist() == [one for row in rows for one in row["speaker_index"]]
+    assert split.present["visual"][:-1].tolist() == [one for row in rows for one in row["visual_present"]]
+    np.testing.assert_array_equal(split.features["text"][:-1].numpy(), np.concatenate([row["text"] for row in rows]))
+    for row, start, length in zip(rows, split.starts.tolist(), split.lengths.tolist(), strict=True):
+        assert split.utterance_ids[start : start + length] == tuple(row["utterance_ids"])
+    assert set(split.features) == {"text", "visual"}
+
+
+def test_the_last_row_is_padding(make_shards):
+    split = read_split(make_shards().shards, "dev", ["text"], classes=3)
+    assert (split.labels[-1], split.speakers[-1], split.present["text"][-1], split.features["text"][-1].abs().sum()) == (-1, 0, False, 0)
+
+
+def test_present_train_features_are_standardised_and_absent_ones_stay_zero(make_shards):
+    layout = make_shards()
+    standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=50.0)
+    split = standardisation.apply(read_split(layout.shards, "train", ["audio"], classes=3))
+    present = split.present["audio"]
+    assert 0 < present.sum() < split.utterances
+    torch.testing.assert_close(split.features["audio"][present].mean(0), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(split.features["audio"][present].std(0, correction=0), torch.ones(5), atol=1e-5, rtol=0)
+    assert split.features["audio"][~present].abs().sum() == 0
+
+
+def test_a_constant_feature_becomes_zero_and_an_outlier_is_cut(make_shards):
+    def change(split, rows):
+        for row in rows:
+            for vector in row["text"]:
+                vector[0] = 3.0
+        if split == "dev":
+            rows[0]["text"][0][1], rows[0]["text_present"][0] = 1e6, True
+
+    layout = make_shards(change=change)
+    standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["text"], limit=4.0)
+    split = standardisation.apply(read_split(layout.shards, "dev", ["text"], classes=3))
+    assert split.features["text"][:, 0].abs().max() < 1e-5
+    assert split.features["text"].abs().max() == 4.0
+
+
+def break_length(rows):
+    rows[1]["speaker_index"] = [*rows[1]["speaker_index"], 0]
+
+
+def break_label(rows):
+    rows[1]["emotion_index"][0] = 3
+
+
+def break_vector(rows):
+    rows[1]["text"][0][2] = float("nan")
+
+
+@pytest.mark.parametrize(("fault", "words"), [(break_length, "entries in speaker_index"), (break_label, "emotion_index 3"), (break_vector, "not finite")])
+def test_faulty_shards_are_refused_naming_the_dialogue(make_shards, fault, words):
+    layout = make_shards(change=lambda split, rows: fault(rows) if split == "train" else None)
+    with pytest.raises(BadTable, match=words) as raised:
+        read_split(layout.shards, "train", ["text"], classes=3)
+    assert "train/dia1" in str(raised.value)
+
+
+def test_a_modality_that_is_not_there_is_named_beside_those_that_are(make_shards):
+    layout = make_shards(modalities=["text", "audio"])
+    with pytest.raises(BadSettings, match=r"wants visual.*valid: audio, text"):
+        check_modalities(["text", "visual"], reader.info(layout.shards), layout.shards)

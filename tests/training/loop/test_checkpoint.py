@@ -1,0 +1,97 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from merc.errors import BadSettings, BadTable
+from merc.parts import RunOptions
+from merc.training.data.dataset import Standardisation, read_split
+from merc.training.loop import checkpoint
+from merc.training.loop.trainer import predict
+from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.training.stage import train
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+HEADER = checkpoint.Header(
+    model="context_gru",
+    model_settings={"hidden_units": 8, "layers": 1, "dropout": 0.1, "speakers": "same"},
+    dims={"text": 6, "audio": 5},
+    classes=("neutral", "joy", "anger"),
+    label_set="tiny3",
+    dataset="tiny",
+    recipe={"name": "all"},
+    seed=0,
+    encoders={"text": "t", "audio": "a"},
+    feature_limit_std=10.0,
+)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A model that was not trained."""
+    model = ContextGRU(ContextGRUConfig(**HEADER.model_settings), HEADER.dims, 3)
+    ones = {name: torch.ones(dim) for name, dim in HEADER.dims.items()}
+    checkpoint.save(tmp_path / "model.safetensors", model, Standardisation(mean=ones, std=ones, limit=10.0), HEADER)
+    return tmp_path / "model.safetensors"
+
+
+def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, params, tmp_path):
+    layout = make_shards()
+    made = train(params, layout, RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs")
+    loaded = checkpoint.load(made / "seed-1" / "model.safetensors")
+    split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
+    rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 1), ("split", "=", "test")])
+    expected = torch.tensor(rows["probabilities"].to_pylist())
+    torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), expected, atol=1e-6, rtol=0)
+    assert loaded.header.classes == ("neutral", "joy", "anger")
+    assert loaded.header.dims == {"text": 6, "audio": 5, "visual": 4}
+    assert (loaded.header.seed, loaded.header.recipe["name"], loaded.header.encoders["audio"]) == (1, "all", "audio-encoder")
+
+
+def test_equal_weights_give_equal_bytes(model_file, tmp_path):
+    loaded = checkpoint.load(model_file)
+    checkpoint.save(tmp_path / "again.safetensors", loaded.model, loaded.standardisation, loaded.header)
+    assert (tmp_path / "again.safetensors").read_bytes() == model_file.read_bytes()
+
+
+def changed(path, tmp_path, change):
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["merc"])
+    change(tensors, header)
+    save_file(tensors, tmp_path / "changed.safetensors", metadata={"merc": json.dumps(header)})
+    return tmp_path / "changed.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda tensors, header: header.update(model="../../evil"), BadSettings, "evil"),
+        (lambda tensors, header: header.update(model_settings={"hidden_units": 8}), BadSettings, "layers"),
+        (lambda tensors, header: header.update(extra=1), BadTable, "not a trained model"),
+        (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
+        (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),
+        (lambda tensors, header: tensors.pop("model.branches.text.absent_H"), BadTable, "absent_H"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(model_file, tmp_path, change, error, words):
+    with pytest.raises(error, match=words):
+        checkpoint.load(changed(model_file, tmp_path, change))
+
+
+def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(BadTable, match="not a trained model"):
+        checkpoint.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.usefixtures("toy_framework")
+def test_a_model_inside_a_framework_is_read_back_with_it(make_shards, params, tmp_path):
+    layout = make_shards()
+    made = train(params, layout, RunOptions(device="cpu"), recipe="all+toy", runs=tmp_path / "runs")
+    loaded = checkpoint.load(made / "seed-0" / "model.safetensors")
+    assert (loaded.header.framework, loaded.header.framework_settings) == ("toy", {"scale": 0.5})
+    split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
+    rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 0), ("split", "=", "test")])
+    torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), torch.tensor(rows["probabilities"].to_pylist()), atol=1e-6, rtol=0)

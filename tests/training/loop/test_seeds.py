@@ -1,0 +1,93 @@
+import os
+import signal
+import threading
+import time
+
+import pytest
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.training.loop import seeds
+from merc.training.loop.ledger import LossNotFinite
+from merc.training.stage import train
+
+ONE, TWO = (RunOptions(device="cpu", workers=workers) for workers in (1, 2))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def _always_at_once(monkeypatch):
+    monkeypatch.setattr(seeds, "_WORTH_PROCESSES", 0)
+
+
+@pytest.fixture
+def deadly_loss(tree, tmp_path_factory, monkeypatch):
+    """A loss ``deadly`` whose line of code each seed's process runs in its second epoch; the function sets it for seed 1."""
+    folder = tmp_path_factory.mktemp("path")
+    package = f"deadly_losses_{folder.name}"
+    (folder / package).mkdir()
+    (folder / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr("merc.training.recipes.resolution.LOSSES", package)
+    tree["losses"]["deadly"] = dict(tree["losses"]["cross_entropy"])
+
+    def write(line):
+        (folder / package / "deadly.py").write_text(
+            "import signal\n"
+            "from merc.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig\n"
+            "class Deadly(CrossEntropy):\n"
+            "    Config = CrossEntropyConfig\n"
+            "    def forward(self, output, batch, **state):\n"
+            "        value = super().forward(output, batch, **state)\n"
+            "        if state['epoch'] == 1 and state['generator'].initial_seed() == 1:\n"
+            f"            {line}\n"
+            "        return value\n"
+        )
+        tree["recipes"]["text"]["losses"] = [{"name": "deadly"}]
+        return Params(tree)
+
+    return write
+
+
+@pytest.mark.usefixtures("_always_at_once")
+def test_seeds_at_once_give_the_bytes_of_one_after_another(make_shards, params, tmp_path):
+    layout = make_shards()
+    apart = train(params, layout, ONE, recipe="text", runs=tmp_path / "one")
+    at_once = train(params, layout, TWO, recipe="text", runs=tmp_path / "two")
+    assert contents(at_once) == contents(apart)
+
+
+def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds.pool, "in_order", lambda *more: pytest.fail("started processes"))
+    train(params, make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
+
+
+@pytest.mark.usefixtures("_always_at_once")
+def test_a_process_that_fails_ends_the_run_with_its_own_error(make_shards, deadly_loss, tmp_path):
+    with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia"):
+        train(deadly_loss("value = value * float('nan')"), make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
+
+
+@pytest.fixture
+def _ctrl_c_is_heard():
+    """A process that a shell starts in the background ignores it, and so do these tests then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_always_at_once", "_ctrl_c_is_heard")
+def test_ctrl_c_ends_the_processes(make_shards, deadly_loss, tmp_path):
+    reached = tmp_path / "reached"
+    params = deadly_loss(f"open({str(reached)!r}, 'w').close(); signal.pause()")
+
+    def interrupt():
+        while not reached.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(params, make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
