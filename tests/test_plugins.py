@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from merc.errors import nearest
 from merc import plugins
 from merc.errors import BadSettings
 
@@ -98,4 +99,4 @@ def test_a_class_that_still_lacks_a_method_is_no_plug_in(zoo: str, tmp_path: Pat
     ],
 )
 def test_the_nearest_name_is_offered_if_there_is_a_near_one(name: str, valid: list[str], words: str) -> None:
-    assert plugins.nearest(name, valid) == words
+    assert nearest(name, valid) == words

@@ -3,6 +3,9 @@
 Everything else is a fault of the program and ends with exit code 1 and a traceback.
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 class PipelineError(Exception):
     """Base of all errors that are explained in one message; the commands print it without a traceback."""
@@ -44,3 +47,10 @@ class BadTable(PipelineError):
     """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
 
     exit_code = 4
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Words for an error message about an unknown name: the likely cure, and all valid names."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

@@ -1,17 +1,41 @@
-"""The only reader of params.yaml. Each class keeps its ``Config`` beside itself; here it is filled and checked."""
+"""Settings: defaults stand in the code, what has a name ships in a small file, params.yaml lies over both, and ``--set`` over all.
 
+    Config of a class            every key, with its default, its unit and its source
+      ▲ lies over
+    recipes/mmgcn.yaml, …        what has a name, one file each (:class:`Shelf`); ``base: NAME`` puts it over another one
+      ▲ lies over
+    params.yaml                  choices; its blocks ``recipes``, ``encoders``, ``corpora``, … may also add names
+      ▲ lies over
+    --set KEY=VALUE
+
+To lie over means: mapping by mapping, key by key; anything but a mapping takes the place of what was there. Of every value it is known
+where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses, or that something else overrides, is an error.
+"""
+
+import copy
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from merc.errors import BadSettings
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What recipes, encoders and corpora may be called; no name can lead out of a folder."""
+BLOCKS = (
+    "run presets default_encoders build adapt_text adapt_audio train "
+    "corpora demo media encoders adaptations extraction shards trajectories recipes additions models losses frameworks report"
+).split()
+"""The keys that params.yaml may have."""
 
 
 class Settings(BaseModel):
-    """Base of every ``Config``: immutable, and an unknown key is an error."""
+    """Base of every ``Config``: immutable, and an unknown key is an error. A string below a field is its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -19,19 +43,193 @@ class Settings(BaseModel):
 _Config = TypeVar("_Config", bound=Settings)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a value comes from.
+
+    Attributes:
+        words: a file, or ``--set``.
+        key: the dotted key in params.yaml, for a value that the user set there or by ``--set``; empty for what ships.
+        override: whether it was set by ``--set``.
+    """
+
+    words: str
+    key: str = ""
+    override: bool = False
+
+
+@dataclass
+class Laid:
+    """Blocks that lie over each other.
+
+    Attributes:
+        tree: the result.
+        origins: dotted key of a leaf → where its value comes from. A key that is not here has its default.
+    """
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    _beaten: list[tuple[Origin, Origin]] = field(default_factory=list)
+
+    def lay(self, key: str, value: Any, origin: Origin) -> None:
+        """Puts a value, or a block key by key, over what is at the dotted ``key`` (empty: the root).
+
+        ``origin`` is that of the root; the keys below it are added to its own, if it has one.
+        """
+        if isinstance(value, Mapping) and (value or isinstance(self._at(key), Mapping)):
+            for name, below in value.items():
+                self.lay(f"{key}.{name}" if key else str(name), below, origin)
+            if not isinstance(self._at(key), Mapping):
+                self._put(key, {}, origin)
+            return
+        self._put(key, value, origin)
+
+    def lay_part(self, other: "Laid", key: str, without: Collection[str] = ()) -> None:
+        """Puts over this what stands below the dotted ``key`` of another, with its origins, but for some keys."""
+        for leaf, origin in other.origins.items():
+            if leaf.startswith(f"{key}.") and leaf.removeprefix(f"{key}.") not in without:
+                self._put(leaf.removeprefix(f"{key}."), other.at(leaf), origin, whole=True)
+
+    def at(self, key: str) -> Any:
+        """The value at a dotted key; None where there is none."""
+        return self._at(key)
+
+    def outcome(self) -> Iterator[tuple[Origin, Origin | None]]:
+        """Every value that was set by the user: its origin, and the origin of what took its place, if anything did."""
+        yield from self._beaten
+        yield from ((origin, None) for origin in self.origins.values() if origin.key)
+
+    def _at(self, key: str) -> Any:
+        value: Any = self.tree
+        for part in key.split(".") if key else ():
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def _put(self, key: str, value: Any, origin: Origin, *, whole: bool = False) -> None:
+        own = origin if whole or not origin.key else Origin(origin.words, _joined(origin.key, key), origin.override)
+        parents = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
+        for there in [one for one in self.origins if one == key or one.startswith(f"{key}.") or one in parents]:
+            replaced = self.origins.pop(there)
+            if replaced.key and replaced != own:
+                self._beaten.append((replaced, own))
+        block = self.tree
+        *above, last = key.split(".")
+        for part in above:
+            if not isinstance(block.get(part), dict):
+                block.pop(part, None)  # what was taken out and comes back comes last
+                block[part] = {}
+            block = block[part]
+        block[last] = copy.deepcopy(value)
+        self.origins[key] = own
+
+
+def _joined(root: str, key: str) -> str:
+    return f"{root}.{key}" if root and key else root or key
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What ships in one small file per name, with the blocks of the same names in params.yaml over it.
+
+    Attributes:
+        key: the dotted key in params.yaml under which the user's own stand.
+        package: the folder of the files, as a dotted name.
+        word: what one is called in messages.
+    """
+
+    key: str
+    package: str
+    word: str
+
+    def shipped(self) -> list[str]:
+        """The names of the files, sorted."""
+        return sorted(path.name.removesuffix(".yaml") for path in resources(self.package).iterdir() if path.name.endswith(".yaml"))
+
+    def names(self, params: "Params") -> list[str]:
+        """All names, sorted."""
+        return sorted({*self.shipped(), *params.block(self.key)})
+
+    def path(self, name: str) -> str:
+        """Where the file of a name lies in the package, whether or not it does: ``merc/training/recipes/mmgcn.yaml``."""
+        return f"{self.package.replace('.', '/')}/{name}.yaml"
+
+    def lineage(self, params: "Params", name: str) -> list[str]:
+        """The name, the name of its base, the base of that, and so on.
+
+        Raises:
+            BadSettings: if a name is unknown, naming the nearest, or a block is its own ancestor.
+        """
+        found: list[str] = []
+        while True:
+            if name in found:
+                circle = " → ".join([*found[found.index(name) :], name])
+                raise BadSettings(f"{self.key}.{name}.base: a {self.word} is its own ancestor: {circle}")
+            block = self._own(params, name, where=f"{self.key}.{found[-1]}.base: " if found else "")
+            found.append(name)
+            base = block.tree.get("base")
+            if base is None:
+                return found
+            if not isinstance(base, str):
+                raise BadSettings(f"{self.key}.{name}.base is {base!r}; the name of a {self.word} is expected")
+            name = base
+
+    def read(self, params: "Params", name: str) -> Laid:
+        """The block of a name over that of its base, the user's over what ships; without the key ``base``. Raises as :meth:`lineage`."""
+        laid = Laid()
+        for one in reversed(self.lineage(params, name)):
+            self.lay(laid, params, one)
+        laid.tree.pop("base", None)
+        laid.origins.pop("base", None)
+        return laid
+
+    def lay(self, laid: Laid, params: "Params", name: str) -> None:
+        """Puts the block of a name over what is there, without its base."""
+        if self._ships(name):
+            laid.lay("", self._load(name), Origin(self.path(name)))
+        params.lay(laid, f"{self.key}.{name}")
+
+    def _own(self, params: "Params", name: str, where: str) -> Laid:
+        if not NAME.fullmatch(name) or not (self._ships(name) or name in params.block(self.key)):
+            raise BadSettings(f"{where}no {self.word} {name!r}; {nearest(name, self.names(params))}")
+        laid = Laid()
+        self.lay(laid, params, name)
+        return laid
+
+    def _ships(self, name: str) -> bool:
+        return bool(NAME.fullmatch(name)) and resources(self.package).joinpath(f"{name}.yaml").is_file()
+
+    def _load(self, name: str) -> dict[str, Any]:
+        return _mapping(resources(self.package).joinpath(f"{name}.yaml").read_text(encoding="utf-8"), self.path(name))
+
+
+@dataclass(frozen=True)
+class _Override:
+    """One ``--set``."""
+
+    given: str
+    key: str
+    value: Any
+
+
 class Params:
-    """The content of params.yaml with the overrides of the command line.
+    """The content of params.yaml, and what ``--set`` puts over it.
 
     Example:
         >>> params = Params({"media": {"max_clip_seconds": 60}})
         >>> class Media(Settings):
-        ...     max_clip_seconds: float
-        >>> params.fill("media", Media).max_clip_seconds
-        60.0
+        ...     max_clip_seconds: float = 30.0
+        ...     frames_per_clip: int = 8
+        >>> params.fill("media", Media)
+        Media(max_clip_seconds=60.0, frames_per_clip=8)
     """
 
-    def __init__(self, tree: dict[str, Any]) -> None:
-        self.tree = tree
+    def __init__(self, tree: Mapping[str, Any], overrides: tuple[_Override, ...] = (), file: str = "params.yaml") -> None:
+        self._tree = tree
+        self._overrides = overrides
+        self._file = file
+        self._asked: set[str] = set()
+        self._won: set[str] = set()
+        self._lost: dict[str, tuple[Origin, Origin]] = {}
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: tuple[str, ...] = ()) -> "Params":
@@ -39,31 +237,56 @@ class Params:
 
         Args:
             path: the file; without it ``params.yaml`` of the current folder, else the one that came with the package.
-            overrides: ``KEY=VALUE`` with a dotted key that exists and a YAML value.
+            overrides: ``KEY=VALUE`` with a dotted key and a YAML value.
 
         Raises:
-            BadSettings: if the file cannot be read as YAML or an override names no existing key.
+            BadSettings: if the file cannot be read as YAML, has an unknown key or an old form, or an override is not of that form.
         """
         path = path or _default_file()
         try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadSettings(f"cannot read the settings: {error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise BadSettings(f"{path}: not YAML: {error}") from error
-        params = cls(tree)
-        for override in overrides:
-            key, equals, value = override.partition("=")
-            if not equals:
-                raise BadSettings(f"--set {override!r} is not of the form KEY=VALUE")
-            parent, _, last = key.rpartition(".")
-            block = params.get(parent) if parent else params.tree
-            params.get(key)
-            try:
-                block[last] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise BadSettings(f"--set {override!r}: the value is not YAML: {error}") from error
-        return params
+            tree = _mapping(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings(f"cannot read the settings: {path}: {error}") from error
+        _check_form(tree, path)
+        for key in tree:
+            if key not in BLOCKS:
+                raise BadSettings(f"{path}: unknown key {key!r}; {nearest(str(key), BLOCKS)}")
+        return cls(tree, tuple(_parsed(one) for one in overrides), path.name)
+
+    def with_overrides(self, **values: Any) -> "Params":
+        """The same settings with more laid over them; a key's dots are written as two underscores. For tests and benchmarks.
+
+        Example:
+            >>> Params({}).with_overrides(media__max_clip_seconds=5).block("media")
+            {'max_clip_seconds': 5}
+        """
+        more = tuple(_Override(f"{key}={value}", key, value) for name, value in values.items() for key in [name.replace("__", ".")])
+        return Params(self._tree, (*self._overrides, *more), self._file)
+
+    def lay(self, laid: Laid, key: str) -> None:
+        """Puts the block at a dotted key, the user's overrides in it included, over what is there."""
+        self._asked.add(key)
+        if (block := _find(self._tree, key)) is not None:
+            laid.lay("", _as_mapping(block, key, self._file), Origin(self._file, key))
+        for override in self._overrides:
+            origin = Origin(f"--set {override.given}", key, override=True)
+            if override.key == key:
+                laid.lay("", _as_mapping(override.value, key, "--set"), origin)
+            elif override.key.startswith(f"{key}."):
+                laid.lay(override.key.removeprefix(f"{key}."), override.value, origin)
+
+    def read(self, key: str) -> Laid:
+        """The block at a dotted key; empty if there is none."""
+        laid = Laid()
+        self.lay(laid, key)
+        return laid
+
+    def block(self, key: str) -> dict[str, Any]:
+        """The block at a dotted key as a mapping; empty if there is none. Asking for it does not use it: see :meth:`check_overrides`."""
+        asked = set(self._asked)
+        laid = self.read(key)
+        self._asked = asked
+        return laid.tree
 
     def get(self, key: str) -> Any:
         """The value at a dotted key.
@@ -71,35 +294,57 @@ class Params:
         Raises:
             BadSettings: if there is none; the message gives the nearest key.
         """
-        value: Any = self.tree
-        done: list[str] = []
-        for part in key.split("."):
-            if not isinstance(value, dict) or part not in value:
-                valid = list(value) if isinstance(value, dict) else []
-                where = ".".join(done) or "the top level"
-                raise BadSettings(f"params.yaml has no {key!r}: no {part!r} at {where}; {nearest(part, valid)}")
-            value = value[part]
-            done.append(part)
-        return value
+        parent, _, last = key.rpartition(".")
+        block = self.block(parent) if parent else {name: self.block(name) for name in BLOCKS}
+        self._asked.add(key)
+        if last not in block:
+            where = parent or "the top level"
+            raise BadSettings(f"{self._file} has no {key!r}: no {last!r} at {where}; {nearest(last, list(block))}")
+        return block[last]
 
-    def fill(self, key: str, config: type[_Config], **more: Any) -> _Config:
-        """Fills ``config`` with the block at ``key``.
-
-        Args:
-            key: dotted key of a block.
-            config: the class that says which keys there must be.
-            more: values that do not stand in the file (from a recipe, say); they win.
+    def fill(self, key: str, config: type[_Config]) -> _Config:
+        """Fills ``config`` with the block at ``key``; what it does not name has its default.
 
         Raises:
             BadSettings: for an unknown, missing or impossible key, naming it with its full path.
         """
-        return fill({**(self.get(key) or {}), **more}, config, where=key)
+        return self.filled(self.read(key), config, where=key)
+
+    def filled(self, laid: Laid, config: type[_Config], where: str) -> _Config:
+        """Fills ``config`` with laid blocks, and takes note of what the user's values did. Raises as :meth:`fill`."""
+        made = fill(laid.tree, config, where)
+        self.note(laid)
+        return made
+
+    def note(self, laid: Laid) -> None:
+        """Takes note of which of the user's values are in force in ``laid``, for :meth:`check_overrides`."""
+        for origin, by in laid.outcome():
+            if by is None:
+                self._won.add(origin.key)
+            else:
+                self._lost.setdefault(origin.key, (origin, by))
+
+    def check_overrides(self) -> None:
+        """To be called when all settings of a command are resolved.
+
+        Raises:
+            BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden wherever it was used.
+        """
+        for key, (origin, by) in self._lost.items():
+            if key not in self._won and (origin.override or not by.key):
+                raise BadSettings(f"{origin.words}: {key} has no effect: {by.words} sets {by.key or 'the same'} over it; change it there")
+        for override in self._overrides:
+            if not any(_overlap(override.key, asked) for asked in self._asked):
+                raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}; {nearest(override.key.split('.')[0], BLOCKS)}")
 
 
-def fill(block: dict[str, Any], config: type[_Config], where: str) -> _Config:
+def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config:
     """Fills ``config`` with ``block``; ``where`` is named in errors. Raises ``BadSettings`` as :meth:`Params.fill`."""
+    defaults = {name: info.get_default(call_default_factory=True) for name, info in config.model_fields.items() if not info.is_required()}
+    laid = Laid({name: dict(value) for name, value in defaults.items() if isinstance(value, Mapping) and name in block})
+    laid.lay("", block, Origin(where))
     try:
-        return config(**block)
+        return config(**laid.tree)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -124,6 +369,67 @@ def _settings_in(annotation: Any) -> type[Settings] | None:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     return next((found for argument in get_args(annotation) if (found := _settings_in(argument))), None)
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadSettings(f"{where}: not YAML: {error}") from error
+    return dict(_as_mapping(tree, "", where))
+
+
+def _as_mapping(value: Any, key: str, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise BadSettings(f"{where}: {key or 'the content'} is {value!r}; a block of keys and values is expected")
+    return value
+
+
+def _find(tree: Mapping[str, Any], key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _parsed(given: str) -> _Override:
+    key, equals, value = given.partition("=")
+    if not equals or not key:
+        raise BadSettings(f"--set {given!r} is not of the form KEY=VALUE")
+    if key.split(".")[0] not in BLOCKS:
+        raise BadSettings(f"--set {given!r}: no block {key.split('.')[0]!r}; {nearest(key.split('.')[0], BLOCKS)}")
+    try:
+        return _Override(given, key, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise BadSettings(f"--set {given!r}: the value is not YAML: {error}") from error
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two dotted keys is the other, or lies below it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+_MOVED = """\
+{path} has the form of an earlier version ({sign}). What moved where:
+  models, losses, frameworks, encoders, corpora, demo, media, …: every key has its default in the code; keep here what you changed, and no more
+  recipes, additions: shipped as files in merc/training/recipes; a block here lies over one, or adds one, with `base: NAME` in place of an anchor
+  a recipe's `losses` is a mapping, name → settings; its `stages` are `phases`, a mapping, too
+  train_second: its entries belong under `train`, with `first` as the key `pretrained_on`
+`merc-extract params` and `merc-train show RECIPE` print the settings that are in force."""
+
+
+def _check_form(tree: Mapping[str, Any], path: Path) -> None:
+    """Raises ``BadSettings`` that says what moved where if the file was written for an earlier version."""
+    signs = [key for key in ("train_second",) if key in tree]
+    for key in ("recipes", "additions"):
+        blocks = tree.get(key)
+        for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
+            if isinstance(block, Mapping):
+                signs += [f"{key}.{name}.stages"] * ("stages" in block) + [f"{key}.{name}.losses is a list"] * isinstance(block.get("losses"), list)
+    if signs:
+        raise BadSettings(_MOVED.format(path=path, sign=signs[0]))
 
 
 def _default_file() -> Path:

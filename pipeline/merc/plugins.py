@@ -1,12 +1,11 @@
 """A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit."""
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 from typing import TypeVar
 
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 
 _Base = TypeVar("_Base")
 _NOT_PLUGINS = {"base", "stage"}
@@ -47,10 +46,3 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
     if len(classes) > 1:
         raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
     return classes[0]
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """Words for an error message: the likely cure and all valid names."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from merc import files, log, plugins, provenance
+from merc import files, log, provenance
 from merc.adaptation.config import AdaptationConfig
 from merc.adaptation.examples import check_labels, read_examples
 from merc.adaptation.listing import MODALITIES
@@ -24,7 +24,7 @@ from merc.compute import device as devices
 from merc.encoders.engine import adapted
 from merc.encoders.engine.registry import build
 from merc.encoders.engine.trainable import TrainableEncoder
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, nearest
 from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
 from merc.params import Params
@@ -108,10 +108,10 @@ def check_names(params: Params, *, modality: str, encoder: str, settings: str, o
         ModelUnavailable: if the checkpoint is not to be had.
     """
     if modality not in MODALITIES:
-        raise BadSettings(f"no encoder of {modality!r} can be adapted; {plugins.nearest(modality, list(MODALITIES))}")
+        raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
     blocks = params.get(f"adaptations.{modality}")
     if settings not in blocks:
-        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {plugins.nearest(settings, list(blocks))}")
+        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {nearest(settings, list(blocks))}")
     config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
     return config, _trainable(params, modality, encoder, config, offline=offline)
 

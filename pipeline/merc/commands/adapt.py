@@ -6,12 +6,11 @@ import click
 
 from merc import __version__, log
 from merc.command_line import exiting
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.files import read_json
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
-from merc.plugins import nearest
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from merc import __version__, log, plugins
+from merc import __version__, log
 from merc.command_line import exiting
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
 from merc.corpora.stage import build_manifest
-from merc.errors import BadSettings, ModelUnavailable
+from merc.errors import BadSettings, ModelUnavailable, nearest
 from merc.files import read_json
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
@@ -192,10 +192,10 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     """
     wanted = {name.strip() for name in modalities.split(",")}
     for name in sorted(wanted - set(MODALITIES)):
-        raise BadSettings(f"--modalities: no modality {name!r}; {plugins.nearest(name, list(MODALITIES))}")
+        raise BadSettings(f"--modalities: no modality {name!r}; {nearest(name, list(MODALITIES))}")
     corpora = params.get("corpora")
     if dataset not in corpora:
-        raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {plugins.nearest(dataset, list(corpora))}")
+        raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {nearest(dataset, list(corpora))}")
     chosen: dict[str, str] = {}
     for pair in given:
         modality, equals, encoder = pair.partition("=")

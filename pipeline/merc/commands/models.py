@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from merc import log, plugins
+from merc import log
 from merc.command_line import exiting
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
-from merc.errors import BadSettings, ModelUnavailable, PipelineError
+from merc.errors import BadSettings, ModelUnavailable, PipelineError, nearest
 from merc.layout import MODALITIES
 from merc.params import Params
 
@@ -101,7 +101,7 @@ def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> l
         modality, equals, name = given.rpartition("=")
         found = {one for one in every if one[1] == name and (not equals or one[0] == modality)}
         if not found:
-            raise BadSettings(f"no encoder {given!r} in params.yaml; {plugins.nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
+            raise BadSettings(f"no encoder {given!r} in params.yaml; {nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
         wanted |= found
     unknown = sorted(wanted - set(every))
     if unknown:
@@ -122,7 +122,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     """
     presets: dict[str, dict[str, str]] = params.get("presets")
     if not isinstance(preset, str) or preset not in presets:
-        raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {plugins.nearest(str(preset), list(presets))}")
+        raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
     return presets[preset]
 
 

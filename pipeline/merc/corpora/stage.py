@@ -18,7 +18,7 @@ from merc.command_line import stage_command
 from merc.corpora.engine import building
 from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
-from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
 from merc.params import Params
@@ -131,14 +131,14 @@ def _check_names(what: str, given: tuple[str, ...], valid: tuple[str, ...]) -> N
         raise BadSettings(f"no {what} is given; valid: {', '.join(valid)}")
     for name in given:
         if name not in valid:
-            raise BadSettings(f"no {what} {name!r}; {plugins.nearest(name, list(valid))}")
+            raise BadSettings(f"no {what} {name!r}; {nearest(name, list(valid))}")
 
 
 def _reader(params: Params, dataset: str) -> CorpusReader:
     """The dataset's reader with its settings, the label set checked."""
     blocks = params.get("corpora")
     if dataset not in blocks:
-        raise BadSettings(f"no dataset {dataset!r} under corpora in params.yaml; {plugins.nearest(dataset, list(blocks))}")
+        raise BadSettings(f"no dataset {dataset!r} under corpora in params.yaml; {nearest(dataset, list(blocks))}")
     name = (blocks[dataset] or {}).get("reader")
     if not isinstance(name, str):
         valid = plugins.names(_PACKAGE, CorpusReader)
@@ -146,7 +146,7 @@ def _reader(params: Params, dataset: str) -> CorpusReader:
     kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
     reader = kind(params.fill(f"corpora.{dataset}", kind.Config))
     if reader.config.label_set not in kind.LABEL_SETS:
-        hint = plugins.nearest(reader.config.label_set, list(kind.LABEL_SETS))
+        hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
         raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
     return reader
 

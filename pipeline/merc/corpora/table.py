@@ -23,9 +23,8 @@ from merc.corpora.engine import text_repair
 from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
-from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.params import Settings
-from merc.plugins import nearest
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.records.failures import Failure
 

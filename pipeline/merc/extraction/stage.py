@@ -17,13 +17,12 @@ from merc.compute import device
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import build
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, nearest
 from merc.extraction import runner
 from merc.extraction.inputs import Source, input_hashes, media_source, text_source
 from merc.layout import MODALITIES, Layout
 from merc.params import Params, Settings
 from merc.parts import INFO, Fingerprint, RunOptions, StageWork
-from merc.plugins import nearest
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from merc.errors import BadSettings
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
 from merc.reports.figures import ink_on
 
 UNLABELLED_COLOUR = "none"

@@ -8,11 +8,10 @@ from pydantic import Field
 
 from merc import files, log, provenance
 from merc.command_line import exiting
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params, Settings
-from merc.plugins import nearest
 from merc.reports import figures, page, tables
 from merc.reports.examples import Example, read_examples
 from merc.reports.page import DatasetReport

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from merc import files
-from merc.errors import BadSettings
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.facts import Facts, dialogue_rows, read_info
 from merc.shards.format import reader

@@ -14,11 +14,10 @@ from pydantic import PositiveInt
 
 from merc import files, log, provenance
 from merc.command_line import stage_command
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, nearest
 from merc.layout import MODALITIES, Layout
 from merc.params import Params, Settings
 from merc.parts import Fingerprint, RunOptions, StageWork
-from merc.plugins import nearest
 from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import SPLITS

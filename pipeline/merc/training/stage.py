@@ -40,31 +40,31 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
     """
-    plan = resolve(params, recipe)
+    resolved = resolve(params, recipe)
     info = reader.info(layout.shards)
-    check_shards(plan, info, layout)
-    first = FirstStage.of(plan, layout, info["classes"], runs)
-    made_of = inputs(plan, layout) | ({} if first is None else {"pretraining": first.digest})
-    fingerprint = Fingerprint(settings=plan.settings(), inputs=made_of)
+    check_shards(resolved, info, layout)
+    first = FirstStage.of(resolved, layout, info["classes"], runs)
+    made_of = inputs(resolved, layout) | ({} if first is None else {"pretraining": first.digest})
+    fingerprint = Fingerprint(settings=resolved.settings(), inputs=made_of)
     home = runs / layout.dataset
-    work = StageWork(plan.name, home / plan.name, home / SCRATCH, fingerprint, run.overwrite)
+    work = StageWork(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
     if work.cached():
-        logger.info("train %s: done before", plan.name, extra={"stage": "train", "recipe": plan.name, "cached": True})
+        logger.info("train %s: done before", resolved.name, extra={"stage": "train", "recipe": resolved.name, "cached": True})
         return work.out
     device = devices.resolve(run.device)
-    data, standardisation = load_data(plan, info, layout)
-    phases.check(plan, data.train, data.classes)
+    data, standardisation = load_data(resolved, info, layout)
+    phases.check(resolved, data.train, data.classes)
     work.start()
-    jobs = [seeds.Job(plan, layout, runs, work.folder, seed, device) for seed in plan.recipe.seeds]
+    jobs = [seeds.Job(resolved, layout, runs, work.folder, seed, device) for seed in resolved.recipe.seeds]
     for job in jobs:
         if results.is_done(work.folder, job.seed):
             logger.info("seed %d: done before", job.seed, extra={"stage": "train", "seed": job.seed, "cached": True})
     left = [job for job in jobs if not results.is_done(work.folder, job.seed)]
     if left:
         seeds.train_seeds(left, data, standardisation, run.workers)
-    encoders = {name: info["encoders"][name]["name"] for name in plan.recipe.modalities}
-    tag = adapted.tag({name: info["encoders"][name] for name in plan.recipe.modalities})
-    results.combine(work.folder, plan, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
+    encoders = {name: info["encoders"][name]["name"] for name in resolved.recipe.modalities}
+    tag = adapted.tag({name: info["encoders"][name] for name in resolved.recipe.modalities})
+    results.combine(work.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
     work.finish({})
     return work.out
 

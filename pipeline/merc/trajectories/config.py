@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.log import logger
 from merc.params import Settings
-from merc.plugins import nearest
 from merc.trajectories.base import Similarity
 from merc.trajectories.similarity import similarity
 

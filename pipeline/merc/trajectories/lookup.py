@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from merc.errors import BadSettings, BadTable, RawDataMissing
-from merc.plugins import nearest
+from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.shards.format import reader
 from merc.trajectories.config import POOLED
 

@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from merc.errors import BadSettings, BadTable
-from merc.plugins import nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.shards.format import reader
 from merc.trajectories.config import Config
 from merc.trajectories.table import COLUMNS, Dialogues, as_table, label_columns, lists

@@ -9,8 +9,7 @@ import click
 
 from merc import files, log
 from merc.command_line import exiting
-from merc.errors import BadSettings
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
 
 if TYPE_CHECKING:
     from merc.trajectories.config import Config

@@ -6,8 +6,7 @@ Orders and counts: MMGCN/COGMEN feature files (IEMOCAP), MELD's feature files; s
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from merc.errors import BadSettings
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from merc import plugins
 from merc.encoders.engine.base import Encoder
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.layout import MODALITIES
 from merc.params import Params
 
@@ -23,10 +23,10 @@ def build(params: Params, modality: str, name: str, *, offline: bool = False, fr
         BadSettings: if there is no such modality, block or family, naming the nearest, or the block's keys are wrong.
     """
     if modality not in MODALITIES:
-        raise BadSettings(f"no modality {modality!r}; {plugins.nearest(modality, list(MODALITIES))}")
+        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     blocks: dict[str, Any] = params.get(f"encoders.{modality}") or {}
     if name not in blocks:
-        raise BadSettings(f"no {modality} encoder {name!r} under encoders.{modality} in params.yaml; {plugins.nearest(name, list(blocks))}")
+        raise BadSettings(f"no {modality} encoder {name!r} under encoders.{modality} in params.yaml; {nearest(name, list(blocks))}")
     package = f"merc.encoders.{modality}"
     block = blocks[name]
     if not isinstance(block, dict) or not isinstance(block.get("family"), str):

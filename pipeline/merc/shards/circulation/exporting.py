@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from merc import files
 from merc.corpora.engine.iemocap_files import session_of
-from merc.errors import BadSettings, BadTable, PipelineError
+from merc.errors import BadSettings, BadTable, PipelineError, nearest
 from merc.layout import MODALITIES
-from merc.plugins import nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.circulation.layouts import IDCL_KEYS, SLOTS
 from merc.shards.circulation.naming import MELD_OFFSETS, SENTIMENTS, SPEAKER_SLOTS

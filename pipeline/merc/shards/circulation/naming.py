@@ -11,8 +11,7 @@ from dataclasses import replace
 from merc.corpora import iemocap, meld
 from merc.corpora.engine.iemocap_files import scenario_of, session_of
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet
-from merc.errors import BadSettings, BadTable
-from merc.plugins import nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.shards.circulation.layouts import Conversation, FeatureFile
 

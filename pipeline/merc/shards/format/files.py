@@ -8,8 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from merc.errors import BadTable
-from merc.plugins import nearest
+from merc.errors import BadTable, nearest
 from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
 from merc.shards.format.cutting import file_name

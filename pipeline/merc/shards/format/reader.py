@@ -20,8 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from merc import files
-from merc.errors import BadSettings, BadTable
-from merc.plugins import nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.format import files as shard_files
 from merc.shards.format.batches import LENGTH, DecodedGroup, padded, vectors_of

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from merc.errors import BadSettings, BadTable
-from merc.plugins import nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.shards.format import reader
 from merc.training.data.batch import UNLABELLED
 from merc.training.data.sequences import Sequences

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, nearest
 from merc.params import Settings
-from merc.plugins import nearest
 from merc.training.data.dataset import DialogueSplit
 
 _PREFIX = "neighbours_"

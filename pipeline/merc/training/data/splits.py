@@ -1,9 +1,12 @@
 """What a recipe is trained on: the shards' splits, standardised, with what decides them as a fingerprint's inputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from merc import files
 from merc.errors import BadSettings
@@ -15,21 +18,43 @@ from merc.training.data import neighbours
 from merc.training.data.curriculum import Lessons
 from merc.training.data.dataset import DialogueSplit, Standardisation, check_modalities, concatenated, read_split
 from merc.training.data.sequences import read_sequences
-from merc.training.loop.trainer import TrainingData
-from merc.training.recipes.resolution import Plan
+from merc.training.recipes.resolution import ResolvedRecipe
 
 
-def inputs(plan: Plan, layout: Layout) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainingData:
+    """The three splits, standardised and on the device of the training."""
+
+    train: DialogueSplit
+    dev: DialogueSplit
+    test: DialogueSplit
+    classes: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "TrainingData":
+        """The data with all tensors on ``device``."""
+        return TrainingData(train=self.train.to(device), dev=self.dev.to(device), test=self.test.to(device), classes=self.classes)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return self.train.dims
+
+    @property
+    def class_counts(self) -> Tensor:
+        """[C] float32 on the CPU, labelled train utterances per class."""
+        return self.train.class_counts(len(self.classes))
+
+
+def inputs(resolved: ResolvedRecipe, layout: Layout) -> dict[str, Any]:
     """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories."""
     read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
-    if plan.recipe.neighbours is not None:
+    if resolved.recipe.neighbours is not None:
         read["neighbours"] = {path.name: files.sha256(path) for path in neighbours.tables(layout.shards)}
     return read
 
 
-def check_shards(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:
+def check_shards(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:
     """Raises ``BadSettings`` if the shards lack a modality or a split that is needed."""
-    check_modalities(plan.recipe.modalities, info, layout.shards)
+    check_modalities(resolved.recipe.modalities, info, layout.shards)
     there = reader.splits(layout.shards)
     missing = [split for split in splits if split not in there]
     if missing == ["dev"]:
@@ -41,7 +66,7 @@ def check_shards(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Se
         raise BadSettings(f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'}; make them without --split")
 
 
-def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
+def load_data(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
     """Reads the splits and standardises their features by the train split's statistics.
 
     Raises:
@@ -50,13 +75,13 @@ def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[Trai
             :func:`merc.training.data.sequences.read_sequences`.
     """
     classes = tuple(info["classes"])
-    standardisation = _standardisation(plan, layout)
-    longest = plan.model.longest_sequence(plan.model_config)
-    splits = {name: standardisation.apply(read_split(layout.shards, name, plan.recipe.modalities, len(classes))) for name in SPLITS}
+    standardisation = _standardisation(resolved, layout)
+    longest = resolved.model.longest_sequence(resolved.model_config)
+    splits = {name: standardisation.apply(read_split(layout.shards, name, resolved.recipe.modalities, len(classes))) for name in SPLITS}
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
-    splits["train"] = _with_neighbours(plan, splits["train"], layout)
-    if plan.recipe.curriculum is not None:
-        Lessons.of(splits["train"], plan.recipe.curriculum)  # told now, not by the first seed
+    splits["train"] = _with_neighbours(resolved, splits["train"], layout)
+    if resolved.recipe.curriculum is not None:
+        Lessons.of(splits["train"], resolved.recipe.curriculum)  # told now, not by the first seed
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
     if len(counts) < 2:
@@ -67,16 +92,16 @@ def load_data(plan: Plan, info: Mapping[str, Any], layout: Layout) -> tuple[Trai
     return data, standardisation
 
 
-def load_for_pretraining(plan: Plan, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]) -> tuple[DialogueSplit, Standardisation]:
+def load_for_pretraining(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]) -> tuple[DialogueSplit, Standardisation]:
     """Reads some splits as one, standardised by the train split's statistics.
 
     Raises:
         BadTable: as :func:`load_data`.
     """
-    standardisation = _standardisation(plan, layout)
-    read = [read_split(layout.shards, name, plan.recipe.modalities, len(info["classes"])) for name in splits]
-    joined = with_sequences(standardisation.apply(concatenated(read)), layout.shards, info, plan.model.longest_sequence(plan.model_config))
-    return _with_neighbours(plan, joined, layout), standardisation
+    standardisation = _standardisation(resolved, layout)
+    read = [read_split(layout.shards, name, resolved.recipe.modalities, len(info["classes"])) for name in splits]
+    joined = with_sequences(standardisation.apply(concatenated(read)), layout.shards, info, resolved.model.longest_sequence(resolved.model_config))
+    return _with_neighbours(resolved, joined, layout), standardisation
 
 
 def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], longest: int | None) -> DialogueSplit:
@@ -86,10 +111,10 @@ def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], 
     return replace(split, sequences={name: read_sequences(shards, info, name, longest, split.utterance_ids, there) for name, there in split.present.items()})
 
 
-def _standardisation(plan: Plan, layout: Layout) -> Standardisation:
-    return Standardisation.from_stats(reader.stats(layout.shards), plan.recipe.modalities, plan.recipe.feature_limit_std)
+def _standardisation(resolved: ResolvedRecipe, layout: Layout) -> Standardisation:
+    return Standardisation.from_stats(reader.stats(layout.shards), resolved.recipe.modalities, resolved.recipe.feature_limit_std)
 
 
-def _with_neighbours(plan: Plan, split: DialogueSplit, layout: Layout) -> DialogueSplit:
-    wanted = plan.recipe.neighbours
+def _with_neighbours(resolved: ResolvedRecipe, split: DialogueSplit, layout: Layout) -> DialogueSplit:
+    wanted = resolved.recipe.neighbours
     return split if wanted is None else neighbours.with_neighbours(split, layout.shards, wanted.similarity)

@@ -17,7 +17,7 @@ from merc.params import Settings, fill
 from merc.training.data.dataset import Standardisation
 from merc.training.frameworks.base import Framework
 from merc.training.models.engine.base import MERCModel
-from merc.training.recipes.resolution import FRAMEWORKS, MODELS, Plan
+from merc.training.recipes.resolution import FRAMEWORKS, MODELS, ResolvedRecipe
 
 # All in one entry, since safetensors writes several in an order that changes from run to run.
 _KEY = "merc"
@@ -72,29 +72,29 @@ class Loaded:
         return inner.longest_sequence(inner.config)
 
 
-def header(plan: Plan, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
+def header(resolved: ResolvedRecipe, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
     """The header of a recipe's model.
 
     Args:
-        plan: the recipe.
+        resolved: the recipe.
         info: of the shards it is trained on.
         dims: modality → length of its vectors.
         dataset: the shards' name.
         seed: which of its seeds.
     """
     return Header(
-        model=plan.recipe.model,
-        model_settings=plan.model_config.model_dump(mode="json"),
-        framework=plan.recipe.framework,
-        framework_settings={} if plan.framework is None else plan.framework.config.model_dump(mode="json"),
+        model=resolved.recipe.model,
+        model_settings=resolved.model_config.model_dump(mode="json"),
+        framework=resolved.recipe.framework,
+        framework_settings={} if resolved.framework is None else resolved.framework.config.model_dump(mode="json"),
         dims=dict(dims),
         classes=tuple(info["classes"]),
         label_set=info["label_set"],
         dataset=dataset,
-        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json")},
+        recipe={"name": resolved.name, **resolved.recipe.model_dump(mode="json")},
         seed=seed,
-        encoders={name: info["encoders"][name]["name"] for name in plan.recipe.modalities},
-        feature_limit_std=plan.recipe.feature_limit_std,
+        encoders={name: info["encoders"][name]["name"] for name in resolved.recipe.modalities},
+        feature_limit_std=resolved.recipe.feature_limit_std,
     )
 
 

@@ -1,20 +1,23 @@
-"""Training a model part by part: a teacher, then students that follow it, then what fuses them.
+"""Training a model branch by branch: a teacher, then students that follow it, then what fuses them.
 
-    recipes.<name>.stages      - {name: teacher, trains: [text], losses: […]}
-                               - {name: students, trains: [audio, visual], losses: […]}
-                               - {name: fusion, trains: [fusion]}
+    recipes.<name>.phases      teacher: {trains: [text], losses: {…}}
+                               students: {trains: [audio, visual], losses: {…}}
+                               fusion: {trains: [fusion]}
 
-A part is a modality's branch (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a stage the losses see a part as if it
-were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an earlier stage trained. So any loss can be
-put on any part, and one that needs what is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is
-selected by the mean over the stage's parts of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later stages that
-do not train them again.
+A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a phase the losses see a branch as if
+it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an earlier phase trained. So any loss can
+be put on any branch, and one that needs what is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is
+selected by the mean over the phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later phases
+that do not train them again.
 
-Each stage begins with random numbers of its own, so that one whose predecessors are read from the disk gives what it would have given after them.
+A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model gives as a whole.
+
+Each named phase begins with random numbers of its own, so that one whose predecessors are read from the disk gives what it would have given after them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,63 +29,58 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from merc import files
+from merc.compute.repeatable import repeatable
 from merc.errors import BadSettings
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.dataset import DialogueSplit
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.models.engine.base import FUSION, MERCModel, MERCOutput
-from merc.training.recipes.composition import RECIPES
-from merc.training.recipes.resolution import Plan, StagePlan
+from merc.training.recipes.resolution import ResolvedPhase, ResolvedRecipe
 
-_KEY = "stages"
+_KEY = "phases"
 
 
-class PartView(Framework):
-    """A model as it is trained and scored in one of its parts.
+class BranchView(Framework):
+    """A model as it is trained and scored in one of its branches.
 
     Args:
         model: the whole of it.
-        part: a modality with a branch, whose own logits and representation stand in the places of the model's; or ``fusion``: the model's.
+        named: a modality with a branch, whose own logits and representation stand in the places of the model's; or ``fusion``: the model's.
         known: the modalities that ``unimodal``, ``unimodal_logits`` and ``pooled`` may speak of.
     """
 
-    def __init__(self, model: MERCModel, part: str, known: Sequence[str]) -> None:
+    def __init__(self, model: MERCModel, named: str, known: Sequence[str]) -> None:
         super().__init__(model.config, model)
-        self.part = part
+        self.named = named
         self.known = tuple(known)
         self.unimodal_dims = self._known(model.unimodal_dims)
-        if part != FUSION:
-            self.hidden_dim = model.unimodal_dims[part]
+        if named != FUSION:
+            self.hidden_dim = model.unimodal_dims[named]
             self.context_dim = None
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         return self.of(self.model(batch))
 
     def of(self, output: MERCOutput) -> MERCOutput:
-        """What the part makes of what the model makes."""
+        """What the branch makes of what the model makes."""
         unimodal, unimodal_logits, pooled = (self._known(by_modality) for by_modality in (output.unimodal, output.unimodal_logits, output.pooled))
         known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
-        if self.part == FUSION:
+        if self.named == FUSION:
             return known
-        return replace(known, logits=output.unimodal_logits[self.part], hidden=output.unimodal[self.part], context=None, aux={})
+        return replace(known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None, aux={})
 
     def _known(self, by_modality: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}
 
 
-def whole(model: MERCModel) -> list[PartView]:
-    """The one view of a model that is trained at once."""
-    return [PartView(model, FUSION, model.modalities)]
+def views(model: MERCModel, phase: ResolvedPhase) -> list[BranchView]:
+    """A phase's branches. Each sees itself and what was trained before; the fusion what is trained with it as well."""
+    return [BranchView(model, branch, (*phase.before, *(phase.trains if branch == FUSION else (branch,)))) for branch in phase.scored]
 
 
-def views(model: MERCModel, stage: StagePlan) -> list[PartView]:
-    """A stage's parts. Each sees itself and what was trained before; the fusion what is trained with it as well."""
-    return [PartView(model, part, (*stage.before, *(stage.trains if part == FUSION else (part,)))) for part in stage.trains]
-
-
-def losses_of(plan: Plan, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
-    """The plan's losses for what a model, or a part of it, gives; weights of their own are drawn now."""
+def losses_of(phase: ResolvedPhase, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
+    """The phase's losses for what a model, or a branch of it, gives; weights of their own are drawn now."""
     facts = TrainingFacts(
         class_counts=train.class_counts(len(classes)),
         hidden_dim=view.hidden_dim,
@@ -93,47 +91,57 @@ def losses_of(plan: Plan, view: MERCModel, train: DialogueSplit, classes: Sequen
         classes=classes,
         train=train,
     )
-    return [term.kind(term.config, facts) for term in plan.losses]
+    return [term.kind(term.config, facts) for term in phase.losses]
 
 
-def check(plan: Plan, train: DialogueSplit, classes: Sequence[str]) -> None:
-    """Raises ``BadSettings`` if a stage does not fit the model or what was trained before it; nothing is trained."""
-    if not plan.stages:
+def check(resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str]) -> None:
+    """Raises ``BadSettings`` if a named phase does not fit the model or what was trained before it; nothing is trained."""
+    if resolved.recipe.phases is None:
         return
     with torch.random.fork_rng(devices=[]):
-        model = plan.build(train.dims, len(classes))
-        for stage in plan.stages:
-            where = f"{RECIPES}.{plan.name}.stages.{stage.name}"
-            for part in stage.trains:
-                if part != FUSION and not model.branch(part):
-                    raise BadSettings(f"{where}: {plan.recipe.model} names no weights that are those of {part} alone, so it cannot be trained in stages")
-            for view in views(model, stage):
+        model = resolved.build(train.dims, len(classes))
+        for phase in resolved.phases:
+            where = f"recipes.{resolved.name}.phases.{phase.name}"
+            for branch in phase.trains:
+                if branch != FUSION and not model.branch(branch):
+                    raise BadSettings(f"{where}: {resolved.recipe.model} names no weights that are those of {branch} alone, so it cannot be trained in phases")
+            for view in views(model, phase):
                 try:
-                    losses_of(stage.plan, view, train, classes)
+                    losses_of(phase, view, train, classes)
                 except BadSettings as error:
-                    trained = f"{', '.join(stage.before)} trained before" if stage.before else "nothing trained before"
-                    raise BadSettings(f"{where}: {view.part}, with {trained}: {error}") from error
+                    trained = f"{', '.join(phase.before)} trained before" if phase.before else "nothing trained before"
+                    raise BadSettings(f"{where}: {view.named}, with {trained}: {error}") from error
 
 
-def enter_training(model: MERCModel, parts: Sequence[str]) -> None:
-    """Training mode and gradients for some parts, eval mode and no gradients for all others."""
-    model.train(FUSION in parts).requires_grad_(FUSION in parts)
+def enter_training(model: MERCModel, phase: ResolvedPhase) -> None:
+    """Training mode and gradients for the branches that the phase trains, eval mode and no gradients for all others."""
+    model.train(FUSION in phase.trains).requires_grad_(FUSION in phase.trains)
     for name in model.modalities:
         for module in model.branch(name):
-            module.train(name in parts).requires_grad_(name in parts)
+            module.train(name in phase.trains).requires_grad_(name in phase.trains)
 
 
-def seed_of(seed: int, stage: StagePlan) -> int:
-    """What a stage of a seed draws its random numbers with."""
-    return int(np.random.SeedSequence((seed, stage.number)).generate_state(1)[0])
+def seed_of(seed: int, phase: ResolvedPhase) -> int:
+    """What a phase of a seed draws its random numbers with."""
+    return int(np.random.SeedSequence((seed, phase.number)).generate_state(1)[0]) if phase.name else seed
+
+
+@contextmanager
+def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterator[None]:
+    """The random numbers of a phase: its own if it has a name, else those of the seed, which go on from the initial weights."""
+    if phase.name:
+        with repeatable(seed_of(seed, phase), device):
+            yield
+    else:
+        yield
 
 
 @dataclass
 class Finished:
-    """What the finished stages of a seed gave, beside the weights.
+    """What the finished phases of a seed gave, beside the weights.
 
     Attributes:
-        selected: one for each stage: its ``stage``, ``epoch`` and ``dev_weighted_f1``, and how many ``epochs`` it ran.
+        selected: one for each phase: its ``phase``, ``epoch`` and ``dev_weighted_f1``, and how many ``epochs`` it ran.
         history: rows of all their epochs.
     """
 

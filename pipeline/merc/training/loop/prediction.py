@@ -7,9 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from merc import files
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, nearest
 from merc.log import logger
-from merc.plugins import nearest
 from merc.shards.format import reader
 from merc.training.data.batch import UNLABELLED
 from merc.training.data.dataset import check_modalities, read_split

@@ -27,7 +27,7 @@ from merc.training.frameworks.base import Framework
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import pretrain_seed
 from merc.training.models.engine.base import MERCModel
-from merc.training.recipes.resolution import Plan, PretrainingPlan
+from merc.training.recipes.resolution import ResolvedPretraining, ResolvedRecipe
 
 FOLDER = ".pretraining"
 
@@ -44,18 +44,18 @@ class FirstStage:
         folder: of its models, one per seed.
     """
 
-    wanted: PretrainingPlan
+    wanted: ResolvedPretraining
     layout: Layout
     info: Mapping[str, Any]
     digest: str
     folder: Path
 
     @classmethod
-    def of(cls, plan: Plan, layout: Layout, classes: Sequence[str], runs: Path) -> "FirstStage | None":
+    def of(cls, resolved: ResolvedRecipe, layout: Layout, classes: Sequence[str], runs: Path) -> "FirstStage | None":
         """The first stage of a recipe; None if it has none.
 
         Args:
-            plan: the recipe.
+            resolved: the recipe.
             layout: of the dataset of the second stage; that of the first lies beside it.
             classes: of the second stage's label set.
             runs: the folder of all runs.
@@ -65,22 +65,22 @@ class FirstStage:
                 is to go over between label sets that differ.
             BadTable: if there are no shards.
         """
-        wanted = plan.pretraining
+        wanted = resolved.pretraining
         if wanted is None:
             return None
         held_out = [split for split in wanted.settings.splits if split != "train"]
         if held_out and wanted.settings.dataset == layout.dataset:
-            raise BadSettings(f"recipes.{plan.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model could not be scored on it")
+            raise BadSettings(f"recipes.{resolved.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model could not be scored on it")
         layout = replace(layout, dataset=wanted.settings.dataset)
         info = reader.info(layout.shards)
-        splits.check_shards(wanted.plan, info, layout, wanted.settings.splits)
+        splits.check_shards(wanted.resolved, info, layout, wanted.settings.splits)
         if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
             raise BadSettings(
-                f"recipes.{plan.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
+                f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
                 "a head that says the one means nothing to the other"
             )
-        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.plan, layout)})
-        return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.plan.name}-{digest[:16]}")
+        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.resolved, layout)})
+        return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.resolved.name}-{digest[:16]}")
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
         """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the terminal.
@@ -90,18 +90,18 @@ class FirstStage:
         """
         path = self.folder / f"seed-{seed}.safetensors"
         if not path.is_file():
-            plan, info = self.wanted.plan, self.info
-            train, standardisation = splits.load_for_pretraining(plan, info, self.layout, self.wanted.settings.splits)
-            model, history = pretrain_seed(plan, train.to(device), info["classes"], seed, device, line)
-            files.write_csv(path.with_suffix(".csv"), plan.epoch_columns, history)
-            checkpoint.save(path, model, standardisation, checkpoint.header(plan, info, train.dims, self.layout.dataset, seed))
+            resolved, info = self.wanted.resolved, self.info
+            train, standardisation = splits.load_for_pretraining(resolved, info, self.layout, self.wanted.settings.splits)
+            model, history = pretrain_seed(resolved, train.to(device), info["classes"], seed, device, line)
+            files.write_csv(path.with_suffix(".csv"), resolved.epoch_columns, history)
+            checkpoint.save(path, model, standardisation, checkpoint.header(resolved, info, train.dims, self.layout.dataset, seed))
         return checkpoint.load(path).model
 
-    def start(self, plan: Plan, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
+    def start(self, resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
         """Where a seed of the second stage begins.
 
         Args:
-            plan: of the second stage.
+            resolved: of the second stage.
             dims: modality → length of its vectors, there.
             classes: number of classes, there.
             seed: of both stages.
@@ -112,18 +112,18 @@ class FirstStage:
             BadSettings: if no tensor fits.
         """
         with torch.random.fork_rng(devices=[]):
-            heads = set() if self.wanted.settings.transfer_head else head_names(plan, dims, classes)
-            target = plan.build(dims, classes)
+            heads = set() if self.wanted.settings.transfer_head else head_names(resolved, dims, classes)
+            target = resolved.build(dims, classes)
         start = fitting(self.model(seed, device, line), target, heads)
         if not start.tensors:
-            raise BadSettings(f"{plan.name}: of the pre-training {self.wanted.plan.name} on {self.layout.dataset} no tensor fits by name and shape")
+            raise BadSettings(f"{resolved.name}: of the pre-training {self.wanted.resolved.name} on {self.layout.dataset} no tensor fits by name and shape")
         return start
 
     def facts(self, start: "Start") -> dict[str, Any]:
         """For the results of the second stage."""
         return {
             "dataset": self.layout.dataset,
-            "recipe": self.wanted.plan.name,
+            "recipe": self.wanted.resolved.name,
             "splits": list(self.wanted.settings.splits),
             "fingerprint": self.digest,
             "transferred": sorted(start.tensors),
@@ -144,9 +144,9 @@ class Start:
     left: list[str]
 
 
-def head_names(plan: Plan, dims: Mapping[str, int], classes: int) -> set[str]:
+def head_names(resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int) -> set[str]:
     """The tensors of a recipe's model whose shape hangs on the number of classes: they say something about labels."""
-    shapes, wider = ({name: value.shape for name, value in plan.build(dims, count).state_dict().items()} for count in (classes, classes + 1))
+    shapes, wider = ({name: value.shape for name, value in resolved.build(dims, count).state_dict().items()} for count in (classes, classes + 1))
     return {name for name, shape in shapes.items() if wider[name] != shape}
 
 

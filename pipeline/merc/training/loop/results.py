@@ -3,13 +3,13 @@
 seed-<n>/model.safetensors  :mod:`merc.training.loop.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
 metrics.json                the few numbers for ``dvc metrics``
-history.csv                 one row per seed and epoch, with its stage if there are stages: the loss and each of its terms, scores on dev, and one on test that
-                            decides nothing; in a stage that trains several parts of a model, sums of losses and means of scores
+history.csv                 one row per seed and epoch, with its phase if the recipe names phases: the loss and each of its terms, scores on
+                            dev, and one on test that decides nothing; in a phase that trains several branches of a model, sums of losses and means of scores
 confusion.csv               actual and predicted class of every labelled test utterance, of the seed with the best dev score
 predictions.parquet         one row per seed and utterance of dev and test
 
 While seeds are unfinished, ``seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is written last and
-says that the seed is done. Until then ``stages.safetensors`` keeps the stages that are.
+says that the seed is done. Until then ``phases.safetensors`` keeps the phases that are.
 """
 
 import statistics
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from merc import files
 from merc.records.features import vectors, vectors_type
 from merc.training.data.dataset import DialogueSplit
-from merc.training.loop.trainer import Trained, TrainingData
+from merc.training.data.splits import TrainingData
+from merc.training.loop.trainer import Trained
 from merc.training.metrics.majority import majority
 from merc.training.metrics.per_class import confusion, per_class
-from merc.training.recipes.resolution import Plan
+from merc.training.recipes.resolution import ResolvedRecipe
 
 SELECTION = {"dev_weighted_f1": "dev weighted F1", "last": "last epoch"}
 SCORED = ("dev", "test")
@@ -52,9 +53,9 @@ def predictions_schema(classes: int) -> pa.Schema:
     )
 
 
-def history_columns(plan: Plan) -> list[str]:
-    """Columns of ``history.csv``: those of :attr:`Plan.epoch_columns`, and scores."""
-    return [*plan.epoch_columns, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
+def history_columns(resolved: ResolvedRecipe) -> list[str]:
+    """Columns of ``history.csv``: those of :attr:`ResolvedRecipe.epoch_columns`, and scores."""
+    return [*resolved.epoch_columns, "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used"]
 
 
 def weights(folder: Path, seed: int) -> Path:
@@ -62,9 +63,9 @@ def weights(folder: Path, seed: int) -> Path:
     return _seed_folder(folder, seed) / "model.safetensors"
 
 
-def finished_stages(folder: Path, seed: int) -> Path:
-    """Where the finished stages of an unfinished seed are kept (:class:`merc.training.loop.phases.Finished`)."""
-    return _seed_folder(folder, seed) / "stages.safetensors"
+def finished_phases(folder: Path, seed: int) -> Path:
+    """Where the finished phases of an unfinished seed are kept (:class:`merc.training.loop.phases.Finished`)."""
+    return _seed_folder(folder, seed) / "phases.safetensors"
 
 
 def is_done(folder: Path, seed: int) -> bool:
@@ -103,26 +104,26 @@ def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], see
     return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
 
 
-def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, Any]) -> None:
+def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: Mapping[str, Any]) -> None:
     """Puts the seeds' files together and removes them, all but the weights.
 
     Args:
         folder: of the run.
-        plan: the resolved recipe.
+        resolved: the resolved recipe.
         data: its train split decides the majority class.
         facts: ``dataset``, ``label_set``, ``encoders``, ``tag`` (:func:`merc.encoders.engine.adapted.tag`).
     """
-    seeds = {seed: files.read_json(_seed_folder(folder, seed) / "seed.json") for seed in plan.recipe.seeds}
+    seeds = {seed: files.read_json(_seed_folder(folder, seed) / "seed.json") for seed in resolved.recipe.seeds}
     scores = {seed: found["scores"] for seed, found in seeds.items()}
-    first = seeds[plan.recipe.seeds[0]]
+    first = seeds[resolved.recipe.seeds[0]]
     results = {
         **facts,
-        "recipe": plan.name,
-        "model": plan.recipe.model,
-        "modalities": list(plan.recipe.modalities),
+        "recipe": resolved.name,
+        "model": resolved.recipe.model,
+        "modalities": list(resolved.recipe.modalities),
         "classes": list(data.classes),
         **first["facts"],
-        "selection": SELECTION[plan.recipe.selection],
+        "selection": SELECTION[resolved.recipe.selection],
         "majority": {split: _majority(data, split) for split in SCORED},
         "seeds": {str(seed): found for seed, found in scores.items()},
         "mean": {split: {name: statistics.fmean(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
@@ -132,14 +133,14 @@ def combine(folder: Path, plan: Plan, data: TrainingData, facts: Mapping[str, An
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
     with files.replacing(folder / "predictions.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    files.write_csv(folder / "history.csv", history_columns(plan), [row for found in seeds.values() for row in found["history"]])
+    files.write_csv(folder / "history.csv", history_columns(resolved), [row for found in seeds.values() for row in found["history"]])
     files.write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))
     files.write_json(folder / "results.json", results)
     for seed in seeds:
         for name in ("seed.json", "predictions.parquet"):
             (_seed_folder(folder, seed) / name).unlink()
-        finished_stages(folder, seed).unlink(missing_ok=True)
+        finished_phases(folder, seed).unlink(missing_ok=True)
 
 
 def _seed_folder(folder: Path, seed: int) -> Path:
@@ -152,8 +153,8 @@ def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:
     true, predicted = labels[labelled], trained.probabilities["test"].argmax(axis=1)[labelled]
     test = {**trained.test, "per_class": per_class(true, predicted, data.classes), "confusion": confusion(true, predicted, len(data.classes))}
     found = {"epoch": trained.epoch, "dev": trained.dev, "test": test, "best_test_epoch": trained.best_test}
-    if trained.stages:
-        found["stages"] = {row["stage"]: {"epoch": row["epoch"], "dev_weighted_f1": row["dev_weighted_f1"]} for row in trained.stages}
+    if trained.phases:
+        found["phases"] = {row["phase"]: {"epoch": row["epoch"], "dev_weighted_f1": row["dev_weighted_f1"]} for row in trained.phases}
     return found
 
 

@@ -13,11 +13,11 @@ from merc.layout import Layout
 from merc.log import logger, progress
 from merc.shards.format import reader
 from merc.training.data.dataset import Standardisation
-from merc.training.data.splits import load_data
+from merc.training.data.splits import TrainingData, load_data
 from merc.training.loop import checkpoint, results
 from merc.training.loop.pretraining import FirstStage
-from merc.training.loop.trainer import TrainingData, train_seed
-from merc.training.recipes.resolution import Plan
+from merc.training.loop.trainer import train_seed
+from merc.training.recipes.resolution import ResolvedRecipe
 
 # Utterances times epochs, of all seeds together, from which on processes gain more than the four seconds that each takes to import torch,
 # measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989 utterances) took 1.2.
@@ -29,7 +29,7 @@ class Job:
     """One seed of a run.
 
     Attributes:
-        plan: the recipe.
+        resolved: the recipe.
         layout: whose shards.
         runs: the folder of all runs, where pre-trainings lie.
         folder: of the run's unfinished work.
@@ -38,7 +38,7 @@ class Job:
         line: of its progress bar.
     """
 
-    plan: Plan
+    resolved: ResolvedRecipe
     layout: Layout
     runs: Path
     folder: Path
@@ -47,7 +47,7 @@ class Job:
     line: int = 0
 
     def __str__(self) -> str:
-        return f"seed {self.seed} of {self.plan.name} on {self.layout.dataset}"
+        return f"seed {self.seed} of {self.resolved.name} on {self.layout.dataset}"
 
 
 def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standardisation, workers: int) -> None:
@@ -66,14 +66,14 @@ def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standa
         LossNotFinite: from whichever seed; the others that are under way are ended.
         PipelineError: if a process died.
     """
-    work = len(jobs) * jobs[0].plan.epochs * data.train.utterances
+    work = len(jobs) * jobs[0].resolved.epochs * data.train.utterances
     if torch.device(jobs[0].device).type != "cpu" or min(workers, len(jobs)) == 1 or work < _WORTH_PROCESSES:
         data = data.to(torch.device(jobs[0].device))
         for job in jobs:
             _report(_train(job, data, standardisation), job)
         return
     jobs = [replace(job, line=line) for line, job in enumerate(jobs, start=1)]
-    with pool.stoppable(), closing(pool.in_order(_train_alone, jobs, workers)) as done, progress(len(jobs), jobs[0].plan.name, "seed") as bar:
+    with pool.stoppable(), closing(pool.in_order(_train_alone, jobs, workers)) as done, progress(len(jobs), jobs[0].resolved.name, "seed") as bar:
         for job, found in zip(jobs, done, strict=True):
             _report(found, job)
             bar.update()
@@ -81,23 +81,23 @@ def train_seeds(jobs: Sequence[Job], data: TrainingData, standardisation: Standa
 
 def _train_alone(job: Job) -> dict[str, Any]:
     """What a worker process does."""
-    return _train(job, *load_data(job.plan, reader.info(job.layout.shards), job.layout))
+    return _train(job, *load_data(job.resolved, reader.info(job.layout.shards), job.layout))
 
 
 def _train(job: Job, data: TrainingData, standardisation: Standardisation) -> dict[str, Any]:
     """Trains a seed and writes it; gives what is to be told, since a worker has no log."""
     info, device = reader.info(job.layout.shards), torch.device(job.device)
-    first = FirstStage.of(job.plan, job.layout, data.classes, job.runs)
+    first = FirstStage.of(job.resolved, job.layout, data.classes, job.runs)
     tensors, facts = None, {}
     if first is not None:
-        start = first.start(job.plan, data.dims, len(data.classes), job.seed, device, job.line)
+        start = first.start(job.resolved, data.dims, len(data.classes), job.seed, device, job.line)
         tensors, facts = start.tensors, {"pretraining": first.facts(start)}
-    trained = train_seed(job.plan, data, job.seed, device, tensors, job.line, results.finished_stages(job.folder, job.seed))
-    header = checkpoint.header(job.plan, info, data.dims, job.layout.dataset, job.seed)
+    trained = train_seed(job.resolved, data, job.seed, device, tensors, job.line, results.finished_phases(job.folder, job.seed))
+    header = checkpoint.header(job.resolved, info, data.dims, job.layout.dataset, job.seed)
     checkpoint.save(results.weights(job.folder, job.seed), trained.model, standardisation, header)
     results.write_seed(job.folder, trained, data, facts)
-    last = trained.history[-1].get("stage")  # None if there are no stages
-    epochs = sum(row.get("stage") == last for row in trained.history)
+    last = trained.history[-1].get("phase")  # None if the recipe names no phases
+    epochs = sum(row.get("phase") == last for row in trained.history)
     return {"epoch": trained.epoch, "epochs": epochs, "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
 
 
@@ -113,5 +113,5 @@ def _report(found: dict[str, Any], job: Job) -> None:
         found["dev_weighted_f1"],
         begun,
         own,
-        extra={"recipe": job.plan.name, "seed": job.seed, **found},
+        extra={"recipe": job.resolved.name, "seed": job.seed, **found},
     )

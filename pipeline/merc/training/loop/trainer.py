@@ -1,6 +1,6 @@
 """The training loop of one seed: step, score dev, keep the best epoch, stop early, score test once with the best weights.
 
-A recipe with stages goes through the loop once for each (:mod:`merc.training.loop.phases`).
+A recipe with phases goes through the loop once for each (:mod:`merc.training.loop.phases`).
 Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
 what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides nothing.
 """
@@ -23,41 +23,19 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.data.collate import evaluation_batches, neighbour_batches, shuffled_batches
 from merc.training.data.curriculum import Lessons
 from merc.training.data.dataset import DialogueSplit
+from merc.training.data.splits import TrainingData
 from merc.training.loop.ledger import Ledger, check_weights
-from merc.training.loop.phases import Finished, enter_training, losses_of, seed_of, views, whole
+from merc.training.loop.phases import Finished, enter_training, losses_of, randomness, seed_of, views
 from merc.training.loop.precision import Precision
 from merc.training.metrics.accuracy import accuracy
 from merc.training.metrics.macro_f1 import macro_f1
 from merc.training.metrics.weighted_f1 import weighted_f1
 from merc.training.models.engine.base import MERCModel
-from merc.training.recipes.resolution import Plan, StagePlan
+from merc.training.recipes.resolution import ResolvedPhase, ResolvedRecipe
 
 Labels = NDArray[np.int64]
 Row = dict[str, Any]
-"""An epoch: seed, stage if the recipe has stages, epoch, learning rate, losses, scores."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The three splits, standardised and on the device of the training."""
-
-    train: DialogueSplit
-    dev: DialogueSplit
-    test: DialogueSplit
-    classes: tuple[str, ...]
-
-    def to(self, device: torch.device) -> "TrainingData":
-        """The data with all tensors on ``device``."""
-        return TrainingData(train=self.train.to(device), dev=self.dev.to(device), test=self.test.to(device), classes=self.classes)
-
-    @property
-    def dims(self) -> dict[str, int]:
-        return self.train.dims
-
-    @property
-    def class_counts(self) -> Tensor:
-        """[C] float32 on the CPU, labelled train utterances per class."""
-        return self.train.class_counts(len(self.classes))
+"""An epoch: seed, phase if the recipe names phases, epoch, learning rate, losses, scores."""
 
 
 @dataclass
@@ -67,12 +45,12 @@ class Trained:
     Attributes:
         seed: the seed.
         model: with the weights of the selected epoch.
-        epoch: the selected one, from 1; of the last stage, if there are stages.
+        epoch: the selected one, from 1; of the last phase.
         dev, test: ``weighted_f1``, ``accuracy``, ``macro_f1`` at that epoch.
         probabilities: split → float32 [N, C], in the split's order.
-        best_test: epoch and weighted F1 of the best test epoch, of the last stage; for comparison only, it decided nothing.
+        best_test: epoch and weighted F1 of the best test epoch, of the last phase; for comparison only, it decided nothing.
         history: one row per epoch.
-        stages: the selected epoch of each stage; empty if the recipe has none.
+        phases: the selected epoch of each phase; empty if the recipe names none.
     """
 
     seed: int
@@ -83,41 +61,55 @@ class Trained:
     probabilities: dict[str, NDArray[np.float32]]
     best_test: dict[str, float | int]
     history: list[Row] = field(default_factory=list)
-    stages: list[Row] = field(default_factory=list)
+    phases: list[Row] = field(default_factory=list)
 
 
 def train_seed(
-    plan: Plan, data: TrainingData, seed: int, device: torch.device, start: Mapping[str, Tensor] | None = None, line: int = 0, kept: Path | None = None
+    resolved: ResolvedRecipe,
+    data: TrainingData,
+    seed: int,
+    device: torch.device,
+    start: Mapping[str, Tensor] | None = None,
+    line: int = 0,
+    kept: Path | None = None,
 ) -> Trained:
     """Trains one seed of a recipe.
 
     Args:
-        plan: the resolved recipe.
+        resolved: the resolved recipe.
         data: on ``device``.
         seed: decides initial weights, dropout and the order of dialogues.
         device: where the model is trained.
         start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
-        kept: where finished stages are kept until the seed is done; what is there is gone on with.
+        kept: where finished phases are kept until the seed is done; what is there already is not trained again.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
     with repeatable(seed, device):
-        if not plan.stages:
-            training = _Training(plan, data.train, data.classes, seed, device, start)
-            return _trained(training.model, data, *_Selection(training, data).run(f"seed {seed}", line))
-        model = _built(plan, data.train, len(data.classes), device, start)
-        done = _train_stages(plan, data, model, seed, device, line, kept)
-        last = [row for row in done.history if row["stage"] == plan.stages[-1].name]
-        return replace(_trained(model, data, done.selected[-1], last), history=done.history, stages=done.selected)
+        model = _built(resolved, data.train, len(data.classes), device, start)
+        done = Finished.read(kept, model)
+        for phase in resolved.phases[len(done.selected) :]:
+            with randomness(seed, phase, device):
+                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line)
+            done.selected.append(best)
+            done.history += history
+            if kept is not None and len(resolved.phases) > 1:
+                done.write(kept, model)
+        model.requires_grad_(True)
+        last = [row for row in done.history if row.get("phase", "") == resolved.phases[-1].name]
+        selected = done.selected if resolved.recipe.phases is not None else []
+        return replace(_trained(model, data, done.selected[-1], last), history=done.history, phases=selected)
 
 
-def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0) -> tuple[MERCModel, list[Row]]:
+def pretrain_seed(
+    resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0
+) -> tuple[MERCModel, list[Row]]:
     """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights, and a row for every epoch.
 
     Args:
-        plan: the resolved recipe of the pre-training.
+        resolved: the resolved recipe of the pre-training.
         train: on ``device``.
         classes: their names, in the order of the labels.
         seed: as of :func:`train_seed`.
@@ -127,62 +119,37 @@ def pretrain_seed(plan: Plan, train: DialogueSplit, classes: Sequence[str], seed
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
-    with repeatable(seed, device), progress(plan.recipe.epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
-        training = _Training(plan, train, classes, seed, device)
+    epochs = resolved.recipe.epochs
+    with repeatable(seed, device), progress(epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
+        model = _built(resolved, train, len(classes), device)
+        training = _Training(resolved.phases[0], model, train, classes, seed, device)
         history = []
-        for epoch in range(1, plan.recipe.epochs + 1):
+        for epoch in range(1, epochs + 1):
             history.append(training.epoch(epoch))
             bar.set_postfix(loss=f"{history[-1]['train_loss']:.4f}")
             bar.update()
-        check_weights(training.model, f"pre-training {plan.name}, seed {seed}, last epoch")
-        return training.model, history
+        check_weights(model, f"pre-training {resolved.name}, seed {seed}, last epoch")
+        return model, history
 
 
-def _built(plan: Plan, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
-    model = plan.build(train.dims, classes).to(device)
+def _built(resolved: ResolvedRecipe, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
+    model = resolved.build(train.dims, classes).to(device)
     if start:
         model.load_state_dict({**model.state_dict(), **start})
     return model
 
 
-def _train_stages(plan: Plan, data: TrainingData, model: MERCModel, seed: int, device: torch.device, line: int, kept: Path | None) -> Finished:
-    """Trains the stages that are not finished yet, one after another."""
-    done = Finished.read(kept, model)
-    for stage in plan.stages[len(done.selected) :]:
-        with repeatable(seed_of(seed, stage), device):
-            training = _Training(stage.plan, data.train, data.classes, seed, device, model=model, stage=stage)
-            best, history = _Selection(training, data).run(f"seed {seed}, {stage.name}", line)
-        done.selected.append(best)
-        done.history += history
-        if kept is not None:
-            done.write(kept, model)
-    model.requires_grad_(True)
-    return done
-
-
 class _Training:
-    """Model, losses and optimiser of one seed, which train epoch after epoch on one split; of a stage, the model that is there and the stage's plan."""
+    """Losses and optimiser of one phase of a seed, which train a model epoch after epoch on one split."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        train: DialogueSplit,
-        classes: Sequence[str],
-        seed: int,
-        device: torch.device,
-        start: Mapping[str, Tensor] | None = None,
-        *,
-        model: MERCModel | None = None,
-        stage: StagePlan | None = None,
-    ) -> None:
-        self.plan, self.recipe, self.train, self.seed, self.stage = plan, plan.recipe, train, seed, stage
-        self.model = _built(plan, train, len(classes), device, start) if model is None else model
-        self.views = whole(self.model) if stage is None else views(self.model, stage)
-        self._enter_training()
-        self.losses = [[loss.to(device) for loss in losses_of(plan, view, train, classes)] for view in self.views]
+    def __init__(self, phase: ResolvedPhase, model: MERCModel, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device) -> None:
+        self.phase, self.recipe, self.model, self.train, self.seed = phase, phase.recipe, model, train, seed
+        self.views = views(model, phase)
+        enter_training(model, phase)
+        self.losses = [[loss.to(device) for loss in losses_of(phase, view, train, classes)] for view in self.views]
         every_loss = [loss for losses in self.losses for loss in losses]
         self.model.pool(any(loss.needs_pooled for loss in every_loss))
-        self.weights_L = torch.tensor([term.weight for term in plan.losses], device=device)
+        self.weights_L = torch.tensor([term.weight for term in phase.losses], device=device)
         self.parameters = [weight for module in (self.model, *every_loss) for weight in module.parameters() if weight.requires_grad]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
         wanted = self.recipe.optimizer
@@ -190,19 +157,18 @@ class _Training:
         self.precision = Precision(self.recipe.precision, device)
         self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
         self.epochs_done = self.steps_done = 0
-        self.generator = torch.Generator().manual_seed(seed if stage is None else seed_of(seed, stage))
+        self.generator = torch.Generator().manual_seed(seed_of(seed, phase))
         self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
+
+    @property
+    def name(self) -> str:
+        """For messages and the progress bar."""
+        return ", ".join([f"seed {self.seed}", *self.phase.columns.values()])
 
     @property
     def whole_from(self) -> int:
         """The first epoch that trains on every dialogue."""
         return 1 if self.lessons is None else self.lessons.buckets
-
-    def _enter_training(self) -> None:
-        if self.stage is None:
-            self.model.train()
-        else:
-            enter_training(self.model, self.stage.trains)
 
     def _learning_rate(self) -> float:
         """Of the next step."""
@@ -228,32 +194,37 @@ class _Training:
         for view, losses in zip(self.views, self.losses, strict=True):
             for loss in losses:
                 loss.begin_epoch(epoch - 1, view, self.generator)
-        self._enter_training()
-        ledger = Ledger([term.name for term in self.plan.losses], [term.weight for term in self.plan.losses])
+        enter_training(self.model, self.phase)
+        ledger = Ledger([term.name for term in self.phase.losses], [term.weight for term in self.phase.losses])
         for batch in self._batches(epoch):
             ledger.note(self.step(batch, epoch), batch)
         self.epochs_done += 1
-        stage = {} if self.stage is None else {"stage": self.stage.name}
-        when = ", ".join([f"seed {self.seed}", *stage.values(), f"epoch {epoch}"])
-        return {"seed": self.seed, **stage, "epoch": epoch, "learning_rate": learning_rate, **ledger.close(when), **self._observed()}
+        return {
+            "seed": self.seed,
+            **self.phase.columns,
+            "epoch": epoch,
+            "learning_rate": learning_rate,
+            **ledger.close(f"{self.name}, epoch {epoch}"),
+            **self._observed(),
+        }
 
     def _observed(self) -> Row:
-        """What the losses saw in the epoch, of parts in training the mean."""
+        """What the losses saw in the epoch, of branches in training the mean."""
         seen: dict[str, list[float]] = {}
         for losses in self.losses:
-            for term, loss in zip(self.plan.losses, losses, strict=True):
+            for term, loss in zip(self.phase.losses, losses, strict=True):
                 for name, value in loss.observed().items():
                     seen.setdefault(f"{term.name}_{name}", []).extend([] if value is None else [value])
         return {name: fmean(values) if values else None for name, values in seen.items()}
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
-        """One update of the weights; gives the terms of the loss, summed over the parts in training, [L] on the device. Nothing in it waits for a GPU."""
+        """One update of the weights; gives the terms of the loss, summed over the branches in training, [L] on the device. Nothing in it waits for a GPU."""
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.param_groups[0]["lr"] = self._learning_rate()
         output = self.precision.forward(self.model, batch)
         given = zip((view.of(output) for view in self.views), self.losses, strict=True)
         state = {"epoch": epoch - 1, "generator": self.generator}
-        terms_L = torch.stack([torch.stack([loss(of_part, batch, **state) for loss in losses]) for of_part, losses in given]).sum(dim=0)
+        terms_L = torch.stack([torch.stack([loss(of_branch, batch, **state) for loss in losses]) for of_branch, losses in given]).sum(dim=0)
         self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
         self.steps_done += 1
         return terms_L.detach()
@@ -265,12 +236,12 @@ class _Selection:
     def __init__(self, training: _Training, data: TrainingData) -> None:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
-    def run(self, name: str, line: int) -> tuple[Row, list[Row]]:
-        """Trains, showing progress under a name on a line of the terminal; gives the selected epoch, whose weights are the model's, and all epochs."""
+    def run(self, line: int) -> tuple[Row, list[Row]]:
+        """Trains, showing progress on a line of the terminal; gives the selected epoch, whose weights are the model's, and all epochs."""
         history: list[Row] = []
         best: Row = {}
         weights: dict[str, Tensor] = {}
-        with progress(self.recipe.epochs, name, "epoch", line) as bar:
+        with progress(self.recipe.epochs, self.training.name, "epoch", line) as bar:
             for epoch in range(1, self.recipe.epochs + 1):
                 row = self._with_scores(self.training.epoch(epoch))
                 history.append(row)
@@ -281,7 +252,7 @@ class _Selection:
                 if epoch - max(best["epoch"], self.training.whole_from) >= self.recipe.patience_epochs:
                     break
         self.model.load_state_dict(weights)
-        check_weights(self.model, f"{name}, epoch {best['epoch']}")
+        check_weights(self.model, f"{self.training.name}, epoch {best['epoch']}")
         return best, history
 
     def _with_scores(self, row: Row) -> Row:
@@ -289,7 +260,7 @@ class _Selection:
         return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
 
     def _scores(self, split: DialogueSplit) -> dict[str, float]:
-        """The mean over the parts in training, of which there is but one if the recipe has no stages."""
+        """The mean over the branches in training, of which there is but one if the recipe names no phases."""
         each = [_scored(split, predict(view, split)) for view in self.training.views]
         return {name: fmean(one[name] for one in each) for name in each[0]}
 

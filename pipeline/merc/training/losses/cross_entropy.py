@@ -11,9 +11,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.params import Settings
-from merc.plugins import nearest
 from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.models.engine.base import MERCOutput

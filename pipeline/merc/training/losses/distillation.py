@@ -11,9 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 from merc.params import Settings
-from merc.plugins import nearest
 from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import counted_rows

@@ -1,36 +1,34 @@
 """``mmgcn+dclf@text-audio``: a recipe put together from a base, additions and modalities.
 
-    recipes.mmgcn      { model: mmgcn, losses: [{name: cross_entropy}], batch_dialogues: 16, … }
-    additions.dclf     { framework: dclf, losses: [{name: context_aware, weight: 0.6}], batch_dialogues: 8 }
-    mmgcn+dclf         { model: mmgcn, framework: dclf, losses: [cross_entropy, context_aware], batch_dialogues: 8, … }
-    mmgcn+dclf@text    the same, modalities: [text]
+    recipes/mmgcn.yaml             { model: mmgcn, losses: {cross_entropy: …}, batch_dialogues: 16, … }
+    recipes/additions/dclf.yaml    { framework: dclf, losses: {context_aware: {weight: 0.6}}, batch_dialogues: 8 }
+    mmgcn+dclf                     { model: mmgcn, framework: dclf, losses: {cross_entropy: …, context_aware: …}, batch_dialogues: 8, … }
+    mmgcn+dclf@text                the same, modalities: [text]
 
-An addition's mappings are merged key by key and everything else takes the place of what was there, with one exception: losses are
-merged by their names. A loss that the recipe has already gets the addition's keys, another one is appended, and one of weight 0 goes.
+A recipe's ``base`` is laid below it, each addition over it, in the order of the name (:mod:`merc.params`): mapping by mapping, everything else takes the
+place of what was there. So a loss that the recipe has already gets the addition's keys, another one is appended, and one that an addition sets to null goes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from merc.errors import BadSettings
-from merc.params import Params
-from merc.plugins import nearest
+from merc.errors import BadSettings, nearest
+from merc.params import Laid, Origin, Params, Shelf
+from merc.training.recipes.recipe import Recipe
 
-RECIPES = "recipes"
-ADDITIONS = "additions"
+RECIPES = Shelf("recipes", "merc.training.recipes", "recipe")
+ADDITIONS = Shelf("additions", "merc.training.recipes.additions", "addition")
 _WORD = "[A-Za-z0-9][A-Za-z0-9_-]*"
 _NAME = re.compile(rf"({_WORD})((?:\+{_WORD})*)(?:@([A-Za-z0-9]+(?:-[A-Za-z0-9]+)*))?")
 
 
 @dataclass(frozen=True)
 class RecipeName:
-    """The parts of a recipe's name.
+    """What stands in a recipe's name.
 
     Attributes:
-        base: a block under ``recipes``.
-        additions: blocks under ``additions``, in the order in which they apply.
+        base: a recipe by itself, a file here or a block under ``recipes`` in params.yaml.
+        additions: of ``additions``, in the order in which they apply.
         modalities: in place of the recipe's; empty: the recipe's.
 
     Example:
@@ -52,44 +50,29 @@ class RecipeName:
         return cls(base, tuple(additions.split("+")[1:]), tuple(modalities.split("-")) if modalities else ())
 
 
-def compose(params: Params, name: str, keys: Sequence[str]) -> dict[str, Any]:
-    """The block of a recipe, additions applied.
+def compose(params: Params, name: str) -> Laid:
+    """The blocks of a recipe, of its base and of its additions, laid over each other.
 
     Args:
-        params: the blocks ``recipes`` and ``additions``.
+        params: the user's recipes and additions, and what he lays over those that ship.
         name: as in the head of this file.
-        keys: those that a recipe may have.
 
     Raises:
-        BadSettings: for an unknown base, addition or key of an addition, naming the nearest.
+        BadSettings: for an unknown recipe, base or addition, or an unknown key of an addition, naming the nearest.
     """
     parts = RecipeName.parse(name)
-    block: dict[str, Any] = params.get(f"{RECIPES}.{parts.base}")
+    laid = RECIPES.read(params, parts.base)
+    about = laid.at("about")
     for addition in parts.additions:
-        where = f"{ADDITIONS}.{addition}"
-        added: dict[str, Any] = params.get(where)
-        strange = [key for key in added if key not in keys]
-        if strange:
-            raise BadSettings(f"settings: unknown key {where}.{strange[0]}; {nearest(strange[0], list(keys))}")
-        block = _merged(block, added)
-    return {**block, "modalities": list(parts.modalities)} if parts.modalities else block
-
-
-def _merged(block: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(block)
-    for key, value in added.items():
-        there = merged.get(key)
-        if key == "losses":
-            merged[key] = _merged_losses(there or [], value)
-        elif isinstance(there, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(there, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _merged_losses(there: Sequence[Mapping[str, Any]], added: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    terms = {term.get("name"): dict(term) for term in there}
-    for term in added:
-        terms[term.get("name")] = {**terms.get(term.get("name"), {}), **term}
-    return [term for term in terms.values() if term.get("weight") != 0]
+        for key in ADDITIONS.read(params, addition).tree:
+            if key not in Recipe.model_fields:
+                raise BadSettings(f"settings: unknown key additions.{addition}.{key}; {nearest(key, list(Recipe.model_fields))}")
+        for one in reversed(ADDITIONS.lineage(params, addition)):
+            ADDITIONS.lay(laid, params, one)
+    if about is not None:
+        laid.tree["about"] = about
+    laid.tree.pop("base", None)
+    laid.origins.pop("base", None)
+    if parts.modalities:
+        laid.lay("modalities", list(parts.modalities), Origin(f"the name {name}"))
+    return laid

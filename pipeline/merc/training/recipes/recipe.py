@@ -1,14 +1,15 @@
 """Settings of a recipe: which model, on which modalities, with which losses, and how it is trained.
 
-One block under ``recipes`` in params.yaml, or such a block with additions (:mod:`merc.training.recipes.composition`). What it names is looked up in
-:mod:`merc.training.recipes.resolution`.
+One file here per recipe, with the numbers of its paper; what a paper does not give has its default below. A name with additions and modalities is put
+together in :mod:`merc.training.recipes.composition`; what it names is looked up in :mod:`merc.training.recipes.resolution`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from merc import plugins
+from merc.errors import nearest
 from merc.layout import MODALITIES
 from merc.params import Settings
 from merc.training.data.curriculum import Curriculum
@@ -18,148 +19,141 @@ from merc.training.models.engine.base import FUSION
 
 
 class Optimizer(Settings):
-    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it.
-
-    Attributes:
-        name: one of the two.
-        learning_rate: before the schedule.
-        weight_decay: of all weights.
-        betas: shares of the running means of the gradient and of its square that a step keeps.
-        epsilon: added to the root of the latter.
-    """
+    """The optimiser of a training."""
 
     name: Literal["adam", "adamw"]
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it."""
     learning_rate: float = Field(gt=0)
+    """Of a step, before the schedule."""
     weight_decay: float = Field(ge=0)
+    """Of all weights."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Shares of the running means of the gradient and of its square that a step keeps."""
     epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the root of the mean square."""
 
 
 class LossTerm(Settings):
-    """One term of the objective: ``name`` and ``weight``; every further key overrides one of the block ``losses.<name>``."""
+    """One term of the objective. In a recipe ``weight`` stands beside the settings; those lie over the block ``losses.<name>``."""
 
-    name: str
     weight: float = Field(default=1.0, gt=0)
+    """Factor of the term in the objective."""
     settings: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the loss's ``Config``."""
 
     @model_validator(mode="before")
     @classmethod
-    def _gather_overrides(cls, given: Any) -> Any:
+    def _gather_settings(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        own = {key: value for key, value in given.items() if key in ("name", "weight")}
-        return {**own, "settings": {key: value for key, value in given.items() if key not in own}}
+        return {**{key: given[key] for key in ("weight",) if key in given}, "settings": {key: value for key, value in given.items() if key != "weight"}}
 
 
-def _each_once(losses: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
-    names = [term.name for term in losses]
-    if len(set(names)) != len(names):
-        raise ValueError(f"a loss is named twice: {names}")
+def _without_those_taken_out(given: Any) -> Any:
+    """A loss that is null, or has the weight 0, is not there."""
+    if not isinstance(given, Mapping):
+        return given
+    return {name: term for name, term in given.items() if term is not None and not (isinstance(term, Mapping) and term.get("weight") == 0)}
+
+
+def _at_least_one(losses: dict[str, LossTerm]) -> dict[str, LossTerm]:
+    if not losses:
+        raise ValueError("at least one loss is needed")
     return losses
 
 
-Losses = Annotated[tuple[LossTerm, ...], Field(min_length=1), AfterValidator(_each_once)]
+Losses = Annotated[dict[str, LossTerm], BeforeValidator(_without_those_taken_out), AfterValidator(_at_least_one)]
 
 
-class Stage(Settings):
-    """A stage of a training in which a model's parts are trained one after another (:mod:`merc.training.loop.phases`).
+class Phase(Settings):
+    """A phase of a training in which a model's branches are trained one after another (:mod:`merc.training.loop.phases`)."""
 
-    Attributes:
-        name: of the stage, in history and results.
-        trains: parts of the model: modalities, ``fusion``. Of a recipe without one of the modalities that one is left out, and with it a stage that
-            trains no other.
-        losses: in place of the recipe's. Each part is trained by all of them, on what it makes.
-        optimizer: in place of the recipe's.
-        epochs: in place of the recipe's.
-    """
-
-    name: str = Field(pattern="^[a-z0-9_]+$")
     trains: tuple[str, ...] = Field(min_length=1)
+    """Modalities whose branches are trained, and ``fusion``. In a recipe without one of the modalities that one is left out, and with it a phase that
+    trains no other."""
     losses: Losses | None = None
+    """In place of the recipe's. Each branch is trained by all of them, on what it makes."""
     optimizer: Optimizer | None = None
+    """In place of the recipe's optimiser."""
     epochs: int | None = Field(default=None, ge=1)
+    """In place of the recipe's number of epochs."""
 
     @field_validator("trains")
     @classmethod
-    def _known_parts(cls, trains: tuple[str, ...]) -> tuple[str, ...]:
-        parts = [*MODALITIES, FUSION]
-        for part in trains:
-            if part not in parts:
-                raise ValueError(f"no part {part!r}; {plugins.nearest(part, parts)}")
+    def _known_branches(cls, trains: tuple[str, ...]) -> tuple[str, ...]:
+        branches = [*MODALITIES, FUSION]
+        for branch in trains:
+            if branch not in branches:
+                raise ValueError(f"no branch {branch!r}; {nearest(branch, branches)}")
         if len(set(trains)) != len(trains):
-            raise ValueError(f"a part is named twice: {list(trains)}")
+            raise ValueError(f"a branch is named twice: {list(trains)}")
         return trains
 
 
 class Pretraining(Settings):
-    """A first stage of training, on another corpus.
-
-    Attributes:
-        dataset: whose shards.
-        recipe: its name; the same model, on the modalities of the second stage unless the name says which, for all of its epochs.
-        splits: whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``, as
-            ``idcl_official`` is: some papers do so.
-        transfer_head: tensors whose shape hangs on the number of classes go over too. The label sets must be the same.
-    """
+    """A training that comes first, on another corpus."""
 
     dataset: str
+    """Whose shards."""
     recipe: str
+    """The name of its recipe: the same model, on the modalities of this recipe unless the name says which, for all of its epochs."""
     splits: tuple[Literal["train", "dev", "test"], ...] = Field(default=("train",), min_length=1)
+    """Whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``: some papers do so."""
     transfer_head: bool = False
+    """Whether tensors whose shape depends on the number of classes are kept; the label sets must then be the same."""
 
 
 class Recipe(Settings):
-    """Settings of one training recipe.
+    """Settings of one training."""
 
-    Attributes:
-        model: file in ``models/``.
-        model_settings: override keys of the block ``models.<model>``.
-        framework: file in ``frameworks/`` that wraps the model; null: none.
-        framework_settings: override keys of the block ``frameworks.<framework>``.
-        modalities: what the model sees.
-        losses: terms of the objective, summed with their weights.
-        stages: the parts of the model are trained one after another, the last stage training the fusion; null: all at once. What else stands here holds
-            in every stage.
-        optimizer: and its settings.
-        schedule: how the learning rate goes from its value towards 0 over ``epochs``.
-        warmup_steps: in the first steps it is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to 1.
-        epochs: at most so many.
-        patience_epochs: stop after so many epochs without a better dev weighted F1; those before a curriculum has all dialogues do not count.
-        batch_dialogues: dialogues a step, at most.
-        min_steps_per_epoch: batches are made smaller where the train split would give fewer steps than this (the demonstration
-            corpus has 14 train dialogues, MELD 1038).
-        gradient_clip: longest norm of the gradient; null: unlimited.
-        feature_limit_std: features are cut at so many standard deviations.
-        seeds: one training each; decides initial weights, dropout and the order of dialogues.
-        selection: whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the ``last``.
-        precision: of the model's forward and backward; see :class:`merc.training.loop.precision.Precision`.
-        neighbours: of the index of emotion trajectories, for batches and losses; null: none.
-        curriculum: dialogues from easy to hard; null: all of them in every epoch.
-        pretraining: the training whose weights this one begins with; null: none.
-    """
-
+    about: str = ""
+    """What it is, in one line; part of no fingerprint."""
     model: str
+    """The model's file in ``models/``."""
     model_settings: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the model's ``Config``, over the block ``models.<model>``."""
     framework: str | None = None
+    """The file in ``frameworks/`` of what wraps the model; null: nothing does."""
     framework_settings: dict[str, Any] = Field(default_factory=dict)
-    modalities: tuple[str, ...] = Field(min_length=1)
+    """Keys of the framework's ``Config``, over the block ``frameworks.<framework>``."""
+    modalities: tuple[str, ...] = Field(default=MODALITIES, min_length=1)
+    """What the model sees."""
     losses: Losses
-    stages: tuple[Stage, ...] | None = None
+    """Terms of the objective by name, summed with their weights. Null takes a base's loss out."""
+    phases: dict[str, Phase] | None = Field(default=None, min_length=1)
+    """The branches of the model are trained one after another, the last phase training the fusion; null: all at once. All other keys hold in every
+    phase."""
     optimizer: Optimizer
-    schedule: Literal["constant", "linear", "cosine"]
+    """How weights are changed."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes from its value towards 0 over ``epochs``."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to 1."""
     epochs: int = Field(ge=1)
+    """The most epochs; of each phase, if there are several."""
     patience_epochs: int = Field(ge=1)
+    """Epochs without a better dev weighted F1 after which the training stops; those before a curriculum has all dialogues do not count."""
     batch_dialogues: int = Field(ge=1)
-    min_steps_per_epoch: int = Field(ge=1)
-    gradient_clip: float | None = Field(gt=0)
-    feature_limit_std: float = Field(gt=0)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    """Dialogues a step, at most."""
+    min_steps_per_epoch: int = Field(default=1, ge=1)
+    """Steps an epoch has at least: batches are made smaller where the train split is small (the demonstration corpus has 14 train dialogues, MELD
+    1038)."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Longest norm of the gradient; null: unlimited."""
+    feature_limit_std: float = Field(default=10.0, gt=0)
+    """Standard deviations at which features are cut."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    """One training each; a seed decides initial weights, dropout and the order of dialogues. Five, as DCLF averages."""
     selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
+    """Whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the last."""
     precision: PrecisionName = "float32"
+    """Of the model's forward and backward pass; see :class:`merc.training.loop.precision.Precision`."""
     neighbours: Neighbours | None = None
+    """Of the index of emotion trajectories, for batches and losses; null: none."""
     curriculum: Curriculum | None = None
+    """Dialogues from easy to hard; null: all of them in every epoch."""
     pretraining: Pretraining | None = None
+    """The training whose weights this one begins with; null: none."""
 
     @field_validator("modalities")
     @classmethod
@@ -167,16 +161,16 @@ class Recipe(Settings):
         """In the agreed order, whatever the order in the file, so that it changes no result."""
         for name in modalities:
             if name not in MODALITIES:
-                raise ValueError(f"no modality {name!r}; {plugins.nearest(name, list(MODALITIES))}")
+                raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")
         return tuple(name for name in MODALITIES if name in modalities)
 
-    @field_validator("stages")
+    @field_validator("phases")
     @classmethod
-    def _each_stage_once(cls, stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
-        names = [stage.name for stage in stages or ()]
-        if len(set(names)) != len(names):
-            raise ValueError(f"a stage is named twice: {names}")
-        return stages
+    def _plain_names(cls, phases: dict[str, Phase] | None) -> dict[str, Phase] | None:
+        for name in phases or ():
+            if not name.isidentifier() or name != name.lower():
+                raise ValueError(f"a phase is named {name!r}; small letters, digits and _ are expected")
+        return phases
 
     @field_validator("seeds")
     @classmethod

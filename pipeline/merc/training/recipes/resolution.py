@@ -1,17 +1,17 @@
-"""A plan: a recipe with everything that it names looked up, its model, losses, framework, stages and pre-training."""
+"""From a recipe's name to all that is trained: its model, losses, framework, phases and pre-training, looked up and checked."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from merc import plugins
 from merc.errors import BadSettings
-from merc.params import Params, Settings, fill
+from merc.params import Origin, Params, Settings
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss
 from merc.training.models.engine.base import FUSION, MERCModel
-from merc.training.recipes.composition import RECIPES, compose
+from merc.training.recipes.composition import compose
 from merc.training.recipes.recipe import LossTerm, Pretraining, Recipe
 
 MODELS = "merc.training.models"
@@ -20,8 +20,8 @@ FRAMEWORKS = "merc.training.frameworks"
 
 
 @dataclass(frozen=True)
-class LossPlan:
-    """A loss with its weight and its settings, overrides applied."""
+class ResolvedLoss:
+    """A loss with its weight and its settings."""
 
     name: str
     weight: float
@@ -30,8 +30,8 @@ class LossPlan:
 
 
 @dataclass(frozen=True)
-class FrameworkPlan:
-    """A framework with its settings, overrides applied."""
+class ResolvedFramework:
+    """A framework with its settings."""
 
     name: str
     kind: type[Framework]
@@ -39,61 +39,83 @@ class FrameworkPlan:
 
 
 @dataclass(frozen=True)
-class StagePlan:
-    """A stage with everything looked up.
+class ResolvedPhase:
+    """A phase with everything looked up. A recipe that names none has one, which trains the model as a whole.
 
     Attributes:
         number: from 0, of those that train anything.
-        name: of the stage.
-        trains: the parts it trains.
-        before: the parts that were trained when it begins.
-        plan: as for a training of its own, with the stage's losses, optimiser and epochs.
+        name: of the phase; empty for the one that trains the model as a whole.
+        trains: the branches whose weights it changes.
+        scored: the branches that losses and scores look at.
+        before: the branches that were trained when it begins.
+        recipe: as for a training of its own, with the phase's optimiser and epochs.
+        losses: of the phase.
     """
 
     number: int
     name: str
     trains: tuple[str, ...]
+    scored: tuple[str, ...]
     before: tuple[str, ...]
-    plan: "Plan"
+    recipe: Recipe
+    losses: tuple[ResolvedLoss, ...]
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What tells a row of a training's history that it is the phase's."""
+        return {"phase": self.name} if self.name else {}
 
 
 @dataclass(frozen=True)
-class PretrainingPlan:
-    """A first stage with its recipe looked up."""
+class ResolvedPretraining:
+    """A pre-training with its recipe looked up."""
 
     settings: Pretraining
-    plan: "Plan"
+    resolved: "ResolvedRecipe"
 
     def decides(self) -> dict[str, Any]:
-        """Its settings as :meth:`Plan.settings`, without its seeds, since those of the second stage count."""
-        found = self.plan.settings()
-        del found[RECIPES][self.plan.name]["seeds"]
+        """Its settings as :meth:`ResolvedRecipe.settings`, without its seeds, since those of the training after it count."""
+        found = self.resolved.settings()
+        del found["recipes"][self.resolved.name]["seeds"]
         return found
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A recipe with everything it names looked up."""
+class ResolvedRecipe:
+    """A recipe with everything it names looked up.
+
+    Attributes:
+        name: as it was asked for.
+        recipe: its settings.
+        model: the class.
+        model_config: the model's settings.
+        losses: the recipe's.
+        framework: what wraps the model; None if nothing does.
+        pretraining: the training before this one; None if there is none.
+        phases: at least one.
+        origins: dotted key, as in :meth:`settings` → where its value comes from; what is missing has its default.
+    """
 
     name: str
     recipe: Recipe
     model: type[MERCModel]
     model_config: Settings
-    losses: tuple[LossPlan, ...]
-    framework: FrameworkPlan | None = None
-    pretraining: PretrainingPlan | None = None
-    stages: tuple[StagePlan, ...] = ()
+    losses: tuple[ResolvedLoss, ...]
+    framework: ResolvedFramework | None = None
+    pretraining: ResolvedPretraining | None = None
+    phases: tuple[ResolvedPhase, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
     @property
     def epochs(self) -> int:
-        """At most so many, of all stages."""
-        return sum(stage.plan.recipe.epochs for stage in self.stages) or self.recipe.epochs
+        """The most epochs, of all phases."""
+        return sum(phase.recipe.epochs for phase in self.phases)
 
     @property
     def epoch_columns(self) -> list[str]:
         """What an epoch leaves: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum; ``<name>_<what>``, what a loss observes."""
-        terms = [term for plan in [stage.plan for stage in self.stages] or [self] for term in plan.losses]
-        when = ["seed", "stage", "epoch"] if self.stages else ["seed", "epoch"]
+        terms = [term for phase in self.phases for term in phase.losses]
+        when = ["seed", *self.phases[0].columns, "epoch"]
         seen = [f"{term.name}_{what}" for term in terms for what in term.kind.observes]
         return list(dict.fromkeys([*when, "learning_rate", "train_loss", *(f"loss_{term.name}" for term in terms), *seen]))
 
@@ -105,12 +127,12 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
         settings = {
-            RECIPES: {self.name: self.recipe.model_dump(mode="json", exclude={"model_settings", "framework_settings"})},
+            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"about", "model_settings", "framework_settings"})},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": _configs(self.losses),
         }
-        if self.stages:
-            settings["stages"] = {stage.name: {"losses": _configs(stage.plan.losses)} for stage in self.stages}
+        if self.recipe.phases is not None:
+            settings["phases"] = {phase.name: {"losses": _configs(phase.losses)} for phase in self.phases}
         if self.framework is not None:
             settings["frameworks"] = {self.framework.name: self.framework.config.model_dump(mode="json")}
         if self.pretraining is not None:
@@ -118,85 +140,116 @@ class Plan:
         return settings
 
 
-def _configs(losses: tuple[LossPlan, ...]) -> dict[str, Any]:
+def _configs(losses: tuple[ResolvedLoss, ...]) -> dict[str, Any]:
     return {term.name: term.config.model_dump(mode="json") for term in losses}
 
 
-def resolve(params: Params, name: str) -> Plan:
-    """Looks up a recipe with its model, framework and losses.
+def resolve(params: Params, name: str) -> ResolvedRecipe:
+    """Looks up a recipe with its model, framework, losses, phases and pre-training.
 
     Args:
-        params: the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
+        params: what the user lays over recipes, additions, models, frameworks and losses.
         name: such as ``mmgcn``, ``mmgcn+dclf`` or ``mmgcn+dclf@text``.
 
     Raises:
         BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a value impossible,
-            the two stages of a training do not fit together, or a part of a model that is trained in stages is trained by none.
+            the two trainings of a pre-trained model do not fit together, or a branch of a model that is trained in phases is trained by none.
     """
-    recipe = fill(compose(params, name, list(Recipe.model_fields)), Recipe, where=f"{RECIPES}.{name}")
-    model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
-    model_config = params.fill(f"models.{recipe.model}", model.Config, **recipe.model_settings)
-    plan = Plan(name, recipe, model, model_config, _losses(params, recipe.losses), _framework(params, recipe), _pretraining(params, name, recipe))
-    return replace(plan, stages=_stages(params, plan))
+    return _Resolution(params, name).resolved()
 
 
-def _losses(params: Params, terms: tuple[LossTerm, ...]) -> tuple[LossPlan, ...]:
-    losses = []
-    for term in terms:
-        kind = plugins.load(LOSSES, term.name, MERCLoss)  # type: ignore[type-abstract]
-        losses.append(LossPlan(term.name, term.weight, kind, params.fill(f"losses.{term.name}", kind.Config, **term.settings)))
-    return tuple(losses)
+class _Resolution:
+    """One recipe on its way; keeps where each value comes from."""
 
+    def __init__(self, params: Params, name: str) -> None:
+        self.params, self.name = params, name
+        self.laid = compose(params, name)
+        self.where = f"recipes.{name}"
+        self.recipe = params.filled(self.laid, Recipe, self.where)
+        self.origins = {f"{self.where}.{key}": origin for key, origin in self.laid.origins.items()}
 
-def _stages(params: Params, plan: Plan) -> tuple[StagePlan, ...]:
-    recipe, where = plan.recipe, f"{RECIPES}.{plan.name}.stages"
-    if recipe.stages is None:
-        return ()
-    parts = (*recipe.modalities, FUSION)
-    found: list[StagePlan] = []
-    before: tuple[str, ...] = ()
-    for stage in recipe.stages:
-        trains = tuple(part for part in parts if part in stage.trains)
-        if not trains:
-            continue
-        losses = stage.losses or recipe.losses
-        update = {"losses": losses, "optimizer": stage.optimizer or recipe.optimizer, "epochs": stage.epochs or recipe.epochs}
-        own = replace(plan, recipe=recipe.model_copy(update=update), losses=_losses(params, losses))
-        found.append(StagePlan(len(found), stage.name, trains, before, own))
-        before = tuple(part for part in parts if part in (*before, *trains))
-    missing = [part for part in parts if part not in before]
-    if missing:
-        raise BadSettings(f"{where}: no stage trains {', '.join(missing)}; each of {', '.join(parts)} needs one")
-    if FUSION not in found[-1].trains:
-        raise BadSettings(
-            f"{where}: the last stage, {found[-1].name}, trains {', '.join(found[-1].trains)}; it has to train the {FUSION}, whose scores are the model's"
+    def resolved(self) -> ResolvedRecipe:
+        recipe = self.recipe
+        model = plugins.load(MODELS, recipe.model, MERCModel)  # type: ignore[type-abstract]
+        found = ResolvedRecipe(
+            name=self.name,
+            recipe=recipe,
+            model=model,
+            model_config=self._config(f"models.{recipe.model}", model.Config, "model_settings"),
+            losses=self._losses(recipe.losses, "losses"),
+            framework=self._framework(),
+            pretraining=self._pretraining(),
+            origins=self.origins,
         )
-    return tuple(found)
+        return replace(found, phases=self._phases(found))
 
+    def _config(self, key: str, config: type[Settings], part: str, without: Collection[str] = ()) -> Any:
+        """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them."""
+        laid = self.params.read(key)
+        laid.lay_part(self.laid, part, without)
+        self.origins |= {f"{key}.{one}": origin for one, origin in laid.origins.items()}
+        return self.params.filled(laid, config, key)
 
-def _framework(params: Params, recipe: Recipe) -> FrameworkPlan | None:
-    if recipe.framework is None:
-        return None
-    kind = plugins.load(FRAMEWORKS, recipe.framework, Framework)  # type: ignore[type-abstract]
-    return FrameworkPlan(recipe.framework, kind, params.fill(f"frameworks.{recipe.framework}", kind.Config, **recipe.framework_settings))
+    def _losses(self, terms: Mapping[str, LossTerm], part: str) -> tuple[ResolvedLoss, ...]:
+        losses = []
+        for name, term in terms.items():
+            kind = plugins.load(LOSSES, name, MERCLoss)  # type: ignore[type-abstract]
+            losses.append(ResolvedLoss(name, term.weight, kind, self._config(f"losses.{name}", kind.Config, f"{part}.{name}", {"weight"})))
+        return tuple(losses)
 
+    def _phases(self, found: ResolvedRecipe) -> tuple[ResolvedPhase, ...]:
+        recipe, where = self.recipe, f"{self.where}.phases"
+        branches = (*recipe.modalities, FUSION)
+        if recipe.phases is None:
+            return (ResolvedPhase(0, "", branches, (FUSION,), (), recipe, found.losses),)
+        phases: list[ResolvedPhase] = []
+        before: tuple[str, ...] = ()
+        for name, phase in recipe.phases.items():
+            trains = tuple(branch for branch in branches if branch in phase.trains)
+            if not trains:
+                continue
+            own = recipe.model_copy(update={"optimizer": phase.optimizer or recipe.optimizer, "epochs": phase.epochs or recipe.epochs})
+            losses = found.losses if phase.losses is None else self._losses(phase.losses, f"phases.{name}.losses")
+            phases.append(ResolvedPhase(len(phases), name, trains, trains, before, own, losses))
+            before = tuple(branch for branch in branches if branch in (*before, *trains))
+        missing = [branch for branch in branches if branch not in before]
+        if missing:
+            raise BadSettings(f"{where}: no phase trains {', '.join(missing)}; each of {', '.join(branches)} needs one")
+        if FUSION not in phases[-1].trains:
+            raise BadSettings(
+                f"{where}: the last phase, {phases[-1].name}, trains {', '.join(phases[-1].trains)}; it has to train the {FUSION}, whose scores are the model's"
+            )
+        return tuple(phases)
 
-def _pretraining(params: Params, name: str, recipe: Recipe) -> PretrainingPlan | None:
-    settings = recipe.pretraining
-    if settings is None:
-        return None
-    where = f"{RECIPES}.{name}.pretraining"
-    held_out = [split for split in settings.splits if split != "train"]
-    if held_out and "official" not in re.split(r"[+@_-]", name):
-        raise BadSettings(f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as {name}_official, may train on it")
-    first_name = settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(recipe.modalities)}"
-    if compose(params, first_name, list(Recipe.model_fields)).get("pretraining") is not None:
-        raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two stages, not three")
-    first = resolve(params, first_name)
-    if first.stages:
-        raise BadSettings(f"{where}.recipe: {settings.recipe} is trained in stages, each of which selects an epoch on dev; a pre-training looks at train alone")
-    if first.recipe.model != recipe.model:
-        raise BadSettings(f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {recipe.model}; weights go over within one model")
-    if first.recipe.selection != "last":
-        raise BadSettings(f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue: it needs selection: last")
-    return PretrainingPlan(settings, first)
+    def _framework(self) -> ResolvedFramework | None:
+        name = self.recipe.framework
+        if name is None:
+            return None
+        kind = plugins.load(FRAMEWORKS, name, Framework)  # type: ignore[type-abstract]
+        return ResolvedFramework(name, kind, self._config(f"frameworks.{name}", kind.Config, "framework_settings"))
+
+    def _pretraining(self) -> ResolvedPretraining | None:
+        settings = self.recipe.pretraining
+        if settings is None:
+            return None
+        where = f"{self.where}.pretraining"
+        held_out = [split for split in settings.splits if split != "train"]
+        if held_out and "official" not in re.split(r"[+@_-]", self.name):
+            raise BadSettings(
+                f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as {self.name}_official, may train on it"
+            )
+        first_name = settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(self.recipe.modalities)}"
+        if compose(self.params, first_name).at("pretraining") is not None:
+            raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two trainings, not three")
+        first = resolve(self.params, first_name)
+        if first.recipe.phases is not None:
+            raise BadSettings(
+                f"{where}.recipe: {settings.recipe} is trained in phases, each of which selects an epoch on dev; a pre-training looks at train alone"
+            )
+        if first.recipe.model != self.recipe.model:
+            raise BadSettings(
+                f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {self.recipe.model}; weights go over within one model"
+            )
+        if first.recipe.selection != "last":
+            raise BadSettings(f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue: it needs selection: last")
+        return ResolvedPretraining(settings, first)
