@@ -29,7 +29,7 @@ from unittest import mock
 import click
 import numpy as np
 import torch
-from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward
 from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
 from merc.encoders.engine.batching import by_length, padding_share
@@ -81,7 +81,7 @@ def saved_model(shape: str, folder: Path) -> Path:
 
 def encoder_of(folder: Path, device: str, dtype: str) -> Waveform:
     settings = {"window_seconds": 30, "overlap_seconds": 2, "minimum_seconds": 0.1, "licence": "none", "training_data_overlap": "none", "dtype": dtype}
-    encoder = Waveform(WaveformConfig(family="waveform", repo=str(folder), pooling="mean", **settings))
+    encoder = Waveform(Waveform.Config(family="waveform", repo=str(folder), pooling="mean", **settings))
     encoder.load(device)
     return encoder
 

@@ -22,7 +22,7 @@ import click
 import numpy as np
 import torch
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
+from merc.encoders.visual.image_tower import ImageTower
 from numpy.typing import NDArray
 
 CROPS_PER_CLIP = 8  # media.frames_per_clip of params.yaml
@@ -54,7 +54,7 @@ def saved_model(folder: Path) -> Path:
 def encoder_of(folder: Path, device: str, dtype: str) -> ImageTower:
     words = {"licence": "none", "training_data_overlap": "none"}
     settings = {"frame_vector": "first", "pooling": "mean", "confidence_temperature": 0.1, "dtype": dtype, **words}
-    encoder = ImageTower(ImageTowerConfig(family="image_tower", repo=str(folder), **settings))
+    encoder = ImageTower(ImageTower.Config(family="image_tower", repo=str(folder), **settings))
     encoder.load(device)
     return encoder
 

@@ -26,7 +26,7 @@ import click
 import numpy as np
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.batching import by_length, padding_share
-from merc.encoders.text.transformer import Transformer, TransformerConfig
+from merc.encoders.text.transformer import Transformer
 from numpy.typing import NDArray
 
 PART = 4096  # utterances, as extraction.neural_texts_per_part
@@ -61,7 +61,7 @@ def read_utterances(annotations: Path, limit: int | None = None, history_turns: 
 
 def load(checkpoint: Path, device: str, dtype: str, **settings: Any) -> Transformer:
     given = {"pooling": "mean", "max_tokens": 256, "licence": "", "training_data_overlap": "", **settings}
-    encoder = Transformer(TransformerConfig(family="transformer", repo=str(checkpoint), dtype=dtype, **given))
+    encoder = Transformer(Transformer.Config(family="transformer", repo=str(checkpoint), dtype=dtype, **given))
     encoder.load(device)
     return encoder
 

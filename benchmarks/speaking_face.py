@@ -37,7 +37,7 @@ import soundfile
 from merc.corpora.demo import faces as drawn
 from merc.media import speaker
 from merc.media.clip import decode_dialogue
-from merc.media.config import MediaConfig
+from merc.media.config import Config as MediaConfig
 from merc.media.faces import Sighting
 from merc.media.speaker import Choice, Glimpse
 from merc.media.tasks import STREAMS, Clip, DialogueTask

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from merc import plugins
-from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.config import Config as AdaptationConfig
 from merc.corpora.engine.base import CorpusReader
 from merc.encoders.engine.base import Encoder
 from merc.layout import MODALITIES

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.config import Config as AdaptationConfig
 from merc.adaptation.examples import Examples
 from merc.adaptation.trainer import _Training, adapt_encoder, scores
 from merc.encoders.engine.base import UtteranceInput

@@ -22,7 +22,7 @@ from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.layout import Layout
 from merc.media.clip import decode_dialogue, without_result
-from merc.media.config import MediaConfig
+from merc.media.config import Config as MediaConfig
 from merc.media.faces import jpeg
 from merc.media.speaker import Evidence
 from merc.media.stage import decode

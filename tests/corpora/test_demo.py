@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from merc.corpora.demo import iemocap_layout, meld_layout
 from merc.corpora.demo import make as demo
-from merc.corpora.demo.dialogues import Config
+from merc.corpora.demo.config import Config
 from merc.corpora.iemocap import Iemocap
 from merc.corpora.meld import Meld
 from merc.errors import BadSettings

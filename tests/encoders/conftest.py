@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from merc.encoders.audio.acoustic import Acoustic, AcousticConfig
-from merc.encoders.audio.functionals import Functionals, FunctionalsConfig
-from merc.encoders.audio.spectrogram import Spectrogram, SpectrogramConfig
-from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.audio.acoustic import Acoustic
+from merc.encoders.audio.functionals import Functionals
+from merc.encoders.audio.spectrogram import Spectrogram
+from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoder, UtteranceInput
-from merc.encoders.text.ngrams import Ngrams, NgramsConfig
-from merc.encoders.text.transformer import Transformer, TransformerConfig
-from merc.encoders.visual.gradients import Gradients, GradientsConfig
-from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
-from merc.encoders.visual.sface import Sface, SfaceConfig
+from merc.encoders.text.ngrams import Ngrams
+from merc.encoders.text.transformer import Transformer
+from merc.encoders.visual.gradients import Gradients
+from merc.encoders.visual.image_tower import ImageTower
+from merc.encoders.visual.sface import Sface
 
 TEXTS = (
     "I'm fine.",
@@ -127,7 +127,7 @@ def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transfo
 
     def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Transformer:
         given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 1000, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Transformer(TransformerConfig(family="transformer", repo=str(tiny_checkpoint(kind)), **given), frames=frames)
+        encoder = Transformer(Transformer.Config(family="transformer", repo=str(tiny_checkpoint(kind)), **given), frames=frames)
         encoder.load(device)
         return encoder
 
@@ -202,7 +202,7 @@ def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform
             "repo": str(waveform_checkpoint(kind, **(checkpoint or {}))), "attention": WAVEFORM_KINDS[kind][3], "pooling": "mean", "window_seconds": 30,
             "overlap_seconds": 2, "minimum_seconds": 0.1, "samples_per_batch": 160_000, "licence": "none", "training_data_overlap": "none", **settings,
         }  # fmt: skip
-        encoder = Waveform(WaveformConfig(family="waveform", **given), frames=frames)
+        encoder = Waveform(Waveform.Config(family="waveform", **given), frames=frames)
         encoder.load(device)
         return encoder
 
@@ -265,7 +265,7 @@ def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., 
 
     def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Spectrogram:
         given = {"pooling": "mean", "overlap_seconds": 0.2, "windows_per_batch": 3, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Spectrogram(SpectrogramConfig(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), frames=frames)
+        encoder = Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), frames=frames)
         encoder.load(device)
         return encoder
 
@@ -341,7 +341,7 @@ def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageT
             "repo": str(image_checkpoint(kind)), "frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "images_per_batch": 4,
             "licence": "none", "training_data_overlap": "none", **settings,
         }  # fmt: skip
-        encoder = ImageTower(ImageTowerConfig(family="image_tower", **given), frames=frames)
+        encoder = ImageTower(ImageTower.Config(family="image_tower", **given), frames=frames)
         encoder.load(device)
         return encoder
 
@@ -406,7 +406,7 @@ def sface_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sface(sface_folder: Path) -> Sface:
     return _loaded(
         Sface(
-            SfaceConfig(
+            Sface.Config(
                 family="sface", repo=str(sface_folder), filename="tiny.onnx", eye_distance_share=0.32, eye_height_share=0.42, pooling="mean",
                 confidence_temperature=0.1, licence="none", training_data_overlap="none",
             )
@@ -419,7 +419,7 @@ def acoustic() -> Acoustic:
     """With the settings of params.yaml."""
     return _loaded(
         Acoustic(
-            AcousticConfig(
+            Acoustic.Config(
                 family="acoustic", minimum_seconds=0.1, window_ms=25, hop_ms=10, pitch_window_ms=64, pitch_min_hz=60, pitch_max_hz=500,
                 voicing_threshold=0.45, quiet_db=30,
             )
@@ -429,12 +429,12 @@ def acoustic() -> Acoustic:
 
 @pytest.fixture(scope="session")
 def gradients() -> Gradients:
-    return _loaded(Gradients(GradientsConfig(family="gradients", size_px=64, cell_px=16, block_cells=2, bins=9)))
+    return _loaded(Gradients(Gradients.Config(family="gradients", size_px=64, cell_px=16, block_cells=2, bins=9)))
 
 
 @pytest.fixture(scope="session")
 def ngrams() -> Ngrams:
-    return _loaded(Ngrams(NgramsConfig(family="ngrams", word_dims=384, char_dims=120, word_ngrams=(1, 2), char_ngrams=(2, 4))))
+    return _loaded(Ngrams(Ngrams.Config(family="ngrams", word_dims=384, char_dims=120, word_ngrams=(1, 2), char_ngrams=(2, 4))))
 
 
 def _loaded(encoder: Any) -> Any:
@@ -451,7 +451,7 @@ def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def functionals() -> Functionals:
     pytest.importorskip("opensmile", reason="openSMILE is not installed: its licence forbids commercial products")
-    return _loaded(Functionals(FunctionalsConfig(family="functionals", feature_set="eGeMAPSv02", minimum_seconds=0.1)))
+    return _loaded(Functionals(Functionals.Config(family="functionals", feature_set="eGeMAPSv02", minimum_seconds=0.1)))
 
 
 WITHOUT_NETWORK = ("ngrams", "acoustic", "functionals", "gradients", "sface")

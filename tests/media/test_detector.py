@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from merc.errors import BadSettings, ModelUnavailable
 from merc.media import detector
-from merc.media.config import MediaConfig
+from merc.media.config import Config as MediaConfig
 
 COMMIT = "a" * 40
 CONTENT = b"not a network, but a file"

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from merc import files
 from merc.shards.card import write_card
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.format import reader
 from merc.shards.select import select
-from merc.shards.stage import ShardsConfig
 
 SPLITS = {"train": 3, "dev": 1, "test": 2}
 

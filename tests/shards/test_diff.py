@@ -11,10 +11,10 @@ import pytest
 from merc import files
 from merc.errors import BadTable
 from merc.records import features as feature_tables
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.diff import diff
 from merc.shards.difference import VectorChange
 from merc.shards.select import select
-from merc.shards.stage import ShardsConfig
 
 Change = Callable[[str, Callable[[dict[str, Any]], None]], None]
 TRAIN = "dialogues/train-00000-of-00001.parquet"

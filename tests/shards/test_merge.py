@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from merc import files
 from merc.errors import BadSettings, BadTable
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.format import reader
 from merc.shards.merge import merge
 from merc.shards.select import select
-from merc.shards.stage import ShardsConfig
 from merc.shards.validate import validate
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from merc import files
 from merc.errors import BadTable
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.merge import merge
 from merc.shards.overview import overview
 from merc.shards.select import select
-from merc.shards.stage import ShardsConfig
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from merc.errors import PipelineError
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts, read_info
 from merc.shards.format import reader
 from merc.shards.rewriting import Rewriting, dialogue_bytes, read_failures
-from merc.shards.stage import ShardsConfig
 
 Make = Callable[..., Any]
 SIZES = (3, 1, 2, 5, 1, 4)

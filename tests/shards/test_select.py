@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.format import reader
 from merc.shards.select import select
-from merc.shards.stage import ShardsConfig
 from merc.shards.validate import validate
 
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)

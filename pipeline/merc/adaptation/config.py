@@ -8,23 +8,7 @@ from pydantic import Field, model_validator
 from merc.params import Settings
 
 
-class LoraConfig(Settings):
-    """Settings of low-rank updates (Hu et al., LoRA, ICLR 2022): W + (alpha / rank) · B A, in place of all weights.
-
-    Attributes:
-        rank: of the updates.
-        alpha: their scale, times ``rank``.
-        dropout: on what enters them, 0 to 1.
-        modules: names of the linear layers that get one, or ``all-linear``.
-    """
-
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    modules: Literal["all-linear"] | tuple[str, ...]
-
-
-class AdaptationConfig(Settings):
+class Config(Settings):
     """Settings of a fine-tuning.
 
     Attributes:
@@ -44,9 +28,24 @@ class AdaptationConfig(Settings):
         threads: of the CPU that the training uses. It decides the numbers, too, by rounding; equal settings give equal numbers however many cores there are.
     """
 
+    class Lora(Settings):
+        """Settings of low-rank updates (Hu et al., LoRA, ICLR 2022): W + (alpha / rank) · B A, in place of all weights.
+
+        Attributes:
+            rank: of the updates.
+            alpha: their scale, times ``rank``.
+            dropout: on what enters them, 0 to 1.
+            modules: names of the linear layers that get one, or ``all-linear``.
+        """
+
+        rank: int = Field(ge=1)
+        alpha: int = Field(ge=1)
+        dropout: float = Field(ge=0, lt=1)
+        modules: Literal["all-linear"] | tuple[str, ...]
+
     encoder: Mapping[str, Any]
     method: Literal["full", "lora"]
-    lora: LoraConfig | None = None
+    lora: Lora | None = None
     epochs: int = Field(ge=1)
     batch_utterances: int = Field(ge=1)
     pool_batches: int = Field(ge=1)

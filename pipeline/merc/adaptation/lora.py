@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from merc.adaptation.config import LoraConfig
+from merc.adaptation.config import Config
 from merc.errors import BadSettings, PipelineError
 
 _POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
@@ -22,7 +22,7 @@ class LowRank:
         BadSettings: if the model has no linear layers of the names.
     """
 
-    def __init__(self, model: nn.Module, config: LoraConfig) -> None:
+    def __init__(self, model: nn.Module, config: Config.Lora) -> None:
         try:
             import peft
         except ImportError as error:

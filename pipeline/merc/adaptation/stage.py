@@ -16,7 +16,7 @@ import click
 import pyarrow as pa
 
 from merc import files, log, provenance
-from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.config import Config
 from merc.adaptation.examples import check_labels, read_examples
 from merc.adaptation.listing import MODALITIES
 from merc.command_line import stage_command
@@ -97,7 +97,7 @@ def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, enc
     return work.out
 
 
-def check_names(params: Params, *, modality: str, encoder: str, settings: str, offline: bool) -> tuple[AdaptationConfig, TrainableEncoder]:
+def check_names(params: Params, *, modality: str, encoder: str, settings: str, offline: bool) -> tuple[Config, TrainableEncoder]:
     """What can be told before a corpus is read, so that hours of decoding are not followed by a misspelt name.
 
     Returns:
@@ -112,14 +112,14 @@ def check_names(params: Params, *, modality: str, encoder: str, settings: str, o
     blocks = params.get(f"adaptations.{modality}")
     if settings not in blocks:
         raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {nearest(settings, list(blocks))}")
-    config = params.fill(f"adaptations.{modality}.{settings}", AdaptationConfig)
+    config = params.fill(f"adaptations.{modality}.{settings}", Config)
     return config, _trainable(params, modality, encoder, config, offline=offline)
 
 
 @dataclass(frozen=True)
 class _Prepared:
     encoder: TrainableEncoder
-    config: AdaptationConfig
+    config: Config
     table: pa.Table
     work: StageWork
 
@@ -146,7 +146,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, enc
     return _Prepared(trainable, config, table, work)
 
 
-def _trainable(params: Params, modality: str, name: str, config: AdaptationConfig, *, offline: bool) -> TrainableEncoder:
+def _trainable(params: Params, modality: str, name: str, config: Config, *, offline: bool) -> TrainableEncoder:
     """The encoder with the settings of its training; nothing is loaded yet."""
     blocks: dict[str, Any] = params.get(f"encoders.{modality}")
     changed = {**blocks, name: {**blocks[name], **config.encoder}} if isinstance(blocks.get(name), dict) else blocks

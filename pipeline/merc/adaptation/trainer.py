@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from merc.adaptation.batches import shuffled_batches
-from merc.adaptation.config import AdaptationConfig
+from merc.adaptation.config import Config
 from merc.adaptation.examples import Examples
 from merc.adaptation.lora import LowRank
 from merc.compute.repeatable import repeatable
@@ -47,7 +47,7 @@ class Adapted:
     history: list[dict[str, float | int]] = field(default_factory=list)
 
 
-def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> Adapted:
+def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str) -> Adapted:
     """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, however many cores it has.
 
     Args:
@@ -66,7 +66,7 @@ def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], c
 
 
 class _Training:
-    def __init__(self, encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: AdaptationConfig, device: str) -> None:
+    def __init__(self, encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str) -> None:
         self.encoder, self.examples, self.config, self.device = encoder, examples, config, device
         self.items = encoder.training_items(examples["train"].utterances)
         if not len(self.items.utterances):

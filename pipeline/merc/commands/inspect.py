@@ -23,7 +23,7 @@ from merc.command_line import exiting
 from merc.errors import BadSettings, RawDataMissing
 from merc.layout import Layout
 from merc.log import logger, progress
-from merc.media.config import MediaConfig
+from merc.media.config import Config as MediaConfig
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params

@@ -3,13 +3,12 @@
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import PositiveInt
 
 from merc import files, log, provenance
 from merc.command_line import stage_command
@@ -19,28 +18,13 @@ from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import build
 from merc.errors import BadSettings, BadTable, nearest
 from merc.extraction import runner
+from merc.extraction.config import Config
 from merc.extraction.inputs import Source, input_hashes, media_source, text_source
 from merc.layout import MODALITIES, Layout
-from merc.params import Params, Settings
+from merc.params import Params
 from merc.parts import INFO, Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
-
-
-class ExtractionConfig(Settings):
-    """Settings of the block ``extraction``.
-
-    Attributes:
-        utterances_per_part: of text, for encoders that run in worker processes; those of sound and faces take the media parts as they are.
-        neural_texts_per_part, neural_clips_per_part: for encoders that run on one device. A part is sorted by length as a whole, so that larger
-            ones need less padding; an interrupted run loses the one it was at. Clips come in whole media parts.
-        level: ``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from.
-    """
-
-    utterances_per_part: PositiveInt
-    neural_texts_per_part: PositiveInt
-    neural_clips_per_part: PositiveInt
-    level: Literal["utterance", "frames"]
 
 
 def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> Path:
@@ -126,7 +110,7 @@ class _Prepared:
 def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, name: str) -> _Prepared:
     if modality not in MODALITIES:
         raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
-    config = params.fill("extraction", ExtractionConfig)
+    config = params.fill("extraction", Config)
     encoder = build(params, modality, name, offline=run.offline, frames=config.level == "frames")
     if not layout.manifest.is_file():
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")

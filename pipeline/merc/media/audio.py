@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.spans import Span, sample
 from merc.media.tables import SAMPLE_RATE_HZ
 
@@ -28,7 +28,7 @@ _RATES_HZ = range(1_000, 768_001)
 _SCALES = {"u1": (128, 2.0**7), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "i8": (0, 2.0**63), "f4": (0, 1.0), "f8": (0, 1.0)}
 
 
-def mix_weights(channels: Sequence[str], config: MediaConfig) -> list[float]:
+def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
     """Weight of each channel in the mono sum.
 
     With a front centre, as in films, speech is in the centre: it keeps its full level, the others are added below it (the
@@ -88,7 +88,7 @@ def channel_rows(frame: av.AudioFrame) -> NDArray[np.float32]:
     return ((values.astype(np.float64) - zero) / scale).astype(np.float32)
 
 
-def flat_tops(rows_CS: NDArray[np.float32], config: MediaConfig) -> NDArray[np.bool_] | None:
+def flat_tops(rows_CS: NDArray[np.float32], config: Config) -> NDArray[np.bool_] | None:
     """Samples at which some channel stays at full scale: what was louder was cut off when it was recorded.
 
     Args:
@@ -199,7 +199,7 @@ def is_silence(waveform_S: NDArray[np.float32]) -> bool:
     return not np.ptp(np.round(waveform_S * np.float32(2**15)))
 
 
-def doubts(waveform_S: NDArray[np.float32], span: SoundSpan, config: MediaConfig) -> list[tuple[str, str]]:
+def doubts(waveform_S: NDArray[np.float32], span: SoundSpan, config: Config) -> list[tuple[str, str]]:
     """What makes a sound doubtful: reason and detail of each doubt.
 
     Args:
@@ -239,7 +239,7 @@ class SoundStream:
         end_seconds: where the decoded sound ends so far.
     """
 
-    def __init__(self, spans: Sequence[SoundSpan], config: MediaConfig) -> None:
+    def __init__(self, spans: Sequence[SoundSpan], config: Config) -> None:
         self._waiting = sorted(spans, key=lambda one: one.kept.start)
         self._active: list[SoundSpan] = []
         self._last_end = max(one.kept.end for one in spans)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from merc import files
 from merc.media import container, faces, pack, speaker, tracks
 from merc.media.audio import SoundSpan, doubts, is_silence
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.faces import FaceFinder, Sighting
 from merc.media.spans import Span, span
 from merc.media.speaker import Choice, Glimpse
@@ -303,7 +303,7 @@ class _Watcher:
         observer: looks over its shoulder.
     """
 
-    def __init__(self, config: MediaConfig, finder: FaceFinder | None, rows: Sequence[Row], observer: Observer | None) -> None:
+    def __init__(self, config: Config, finder: FaceFinder | None, rows: Sequence[Row], observer: Observer | None) -> None:
         self._config = config
         self._finder = finder
         self._rows = rows

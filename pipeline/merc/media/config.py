@@ -7,7 +7,7 @@ from pydantic import Field
 from merc.params import Settings
 
 
-class MediaConfig(Settings):
+class Config(Settings):
     """The block ``media`` of params.yaml.
 
     Attributes:

@@ -19,7 +19,7 @@ import cv2
 
 from merc.log import logger
 from merc.media.audio import SoundSpan, SoundStream
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
 from merc.media.spans import Span
 from merc.media.video import FrameSpan, Showing, Timeline, Watcher
@@ -94,7 +94,7 @@ class Pass:
         known.since, known.until = min(known.since, since), max(known.until, until)
 
 
-def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: MediaConfig) -> Pass:
+def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: Config) -> Pass:
     """Decodes what is wanted of one file.
 
     Args:
@@ -125,7 +125,7 @@ def _read_open(
     sounds: Sequence[SoundSpan],
     wishes: Sequence[FrameWish],
     watcher: Watcher,
-    config: MediaConfig,
+    config: Config,
     result: Pass,
     messages: list[Any],
     *,
@@ -320,7 +320,7 @@ def _scanned_seconds(path: Path, index: int) -> float:
     return 0.0 if last is None or first is None else last - first
 
 
-def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: MediaConfig) -> FrameSpan:
+def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: Config) -> FrameSpan:
     wanted = wish.wanted
     if math.isinf(wanted.end):
         wanted = Span(max(wanted.start, begin), max(end, wanted.start, begin))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from merc import files
 from merc.errors import BadSettings, ModelUnavailable
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 
 
-def content(config: MediaConfig) -> str:
+def content(config: Config) -> str:
     """Hex sha256 of the detector's file, without fetching it; empty with ``haar``.
 
     Raises:
@@ -21,7 +21,7 @@ def content(config: MediaConfig) -> str:
     return files.sha256(_local(config)) if config.yunet_file else config.yunet_sha256
 
 
-def path(config: MediaConfig, *, offline: bool) -> Path | None:
+def path(config: Config, *, offline: bool) -> Path | None:
     """The detector's file; None with ``haar``. Fetches YuNet if no local file is named and it is not in the hub's cache.
 
     Raises:
@@ -48,7 +48,7 @@ def path(config: MediaConfig, *, offline: bool) -> Path | None:
     return found
 
 
-def _local(config: MediaConfig) -> Path:
+def _local(config: Config) -> Path:
     there = Path(config.yunet_file).resolve()
     if not there.is_file():
         raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; empty takes the hub's, and media.detector: haar needs none")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merc.errors import BadSettings
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.video import Picture
 
 # Eyes in a box of the cascade, as shares of the box's side from its upper left corner: mean over 101 boxes in real clips,
@@ -83,7 +83,7 @@ class Haar:
     clips upside down 3 false ones instead of 31.
     """
 
-    def __init__(self, config: MediaConfig) -> None:
+    def __init__(self, config: Config) -> None:
         self._cascade = _cascade("haarcascade_frontalface_alt2.xml")
         self._config = config
 
@@ -107,7 +107,7 @@ class YuNet:
         BadSettings: if OpenCV cannot load the file.
     """
 
-    def __init__(self, config: MediaConfig, model: Path) -> None:
+    def __init__(self, config: Config, model: Path) -> None:
         try:
             self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), config.yunet_min_score, _YUNET_OVERLAP, _YUNET_CANDIDATES)
         except cv2.error as error:
@@ -141,7 +141,7 @@ class FaceFinder:
         BadSettings: if the detector cannot be loaded.
     """
 
-    def __init__(self, config: MediaConfig, model: Path | None) -> None:
+    def __init__(self, config: Config, model: Path | None) -> None:
         cv2.setNumThreads(1)
         self._config = config
         self._detector: Detector = Haar(config) if model is None else YuNet(config, model)
@@ -247,12 +247,12 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 
 
 @lru_cache(maxsize=2)
-def finder(config: MediaConfig, model: Path | None) -> FaceFinder:
+def finder(config: Config, model: Path | None) -> FaceFinder:
     """The finder of this process; loaded once, since loading takes as long as a clip."""
     return FaceFinder(config, model)
 
 
-def crop(sighting: Sighting, config: MediaConfig) -> NDArray[np.uint8]:
+def crop(sighting: Sighting, config: Config) -> NDArray[np.uint8]:
     """Square crop with the face upright, in a fixed place and of a fixed size: by five landmarks where they are known, else by the eyes.
 
     Returns:
@@ -319,6 +319,6 @@ def jpeg(picture_HWC: NDArray[np.uint8], quality_percent: int) -> bytes:
     return bytes(data)
 
 
-def check(config: MediaConfig, model: Path | None) -> None:
+def check(config: Config, model: Path | None) -> None:
     """Loads the detector once before any worker starts, so that a wrong file stops the run at once. Raises ``BadSettings``."""
     finder(config, model)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.faces import FRONTAL_FACE, Sighting, similarity, typical_eyes
 from merc.media.tables import SAMPLE_RATE_HZ
 from merc.media.tracks import Track, largest, persistent
@@ -119,7 +119,7 @@ def choose(
     looks: Sequence[tuple[float, Sequence[Sighting]]],
     glimpses: Sequence[Glimpse],
     waveform_S: NDArray[np.float32] | None,
-    config: MediaConfig,
+    config: Config,
 ) -> Choice:
     """Chooses one of the tracks, as ``config.choice`` says.
 
@@ -161,7 +161,7 @@ def evidence(
     looks: Sequence[tuple[float, Sequence[Sighting]]],
     glimpses: Sequence[Glimpse],
     waveform_S: NDArray[np.float32] | None,
-    config: MediaConfig,
+    config: Config,
 ) -> list[Evidence]:
     """What speaks for each track; arguments as in ``choose``. Without glimpses or sound, motion and sync are 0."""
     widths = [float(np.median([looks[frame][1][index].box[2] for frame, index in track.members])) for track in tracks]
@@ -343,7 +343,7 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
     return more / (more + _HALF_MOTION)
 
 
-def _sync(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: MediaConfig) -> float:
+def _sync(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config) -> float:
     """How much of the loudness can be told from the mouth, 0 to 1, at the lead of the mouth that suits best.
 
     Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of the mouth's principal changes, s_k

@@ -25,7 +25,7 @@ from merc.errors import BadSettings, PipelineError, RawDataMissing
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media import detector
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.tables import SAMPLE_RATE_HZ
 from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
@@ -131,7 +131,7 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[
 
 @dataclass(frozen=True)
 class _Job:
-    config: MediaConfig
+    config: Config
     table: pa.Table
     streams: frozenset[str]
     parts: Sequence[tuple[int, int]]
@@ -142,7 +142,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     strange = streams - set(STREAMS)
     if strange or not streams:
         raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
-    config = params.fill("media", MediaConfig)
+    config = params.fill("media", Config)
     try:
         table = manifest.read(layout.manifest)
     except FileNotFoundError as error:
@@ -155,7 +155,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset
     return _Job(config, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
 
 
-def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
+def _streams_there(layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
     """The streams of finished media that this run would make alike; none if it would make them otherwise."""
     record_path = layout.media / INFO
     if not record_path.is_file():
@@ -166,7 +166,7 @@ def _streams_there(layout: Layout, config: MediaConfig, table: pa.Table, looks: 
     return there if alike else frozenset()
 
 
-def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
+def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
     """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same name."""
     of_streams: dict[str, Any] = {}
     for stream in sorted(streams):
@@ -182,7 +182,7 @@ def _inputs(config: MediaConfig, table: pa.Table, looks: Mapping[str, str], stre
     return {"version": _VERSION, "streams": of_streams}
 
 
-def _streams_read(config: MediaConfig, streams: frozenset[str]) -> frozenset[str]:
+def _streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
     """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
     return frozenset(STREAMS) if "visual" in streams and config.choice == "speaking" else streams
 
@@ -278,9 +278,7 @@ def _tasks(job: _Job, model: Path | None, layout: Layout, part: int) -> Iterator
         yield tuple(first + row for row in rows), task
 
 
-def tasks_of(
-    table: pa.Table, layout: Layout, streams: frozenset[str], config: MediaConfig, model: Path | None
-) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, model: Path | None) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
     raw = layout.raw.resolve()
     seconds = pc.subtract(table["end_seconds"], table["start_seconds"]).to_pylist()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 
 STREAMS = ("audio", "visual")
 NOT_DECODED = "not_decoded"
@@ -60,7 +60,7 @@ class DialogueTask:
     dataset: str
     clips: tuple[Clip, ...]
     streams: frozenset[str]
-    config: MediaConfig
+    config: Config
     model: Path | None
 
     @property

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.faces import Sighting
 
 Box = tuple[float, float, float, float]
@@ -47,7 +47,7 @@ def overlap(one: Box, other: Box) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def likeness(one: Box, other: Box, alike: float, config: MediaConfig) -> float:
+def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
     """How sure it is that two sightings in different frames are one person; 0: they are not.
 
     Where boxes overlap, a moderate likeness of appearance will do; the farther apart they are, the more of it is asked for, since a
@@ -77,7 +77,7 @@ def likeness(one: Box, other: Box, alike: float, config: MediaConfig) -> float:
     return (alike + _PLACE_WEIGHT * place) / (1 + _PLACE_WEIGHT)
 
 
-def link(frames: Sequence[Sequence[Sighting]], config: MediaConfig) -> list[Track]:
+def link(frames: Sequence[Sequence[Sighting]], config: Config) -> list[Track]:
     """Links sightings to tracks: frame by frame, the likeliest pair of a track and a new sighting first.
 
     Args:

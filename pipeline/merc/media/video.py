@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from merc.media.config import MediaConfig
+from merc.media.config import Config
 from merc.media.spans import Span, slice_centres
 
 # Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
@@ -163,7 +163,7 @@ class FrameSpan:
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
-    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: MediaConfig) -> None:
+    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config) -> None:
         self.number = number
         self.wanted = wanted
         self.begin = begin
@@ -203,14 +203,14 @@ class FrameSpan:
         return True
 
 
-def looks_in(seconds: float, config: MediaConfig) -> int:
+def looks_in(seconds: float, config: Config) -> int:
     """How many frames of so many seconds are searched for faces, by the policy ``sampling``; at least one."""
     if config.sampling == "count":
         return config.frames_per_clip
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
 
 
-def glimpses_in(seconds: float, config: MediaConfig) -> int:
+def glimpses_in(seconds: float, config: Config) -> int:
     """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
     return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
 

@@ -4,34 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import Field
 
 from merc import files, log, provenance
 from merc.command_line import exiting
 from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
-from merc.params import Params, Settings
+from merc.params import Params
 from merc.reports import figures, page, tables
+from merc.reports.config import Config
 from merc.reports.examples import Example, read_examples
 from merc.reports.page import DatasetReport
 from merc.reports.results import best_on_dev, read_history, read_recipes, read_record
 from merc.shards.format import reader
 from merc.trajectories import stage as trajectories
-
-
-class Config(Settings):
-    """Settings of the report.
-
-    Attributes:
-        similarity: whose neighbours are drawn, one of ``trajectories.similarities``.
-        example_dialogues: per dataset.
-        neighbours_drawn: below each example.
-    """
-
-    similarity: str
-    example_dialogues: int = Field(ge=0)
-    neighbours_drawn: int = Field(ge=1)
 
 
 def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from merc import files
 from merc.errors import BadSettings, BadTable
 from merc.records.dialogue import SPLITS
+from merc.shards.config import Config
 from merc.shards.facts import Facts, dialogue_rows, read_info
 from merc.shards.format.row_groups import column
 from merc.shards.rewriting import Rewriting, read_failures
 from merc.shards.select import origin
-from merc.shards.stage import ShardsConfig
 from merc.shards.target import new_shards
 
 _ENCODER_IDENTITY = ("encoder", "revision", "settings_sha256")
@@ -32,7 +32,7 @@ class _Part:
     prefix: str
 
 
-def merge(roots: Sequence[Path], target: Path, config: ShardsConfig, *, prefix: bool = False, overwrite: bool = False) -> list[str]:
+def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool = False, overwrite: bool = False) -> list[str]:
     """Writes the shards in ``roots`` to ``target`` as one: split by split, the parts one after the other.
 
     Trajectories are left out: the neighbours were found within each part.

@@ -20,12 +20,13 @@ from merc.parts import Fingerprint
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.shards.card import write_card
+from merc.shards.config import Config
 from merc.shards.facts import Facts
 from merc.shards.format import cutting, reader
 from merc.shards.format.row_groups import column, files_of, row_groups
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, per_utterance
 from merc.shards.moments import RunningMoments
-from merc.shards.stage import INFO, STATS, STATS_SPLIT, ShardsConfig
+from merc.shards.stage import INFO, STATS, STATS_SPLIT
 
 
 class Rewriting:
@@ -37,7 +38,7 @@ class Rewriting:
         config: where files and row groups are cut.
     """
 
-    def __init__(self, folder: Path, facts: Facts, config: ShardsConfig) -> None:
+    def __init__(self, folder: Path, facts: Facts, config: Config) -> None:
         self.folder, self.facts, self.config = folder, facts, config
         self.counts: dict[str, dict[str, Any]] = {}
         self.moments = {modality: RunningMoments(dim) for modality, dim in facts.dims.items()}

@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 from merc import files
 from merc.errors import BadSettings, nearest
 from merc.records.dialogue import SPLITS
+from merc.shards.config import Config
 from merc.shards.facts import Facts, dialogue_rows, read_info
 from merc.shards.format import reader
 from merc.shards.format.row_groups import files_of
 from merc.shards.rewriting import Rewriting, read_failures
-from merc.shards.stage import ShardsConfig
 from merc.shards.target import new_shards
 
 
 def select(
     root: Path,
     target: Path,
-    config: ShardsConfig,
+    config: Config,
     *,
     splits: Sequence[str] = (),
     modalities: Sequence[str] = (),

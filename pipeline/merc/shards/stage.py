@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 
 from merc import files, log, provenance
 from merc.command_line import stage_command
 from merc.errors import BadSettings, BadTable, nearest
 from merc.layout import MODALITIES, Layout
-from merc.params import Params, Settings
+from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
+from merc.shards.config import Config
 from merc.shards.failures import collect, explained, read_record
 from merc.shards.features import Features, open_features
 from merc.shards.format import cutting
@@ -31,20 +31,6 @@ from merc.shards.moments import RunningMoments
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
 STATS_SPLIT = "train"  # statistics of dev or test would leak into training
-
-
-class ShardsConfig(Settings):
-    """Settings of the block ``shards``.
-
-    Attributes:
-        row_group_dialogues: dialogues per Parquet row group.
-        max_file_bytes: a file holds no more than this before compression (except a dialogue that is larger by itself).
-        transcripts: False: without the column ``texts``.
-    """
-
-    row_group_dialogues: PositiveInt
-    max_file_bytes: PositiveInt
-    transcripts: bool = True
 
 
 def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
@@ -99,7 +85,7 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str,
 
 @dataclass(frozen=True)
 class _Prepared:
-    config: ShardsConfig
+    config: Config
     table: pa.Table
     record: dict[str, Any]
     features: dict[str, Features]
@@ -118,7 +104,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, encoders: Mapping[
             raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     if not encoders:
         raise BadSettings(f"shards of no modality; valid: {', '.join(MODALITIES)}")
-    config = params.fill("shards", ShardsConfig)
+    config = params.fill("shards", Config)
     if not layout.manifest.is_file():
         raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)

@@ -13,11 +13,11 @@ from merc.corpora.engine.labels import label_set
 from merc.records import failures
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts
 from merc.shards.features import Vectors
 from merc.shards.join import join
 from merc.shards.rewriting import Rewriting
-from merc.shards.stage import ShardsConfig
 
 SPLITS = {"train": (3, 1, 2), "test": (2,)}
 

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from merc.encoders.audio.acoustic import FEATURE_NAMES, REFERENCE_HZ, Acoustic, AcousticConfig, one_thread
+from merc.encoders.audio.acoustic import FEATURE_NAMES, REFERENCE_HZ, Acoustic, one_thread
 from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 
 Voice = Callable[..., np.ndarray]
@@ -182,4 +182,4 @@ def test_real_speech_has_the_pitch_and_pace_of_speech(acoustic: Acoustic, real_d
 )
 def test_impossible_settings_are_refused(acoustic: Acoustic, change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AcousticConfig(**{**acoustic.config.model_dump(), **change})
+        Acoustic.Config(**{**acoustic.config.model_dump(), **change})

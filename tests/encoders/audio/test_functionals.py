@@ -5,7 +5,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 from merc.encoders.audio import functionals
-from merc.encoders.audio.functionals import Functionals, FunctionalsConfig
+from merc.encoders.audio.functionals import Functionals
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadSettings
 
@@ -13,7 +13,7 @@ Make = Callable[..., Functionals]
 
 
 def _encoder(feature_set: str = "eGeMAPSv02", minimum_seconds: float = 0.1) -> Functionals:
-    return Functionals(FunctionalsConfig.model_validate({"family": "functionals", "feature_set": feature_set, "minimum_seconds": minimum_seconds}))
+    return Functionals(Functionals.Config.model_validate({"family": "functionals", "feature_set": feature_set, "minimum_seconds": minimum_seconds}))
 
 
 @pytest.fixture(scope="module")

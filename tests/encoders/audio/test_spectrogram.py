@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from merc.encoders.audio.spectrogram import GEOMETRIES, Spectrogram, SpectrogramConfig
+from merc.encoders.audio.spectrogram import GEOMETRIES, Spectrogram
 from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
 from merc.errors import BadSettings
 from safetensors.torch import load_file, save_file
@@ -307,7 +307,7 @@ def test_a_checkpoint_that_does_not_fit_the_settings_is_refused_before_it_is_loa
         path = folder / name
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     given = {"pooling": "mean", "overlap_seconds": 0.2, "licence": "none", "training_data_overlap": "none", **settings}
-    encoder = Spectrogram(SpectrogramConfig(family="spectrogram", repo=str(folder), **given))
+    encoder = Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(folder), **given))
     for ask in (encoder.identity, lambda: encoder.load("cpu")):
         with pytest.raises(BadSettings) as caught:
             ask()
@@ -318,7 +318,7 @@ def test_a_checkpoint_without_a_preprocessor_is_refused(spectrogram_checkpoint: 
     folder = shutil.copytree(spectrogram_checkpoint("ast"), tmp_path / "model")
     (folder / "preprocessor_config.json").unlink()
     encoder = Spectrogram(
-        SpectrogramConfig(family="spectrogram", repo=str(folder), pooling="mean", overlap_seconds=0.2, licence="none", training_data_overlap="none")
+        Spectrogram.Config(family="spectrogram", repo=str(folder), pooling="mean", overlap_seconds=0.2, licence="none", training_data_overlap="none")
     )
     with pytest.raises(BadSettings, match=r"has no preprocessor_config\.json"):
         encoder.identity()
@@ -333,7 +333,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
     assert [name for name in weights if name.endswith(lost)], sorted(weights)
     save_file({name: weight for name, weight in weights.items() if not name.endswith(lost)}, folder / "model.safetensors", metadata={"format": "pt"})
     encoder = Spectrogram(
-        SpectrogramConfig(family="spectrogram", repo=str(folder), pooling="mean", overlap_seconds=0.2, licence="none", training_data_overlap="none")
+        Spectrogram.Config(family="spectrogram", repo=str(folder), pooling="mean", overlap_seconds=0.2, licence="none", training_data_overlap="none")
     )
     with pytest.raises(BadSettings, match=r"1 of the weights of a \w+ are not in its files, among them layers\.\d.*fc1\.weight"):
         encoder.load("cpu")
@@ -352,4 +352,4 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
 def test_settings_that_contradict_themselves_are_refused(settings: dict[str, Any], words: str) -> None:
     given = {"pooling": "mean", "overlap_seconds": 0.2, "licence": "none", "training_data_overlap": "none", **settings}
     with pytest.raises(ValueError, match=words):
-        SpectrogramConfig(family="spectrogram", repo="x", **given)
+        Spectrogram.Config(family="spectrogram", repo="x", **given)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from merc.encoders.audio import waveform as family
-from merc.encoders.audio.waveform import Waveform, WaveformConfig
+from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward
 from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
 from merc.encoders.engine.batching import by_length
@@ -332,7 +332,7 @@ def _unloaded(repo: str, **settings: Any) -> Waveform:
         "pooling": "mean", "window_seconds": 30, "overlap_seconds": 2, "minimum_seconds": 0.1, "licence": "none", "training_data_overlap": "none",
         **settings,
     }  # fmt: skip
-    return Waveform(WaveformConfig(family="waveform", repo=repo, **given))
+    return Waveform(Waveform.Config(family="waveform", repo=repo, **given))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.neural import check_layer
-from merc.encoders.text.transformer import Transformer, TransformerConfig
+from merc.encoders.text.transformer import Transformer
 from merc.errors import BadSettings, ModelUnavailable
 
 SETTINGS: dict[str, Any] = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "licence": "MIT", "training_data_overlap": "none known"}
@@ -23,7 +23,7 @@ def folder(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 def _encoder(folder: Path, **settings: Any) -> Transformer:
-    return Transformer(TransformerConfig(repo=str(folder), **{**SETTINGS, **settings}))
+    return Transformer(Transformer.Config(repo=str(folder), **{**SETTINGS, **settings}))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_dim_stated_wrongly_is_refused_and_a_right_one_is_known_before_loading
     with pytest.raises(BadSettings, match=message):
         _encoder(folder, dim=384).load("cpu")
     with pytest.raises(BadSettings, match=message):
-        _encoder(folder).__class__(TransformerConfig(repo=str(folder), dim=384, **SETTINGS)).settle(32, "cpu")
+        _encoder(folder).__class__(Transformer.Config(repo=str(folder), dim=384, **SETTINGS)).settle(32, "cpu")
 
 
 def test_a_half_written_checkpoint_is_not_to_be_had(folder: Path) -> None:

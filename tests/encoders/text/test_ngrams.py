@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.text.ngrams import CUE_NAMES, Ngrams, NgramsConfig, cues, tokens, word_ngrams
+from merc.encoders.text.ngrams import CUE_NAMES, Ngrams, cues, tokens, word_ngrams
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_an_empty_text_is_absent(ngrams: Ngrams, text: str) -> None:
 @pytest.mark.parametrize("change", [{"word_dims": 0}, {"char_ngrams": (3, 2)}, {"word_ngrams": (0, 1)}])
 def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
     good = {"family": "ngrams", "word_dims": 4, "char_dims": 4, "word_ngrams": (1, 2), "char_ngrams": (2, 4)}
-    assert Ngrams(NgramsConfig(**good)).dim == 16
+    assert Ngrams(Ngrams.Config(**good)).dim == 16
     with pytest.raises(ValueError, match=next(iter(change))):
-        NgramsConfig(**{**good, **change})
+        Ngrams.Config(**{**good, **change})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.text.transformer import Transformer, TransformerConfig, cut_to_length
+from merc.encoders.text.transformer import Transformer, cut_to_length
 from merc.errors import BadSettings, ModelUnavailable
 
 TEXTS = ["no", "You can't be serious!", "Well, I was thinking that we could maybe, you know, go out to dinner some time next week.", "I'm fine.", "oh, good"]
@@ -266,7 +266,7 @@ def test_a_cut_and_a_padding_that_come_with_the_tokenizer_are_not_used(tiny_chec
     settings = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "licence": "", "training_data_overlap": ""}
     vectors = []
     for repo in (folder, tiny_checkpoint("bert")):
-        encoder = Transformer(TransformerConfig(**settings, repo=str(repo)))
+        encoder = Transformer(Transformer.Config(**settings, repo=str(repo)))
         encoder.load("cpu")
         encoded = encoder.encode(_inputs("no good fine week next"))
         assert encoded.remarks == []
@@ -343,7 +343,7 @@ def test_what_the_configuration_shows_is_refused_before_anything_is_loaded(
 ) -> None:
     given = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "licence": "", "training_data_overlap": "", **settings}
     with pytest.raises(BadSettings, match=message):
-        Transformer(TransformerConfig(repo=str(tiny_checkpoint(kind)), **given)).identity()
+        Transformer(Transformer.Config(repo=str(tiny_checkpoint(kind)), **given)).identity()
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_a_model_of_another_modality_is_refused_before_anything_is_loaded(
     (tmp_path / "other/config.json").write_text(json.dumps(configuration))
     given = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "licence": "", "training_data_overlap": ""}
     with pytest.raises(BadSettings, match=message):
-        Transformer(TransformerConfig(repo=str(tmp_path / "other"), **given)).identity()
+        Transformer(Transformer.Config(repo=str(tmp_path / "other"), **given)).identity()
 
 
 def test_the_longest_input_the_model_has_positions_for_works(transformer: Callable[..., Transformer]) -> None:
@@ -375,7 +375,7 @@ def test_a_config_of_an_unknown_type_is_explained(tiny_checkpoint: Callable[[str
     shutil.copytree(tiny_checkpoint("bert"), tmp_path / "odd")
     config = json.loads((tmp_path / "odd/config.json").read_text())
     (tmp_path / "odd/config.json").write_text(json.dumps({**config, "model_type": "never_heard_of"}))
-    settings = TransformerConfig(
+    settings = Transformer.Config(
         family="transformer", repo=str(tmp_path / "odd"), pooling="mean", max_tokens=32, tokens_per_batch=64, licence="", training_data_overlap=""
     )
     with pytest.raises(BadSettings, match=r"transformers cannot load it: .*never_heard_of"):
@@ -387,7 +387,7 @@ def test_only_what_decides_the_vectors_is_in_the_identity(tiny_checkpoint: Calla
     settings = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "tokens_per_batch": 64, "licence": "", "training_data_overlap": ""}
 
     def identity(**more: Any) -> dict[str, Any]:
-        return Transformer(TransformerConfig(**{**settings, "repo": str(tiny_checkpoint("bert")), **more})).identity()
+        return Transformer(Transformer.Config(**{**settings, "repo": str(tiny_checkpoint("bert")), **more})).identity()
 
     assert identity() == identity(repo=str(tmp_path / "elsewhere")) == identity(tokens_per_batch=7) == identity(revision="f" * 40)
     assert identity() != identity(pooling="first")
@@ -397,7 +397,7 @@ def test_only_what_decides_the_vectors_is_in_the_identity(tiny_checkpoint: Calla
 
 def test_a_model_that_is_not_here_is_named_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    settings = TransformerConfig(
+    settings = Transformer.Config(
         family="transformer", repo="org/model", revision="a" * 40, pooling="mean", max_tokens=9, tokens_per_batch=9, licence="", training_data_overlap=""
     )
     for ask in (lambda encoder: encoder.identity(), lambda encoder: encoder.load("cpu")):
@@ -410,7 +410,7 @@ def test_the_real_minilm_gives_the_published_similarities() -> None:
     if not folder:
         pytest.skip("MERC_MINILM is not set: no folder with all-MiniLM-L6-v2 to test on")
     encoder = Transformer(
-        TransformerConfig(family="transformer", repo=folder, pooling="mean", max_tokens=256, tokens_per_batch=2048, licence="", training_data_overlap="")
+        Transformer.Config(family="transformer", repo=folder, pooling="mean", max_tokens=256, tokens_per_batch=2048, licence="", training_data_overlap="")
     )
     encoder.load("cpu")
     texts = ["That is a happy person", "That is a very happy person", "Today is a sunny day", "no " * 200]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.visual.gradients import Gradients, GradientsConfig
+from merc.encoders.visual.gradients import Gradients
 
 
 def _stripes(angle_degrees: float, size: int = 96) -> np.ndarray:
@@ -21,7 +21,7 @@ def _vector(gradients: Gradients, faces: np.ndarray) -> np.ndarray:
 def test_dims_are_blocks_times_cells_times_bins_twice(gradients: Gradients) -> None:
     # 64 px in cells of 16: 4 x 4 cells, 3 x 3 blocks of 2 x 2 cells, 9 directions: 324, mean and deviation
     assert gradients.dim == 648
-    assert GradientsConfig(family="gradients", size_px=48, cell_px=8, block_cells=1, bins=6).histogram_dims == 6 * 6 * 6
+    assert Gradients.Config(family="gradients", size_px=48, cell_px=8, block_cells=1, bins=6).histogram_dims == 6 * 6 * 6
 
 
 def test_a_single_frame_has_no_deviation(gradients: Gradients) -> None:
@@ -80,4 +80,4 @@ def test_crops_of_one_colour_are_absent_with_a_reason(gradients: Gradients) -> N
 )
 def test_impossible_settings_are_refused(gradients: Gradients, change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GradientsConfig(**{**gradients.config.model_dump(), **change})
+        Gradients.Config(**{**gradients.config.model_dump(), **change})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.visual.image_tower import ImageTower, ImageTowerConfig
+from merc.encoders.visual.image_tower import ImageTower
 from merc.errors import BadSettings
 
 # The plain call: transformers' class, and what of its output is the crop's vector.
@@ -195,7 +195,7 @@ def test_budget_is_automatic_or_given(image_tower) -> None:
 def test_what_a_checkpoint_lacks_is_said_before_it_is_loaded(image_checkpoint, kind: str, settings: dict[str, Any], message: str) -> None:
     given = {"frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "licence": "none", "training_data_overlap": "none", **settings}
     with pytest.raises(BadSettings, match=message):
-        ImageTower(ImageTowerConfig(family="image_tower", repo=str(image_checkpoint(kind)), **given)).identity()
+        ImageTower(ImageTower.Config(family="image_tower", repo=str(image_checkpoint(kind)), **given)).identity()
 
 
 def _altered(folder: Path, to: Path, file: str, **changes: Any) -> str:
@@ -208,7 +208,7 @@ def _altered(folder: Path, to: Path, file: str, **changes: Any) -> str:
 
 def _build(repo: str, **settings: Any) -> ImageTower:
     given = {"frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "licence": "none", "training_data_overlap": "none", **settings}
-    return ImageTower(ImageTowerConfig(family="image_tower", repo=repo, **given))
+    return ImageTower(ImageTower.Config(family="image_tower", repo=repo, **given))
 
 
 @pytest.mark.parametrize("kind", ["roberta", "bert"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from merc import files
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.visual.sface import EYES_XY, OnnxFile, Sface, SfaceConfig, align
+from merc.encoders.visual.sface import EYES_XY, OnnxFile, Sface, align
 from merc.errors import BadSettings, ModelUnavailable
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -17,7 +17,7 @@ def _build(folder: Path | str, **settings: Any) -> Sface:
         "filename": "tiny.onnx", "eye_distance_share": 0.32, "eye_height_share": 0.42, "pooling": "mean", "confidence_temperature": 0.1,
         "licence": "none", "training_data_overlap": "none", **settings,
     }  # fmt: skip
-    return Sface(SfaceConfig(family="sface", repo=str(folder), **given), frames=True)
+    return Sface(Sface.Config(family="sface", repo=str(folder), **given), frames=True)
 
 
 def _loaded(folder: Path, **settings: Any) -> Sface:

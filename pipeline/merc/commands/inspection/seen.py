@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from merc.media import faces, speaker
 from merc.media.clip import decode_dialogue
-from merc.media.config import MediaConfig
+from merc.media.config import Config as MediaConfig
 from merc.media.faces import Sighting
 from merc.media.speaker import Choice, Evidence, Glimpse
 from merc.media.tasks import DialogueTask

@@ -31,8 +31,8 @@ def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bo
       0  done                                    4  an id in two folders; no shards, or a file that cannot be read
       2  usage, or other labels or encoders      5  something is already at TARGET
     """
+    from merc.shards.config import Config as ShardsConfig
     from merc.shards.merge import merge
-    from merc.shards.stage import ShardsConfig
 
     log.set_up()
     with exiting():

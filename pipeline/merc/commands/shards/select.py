@@ -44,8 +44,8 @@ def command(
       0  done                    4  no shards, of another schema version, or a file that cannot be read
       2  usage, or no such part  5  something is already at TARGET
     """
+    from merc.shards.config import Config as ShardsConfig
     from merc.shards.select import select
-    from merc.shards.stage import ShardsConfig
 
     log.set_up()
     with exiting():

@@ -17,7 +17,8 @@ from merc.corpora.demo import clips as demo_clips
 from merc.corpora.demo import dialogues as demo_dialogues
 from merc.corpora.demo import faces as demo_faces
 from merc.corpora.demo import voices as demo_voices
-from merc.corpora.demo.dialogues import Config, Turn
+from merc.corpora.demo.config import Config
+from merc.corpora.demo.dialogues import Turn
 
 NAME = "demo-iemocap"
 RELEASE = "IEMOCAP_full_release"

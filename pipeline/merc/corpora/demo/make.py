@@ -25,7 +25,7 @@ import cv2
 from merc import files, log
 from merc.command_line import exiting
 from merc.corpora.demo import iemocap_layout, meld_layout
-from merc.corpora.demo.dialogues import Config
+from merc.corpora.demo.config import Config
 from merc.params import Params
 
 _WORKERS = 2

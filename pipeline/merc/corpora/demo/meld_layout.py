@@ -30,7 +30,8 @@ from merc.corpora.demo import dialogues as demo_dialogues
 from merc.corpora.demo import faces as demo_faces
 from merc.corpora.demo import voices as demo_voices
 from merc.corpora.demo import words as demo_words
-from merc.corpora.demo.dialogues import Config, Turn
+from merc.corpora.demo.config import Config
+from merc.corpora.demo.dialogues import Turn
 from merc.corpora.engine.labels import LABEL_SETS
 
 NAME = "demo-meld"

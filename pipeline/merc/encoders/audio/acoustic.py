@@ -79,44 +79,6 @@ FEATURE_NAMES: tuple[str, ...] = (
 """The vector's numbers, in order."""
 
 
-class AcousticConfig(EncoderConfig):
-    """Settings of the statistics.
-
-    Attributes:
-        minimum_seconds: shorter clips are padded with zeros to this length, and recorded.
-        window_ms, hop_ms: of energy and spectrum; the hop also of the pitch.
-        pitch_window_ms: of the pitch tracker.
-        pitch_min_hz, pitch_max_hz: where it looks.
-        voicing_threshold: least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993).
-        quiet_db: frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral statistics.
-    """
-
-    minimum_seconds: float = Field(gt=0)
-    window_ms: float = Field(gt=0)
-    hop_ms: float = Field(gt=0)
-    pitch_window_ms: float = Field(gt=0)
-    pitch_min_hz: float = Field(gt=0)
-    pitch_max_hz: float = Field(gt=0, lt=SAMPLE_RATE_HZ / 2)
-    voicing_threshold: float = Field(gt=0, lt=1)
-    quiet_db: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _window_holds_two_periods(self) -> Self:
-        if self.pitch_min_hz >= self.pitch_max_hz:
-            raise ValueError(f"pitch_min_hz {self.pitch_min_hz} is not below pitch_max_hz {self.pitch_max_hz}")
-        if self.pitch_window_ms < 2000 / self.pitch_min_hz:
-            raise ValueError(
-                f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
-            )
-        if self.minimum_seconds * 1000 < max(self.window_ms, self.hop_ms):
-            raise ValueError(f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of {self.hop_ms} ms")
-        return self
-
-    def samples(self, milliseconds: float) -> int:
-        """A duration in samples."""
-        return round(milliseconds * SAMPLE_RATE_HZ / 1000)
-
-
 @dataclass(frozen=True)
 class Track:
     """What is known per frame.
@@ -139,9 +101,45 @@ class Track:
 class Acoustic(Encoder):
     """The numbers of :data:`FEATURE_NAMES`, scaled by fixed constants to be of order one, and always finite."""
 
-    Config = AcousticConfig
+    class Config(EncoderConfig):
+        """Settings of the statistics.
+
+        Attributes:
+            minimum_seconds: shorter clips are padded with zeros to this length, and recorded.
+            window_ms, hop_ms: of energy and spectrum; the hop also of the pitch.
+            pitch_window_ms: of the pitch tracker.
+            pitch_min_hz, pitch_max_hz: where it looks.
+            voicing_threshold: least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993).
+            quiet_db: frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral statistics.
+        """
+
+        minimum_seconds: float = Field(gt=0)
+        window_ms: float = Field(gt=0)
+        hop_ms: float = Field(gt=0)
+        pitch_window_ms: float = Field(gt=0)
+        pitch_min_hz: float = Field(gt=0)
+        pitch_max_hz: float = Field(gt=0, lt=SAMPLE_RATE_HZ / 2)
+        voicing_threshold: float = Field(gt=0, lt=1)
+        quiet_db: float = Field(gt=0)
+
+        @model_validator(mode="after")
+        def _window_holds_two_periods(self) -> Self:
+            if self.pitch_min_hz >= self.pitch_max_hz:
+                raise ValueError(f"pitch_min_hz {self.pitch_min_hz} is not below pitch_max_hz {self.pitch_max_hz}")
+            if self.pitch_window_ms < 2000 / self.pitch_min_hz:
+                raise ValueError(
+                    f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
+                )
+            if self.minimum_seconds * 1000 < max(self.window_ms, self.hop_ms):
+                raise ValueError(f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of {self.hop_ms} ms")
+            return self
+
+        def samples(self, milliseconds: float) -> int:
+            """A duration in samples."""
+            return round(milliseconds * SAMPLE_RATE_HZ / 1000)
+
     MODALITY = "audio"
-    config: AcousticConfig
+    config: Config
 
     def provenance(self) -> dict[str, Any]:
         return self.rule_provenance(pooling="statistics over frames", sample_rate_hz=SAMPLE_RATE_HZ, feature_names=list(FEATURE_NAMES))

@@ -24,27 +24,25 @@ LICENCE = "audEERING Research License (private, research and educational use; no
 LARGEST_SAMPLE = 32767 / 32768
 
 
-class FunctionalsConfig(EncoderConfig):
-    """Settings of openSMILE.
-
-    Attributes:
-        feature_set: openSMILE's name of it.
-        minimum_seconds: shorter clips are padded with zeros to this length, and recorded; openSMILE gives nothing for less than its window of 60 ms.
-    """
-
-    feature_set: Literal["eGeMAPSv02", "ComParE_2016", "emobase"]
-    minimum_seconds: float = Field(ge=0.06)
-
-
 class Functionals(Encoder):
     """openSMILE's functionals of a clip, as they are: unlike those of ``acoustic``, they are of very different size.
 
     Numbers that openSMILE leaves undefined are zero, which is also what it gives for the pitch of a clip without any.
     """
 
-    Config = FunctionalsConfig
+    class Config(EncoderConfig):
+        """Settings of openSMILE.
+
+        Attributes:
+            feature_set: openSMILE's name of it.
+            minimum_seconds: shorter clips are padded with zeros to this length, and recorded; openSMILE gives nothing for less than its window of 60 ms.
+        """
+
+        feature_set: Literal["eGeMAPSv02", "ComParE_2016", "emobase"]
+        minimum_seconds: float = Field(ge=0.06)
+
     MODALITY = "audio"
-    config: FunctionalsConfig
+    config: Config
 
     @cached_property
     def _version(self) -> str:

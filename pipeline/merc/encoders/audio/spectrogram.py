@@ -38,30 +38,6 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 _SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
 
 
-class SpectrogramConfig(LayersConfig):
-    """Settings of a model that reads a spectrogram.
-
-    ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others come without a norm.
-
-    Attributes:
-        pooling: over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as
-            long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean of its two tokens, which is what its own classifier reads;
-            these have seen the padding, too.
-        overlap_seconds: what neighbouring windows of a clip share at least, where it is longer than the model's input; each takes half of it.
-        windows_per_batch: ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there.
-    """
-
-    pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"]
-    overlap_seconds: float = Field(ge=0)
-    windows_per_batch: int | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
-            raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
-        return self
-
-
 @dataclass(frozen=True)
 class Geometry:
     """How a model's positions lie over its input; in samples where nothing else is said.
@@ -110,13 +86,35 @@ class Spectrogram(NeuralEncoder):
     are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all frequencies.
     """
 
-    Config = SpectrogramConfig
+    class Config(LayersConfig):
+        """Settings of a model that reads a spectrogram.
+
+        ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others come without a norm.
+
+        Attributes:
+            pooling: over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as
+                long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean of its two tokens, which is what its own classifier reads;
+                these have seen the padding, too.
+            overlap_seconds: what neighbouring windows of a clip share at least, where it is longer than the model's input; each takes half of it.
+            windows_per_batch: ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there.
+        """
+
+        pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"]
+        overlap_seconds: float = Field(ge=0)
+        windows_per_batch: int | Literal["auto"] = "auto"
+
+        @model_validator(mode="after")
+        def _agree(self) -> Self:
+            if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
+                raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
+            return self
+
     MODALITY = "audio"
     HAS_FRAMES = True
     BUDGET_KEY = "windows_per_batch"
     UNIT = "windows"
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 128}
-    config: SpectrogramConfig
+    config: Config
 
     def check_configuration(self, configuration: dict[str, Any]) -> None:
         repo, config = self.config.repo, self.config

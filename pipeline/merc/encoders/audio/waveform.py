@@ -40,37 +40,6 @@ VARIANCE_FLOOR = 1e-7  # of transformers' Wav2Vec2FeatureExtractor
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-class WaveformConfig(LayersConfig):
-    """Settings of a model that reads the waveform.
-
-    Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer norm of the models that have
-    one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is what enters that norm).
-
-    Attributes:
-        pooling: over the clip's frames: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as long.
-        window_seconds: longer clips are cut into overlapping windows of this length, evenly spread; nothing of a clip is left out.
-        overlap_seconds: what neighbouring windows share at least; its first half counts as the left window gives it, its second as the right one.
-        minimum_seconds: shorter clips are padded with zeros to this length, or to what the convolutions need if that is more, and recorded.
-        samples_per_batch: padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what fits there.
-    """
-
-    pooling: Literal["mean", "mean_std"]
-    window_seconds: float = Field(gt=0)
-    overlap_seconds: float = Field(ge=0)
-    minimum_seconds: float = Field(ge=0)
-    samples_per_batch: int | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if self.overlap_seconds > self.window_seconds / 2:
-            raise ValueError(f"overlap_seconds {self.overlap_seconds} is more than half of window_seconds {self.window_seconds}")
-        if self.minimum_seconds > self.window_seconds:
-            raise ValueError(f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}")
-        if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
-            raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
-        return self
-
-
 @dataclass(frozen=True)
 class Item:
     """A window of a clip, as the model is given it.
@@ -95,14 +64,43 @@ class Waveform(TrainableEncoder):
     cut into windows. The group norm of models that have one sees a window at a time.
     """
 
-    Config = WaveformConfig
+    class Config(LayersConfig):
+        """Settings of a model that reads the waveform.
+
+        Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer norm of the models that have
+        one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is what enters that norm).
+
+        Attributes:
+            pooling: over the clip's frames: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as long.
+            window_seconds: longer clips are cut into overlapping windows of this length, evenly spread; nothing of a clip is left out.
+            overlap_seconds: what neighbouring windows share at least; its first half counts as the left window gives it, its second as the right one.
+            minimum_seconds: shorter clips are padded with zeros to this length, or to what the convolutions need if that is more, and recorded.
+            samples_per_batch: padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what fits there.
+        """
+
+        pooling: Literal["mean", "mean_std"]
+        window_seconds: float = Field(gt=0)
+        overlap_seconds: float = Field(ge=0)
+        minimum_seconds: float = Field(ge=0)
+        samples_per_batch: int | Literal["auto"] = "auto"
+
+        @model_validator(mode="after")
+        def _agree(self) -> Self:
+            if self.overlap_seconds > self.window_seconds / 2:
+                raise ValueError(f"overlap_seconds {self.overlap_seconds} is more than half of window_seconds {self.window_seconds}")
+            if self.minimum_seconds > self.window_seconds:
+                raise ValueError(f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}")
+            if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
+                raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
+            return self
+
     MODALITY = "audio"
     HAS_FRAMES = True
     BUDGET_KEY = "samples_per_batch"
     UNIT = "samples"
     # 1,200 s through 512 channels at a fifth of the sampling rate are 2.0e9 numbers, just within the 2^31 that cuDNN's kernels can count.
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 30 * SAMPLE_RATE_HZ, "cuda": 1200 * SAMPLE_RATE_HZ}
-    config: WaveformConfig
+    config: Config
 
     def check_configuration(self, configuration: dict[str, Any]) -> None:
         repo, config = self.config.repo, self.config

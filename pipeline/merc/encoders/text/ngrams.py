@@ -29,34 +29,32 @@ _ENDS_NEGATION = frozenset(".,;:!?()\u2013\u2014")
 _NEGATORS = frozenset("no not never none nobody nothing neither nor nowhere cannot cant dont wont isnt didnt doesnt without hardly barely".split())
 
 
-class NgramsConfig(EncoderConfig):
-    """Settings of the n-grams.
-
-    Attributes:
-        word_dims, char_dims: buckets that n-grams of words, of characters are hashed into.
-        word_ngrams, char_ngrams: shortest and longest n-gram. Those of characters do not cross a word's ends.
-    """
-
-    word_dims: int = Field(ge=1)
-    char_dims: int = Field(ge=1)
-    word_ngrams: tuple[int, int]
-    char_ngrams: tuple[int, int]
-
-    @model_validator(mode="after")
-    def _ranges_are_ranges(self) -> Self:
-        for name in ("word_ngrams", "char_ngrams"):
-            shortest, longest = getattr(self, name)
-            if not 1 <= shortest <= longest:
-                raise ValueError(f"{name} is [{shortest}, {longest}], not [shortest, longest] with 1 <= shortest <= longest")
-        return self
-
-
 class Ngrams(Encoder):
     """Word n-grams, character n-grams, each of length one (L2), and a few cues (:data:`CUE_NAMES`), side by side."""
 
-    Config = NgramsConfig
+    class Config(EncoderConfig):
+        """Settings of the n-grams.
+
+        Attributes:
+            word_dims, char_dims: buckets that n-grams of words, of characters are hashed into.
+            word_ngrams, char_ngrams: shortest and longest n-gram. Those of characters do not cross a word's ends.
+        """
+
+        word_dims: int = Field(ge=1)
+        char_dims: int = Field(ge=1)
+        word_ngrams: tuple[int, int]
+        char_ngrams: tuple[int, int]
+
+        @model_validator(mode="after")
+        def _ranges_are_ranges(self) -> Self:
+            for name in ("word_ngrams", "char_ngrams"):
+                shortest, longest = getattr(self, name)
+                if not 1 <= shortest <= longest:
+                    raise ValueError(f"{name} is [{shortest}, {longest}], not [shortest, longest] with 1 <= shortest <= longest")
+            return self
+
     MODALITY = "text"
-    config: NgramsConfig
+    config: Config
 
     def provenance(self) -> dict[str, Any]:
         return self.rule_provenance(pooling="sum of signed hashes, L2")

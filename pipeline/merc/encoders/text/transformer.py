@@ -32,25 +32,6 @@ _NO_LIMIT = 1_000_000  # tokens; tokenizers without a limit say 1e30
 _FLOAT16_MAX = 65_504.0
 
 
-class TransformerConfig(NeuralConfig):
-    """Settings of a transformer.
-
-    Attributes:
-        pooling: ``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens;
-            ``mean_last4`` the mean over tokens of the mean of four layers, ``layer`` and the three before it.
-        max_tokens: the most tokens the model is given, special ones included; the rest is cut and recorded.
-        tokens_per_batch: the most tokens in a batch, padding included; it changes speed and memory, not the vectors.
-        history_turns: earlier turns of the dialogue that stand before the utterance.
-        speaker_names: put ``name: `` before the utterance and before each earlier turn.
-    """
-
-    pooling: Literal["first", "mean", "mean_last4"]
-    max_tokens: int = Field(ge=4)
-    tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    history_turns: int = Field(default=0, ge=0)
-    speaker_names: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Utterances as the model sees them, one behind the other.
@@ -98,13 +79,30 @@ class Transformer(TrainableEncoder):
     goes with them. Frames are the utterance's own tokens, always without the special ones.
     """
 
-    Config = TransformerConfig
+    class Config(NeuralConfig):
+        """Settings of a transformer.
+
+        Attributes:
+            pooling: ``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens;
+                ``mean_last4`` the mean over tokens of the mean of four layers, ``layer`` and the three before it.
+            max_tokens: the most tokens the model is given, special ones included; the rest is cut and recorded.
+            tokens_per_batch: the most tokens in a batch, padding included; it changes speed and memory, not the vectors.
+            history_turns: earlier turns of the dialogue that stand before the utterance.
+            speaker_names: put ``name: `` before the utterance and before each earlier turn.
+        """
+
+        pooling: Literal["first", "mean", "mean_last4"]
+        max_tokens: int = Field(ge=4)
+        tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+        history_turns: int = Field(default=0, ge=0)
+        speaker_names: bool = False
+
     MODALITY = "text"
     HAS_FRAMES = True
     BUDGET_KEY = "tokens_per_batch"
     UNIT = "tokens"
     AUTOMATIC = {"cpu": 1024, "cuda": 65_536}  # noqa: RUF012
-    config: TransformerConfig
+    config: Config
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
         super().__init__(config, offline=offline, frames=frames)

@@ -14,45 +14,43 @@ from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Utterance
 from merc.encoders.engine.batching import one_by_one
 
 
-class GradientsConfig(EncoderConfig):
-    """Settings of the histograms.
-
-    Attributes:
-        size_px: crops are brought to this width and height.
-        cell_px: side of a cell, which has one histogram; a divisor of ``size_px``.
-        block_cells: cells along the side of a block, within which histograms are normalised; blocks move by one cell.
-        bins: directions, over half a turn.
-    """
-
-    size_px: int = Field(ge=8)
-    cell_px: int = Field(ge=2)
-    block_cells: int = Field(ge=1)
-    bins: int = Field(ge=2)
-
-    @model_validator(mode="after")
-    def _cells_fill_the_picture(self) -> Self:
-        if self.size_px % self.cell_px:
-            raise ValueError(f"cell_px {self.cell_px} does not divide size_px {self.size_px}")
-        if self.block_cells * self.cell_px > self.size_px:
-            raise ValueError(f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of {self.size_px} px")
-        return self
-
-    @property
-    def histogram_dims(self) -> int:
-        """Length of one frame's descriptor."""
-        blocks = self.size_px // self.cell_px - self.block_cells + 1
-        return blocks**2 * self.block_cells**2 * self.bins
-
-
 class Gradients(Encoder):
     """Mean and standard deviation of the frames' descriptors, side by side.
 
     The mean is the face, the deviation is how it moves; a single frame's deviation is zero.
     """
 
-    Config = GradientsConfig
+    class Config(EncoderConfig):
+        """Settings of the histograms.
+
+        Attributes:
+            size_px: crops are brought to this width and height.
+            cell_px: side of a cell, which has one histogram; a divisor of ``size_px``.
+            block_cells: cells along the side of a block, within which histograms are normalised; blocks move by one cell.
+            bins: directions, over half a turn.
+        """
+
+        size_px: int = Field(ge=8)
+        cell_px: int = Field(ge=2)
+        block_cells: int = Field(ge=1)
+        bins: int = Field(ge=2)
+
+        @model_validator(mode="after")
+        def _cells_fill_the_picture(self) -> Self:
+            if self.size_px % self.cell_px:
+                raise ValueError(f"cell_px {self.cell_px} does not divide size_px {self.size_px}")
+            if self.block_cells * self.cell_px > self.size_px:
+                raise ValueError(f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of {self.size_px} px")
+            return self
+
+        @property
+        def histogram_dims(self) -> int:
+            """Length of one frame's descriptor."""
+            blocks = self.size_px // self.cell_px - self.block_cells + 1
+            return blocks**2 * self.block_cells**2 * self.bins
+
     MODALITY = "visual"
-    config: GradientsConfig
+    config: Config
 
     def provenance(self) -> dict[str, Any]:
         return self.rule_provenance(pooling="mean and standard deviation over frames")

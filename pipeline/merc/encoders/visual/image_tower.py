@@ -63,43 +63,41 @@ _HEADS_WITHOUT_POOLER = ("ForImageClassification", "ForMaskedImageModeling", "Fo
 _PROBES_PX = (112, 57)
 
 
-class ImageTowerConfig(NeuralConfig):
-    """Settings of an image tower.
-
-    ``layer``: the last one is the model's output, after the final layer norm of the models that have one; layers behind the chosen one are not loaded.
-
-    Attributes:
-        frame_vector: of a crop: ``first``, the class token (CLS); ``mean``, the mean over the patches; ``pooler``, the model's own (of CLIP the
-            normalised class token, of SigLIP its attention head); ``projection``, CLIP's ``image_embeds``.
-        pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
-        confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
-        images_per_batch: ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there.
-    """
-
-    frame_vector: Literal["first", "mean", "pooler", "projection"]
-    pooling: crops.Pooling
-    confidence_temperature: float = Field(gt=0)
-    images_per_batch: int | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if self.images_per_batch != "auto" and self.images_per_batch < 1:
-            raise ValueError(f"images_per_batch is {self.images_per_batch}; a number from 1, or auto")
-        if self.frame_vector in ("pooler", "projection") and self.layer != -1:
-            raise ValueError(f"frame_vector {self.frame_vector} is made of the last layer; leave layer at -1, or choose first or mean")
-        return self
-
-
 class ImageTower(NeuralEncoder):
     """A frozen image tower. Crops of an utterance may fall into different batches; pooling comes when all are there."""
 
-    Config = ImageTowerConfig
+    class Config(NeuralConfig):
+        """Settings of an image tower.
+
+        ``layer``: the last one is the model's output, after the final layer norm of the models that have one; layers behind the chosen one are not loaded.
+
+        Attributes:
+            frame_vector: of a crop: ``first``, the class token (CLS); ``mean``, the mean over the patches; ``pooler``, the model's own (of CLIP the
+                normalised class token, of SigLIP its attention head); ``projection``, CLIP's ``image_embeds``.
+            pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
+            confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
+            images_per_batch: ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there.
+        """
+
+        frame_vector: Literal["first", "mean", "pooler", "projection"]
+        pooling: crops.Pooling
+        confidence_temperature: float = Field(gt=0)
+        images_per_batch: int | Literal["auto"] = "auto"
+
+        @model_validator(mode="after")
+        def _agree(self) -> Self:
+            if self.images_per_batch != "auto" and self.images_per_batch < 1:
+                raise ValueError(f"images_per_batch is {self.images_per_batch}; a number from 1, or auto")
+            if self.frame_vector in ("pooler", "projection") and self.layer != -1:
+                raise ValueError(f"frame_vector {self.frame_vector} is made of the last layer; leave layer at -1, or choose first or mean")
+            return self
+
     MODALITY = "visual"
     HAS_FRAMES = True
     BUDGET_KEY = "images_per_batch"
     UNIT = "images"
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 16, "cuda": 256}
-    config: ImageTowerConfig
+    config: Config
 
     def check_configuration(self, configuration: dict[str, Any]) -> None:
         repo, config = self.config.repo, self.config

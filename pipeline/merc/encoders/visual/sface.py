@@ -80,47 +80,45 @@ class OnnxFile(Checkpoint):
         return f"hf download {self.repo} {self.filename} --revision {self.revision}"
 
 
-class SfaceConfig(EncoderConfig):
-    """Settings of SFace.
-
-    Attributes:
-        repo: a folder with the file, or a name on the hub.
-        revision: the hub's commit, 40 hex digits; not used for a folder.
-        filename: of the ONNX file.
-        sha256: of the file, hex; empty: whatever it is.
-        eye_distance_share, eye_height_share: where the eyes are in the crops, in shares of their side; as the media were made with (``media`` in
-            params.yaml). From there crops are turned into what the network was trained on.
-        pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
-        confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
-        dim: length of the vectors, if it shall be known before the file is here.
-        megabytes: what a download takes, for the list of models.
-        licence, training_data_overlap: as in :class:`merc.encoders.engine.neural.NeuralConfig`.
-    """
-
-    repo: str
-    revision: str = ""
-    filename: str
-    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-    eye_distance_share: float = Field(gt=0, lt=1)
-    eye_height_share: float = Field(gt=0, lt=1)
-    pooling: crops.Pooling
-    confidence_temperature: float = Field(gt=0)
-    dim: int | None = Field(default=None, ge=1)
-    megabytes: float | None = Field(default=None, gt=0)
-    licence: str
-    training_data_overlap: str
-
-
 class Sface(Encoder):
     """Faces as directions: each crop's vector is brought to length one before pooling.
 
     OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it shows.
     """
 
-    Config = SfaceConfig
+    class Config(EncoderConfig):
+        """Settings of SFace.
+
+        Attributes:
+            repo: a folder with the file, or a name on the hub.
+            revision: the hub's commit, 40 hex digits; not used for a folder.
+            filename: of the ONNX file.
+            sha256: of the file, hex; empty: whatever it is.
+            eye_distance_share, eye_height_share: where the eyes are in the crops, in shares of their side; as the media were made with (``media`` in
+                params.yaml). From there crops are turned into what the network was trained on.
+            pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
+            confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
+            dim: length of the vectors, if it shall be known before the file is here.
+            megabytes: what a download takes, for the list of models.
+            licence, training_data_overlap: as in :class:`merc.encoders.engine.neural.NeuralConfig`.
+        """
+
+        repo: str
+        revision: str = ""
+        filename: str
+        sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+        eye_distance_share: float = Field(gt=0, lt=1)
+        eye_height_share: float = Field(gt=0, lt=1)
+        pooling: crops.Pooling
+        confidence_temperature: float = Field(gt=0)
+        dim: int | None = Field(default=None, ge=1)
+        megabytes: float | None = Field(default=None, gt=0)
+        licence: str
+        training_data_overlap: str
+
     MODALITY = "visual"
     HAS_FRAMES = True
-    config: SfaceConfig
+    config: Config
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
         super().__init__(config, offline=offline, frames=frames)
