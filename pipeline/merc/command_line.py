@@ -47,7 +47,7 @@ def stage_command(stage: Callable[..., Any]) -> click.Command:
         log.set_up()
         with exiting():
             params = Params.load(params_file)
-            run = RunOptions(overwrite=True, workers=os.cpu_count() or 1, max_failed=str(params.get("run.max_failed")))
+            run = RunOptions.of(params, overwrite=True, workers=os.cpu_count() or 1)
             stage(params, Layout(raw, out, dataset), run, **options)
 
     command.__doc__ = stage.__doc__

@@ -14,7 +14,7 @@ where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses,
 
 import copy
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
@@ -135,11 +135,13 @@ class Shelf:
         key: the dotted key in params.yaml under which the user's own stand.
         package: the folder of the files, as a dotted name.
         word: what one is called in messages.
+        alone: gives the names that need neither a file nor a block.
     """
 
     key: str
     package: str
     word: str
+    alone: Callable[[], Sequence[str]] = tuple
 
     def shipped(self) -> list[str]:
         """The names of the files, sorted."""
@@ -147,7 +149,7 @@ class Shelf:
 
     def names(self, params: "Params") -> list[str]:
         """All names, sorted."""
-        return sorted({*self.shipped(), *params.block(self.key)})
+        return sorted({*self.shipped(), *self.alone(), *params.block(self.key)})
 
     def path(self, name: str) -> str:
         """Where the file of a name lies in the package, whether or not it does: ``merc/training/recipes/mmgcn.yaml``."""
@@ -189,7 +191,7 @@ class Shelf:
         params.lay(laid, f"{self.key}.{name}")
 
     def _own(self, params: "Params", name: str, where: str) -> Laid:
-        if not NAME.fullmatch(name) or not (self._ships(name) or name in params.block(self.key)):
+        if not NAME.fullmatch(name) or not (self._ships(name) or name in params.block(self.key) or name in self.alone()):
             raise BadSettings(f"{where}no {self.word} {name!r}; {nearest(name, self.names(params))}")
         laid = Laid()
         self.lay(laid, params, name)

@@ -9,17 +9,31 @@ The scratch folder lies outside the stage's output because DVC deletes outputs b
 Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from merc import files
-from merc.errors import BadTable, SettingsDiffer
+from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.log import logger
+from merc.params import Params, Settings
 
 INFO = "info.json"
+
+
+class RunConfig(Settings):
+    """The block ``run`` of params.yaml."""
+
+    max_failed: str | int = "5%"
+    """Broken utterances that are tolerated, a number or a share; ``--max-failed`` wins."""
+    clip_timeout_seconds: float = Field(default=120.0, gt=0, strict=True)
+    """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets twice the time, two minutes thrice.
+    Decoding and looking for faces takes a tenth to a half of a clip's length; an overloaded machine or a slow network disk may need a hundred times that."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class RunOptions:
         overwrite: replace work that was made with other settings, instead of refusing.
         max_failed: broken utterances that are tolerated, a number or a share such as ``5%``.
         offline: never ask a model hub.
+        clip_timeout_seconds: how long a worker may be at a short clip.
     """
 
     workers: int = 2
@@ -39,6 +54,20 @@ class RunOptions:
     overwrite: bool = False
     max_failed: str = "5%"
     offline: bool = False
+    clip_timeout_seconds: float = 120.0
+
+    @classmethod
+    def of(cls, params: Params, max_failed: str | None = None, **how: Any) -> "RunOptions":
+        """The block ``run`` of params.yaml, and what the command line says.
+
+        Raises:
+            BadSettings: if the block is wrong, or ``max_failed`` is neither a number nor a share.
+        """
+        config = params.fill("run", RunConfig)
+        tolerated = max_failed or str(config.max_failed)
+        if not re.fullmatch(r"\s*\d+(\.\d+)?%?\s*", tolerated):
+            raise BadSettings(f"max_failed {tolerated!r}: a number or a share such as 5% is expected")
+        return cls(max_failed=tolerated, clip_timeout_seconds=config.clip_timeout_seconds, **how)
 
 
 @dataclass(frozen=True)

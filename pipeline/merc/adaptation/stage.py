@@ -10,7 +10,6 @@ A run that was killed begins again, and on a CPU ends with the same bytes.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import pyarrow as pa
@@ -22,42 +21,79 @@ from merc.adaptation.listing import MODALITIES
 from merc.command_line import stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
-from merc.encoders.engine.registry import build
+from merc.encoders.engine.registry import ChosenEncoder
+from merc.encoders.engine.registry import choose as choose_encoder
 from merc.encoders.engine.trainable import TrainableEncoder
-from merc.errors import BadSettings, BadTable, nearest
+from merc.errors import BadSettings, nearest
 from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
-from merc.params import Params
+from merc.params import Laid, Params, Shelf
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import manifest
 
 _LABEL_COLUMNS = ("split", "emotion_index", *adapted.KEY_COLUMNS)
 
 
-def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str, settings: str, name: str = "") -> Path:
+@dataclass(frozen=True)
+class ChosenAdaptation:
+    """A fine-tuning with its settings; nothing is loaded yet.
+
+    Attributes:
+        encoder: with the settings that it has in this training.
+        name: of the settings.
+        config: the settings.
+        laid: where they come from.
+    """
+
+    encoder: ChosenEncoder
+    name: str
+    config: Config
+    laid: Laid
+
+    def trainable(self, *, offline: bool) -> TrainableEncoder:
+        """The encoder.
+
+        Raises:
+            BadSettings: if it has no weights to train, or was adapted before.
+            ModelUnavailable: if the checkpoint is not to be had.
+        """
+        modality, name = self.encoder.modality, self.encoder.name
+        encoder = self.encoder.build(offline=offline)
+        if not isinstance(encoder, TrainableEncoder):
+            raise BadSettings(
+                f"{modality} encoder {name!r}: the family {encoder.config.family} has no weights that can be adapted; valid: transformer, waveform"
+            )
+        if encoder.config.dtype != "float32":
+            raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
+        encoder.check_trainable()
+        if encoder.adaptation is not None:
+            raise BadSettings(f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder that it came from")
+        return encoder
+
+
+def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: str = "") -> Path:
     """Fine-tunes an encoder on the labels of a dataset's train split, and selects the epoch on dev.
 
     Args:
-        params: the blocks ``adaptations`` and ``encoders``.
+        chosen: encoder and settings.
         layout: where the manifest and, for sound, the media are.
         run: device, overwrite, offline.
-        modality: ``text`` or ``audio``.
-        encoder: a block under ``encoders.<modality>`` whose family can be trained.
-        settings: a block under ``adaptations.<modality>``.
         name: the folder's, behind the encoder's; empty: that of the settings.
 
     Returns:
         The folder; see above.
 
     Raises:
-        BadSettings: for an unknown name or key, an encoder that has no weights to train, or labels that teach nothing.
-        BadTable: if there is no manifest, or no media that fit it.
+        BadSettings: for an encoder that has no weights to train, or labels that teach nothing.
+        RawDataMissing: if there is no manifest.
+        BadTable: if there are no media that fit it.
         ModelUnavailable: if the checkpoint is not to be had.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         PipelineError: if the loss is not finite, or peft is missing.
     """
-    prepared = _prepare(params, layout, run, modality, encoder, settings, name)
-    work, config, trainable = prepared.work, prepared.config, prepared.encoder
+    modality, config = chosen.encoder.modality, chosen.config
+    prepared = _prepare(chosen, layout, run, name)
+    work, trainable = prepared.work, prepared.encoder
     if work.cached():
         log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
         return work.out
@@ -97,44 +133,43 @@ def adapt(params: Params, layout: Layout, run: RunOptions, *, modality: str, enc
     return work.out
 
 
-def check_names(params: Params, *, modality: str, encoder: str, settings: str, offline: bool) -> tuple[Config, TrainableEncoder]:
-    """What can be told before a corpus is read, so that hours of decoding are not followed by a misspelt name.
+def choose(params: Params, *, modality: str, encoder: str, settings: str) -> ChosenAdaptation:
+    """Looks up an encoder and the settings of its fine-tuning.
 
-    Returns:
-        The settings, and the encoder, of which nothing is loaded.
+    Args:
+        params: what the user lays over encoders and settings.
+        modality: ``text`` or ``audio``.
+        encoder: see :func:`merc.encoders.engine.registry.choose`.
+        settings: a file of ``adaptation/<modality>/``, or a block under ``adaptations.<modality>``.
 
     Raises:
-        BadSettings: for an unknown name or key, or an encoder that has no weights to train.
-        ModelUnavailable: if the checkpoint is not to be had.
+        BadSettings: for an unknown name or key.
     """
     if modality not in MODALITIES:
         raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
-    blocks = params.get(f"adaptations.{modality}")
-    if settings not in blocks:
-        raise BadSettings(f"no {settings!r} under adaptations.{modality} in params.yaml; {nearest(settings, list(blocks))}")
-    config = params.fill(f"adaptations.{modality}.{settings}", Config)
-    return config, _trainable(params, modality, encoder, config, offline=offline)
+    key = f"adaptations.{modality}"
+    laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)
+    config = params.filled(laid, Config, f"{key}.{settings}")
+    return ChosenAdaptation(choose_encoder(params, modality, encoder, dict(config.encoder)), settings, config, laid)
 
 
 @dataclass(frozen=True)
 class _Prepared:
     encoder: TrainableEncoder
-    config: Config
     table: pa.Table
     work: StageWork
 
 
-def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str, name: str) -> _Prepared:
-    config, trainable = check_names(params, modality=modality, encoder=encoder, settings=settings, offline=run.offline)
-    if not layout.manifest.is_file():
-        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: str) -> _Prepared:
+    modality, encoder, settings = chosen.encoder.modality, chosen.encoder.name, chosen.name
+    trainable = chosen.trainable(offline=run.offline)
     table = manifest.read(layout.manifest)
     check_labels(table, layout.dataset)
     budget = trainable.BUDGET_KEY  # the pieces of a step decide the draws of dropout
     fingerprint = Fingerprint(
         settings={
             "encoders": {modality: {encoder: {**trainable.identity(), budget: getattr(trainable.config, budget)}}},
-            "adaptations": {modality: {settings: config.model_dump(mode="json", exclude={"encoder"})}},
+            "adaptations": {modality: {settings: chosen.config.model_dump(mode="json", exclude={"encoder"})}},
         },
         inputs={
             **input_hashes(layout.media, table, modality),
@@ -143,22 +178,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, enc
     )
     out = layout.adapted(modality, f"{encoder}-{name or settings}")
     work = StageWork(f"adapted/{modality}/{out.name}", out, layout.scratch, fingerprint, run.overwrite, record=adapted.RECORD)
-    return _Prepared(trainable, config, table, work)
-
-
-def _trainable(params: Params, modality: str, name: str, config: Config, *, offline: bool) -> TrainableEncoder:
-    """The encoder with the settings of its training; nothing is loaded yet."""
-    blocks: dict[str, Any] = params.get(f"encoders.{modality}")
-    changed = {**blocks, name: {**blocks[name], **config.encoder}} if isinstance(blocks.get(name), dict) else blocks
-    encoder = build(Params({**params.tree, "encoders": {**params.get("encoders"), modality: changed}}), modality, name, offline=offline)
-    if not isinstance(encoder, TrainableEncoder):
-        raise BadSettings(f"{modality} encoder {name!r}: the family {encoder.config.family} has no weights that can be adapted; valid: transformer, waveform")
-    if encoder.config.dtype != "float32":
-        raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
-    encoder.check_trainable()
-    if encoder.adaptation is not None:
-        raise BadSettings(f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder that it came from")
-    return encoder
+    return _Prepared(trainable, table, work)
 
 
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))
@@ -166,7 +186,7 @@ def _trainable(params: Params, modality: str, name: str, config: Config, *, offl
 @click.option("--settings", required=True, help="A block under adaptations.<modality> in params.yaml.")
 def _adapt(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str) -> None:
     """Labels of a train split × encoder → the encoder, fine-tuned."""
-    adapt(params, layout, run, modality=modality, encoder=encoder, settings=settings)
+    adapt(choose(params, modality=modality, encoder=encoder, settings=settings), layout, run)
 
 
 main = stage_command(_adapt)

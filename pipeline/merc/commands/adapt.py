@@ -6,7 +6,6 @@ import click
 
 from merc import __version__, log
 from merc.command_line import exiting
-from merc.errors import BadSettings, nearest
 from merc.files import read_json
 from merc.layout import Layout
 from merc.params import Params
@@ -14,10 +13,16 @@ from merc.parts import RunOptions
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="Whose train labels: a block under corpora in params.yaml.")
+@click.option("--dataset", required=True, metavar="NAME", help="Whose train labels; as of merc-extract.")
 @click.option("--modality", required=True, type=click.Choice(["text", "audio"]))
-@click.option("--encoder", required=True, metavar="NAME", help="A block under encoders.MODALITY: a transformer, or a model that reads the waveform.")
-@click.option("--settings", default="full", show_default=True, metavar="NAME", help="A block under adaptations.MODALITY in params.yaml.")
+@click.option("--encoder", required=True, metavar="NAME", help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.")
+@click.option(
+    "--settings",
+    default="full",
+    show_default=True,
+    metavar="NAME",
+    help="full, lora or, of text, context; or a block under adaptations.MODALITY in params.yaml.",
+)
 @click.option("--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings.")
 @click.option(
     "--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder with the corpus in raw/NAME, or the corpus's own folder."
@@ -28,7 +33,7 @@ from merc.parts import RunOptions
 @click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml; repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, such as adaptations.text.full.epochs=1; repeatable.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
 @click.version_option(__version__)
 def main(
@@ -60,19 +65,23 @@ def main(
     """
     log.set_up(log_format)
     with exiting():
-        from merc.adaptation.stage import adapt, check_names
+        from merc.adaptation.stage import adapt, choose
         from merc.corpora.stage import build_manifest
+        from merc.corpora.stage import choose as choose_corpus
+        from merc.media.config import Config as MediaConfig
         from merc.media.stage import decode
 
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
-        if dataset not in params.get("corpora"):
-            raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {nearest(dataset, list(params.get('corpora')))}")
-        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=str(params.get("run.max_failed")), offline=offline)
-        check_names(params, modality=modality, encoder=encoder, settings=settings, offline=offline)
-        build_manifest(params, layout, run, modalities=(modality,))
+        run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline)
+        chosen, corpus, media = choose(params, modality=modality, encoder=encoder, settings=settings), choose_corpus(params, dataset), None
         if modality == "audio":
-            decode(params, layout, run, streams=frozenset({"audio"}))
-        made = adapt(params, layout, run, modality=modality, encoder=encoder, settings=settings, name=name)
+            media = params.fill("media", MediaConfig)
+        params.check_overrides()
+        chosen.trainable(offline=offline)  # so that hours of decoding are not followed by a model that cannot be trained
+        build_manifest(corpus, layout, run, modalities=(modality,))
+        if media is not None:
+            decode(media, layout, run, streams=frozenset({"audio"}))
+        made = adapt(chosen, layout, run, name=name)
         record = read_json(made / "provenance.json")
         for split in ("dev", "test"):
             if record[split]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 from merc.corpora.stage import read_corpus, will_be_made
 from merc.errors import BadTable
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import manifest
 
-_Plan = Callable[[], dict[str, Any]]
+if TYPE_CHECKING:
+    from merc.commands.extract import Order
+
+_Question = Callable[[], dict[str, Any]]
 
 # What decoding takes, measured by benchmarks/stage_costs.py (2026-11-20, clips of 640x360 and 1.3 s; larger ones take more).
 _DECODE_CPU_SECONDS = 0.224
@@ -29,25 +31,13 @@ _SHOWN = {
 }
 
 
-def describe(
-    params: Params,
-    layout: Layout,
-    run: RunOptions,
-    encoders: dict[str, str],
-    streams: frozenset[str],
-    splits: tuple[str, ...],
-    limit: int | None,
-) -> Iterator[str]:
+def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
     """One line per stage.
 
     Args:
-        params: settings.
+        order: what is wanted.
         layout: where everything lies.
         run: how it would run.
-        encoders: modality → encoder.
-        streams: what has to be decoded.
-        splits: of the corpus.
-        limit: only the first so many dialogues of each split; None for all.
 
     Raises:
         PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an unknown encoder.
@@ -57,10 +47,11 @@ def describe(
     from merc.shards import stage as shards
     from merc.trajectories import stage as trajectories
 
-    if will_be_made(params, layout):
+    if will_be_made(order.corpus, layout):
         yield f"{'corpus':<17} would be made by code in {layout.raw / layout.dataset} first; the rest can be told after that"
         return
-    table, _ = read_corpus(params, layout, run, modalities=tuple(encoders), splits=splits, limit=limit)
+    streams, encoders = order.streams, order.names
+    table, _ = read_corpus(order.corpus, layout, run, modalities=tuple(encoders), splits=order.splits, limit=order.limit)
     hours = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py()) / 3600
     yield f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f} hours by their annotation"
 
@@ -70,19 +61,19 @@ def describe(
     told = f"{table.num_rows} utterances"
     decoded = there
     if streams:
-        decoded, facts = _ask(there, partial(media.plan, params, layout, run, streams=streams))
+        decoded, facts = _ask(there, partial(media.dry_run, order.media, layout, run, streams=streams))
         wanted = int(facts.get("utterances_to_decode", table.num_rows))
         cost = f"about {wanted * _DECODE_CPU_SECONDS / 60:.0f} CPU minutes and {wanted * _DECODE_BYTES / 1e6:.0f} MB, by what small clips took"
         yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}, {cost}")
     extracted = True
-    for modality, encoder in encoders.items():
-        ready = there if modality == "text" else decoded
-        done, facts = _ask(ready, partial(extraction.plan, params, layout, run, modality=modality, encoder=encoder))
+    for one in order.encoders:
+        ready = there if one.modality == "text" else decoded
+        done, facts = _ask(ready, partial(extraction.dry_run, one, order.extraction, layout, run))
         extracted = extracted and done
-        yield _line(f"{modality}/{encoder}", done, facts, told)
-    joined, facts = _ask(extracted, partial(shards.plan, params, layout, run, encoders=encoders))
+        yield _line(f"{one.modality}/{one.name}", done, facts, told)
+    joined, facts = _ask(extracted, partial(shards.dry_run, order.shards, layout, run, encoders=encoders))
     yield _line("shards", joined, facts, told)
-    done, _ = _ask(joined, partial(trajectories.plan, params, layout, run))
+    done, _ = _ask(joined, partial(trajectories.dry_run, order.trajectories, layout, run))
     yield _line("trajectories", done, {}, told)
 
 
@@ -94,9 +85,9 @@ def _same(path: Path, table: pa.Table) -> bool:
         return False
 
 
-def _ask(ready: bool, plan: _Plan) -> tuple[bool, dict[str, Any]]:
+def _ask(ready: bool, question: _Question) -> tuple[bool, dict[str, Any]]:
     """Whether a stage's work is done, and its own facts; a stage whose input is not there yet is not asked."""
-    facts = plan() if ready else {}
+    facts = question() if ready else {}
     return bool(facts.get("cached")), facts
 
 

@@ -1,7 +1,7 @@
 """``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,38 +13,82 @@ from merc.command_line import exiting
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
-from merc.corpora.stage import build_manifest
+from merc.commands.settings import lines_of
+from merc.corpora.stage import DATASETS, Corpus, build_manifest
+from merc.corpora.stage import choose as choose_corpus
+from merc.encoders.engine.registry import ChosenEncoder
+from merc.encoders.engine.registry import choose as choose_encoder
 from merc.errors import BadSettings, ModelUnavailable, nearest
+from merc.extraction.config import Config as ExtractionConfig
 from merc.files import read_json
 from merc.layout import MODALITIES, Layout
+from merc.media.config import Config as MediaConfig
 from merc.params import Params
-from merc.parts import RunOptions
+from merc.parts import RunConfig, RunOptions
 from merc.records.dialogue import SPLITS
-from merc.records.failures import limit_of
+from merc.shards.config import Config as ShardsConfig
+from merc.trajectories.config import Config as TrajectoriesConfig
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the user wants extracted.
+    """What the user wants extracted, with all settings that it takes, resolved and checked.
 
     Attributes:
-        encoders: modality → encoder, in the order text, audio, visual.
+        corpus: the dataset.
+        encoders: one per modality, in the order text, audio, visual.
         splits: of the corpus.
         limit: only the first so many dialogues of each split; None for all.
+        media, extraction, shards, trajectories: settings of these stages.
     """
 
-    encoders: dict[str, str]
+    corpus: Corpus
+    encoders: tuple[ChosenEncoder, ...]
     splits: tuple[str, ...]
     limit: int | None
+    media: MediaConfig
+    extraction: ExtractionConfig
+    shards: ShardsConfig
+    trajectories: TrajectoriesConfig
+
+    @classmethod
+    def of(cls, params: Params, dataset: str, encoders: Mapping[str, str], splits: tuple[str, ...] = SPLITS, limit: int | None = None) -> "Order":
+        """Resolves every setting that the extraction will use.
+
+        Args:
+            params: what the user lays over the defaults.
+            dataset: see :func:`merc.corpora.stage.choose`.
+            encoders: modality → encoder.
+            splits: of the corpus.
+            limit: only the first so many dialogues of each split.
+
+        Raises:
+            BadSettings: for an unknown name or key, or an impossible value.
+        """
+        return cls(
+            corpus=choose_corpus(params, dataset),
+            encoders=tuple(choose_encoder(params, modality, name) for modality, name in encoders.items()),
+            splits=splits,
+            limit=limit,
+            media=params.fill("media", MediaConfig),
+            extraction=params.fill("extraction", ExtractionConfig),
+            shards=params.fill("shards", ShardsConfig),
+            trajectories=params.fill("trajectories", TrajectoriesConfig),
+        )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """modality → encoder."""
+        return {one.modality: one.name for one in self.encoders}
 
     @property
     def streams(self) -> frozenset[str]:
         """What has to be decoded: a subset of ``audio``, ``visual``."""
-        return frozenset(self.encoders) - {"text"}
+        return frozenset(self.names) - {"text"}
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", help="meld, iemocap, table (one's own), demo-meld or demo-iemocap: a block under corpora in params.yaml.")
+@click.option("--dataset", metavar="NAME", help="meld, iemocap, table (your own), demo-meld, demo-iemocap, or a block under corpora in params.yaml.")
 @click.option(
     "--raw",
     type=click.Path(path_type=Path),
@@ -55,7 +99,7 @@ class Order:
 @click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
 @click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="A block under encoders.MODALITY, instead of the preset's; repeatable.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="An encoder of `merc-extract models`, instead of the preset's; repeatable.")
 @click.option("--level", type=click.Choice(["utterance", "frames"]), help="frames: keep tokens, pieces of sound and faces, too. Default: extraction.level.")
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
@@ -68,7 +112,11 @@ class Order:
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, such as media.frames_per_clip=4; repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for a setting (`merc-extract params`), such as media.frames_per_clip=4; repeatable.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
 @click.version_option(__version__)
@@ -127,41 +175,40 @@ def main(
         overrides += ("shards.transcripts=false",) if no_text else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
-        tolerated = _checked_limit(max_failed or str(params.get("run.max_failed")))
-        run = RunOptions(workers=workers, device=device, overwrite=overwrite, max_failed=tolerated, offline=offline)
-        wanted = Order(chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
-        with _naming_the_way_out(wanted.encoders):
+        run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline)
+        wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
+        params.check_overrides()
+        with _naming_the_way_out(wanted.names):
             if dry:
-                for line in dry_run.describe(params, layout, run, wanted.encoders, wanted.streams, wanted.splits, wanted.limit):
+                for line in dry_run.describe(wanted, layout, run):
                     click.echo(line)
                 return
-            for line in extract_all(params, layout, run, wanted):
+            for line in extract_all(wanted, layout, run):
                 click.echo(line)
 
 
-def extract_all(params: Params, layout: Layout, run: RunOptions, order: Order) -> list[str]:
+def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     """Runs every stage from the raw corpus to the trajectories; stages that are done already are skipped.
 
     Returns:
         A summary, one line each.
     """
-    from merc.encoders.engine import registry
     from merc.extraction.stage import extract
     from merc.media.stage import decode
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
 
     # What is wrong with names, raw data or models shows before hours of decoding, in this order.
-    encoders = [registry.build(params, modality, name, offline=run.offline) for modality, name in order.encoders.items()]
-    build_manifest(params, layout, run, modalities=tuple(order.encoders), splits=order.splits, limit=order.limit)
+    encoders = [one.build(offline=run.offline) for one in order.encoders]
+    build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
         encoder.identity()
     if order.streams:
-        decode(params, layout, run, streams=order.streams)
-    for modality, name in order.encoders.items():
-        extract(params, layout, run, modality=modality, encoder=name)
-    build_shards(params, layout, run, encoders=order.encoders)
-    build_trajectories(params, layout, run)
+        decode(order.media, layout, run, streams=order.streams)
+    for one in order.encoders:
+        extract(one, order.extraction, layout, run)
+    build_shards(order.shards, layout, run, encoders=order.names)
+    build_trajectories(order.trajectories, layout, run)
     return _summary(layout, order)
 
 
@@ -182,7 +229,7 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
 
     Args:
         params: settings; ``default_encoders`` holds the default preset by dataset.
-        dataset: a block under ``corpora``.
+        dataset: its name.
         modalities: divided by commas.
         given: ``MODALITY=NAME``, each modality at most once.
         preset: a block under ``presets``; None for the default.
@@ -193,9 +240,8 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     wanted = {name.strip() for name in modalities.split(",")}
     for name in sorted(wanted - set(MODALITIES)):
         raise BadSettings(f"--modalities: no modality {name!r}; {nearest(name, list(MODALITIES))}")
-    corpora = params.get("corpora")
-    if dataset not in corpora:
-        raise BadSettings(f"--dataset: no {dataset!r} under corpora in params.yaml; {nearest(dataset, list(corpora))}")
+    if dataset not in DATASETS.names(params):
+        raise BadSettings(f"--dataset: no dataset {dataset!r}; {nearest(dataset, DATASETS.names(params))}")
     chosen: dict[str, str] = {}
     for pair in given:
         modality, equals, encoder = pair.partition("=")
@@ -207,10 +253,9 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     if preset is not None:
         chosen = {**encoders_of(params, preset), **chosen}
     elif wanted - set(chosen):
-        defaults = params.get("default_encoders")
-        if dataset not in defaults:
+        preset = params.get(f"default_encoders.{dataset}") if dataset in params.block("default_encoders") else None
+        if preset is None:
             raise BadSettings(f"default_encoders in params.yaml names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
-        preset = defaults[dataset]
         chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
     missing = [modality for modality in MODALITIES if modality in wanted and modality not in chosen]
     if missing:
@@ -218,20 +263,12 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     return {modality: chosen[modality] for modality in MODALITIES if modality in wanted}
 
 
-def _checked_limit(max_failed: str) -> str:
-    try:
-        limit_of(max_failed, 1)
-    except ValueError as error:
-        raise BadSettings(f"max_failed {max_failed!r}: a number or a share such as 5% is expected") from error
-    return max_failed
-
-
 def _summary(layout: Layout, order: Order) -> list[str]:
     lines = [f"{layout.dataset}: shards in {layout.shards}"]
     counts = read_json(layout.folder / "manifest.json")["counts"]
     for split, count in counts.items():
         lines.append(f"  {split}: {count['dialogues']} dialogues, {count['utterances']} utterances")
-    for modality, encoder in order.encoders.items():
+    for modality, encoder in order.names.items():
         record = read_json(layout.features(modality, encoder) / "info.json")
         absent = ", ".join(f"{reason} {count}" for reason, count in sorted(record["counts"]["absent"].items()))
         present, total = record["counts"]["present"], record["counts"]["utterances"]
@@ -239,5 +276,31 @@ def _summary(layout: Layout, order: Order) -> list[str]:
     return lines
 
 
+@click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--dataset", required=True, metavar="NAME", help="As of merc-extract.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas.")
+@click.option("--preset", metavar="NAME", help="As of merc-extract.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="As of merc-extract; repeatable.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting; repeatable.")
+def params_command(dataset: str, modalities: str, preset: str | None, encoders: tuple[str, ...], params_file: Path | None, overrides: tuple[str, ...]) -> None:
+    """Print every setting of an extraction, and where it comes from. Nothing is read or made."""
+    log.set_up()
+    with exiting():
+        params = Params.load(params_file, overrides)
+        order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset))
+        params.fill("run", RunConfig)
+        params.check_overrides()
+        for line in lines_of(f"corpora.{dataset}", order.corpus.reader.config, order.corpus.laid.origins):
+            click.echo(line)
+        for one in order.encoders:
+            for line in lines_of(f"encoders.{one.modality}.{one.name}", one.config, one.laid.origins):
+                click.echo(line)
+        for key, config in (("media", order.media), ("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
+            for line in lines_of(key, config, params.read(key).origins):
+                click.echo(line)
+
+
 main.add_command(models)
+main.add_command(params_command)
 main.add_command(inspect)

@@ -27,7 +27,7 @@ from merc.media.config import Config as MediaConfig
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params
-from merc.parts import INFO, differing_settings
+from merc.parts import INFO, RunConfig, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 
@@ -198,7 +198,7 @@ def decode_anew(params: Params, layout: Layout, table: pa.Table, workers: int) -
     config = params.fill("media", MediaConfig)
     model = detector.path(config, offline=False)
     faces.check(config, model)
-    timeout_seconds = stage.clip_timeout_seconds(params)
+    timeout_seconds = params.fill("run", RunConfig).clip_timeout_seconds
     tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]
     found: dict[str, Seen] = {}
     with pool.stoppable(), pool.Crew(observe, min(workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:

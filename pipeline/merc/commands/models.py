@@ -1,4 +1,4 @@
-"""``merc-extract models``: every encoder of params.yaml with its checkpoint, and fetching checkpoints ahead of a run. torch is not imported."""
+"""``merc-extract models``: every encoder with its checkpoint, and fetching checkpoints ahead of a run. torch is not imported."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,7 @@ import click
 
 from merc import log
 from merc.command_line import exiting
+from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
 from merc.errors import BadSettings, ModelUnavailable, PipelineError, nearest
@@ -21,7 +22,7 @@ _NONE_KNOWN = "none known"
 
 @dataclass(frozen=True)
 class Listed:
-    """One encoder of params.yaml.
+    """One encoder.
 
     Attributes:
         modality, name: its block.
@@ -63,7 +64,7 @@ class Listed:
 def models(
     names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """List the encoders of params.yaml, and fetch their models.
+    """List the encoders, and fetch their models.
 
     NAMES are encoders, as roberta_base or text=roberta_base; without any, all are meant. Nothing is downloaded without --download.
 
@@ -85,7 +86,7 @@ def models(
 
 
 def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> list[tuple[str, str]]:
-    """Modality and name of the encoders that are meant, in the order of params.yaml.
+    """Modality and name of the encoders that are meant, by modality and name.
 
     Args:
         params: settings.
@@ -95,17 +96,19 @@ def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> l
     Raises:
         BadSettings: if there is no such encoder or preset, naming the nearest.
     """
-    every = [(modality, name) for modality in MODALITIES for name in params.get(f"encoders.{modality}") or {}]
+    every = [(modality, name) for modality in MODALITIES for name in registry.names(params, modality)]
     wanted = set(encoders_of(params, preset).items()) if preset else set()
     for given in names:
         modality, equals, name = given.rpartition("=")
         found = {one for one in every if one[1] == name and (not equals or one[0] == modality)}
         if not found:
-            raise BadSettings(f"no encoder {given!r} in params.yaml; {nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
+            raise BadSettings(f"no encoder {given!r}; {nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
         wanted |= found
     unknown = sorted(wanted - set(every))
     if unknown:
-        raise BadSettings(f"presets.{preset} names {unknown[0][0]}={unknown[0][1]}, which is not under encoders.{unknown[0][0]} in params.yaml")
+        raise BadSettings(
+            f"presets.{preset} names {unknown[0][0]}={unknown[0][1]}, and there is no such encoder; {nearest(unknown[0][1], registry.names(params, unknown[0][0]))}"
+        )
     return [one for one in every if one in wanted] if wanted else every
 
 
@@ -120,7 +123,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     Raises:
         BadSettings: if there is no such preset, naming the nearest.
     """
-    presets: dict[str, dict[str, str]] = params.get("presets")
+    presets: dict[str, dict[str, str]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
         raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
     return presets[preset]
@@ -153,7 +156,7 @@ def describe(params: Params, modality: str, name: str) -> Listed:
         state="refused" if problem else "not here" if missing is not None else "built in" if built_in else "here",
         repo=checkpoint.repo if checkpoint else "",
         revision=checkpoint.revision if checkpoint and not checkpoint.is_folder else "",
-        presets=tuple(preset for preset, encoders in params.get("presets").items() if encoders.get(modality) == name),
+        presets=tuple(preset for preset, encoders in params.block("presets").items() if encoders.get(modality) == name),
         how_to_get=missing or "",
         problem=problem,
     )
@@ -226,8 +229,6 @@ def _briefly(overlap: str) -> str:
 
 
 def _built(params: Params, modality: str, name: str, *, offline: bool) -> Encoder:
-    from merc.encoders.engine import registry
-
     return registry.build(params, modality, name, offline=offline)
 
 

@@ -25,9 +25,11 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
     log.set_up()
     with exiting():
         if not where:
-            from merc.reports.stage import write_report
+            from merc.reports.config import Config
+            from merc.reports.stage import uncounted, write_report
 
-            write_report(Params.load(params_file), out, runs, reports, list(datasets) or None)
+            params = Params.load(params_file)
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, uncounted=uncounted(params))
         for line in whereabouts(out, runs, reports):
             click.echo(line)
 

@@ -74,14 +74,18 @@ def main(
     log.set_up(log_format)
     with exiting():
         if model is not None and shards is not None:
-            from merc.compute.device import resolve
+            from merc.compute import device as devices
             from merc.training.loop.prediction import label
 
-            label(model, shards, predictions, split=split, force=force, device=resolve(device))
+            label(model, shards, predictions, split=split, force=force, device=devices.resolve(device))
             click.echo(predictions)
             return
+        from merc.training.recipes.resolution import resolve
         from merc.training.stage import train
 
         run = RunOptions(device=device, overwrite=overwrite, workers=workers)
-        made = train(Params.load(params_file, overrides), Layout(Path("raw"), out, dataset or ""), run, recipe=recipe or "", runs=runs)
+        params = Params.load(params_file, overrides)
+        resolved = resolve(params, recipe or "")
+        params.check_overrides()
+        made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
         click.echo(made / "metrics.json")

@@ -7,7 +7,11 @@ differ from those of the manifest already there are refused, since everything af
 import importlib
 import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -16,12 +20,12 @@ import pyarrow as pa
 from merc import files, plugins
 from merc.command_line import stage_command
 from merc.corpora.engine import building
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
-from merc.params import Params
+from merc.params import Laid, Origin, Params, Shelf
 from merc.parts import RunOptions, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS, Dialogue
@@ -32,8 +36,53 @@ _MEDIA = frozenset({"audio", "visual"})
 _NOT_COMPARED = {"made_by", "check_counts"}
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """A dataset that can be read.
+
+    Attributes:
+        name: of the dataset.
+        reader: with its settings.
+        make: makes the corpus in the folder of the corpora, where it is one that is made by code; None for a real one.
+        laid: where the settings come from.
+    """
+
+    name: str
+    reader: CorpusReader
+    make: Callable[[Path], None] | None
+    laid: Laid
+
+
+DATASETS = Shelf("corpora", _PACKAGE, "dataset", alone=partial(plugins.names, _PACKAGE, CorpusReader))
+
+
+def choose(params: Params, dataset: str) -> Corpus:
+    """Looks up a dataset: a file of this folder, a block under ``corpora`` in params.yaml, or a reader by its own name.
+
+    Raises:
+        BadSettings: if the dataset, its reader, its label set or a setting is none of the possible ones.
+    """
+    laid = DATASETS.read(params, dataset)
+    readers = plugins.names(_PACKAGE, CorpusReader)
+    if laid.at("reader") is None and dataset in readers:
+        laid.lay("reader", dataset, Origin("its own name"))
+    name = laid.at("reader")
+    if not isinstance(name, str):
+        raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(readers)}")
+    kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
+    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"))
+    if reader.config.label_set not in kind.LABEL_SETS:
+        hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
+        raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
+    if not reader.config.made_by:
+        return Corpus(dataset, reader, None, laid)
+    maker = _maker(dataset, reader.config.made_by)
+    config = params.fill(reader.config.made_by.split(".")[0], maker.Config)
+    return Corpus(dataset, reader, partial(maker.make, config=config), laid)
+
+
 def build_manifest(
-    params: Params,
+    corpus: Corpus,
     layout: Layout,
     run: RunOptions,
     *,
@@ -44,7 +93,7 @@ def build_manifest(
     """Reads the corpus ``layout.dataset`` and writes ``manifest.parquet``, and ``manifest.json`` beside it.
 
     Args:
-        params: the block ``corpora.<dataset>`` names the reader and holds its settings.
+        corpus: the dataset, with the settings of its reader.
         layout: where the corpus lies and where the manifest goes.
         run: ``overwrite`` replaces a manifest that was made with other settings.
         modalities: what will be extracted; media files need to be there only for ``audio`` and ``visual``.
@@ -55,15 +104,15 @@ def build_manifest(
         The table as written (see :data:`merc.records.manifest.SCHEMA`).
 
     Raises:
-        BadSettings: if the dataset, reader, label set, a modality, a split or the limit is none of the possible ones.
+        BadSettings: if a modality, a split or the limit is none of the possible ones.
         RawDataMissing: if the corpus is missing, half unpacked or of another shape.
         BadTable: if the corpus's content contradicts itself.
         SettingsDiffer: if the manifest already there has other settings; the message names the keys.
     """
-    config = _reader(params, layout.dataset).config
-    if will_be_made(params, layout):
-        _make(params, layout, config)
-    table, record = read_corpus(params, layout, run, modalities=modalities, splits=splits, limit=limit)
+    if corpus.make is not None and will_be_made(corpus, layout):
+        logger.info("%s: making it in %s", corpus.name, layout.raw, extra={"stage": "manifest", "dataset": corpus.name})
+        corpus.make(layout.raw)
+    table, record = read_corpus(corpus, layout, run, modalities=modalities, splits=splits, limit=limit)
     for deviation in record["deviations"]:
         logger.warning("%s: %s", layout.dataset, deviation, extra={"stage": "manifest", "dataset": layout.dataset})
     manifest.write(layout.manifest, table)
@@ -79,7 +128,7 @@ def build_manifest(
 
 
 def read_corpus(
-    params: Params,
+    corpus: Corpus,
     layout: Layout,
     run: RunOptions,
     *,
@@ -95,7 +144,7 @@ def read_corpus(
     _check_names("split", splits, SPLITS)
     if limit is not None and limit < 1:
         raise BadSettings(f"the limit is {limit} dialogues per split; at least 1")
-    reader = _reader(params, layout.dataset)
+    reader = corpus.reader
     wanted = tuple(split for split in SPLITS if split in splits)
     settings = {
         "corpora": {layout.dataset: reader.config.model_dump(mode="json", exclude=_NOT_COMPARED)},
@@ -110,9 +159,9 @@ def read_corpus(
     return table, {"settings": settings, "source": _source(reader), **_facts(reading, table)}
 
 
-def will_be_made(params: Params, layout: Layout) -> bool:
+def will_be_made(corpus: Corpus, layout: Layout) -> bool:
     """True if the corpus is not there and is one that is made by code."""
-    return bool(_reader(params, layout.dataset).config.made_by) and not (layout.raw / layout.dataset).exists()
+    return corpus.make is not None and not (layout.raw / layout.dataset).exists()
 
 
 def _source(reader: CorpusReader) -> str:
@@ -134,23 +183,6 @@ def _check_names(what: str, given: tuple[str, ...], valid: tuple[str, ...]) -> N
             raise BadSettings(f"no {what} {name!r}; {nearest(name, list(valid))}")
 
 
-def _reader(params: Params, dataset: str) -> CorpusReader:
-    """The dataset's reader with its settings, the label set checked."""
-    blocks = params.get("corpora")
-    if dataset not in blocks:
-        raise BadSettings(f"no dataset {dataset!r} under corpora in params.yaml; {nearest(dataset, list(blocks))}")
-    name = (blocks[dataset] or {}).get("reader")
-    if not isinstance(name, str):
-        valid = plugins.names(_PACKAGE, CorpusReader)
-        raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(valid)}")
-    kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
-    reader = kind(params.fill(f"corpora.{dataset}", kind.Config))
-    if reader.config.label_set not in kind.LABEL_SETS:
-        hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
-        raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
-    return reader
-
-
 def _compare(record_path: Path, settings: dict[str, Any]) -> None:
     """Refuses to go on if the manifest that is there was made with other settings."""
     if not record_path.is_file():
@@ -167,19 +199,18 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _make(params: Params, layout: Layout, config: CorpusConfig) -> None:
-    """Makes a corpus that is made by code."""
-    name = f"{_PACKAGE}.{config.made_by}"
+def _maker(dataset: str, made_by: str) -> ModuleType:
+    """The module that makes a corpus by code. Raises ``BadSettings`` if there is none, or it is no such module."""
+    name = f"{_PACKAGE}.{made_by}"
     try:
-        generator = importlib.import_module(name)
+        maker = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise BadSettings(f"corpora.{layout.dataset}.made_by: there is no {name}") from error
-    if not hasattr(generator, "make"):
-        raise BadSettings(f"corpora.{layout.dataset}.made_by: {name} has no function make(raw, params)")
-    logger.info("%s: making it in %s", layout.dataset, layout.raw, extra={"stage": "manifest", "dataset": layout.dataset})
-    generator.make(layout.raw, params)
+        raise BadSettings(f"corpora.{dataset}.made_by: there is no {name}") from error
+    if not hasattr(maker, "make") or not hasattr(maker, "Config"):
+        raise BadSettings(f"corpora.{dataset}.made_by: {name} has no function make(raw, config) with its Config")
+    return maker
 
 
 def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[Dialogue]:
@@ -218,8 +249,8 @@ def _distinct(table: pa.Table, column: str) -> set[tuple[str, str]]:
 @click.option("--modalities", help="What will be extracted, divided by commas; default: what params.yaml builds of the dataset, else all.")
 def main(params: Params, layout: Layout, run: RunOptions, modalities: str | None) -> None:
     """Writes a corpus's manifest."""
-    names = modalities.split(",") if modalities else list(params.get("build").get(layout.dataset) or MODALITIES)
-    build_manifest(params, layout, run, modalities=tuple(names))
+    names = modalities.split(",") if modalities else list(params.block("build").get(layout.dataset) or MODALITIES)
+    build_manifest(choose(params, layout.dataset), layout, run, modalities=tuple(names))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from merc.command_line import stage_command
 from merc.compute import device
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.neural import NeuralEncoder
-from merc.encoders.engine.registry import build
-from merc.errors import BadSettings, BadTable, nearest
+from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
 from merc.extraction.inputs import Source, input_hashes, media_source, text_source
@@ -27,28 +26,28 @@ from merc.records import failures, manifest
 from merc.records import features as feature_tables
 
 
-def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> Path:
+def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> Path:
     """Extracts the features of one modality with one encoder.
 
     Args:
-        params: settings.
+        chosen: the encoder with its settings.
+        config: settings of the extraction.
         layout: where the manifest and the media are, and where the features go.
         run: workers, device, overwrite, limit of failures.
-        modality: ``text``, ``audio`` or ``visual``.
-        encoder: a block under ``encoders.<modality>`` in params.yaml.
 
     Returns:
         The folder with ``part-NNNNN.parquet`` and perhaps ``frames/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
         stage's rows) and ``info.json``.
 
     Raises:
-        BadSettings: for an unknown modality, encoder or setting, or an encoder that was fine-tuned on dev or test utterances of this manifest.
-        BadTable: if there is no manifest, or no media that fit it.
+        BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test utterances of this manifest.
+        RawDataMissing: if there is no manifest.
+        BadTable: if there are no media that fit it.
         ModelUnavailable: if the checkpoint is not to be had.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """
-    prepared = _prepare(params, layout, run, modality, encoder)
+    prepared = _prepare(chosen, config, layout, run)
     work, source = prepared.work, prepared.source
     if work.cached():
         log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
@@ -58,7 +57,8 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
     total = sum(source.sizes)
     if len(left) < len(source.sizes):
         log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": work.name})
-    job = runner.Job(partial(build, params, modality, encoder, offline=run.offline, frames=prepared.encoder.frames), source, work, modality)
+    build = partial(chosen.build, offline=run.offline, frames=prepared.encoder.frames)
+    job = runner.Job(build, source, work, chosen.modality)
     with log.progress(total, work.name, "utterance") as bar:
         bar.update(total - sum(source.sizes[index] for index in left))
         if prepared.encoder.ACCELERATED:
@@ -70,7 +70,7 @@ def extract(params: Params, layout: Layout, run: RunOptions, *, modality: str, e
     return work.out
 
 
-def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, encoder: str) -> dict[str, Any]:
+def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
     """What :func:`extract` would do, for dry runs; imports no torch and changes nothing.
 
     Returns:
@@ -80,7 +80,7 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, enco
     Raises:
         As :func:`extract`, as far as it can be told beforehand.
     """
-    prepared = _prepare(params, layout, run, modality, encoder)
+    prepared = _prepare(chosen, config, layout, run)
     cached = prepared.work.cached()
     left = [] if cached else prepared.left()
     sizes = prepared.source.sizes
@@ -97,23 +97,18 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, modality: str, enco
 
 @dataclass(frozen=True)
 class _Prepared:
+    chosen: ChosenEncoder
     encoder: Encoder
     source: Source
     work: StageWork
-    modality: str
-    name: str
 
     def left(self) -> list[int]:
         return [index for index in range(len(self.source.sizes)) if not self.work.is_done(index)]
 
 
-def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, name: str) -> _Prepared:
-    if modality not in MODALITIES:
-        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
-    config = params.fill("extraction", Config)
-    encoder = build(params, modality, name, offline=run.offline, frames=config.level == "frames")
-    if not layout.manifest.is_file():
-        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
+def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> _Prepared:
+    modality, name = chosen.modality, chosen.name
+    encoder = chosen.build(offline=run.offline, frames=config.level == "frames")
     table = manifest.read(layout.manifest)
     settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
     if isinstance(encoder, NeuralEncoder) and encoder.adaptation is not None:
@@ -131,7 +126,7 @@ def _prepare(params: Params, layout: Layout, run: RunOptions, modality: str, nam
     if config.level == "utterance" and (frames := _with_frames(out, settings, inputs)) is not None:
         settings = frames
     work = StageWork(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
-    return _Prepared(encoder, source, work, modality, name)
+    return _Prepared(chosen, encoder, source, work)
 
 
 def _with_frames(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
@@ -148,8 +143,8 @@ def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) ->
     feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(rows))
     work.finish(
         {
-            "modality": prepared.modality,
-            "encoder": prepared.name,
+            "modality": prepared.chosen.modality,
+            "encoder": prepared.chosen.name,
             **asdict(facts),
             "counts": _counts([work.part(index) for index in range(count)]),
             "versions": provenance.versions(),
@@ -168,7 +163,7 @@ def _counts(part_paths: list[Path]) -> dict[str, Any]:
 @click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
 def main(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str) -> None:
     """Manifest and media × encoder → one vector per utterance."""
-    extract(params, layout, run, modality=modality, encoder=encoder)
+    extract(choose(params, modality, encoder), params.fill("extraction", Config), layout, run)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from merc import files
 from merc.command_line import stage_command
-from merc.errors import BadSettings, PipelineError, RawDataMissing
+from merc.errors import BadSettings, PipelineError
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media import detector
@@ -58,16 +58,16 @@ _ATTEMPTS = 2
 _DOUBLE_TIME_SECONDS = 60.0
 
 
-def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
+def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
     """Decodes sound and faces of every utterance in the manifest.
 
     Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they hold
     others, all of both are made, so that asking for sound today and faces tomorrow ends with both.
 
     Args:
-        params: the block ``media``.
+        config: settings of the media.
         layout: where the manifest and the raw files are, and where the media go.
-        run: number of worker processes, ``overwrite``, ``max_failed``.
+        run: number of worker processes, ``overwrite``, ``max_failed``, ``clip_timeout_seconds``.
         streams: ``audio``, ``visual`` or both.
 
     Returns:
@@ -81,7 +81,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
         PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
     """
-    job = _prepare(params, layout, run, streams)
+    job = _prepare(config, layout, run, streams)
     if job.work.cached():
         logger.info("media: up to date, %d utterances", job.table.num_rows, extra={"stage": NAME, "utterances": job.table.num_rows})
         return layout.media
@@ -91,7 +91,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
 
         faces.check(job.config, model)
     job.work.start()
-    _make_parts(job, model, layout, run.workers, clip_timeout_seconds(params))
+    _make_parts(job, model, layout, run.workers, run.clip_timeout_seconds)
     rows = job.work.failures(len(job.parts))
     failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
     table = failures.table(rows)
@@ -103,7 +103,7 @@ def decode(params: Params, layout: Layout, run: RunOptions, *, streams: frozense
     return layout.media
 
 
-def plan(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> dict[str, Any]:
+def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> dict[str, Any]:
     """What :func:`decode` would do, without decoding anything or importing a decoder.
 
     Returns:
@@ -114,7 +114,7 @@ def plan(params: Params, layout: Layout, run: RunOptions, *, streams: frozenset[
     Raises:
         RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
     """
-    job = _prepare(params, layout, run, streams)
+    job = _prepare(config, layout, run, streams)
     cached = job.work.cached()
     left = 0 if cached else sum(stop - start for index, (start, stop) in enumerate(job.parts) if not job.work.is_done(index))
     seconds = pc.min_element_wise(pc.subtract(job.table["end_seconds"], job.table["start_seconds"]), job.config.max_clip_seconds)
@@ -138,15 +138,11 @@ class _Job:
     work: StageWork
 
 
-def _prepare(params: Params, layout: Layout, run: RunOptions, streams: frozenset[str]) -> _Job:
+def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> _Job:
     strange = streams - set(STREAMS)
     if strange or not streams:
         raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
-    config = params.fill("media", Config)
-    try:
-        table = manifest.read(layout.manifest)
-    except FileNotFoundError as error:
-        raise RawDataMissing(f"{layout.manifest} does not exist: the manifest stage comes first") from error
+    table = manifest.read(layout.manifest)
     settings = {"media": config.model_dump(mode="json")}
     looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
@@ -210,14 +206,6 @@ def _look_of(layout: Layout, relative: str) -> str:
     except OSError as error:
         return f"unreadable: {error.strerror}"
     return f"{size} {seen.hexdigest()}"
-
-
-def clip_timeout_seconds(params: Params) -> float:
-    """``run.clip_timeout_seconds``; no setting of ``media``, since it changes nothing unless a clip hangs."""
-    value = params.get("run.clip_timeout_seconds")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise BadSettings(f"run.clip_timeout_seconds is {value!r}; a number of seconds above 0 is expected")
-    return float(value)
 
 
 def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
@@ -342,7 +330,7 @@ def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:
 @click.option("--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Repeatable.")
 def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
     """Manifest and raw files → sound and face crops."""
-    decode(params, layout, run, streams=frozenset(streams))
+    decode(params.fill("media", Config), layout, run, streams=frozenset(streams))
 
 
 if __name__ == "__main__":

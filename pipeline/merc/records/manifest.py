@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from merc import files
-from merc.errors import BadTable
+from merc.errors import BadTable, RawDataMissing
 from merc.records.dialogue import CHANNELS, REGIONS, SPLITS
 
 SCHEMA_VERSION = "2"
@@ -103,11 +103,15 @@ def read(path: Path) -> pa.Table:
     """Reads and checks a manifest.
 
     Raises:
+        RawDataMissing: if it is not there.
         BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
-        FileNotFoundError: if it is not there.
     """
     try:
         table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise RawDataMissing(
+            f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name}, or dvc repro"
+        ) from error
     except pa.ArrowInvalid as error:
         raise BadTable(f"{path}: not a Parquet file: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()

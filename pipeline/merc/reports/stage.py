@@ -1,5 +1,6 @@
 """DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import click
 
 from merc import files, log, provenance
 from merc.command_line import exiting
+from merc.corpora.stage import DATASETS
 from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
@@ -20,15 +22,16 @@ from merc.shards.format import reader
 from merc.trajectories import stage as trajectories
 
 
-def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, *, uncounted: Collection[str] = ()) -> Path:
     """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
-        params: the block ``report``.
+        config: what is drawn.
         out: the folder of all features.
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
         datasets: which ones; None for all that have shards.
+        uncounted: those whose counts are compared with nothing (``check_counts``).
 
     Returns:
         The page.
@@ -37,8 +40,7 @@ def write_report(params: Params, out: Path, runs: Path, reports: Path, datasets:
         BadSettings: if a dataset has no shards, or the trajectories lack the similarity that is to be drawn.
         BadTable: if shards or runs do not hold what they should.
     """
-    config = params.fill("report", Config)
-    found = [_dataset_report(params, config, Layout(Path("raw"), out, name), runs) for name in _chosen(out, datasets)]
+    found = [_dataset_report(config, Layout(Path("raw"), out, name), runs, counted=name not in uncounted) for name in _chosen(out, datasets)]
     coverage = [row for one in found for row in one.contents.coverage]
     labels = [row for one in found for row in one.contents.labels]
     results = {one.name: list(one.recipes) for one in found}
@@ -63,7 +65,7 @@ def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     return list(dict.fromkeys(datasets))
 
 
-def _dataset_report(params: Params, config: Config, layout: Layout, runs: Path) -> DatasetReport:
+def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool) -> DatasetReport:
     info = reader.info(layout.shards)
     recipes = read_recipes(runs, layout.dataset)
     records = {recipe.recipe: read_record(runs, recipe) for recipe in recipes}
@@ -74,7 +76,7 @@ def _dataset_report(params: Params, config: Config, layout: Layout, runs: Path) 
         source=info.get("source", ""),
         label_set=info["label_set"],
         classes=classes,
-        deviations=info.get("deviations", []) if _counts_are_compared(params, layout.dataset) else None,
+        deviations=info.get("deviations", []) if counted else None,
         contents=tables.read_contents(layout.dataset, layout.shards, classes),
         encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
         recipes=recipes,
@@ -87,8 +89,10 @@ def _dataset_report(params: Params, config: Config, layout: Layout, runs: Path) 
     )
 
 
-def _counts_are_compared(params: Params, dataset: str) -> bool:
-    return bool((params.tree.get("corpora", {}).get(dataset) or {}).get("check_counts", True))
+def uncounted(params: Params) -> list[str]:
+    """The datasets whose counts are compared with nothing."""
+    every = DATASETS.names(params)
+    return [name for name in every if (counted := DATASETS.read(params, name).at("check_counts")) is not None and not counted]
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:
@@ -123,7 +127,8 @@ def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params
     """Writes the report of shards and runs."""
     log.set_up()
     with exiting():
-        write_report(Params.load(params_file), out, runs, reports, list(datasets) or None)
+        params = Params.load(params_file)
+        write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, uncounted=uncounted(params))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from merc import files, log, provenance
 from merc.command_line import stage_command
-from merc.errors import BadSettings, BadTable, nearest
+from merc.errors import BadSettings, nearest
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
@@ -33,7 +33,7 @@ STATS = "meta/stats.json"
 STATS_SPLIT = "train"  # statistics of dev or test would leak into training
 
 
-def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
+def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
     """Builds the shards of a dataset: ``dialogues/``, ``failures/``, ``meta/info.json``, ``meta/stats.json``.
 
     The dataset card and the checksums come last, after the trajectories (:func:`merc.shards.card.write_card`).
@@ -53,7 +53,7 @@ def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: d
         SettingsDiffer: if there are shards with other settings and ``run.overwrite`` is off.
         PipelineError: if a file cannot be written; the shards that were there before stay.
     """
-    prepared = _prepare(params, layout, run, encoders)
+    prepared = _prepare(config, layout, run, encoders)
     work = prepared.work
     if work.cached():
         log.logger.info("shards: done before", extra={"stage": work.name, "cached": True})
@@ -68,13 +68,13 @@ def build_shards(params: Params, layout: Layout, run: RunOptions, *, encoders: d
     return work.out
 
 
-def plan(params: Params, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> dict[str, Any]:
+def dry_run(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> dict[str, Any]:
     """What :func:`build_shards` would do, for dry runs; raises as it does, and changes nothing.
 
     Returns:
         ``cached`` (bool), ``utterances``, ``dialogues``, and ``bytes`` before compression.
     """
-    prepared = _prepare(params, layout, run, encoders)
+    prepared = _prepare(config, layout, run, encoders)
     return {
         "cached": prepared.work.cached(),
         "utterances": prepared.table.num_rows,
@@ -98,15 +98,12 @@ class _Prepared:
         return [split for split in SPLITS if split in there]
 
 
-def _prepare(params: Params, layout: Layout, run: RunOptions, encoders: Mapping[str, str]) -> _Prepared:
+def _prepare(config: Config, layout: Layout, run: RunOptions, encoders: Mapping[str, str]) -> _Prepared:
     for modality in encoders:
         if modality not in MODALITIES:
             raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     if not encoders:
         raise BadSettings(f"shards of no modality; valid: {', '.join(MODALITIES)}")
-    config = params.fill("shards", Config)
-    if not layout.manifest.is_file():
-        raise BadTable(f"{layout.manifest}: there is no manifest; run the corpora stage first")
     table = manifest.read(layout.manifest)
     record = read_record(layout)
     in_order = {modality: encoders[modality] for modality in MODALITIES if modality in encoders}
@@ -241,7 +238,7 @@ def _counts(dialogues: int, labels_N: NDArray[np.int16], classes: tuple[str, ...
 def main(params: Params, layout: Layout, run: RunOptions, encoder: tuple[str, ...]) -> None:
     """Manifest and features → one row per dialogue."""
     chosen: dict[str, str] = dict(_pair(one) for one in encoder) or dict(params.get(f"build.{layout.dataset}"))
-    build_shards(params, layout, run, encoders=chosen)
+    build_shards(params.fill("shards", Config), layout, run, encoders=chosen)
 
 
 def _pair(text: str) -> tuple[str, str]:

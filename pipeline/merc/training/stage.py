@@ -15,19 +15,18 @@ from merc.shards.format import reader
 from merc.training.data.splits import check_shards, inputs, load_data
 from merc.training.loop import phases, results, seeds
 from merc.training.loop.pretraining import FirstStage
-from merc.training.recipes.resolution import resolve
+from merc.training.recipes.resolution import ResolvedRecipe, resolve
 
 SCRATCH = ".scratch"
 
 
-def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs: Path) -> Path:
+def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Path) -> Path:
     """Trains all seeds of a recipe on the shards of a dataset.
 
     Args:
-        params: settings; the blocks ``recipes``, ``additions``, ``models``, ``frameworks``, ``losses``.
+        resolved: the recipe.
         layout: where the shards are.
         run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each.
-        recipe: its name, such as ``mmgcn+dclf`` (:mod:`merc.training.recipes.composition`).
         runs: the folder of all runs.
 
     Returns:
@@ -40,7 +39,6 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
     """
-    resolved = resolve(params, recipe)
     info = reader.info(layout.shards)
     check_shards(resolved, info, layout)
     first = FirstStage.of(resolved, layout, info["classes"], runs)
@@ -73,7 +71,7 @@ def train(params: Params, layout: Layout, run: RunOptions, *, recipe: str, runs:
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
 def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: Path) -> None:
     """Trains all seeds of a recipe and scores them."""
-    train(params, layout, run, recipe=recipe, runs=runs)
+    train(resolve(params, recipe), layout, run, runs=runs)
 
 
 main = stage_command(_train)

@@ -37,7 +37,7 @@ CONTROLS = "_controls.json"
 _ROW_GROUP_DIALOGUES = 4096
 
 
-def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
+def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
     """Writes ``shards/trajectories/<split>-00000-of-00001.parquet`` for every split of the shards, and renews the shards' card.
 
     Returns:
@@ -48,7 +48,7 @@ def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
         RawDataMissing: if there are no shards.
         SettingsDiffer: if trajectories made with other settings are there and ``run.overwrite`` is off.
     """
-    config, work = _prepare(params, layout, run)
+    work = _prepare(config, layout, run)
     if work.cached():
         logger.info("trajectories: done before", extra={"stage": work.name, "cached": True})
         write_card(layout.shards)
@@ -88,7 +88,7 @@ def build_trajectories(params: Params, layout: Layout, run: RunOptions) -> Path:
     return work.out
 
 
-def plan(params: Params, layout: Layout, run: RunOptions) -> dict[str, Any]:
+def dry_run(config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
     """What :func:`build_trajectories` would do, for dry runs; changes nothing.
 
     Returns:
@@ -97,8 +97,7 @@ def plan(params: Params, layout: Layout, run: RunOptions) -> dict[str, Any]:
     Raises:
         BadSettings, SettingsDiffer: as :func:`build_trajectories`.
     """
-    config = params.fill("trajectories", Config)
-    cached = layout.shards.is_dir() and _prepare(params, layout, run)[1].cached()
+    cached = layout.shards.is_dir() and _prepare(config, layout, run).cached()
     return {"cached": cached, "neighbours": config.neighbours, "similarities": list(config.similarities)}
 
 
@@ -156,8 +155,7 @@ def _counts(table: pa.Table) -> dict[str, int]:
     return {"dialogues": table.num_rows} | {name: int(table[name].to_numpy().sum()) for name in summed}
 
 
-def _prepare(params: Params, layout: Layout, run: RunOptions) -> tuple[Config, StageWork]:
-    config = params.fill("trajectories", Config)
+def _prepare(config: Config, layout: Layout, run: RunOptions) -> StageWork:
     if not layout.shards.is_dir():
         raise RawDataMissing(f"{layout.shards}: there are no shards of {layout.dataset!r}; make them first: merc-extract --dataset {layout.dataset}")
     dialogues = sorted((layout.shards / "dialogues").glob("*.parquet"))
@@ -166,8 +164,14 @@ def _prepare(params: Params, layout: Layout, run: RunOptions) -> tuple[Config, S
         inputs={"version": VERSION, "dialogues": {path.name: files.sha256(path) for path in dialogues}},
     )
     out = layout.shards / "trajectories"
-    return config, StageWork("trajectories", out, layout.scratch, fingerprint, overwrite=run.overwrite, record=RECORD)
+    return StageWork("trajectories", out, layout.scratch, fingerprint, overwrite=run.overwrite, record=RECORD)
+
+
+@stage_command
+def main(params: Params, layout: Layout, run: RunOptions) -> None:
+    """Shards → how emotion moves through each dialogue, and which dialogues move alike."""
+    build_trajectories(params.fill("trajectories", Config), layout, run)
 
 
 if __name__ == "__main__":
-    stage_command(build_trajectories)()
+    main()

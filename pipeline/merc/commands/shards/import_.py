@@ -43,18 +43,23 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
     """
     log.set_up()
     with exiting():
+        from merc.corpora.stage import choose
         from merc.shards.circulation import importing
+        from merc.shards.config import Config as ShardsConfig
+        from merc.trajectories.config import Config as TrajectoriesConfig
         from merc.trajectories.stage import build_trajectories
 
         _check(file, out, overwrite)
         params = Params.load(params_file)
-        imported = importing.read_file(file, params, importing.Wishes(label_set, validation, layer))
+        iemocap, shards = choose(params, "iemocap").reader.config, params.fill("shards", ShardsConfig)
+        trajectories = params.fill("trajectories", TrajectoriesConfig)
+        imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer))
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that it gets there by a rename; a run that is killed leaves nothing at OUT.
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
             layout = Layout(Path(scratch), Path(scratch), imported.corpus)
-            importing.build(imported, params, layout)
-            build_trajectories(params, layout, RunOptions())
+            importing.build(imported, shards, layout)
+            build_trajectories(trajectories, layout, RunOptions())
             files.move_folder(layout.shards, out)
         for line in importing.summary(imported, out):
             click.echo(line)

@@ -34,7 +34,7 @@ _LEFTOVER_SECONDS = 86_400  # a run takes less than a minute
 _Job = tuple[Callable[..., None], Path, int, meld_layout.Clip | iemocap_layout.Recording]
 
 
-def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
+def make(raw: Path, config: Config, *, workers: int = _WORKERS) -> None:
     """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
 
     Both are made in a temporary folder beside them and renamed when they are whole, so that a killed run leaves no half corpus, and
@@ -42,13 +42,9 @@ def make(raw: Path, params: Params, *, workers: int = _WORKERS) -> None:
 
     Args:
         raw: the folder of the corpora.
-        params: the block ``demo``.
+        config: how much of it, and how misleading.
         workers: processes; any number gives the same bytes.
-
-    Raises:
-        BadSettings: if the block ``demo`` is not as it should be.
     """
-    config = params.fill("demo", Config)
     raw.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(raw)
     names = (meld_layout.NAME, iemocap_layout.NAME)
@@ -119,7 +115,7 @@ def main(raw: Path, params_file: Path | None) -> None:
     """Makes the demonstration corpus in the raw layouts of MELD and IEMOCAP."""
     log.set_up()
     with exiting():
-        make(raw, Params.load(params_file))
+        make(raw, Params.load(params_file).fill("demo", Config))
         log.logger.info("the demonstration corpus is in %s and %s", raw / meld_layout.NAME, raw / iemocap_layout.NAME)
 
 

@@ -1,40 +1,94 @@
-"""From a name on the command line to an encoder: its block in params.yaml, the family the block names, the file of that family."""
+"""From a name to an encoder: the family that implements it, and its settings.
 
+    encoders/text/transformer.py      a family: code, and the defaults of its settings
+    encoders/text/roberta_base.yaml   an encoder: `family: transformer`, a checkpoint with its revision and licence
+    encoders.text.mine                in params.yaml: another encoder, or other settings of one that ships
+
+A family that needs no more than its defaults, such as ``ngrams``, is an encoder by its own name.
+"""
+
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from merc import plugins
-from merc.encoders.engine.base import Encoder
+from merc.encoders.engine.base import Encoder, EncoderConfig
 from merc.errors import BadSettings, nearest
 from merc.layout import MODALITIES
-from merc.params import Params
+from merc.params import Laid, Origin, Params, Shelf
+
+
+@dataclass(frozen=True)
+class ChosenEncoder:
+    """An encoder with its settings; nothing is loaded yet.
+
+    Attributes:
+        modality: ``text``, ``audio`` or ``visual``.
+        name: as it was asked for.
+        kind: the class of its family.
+        config: its settings.
+        laid: where they come from.
+    """
+
+    modality: str
+    name: str
+    kind: type[Encoder]
+    config: EncoderConfig
+    laid: Laid
+
+    def build(self, *, offline: bool = False, frames: bool = False) -> Encoder:
+        """The encoder.
+
+        Args:
+            offline: never ask a model hub.
+            frames: keep what the vectors are pooled from, too.
+        """
+        return self.kind(self.config, offline=offline, frames=frames)
+
+
+def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None) -> ChosenEncoder:
+    """Looks up an encoder.
+
+    Args:
+        params: what the user lays over the encoders that ship.
+        modality: ``text``, ``audio`` or ``visual``.
+        name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more than its defaults.
+        changed: settings that lie over all of it.
+
+    Raises:
+        BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.
+    """
+    shelf = _shelf(modality)
+    laid = shelf.read(params, name)
+    laid.lay("", changed or {}, Origin("the settings of the fine-tuning"))
+    family = laid.at("family")
+    if family is None and name in plugins.names(shelf.package):
+        family = name
+        laid.lay("family", family, Origin("its own name"))
+    if not isinstance(family, str):
+        raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(plugins.names(shelf.package))}")
+    kind = plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
+    return ChosenEncoder(modality, name, kind, params.filled(laid, kind.Config, f"encoders.{modality}.{name}"), laid)
 
 
 def build(params: Params, modality: str, name: str, *, offline: bool = False, frames: bool = False) -> Encoder:
-    """The encoder with the settings of ``encoders.<modality>.<name>``; nothing is loaded yet.
-
-    Args:
-        params: all settings.
-        modality: ``text``, ``audio`` or ``visual``.
-        name: of the block.
-        offline: never ask a model hub.
-        frames: keep what the vectors are pooled from, too.
-
-    Raises:
-        BadSettings: if there is no such modality, block or family, naming the nearest, or the block's keys are wrong.
-    """
-    if modality not in MODALITIES:
-        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
-    blocks: dict[str, Any] = params.get(f"encoders.{modality}") or {}
-    if name not in blocks:
-        raise BadSettings(f"no {modality} encoder {name!r} under encoders.{modality} in params.yaml; {nearest(name, list(blocks))}")
-    package = f"merc.encoders.{modality}"
-    block = blocks[name]
-    if not isinstance(block, dict) or not isinstance(block.get("family"), str):
-        raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(plugins.names(package))}")
-    encoder = plugins.load(package, block["family"], Encoder)  # type: ignore[type-abstract]
-    return encoder(params.fill(f"encoders.{modality}.{name}", encoder.Config), offline=offline, frames=frames)
+    """:func:`choose` and :meth:`ChosenEncoder.build` in one."""
+    return choose(params, modality, name).build(offline=offline, frames=frames)
 
 
 def names(params: Params, modality: str) -> list[str]:
-    """The encoders of a modality in params.yaml, sorted. Raises ``BadSettings`` if it has no block."""
-    return sorted(params.get(f"encoders.{modality}") or {})
+    """The encoders of a modality, sorted. Raises ``BadSettings`` if there is no such modality."""
+    return _shelf(modality).names(params)
+
+
+def _shelf(modality: str) -> Shelf:
+    if modality not in MODALITIES:
+        raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
+    package = f"merc.encoders.{modality}"
+    return Shelf(f"encoders.{modality}", package, f"{modality} encoder", alone=partial(_complete, package))
+
+
+def _complete(package: str) -> list[str]:
+    """The families that need no more than their defaults."""
+    kinds = {name: plugins.load(package, name, Encoder) for name in plugins.names(package)}  # type: ignore[type-abstract]
+    return [name for name, kind in kinds.items() if not any(info.is_required() for key, info in kind.Config.model_fields.items() if key != "family")]

@@ -17,7 +17,6 @@ from merc.encoders.engine import adapted
 from merc.errors import BadTable
 from merc.extraction.inputs import input_hashes
 from merc.layout import MODALITIES, Layout
-from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
@@ -25,6 +24,7 @@ from merc.records.dialogue import SPLITS
 from merc.records.failures import Failure
 from merc.shards.circulation import layouts, naming, unpickling
 from merc.shards.circulation.layouts import Conversation, FeatureFile, RobertaLayer
+from merc.shards.config import Config
 from merc.shards.stage import build_shards
 
 ENCODER = "imported"
@@ -71,12 +71,12 @@ class Imported:
     sha256: str
 
 
-def read_file(path: Path, params: Params, wishes: Wishes) -> Imported:
+def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes) -> Imported:
     """Reads and checks a feature file.
 
     Args:
         path: a pickle in one of the layouts of :mod:`merc.shards.circulation.layouts`.
-        params: ``corpora.iemocap`` says how dev is chosen.
+        iemocap_config: says how dev is chosen.
         wishes: what is wanted otherwise.
 
     Raises:
@@ -88,9 +88,8 @@ def read_file(path: Path, params: Params, wishes: Wishes) -> Imported:
         file = naming.without_other_sentiments(layouts.read(content, wishes.layer))
         corpus = naming.corpus_of(file)
         labels = naming.label_set_of(file, corpus, wishes.label_set)
-        config = params.fill("corpora.iemocap", iemocap.Iemocap.Config)
-        validation = wishes.validation or config.validation
-        splits = naming.splits_of(file, corpus, validation, config.validation_seed)
+        validation = wishes.validation or iemocap_config.validation
+        splits = naming.splits_of(file, corpus, validation, iemocap_config.validation_seed)
         order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), file.conversations[index].key))
         conversations = [file.conversations[index] for index in order]
         dialogues = [naming.dialogue_of(one, splits[index], labels) for index, one in zip(order, conversations, strict=True)]
@@ -112,12 +111,12 @@ def read_file(path: Path, params: Params, wishes: Wishes) -> Imported:
     return Imported(file.layout, corpus, table, vectors, tuple(absent), record, sha256)
 
 
-def build(imported: Imported, params: Params, layout: Layout) -> None:
+def build(imported: Imported, config: Config, layout: Layout) -> None:
     """Writes what was imported as the stages write it, and builds the shards.
 
     Args:
         imported: see :func:`read_file`.
-        params: the block ``shards``.
+        config: of the shards.
         layout: the shards go to ``layout.shards``; beside them manifest and features are left.
     """
     manifest.write(layout.manifest, imported.table)
@@ -129,7 +128,7 @@ def build(imported: Imported, params: Params, layout: Layout) -> None:
     media.finish({})
     for modality in imported.vectors:
         _write_features(imported, modality, layout)
-    build_shards(params, layout, RunOptions(), encoders=dict.fromkeys(imported.vectors, ENCODER))
+    build_shards(config, layout, RunOptions(), encoders=dict.fromkeys(imported.vectors, ENCODER))
 
 
 def _write_features(imported: Imported, modality: str, layout: Layout) -> None:

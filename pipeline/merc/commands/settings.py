@@ -1,0 +1,22 @@
+"""How commands print settings: one a line, with where each comes from."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from merc.params import Origin, Settings
+from merc.parts import flat
+
+_KEY_COLUMNS = 52
+
+
+def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Iterator[str]:
+    """``media.frames_per_clip = 8  # default``.
+
+    Args:
+        key: the dotted key of the block.
+        config: the settings.
+        origins: dotted key below ``key`` → where the value comes from; what is missing has its default.
+    """
+    for name, value in flat(config.model_dump(mode="json")).items():
+        origin = next((found for one, found in origins.items() if name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")), None)
+        yield f"{f'{key}.{name}':<{_KEY_COLUMNS}} = {json.dumps(value, ensure_ascii=False):<24} # {origin.words if origin else 'default'}"
