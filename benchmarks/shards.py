@@ -34,7 +34,7 @@ from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 from merc.shards.format.reader import Dialogues
 from merc.shards.stage import build_shards
 from numpy.typing import NDArray

@@ -3,9 +3,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from merc.errors import nearest
 from merc import plugins
-from merc.errors import BadSettings
+from merc.errors import BadSettings, nearest
 
 CONTRACT = """
 from abc import ABC, abstractmethod

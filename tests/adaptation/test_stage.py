@@ -235,7 +235,7 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
 
 
 def test_shards_say_that_their_encoder_was_adapted_and_on_what(adapted: Path, params: MakeParams, layout: Layout) -> None:
-    from merc.shards.card import write_card
+    from merc.shards.card.writing import write_card
 
     files.write_json(layout.folder / "manifest.json", {"source": "", "deviations": [], "failures": [], "settings": {"corpora": {"words": {}}}})
     pq.write_table(_no_failures(), _made(layout.media) / "failures.parquet")

@@ -20,7 +20,7 @@ from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 from merc.shards.format import reader
 from merc.shards.format.schema import merc_metadata
 from merc.shards.stage import build_shards

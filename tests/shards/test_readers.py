@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 
 Make = Callable[..., Any]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]

@@ -17,9 +17,9 @@ from merc.parts import RunOptions, StageWork
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
-from merc.shards.card import write_card
-from merc.shards.features import Features
+from merc.shards.card.writing import write_card
 from merc.shards.format import reader
+from merc.shards.joining.features import Features
 from merc.shards.stage import build_shards, plan
 from merc.shards.validate import validate
 

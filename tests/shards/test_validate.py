@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from merc import files
 from merc.errors import BadTable
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 from merc.shards.checks.problems import LISTED
 from merc.shards.validate import validate
 

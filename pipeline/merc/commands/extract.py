@@ -195,6 +195,7 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     """
     from merc.extraction.stage import extract
     from merc.media.stage import decode
+    from merc.shards.card.writing import write_card
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
 
@@ -209,6 +210,7 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
         extract(one, order.extraction, layout, run)
     build_shards(order.shards, layout, run, encoders=order.names)
     build_trajectories(order.trajectories, layout, run)
+    write_card(layout.shards)
     return _summary(layout, order)
 
 

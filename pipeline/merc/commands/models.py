@@ -106,9 +106,8 @@ def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> l
         wanted |= found
     unknown = sorted(wanted - set(every))
     if unknown:
-        raise BadSettings(
-            f"presets.{preset} names {unknown[0][0]}={unknown[0][1]}, and there is no such encoder; {nearest(unknown[0][1], registry.names(params, unknown[0][0]))}"
-        )
+        modality, name = unknown[0]
+        raise BadSettings(f"presets.{preset} names {modality}={name}, and there is no such encoder; {nearest(name, registry.names(params, modality))}")
     return [one for one in every if one in wanted] if wanted else every
 
 

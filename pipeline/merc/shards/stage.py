@@ -21,12 +21,12 @@ from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.failures import collect, explained, read_record
-from merc.shards.features import Features, open_features
 from merc.shards.format import cutting
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, schema
-from merc.shards.join import check_absent, join
-from merc.shards.moments import RunningMoments
+from merc.shards.joining.failures import collect, explained, read_record
+from merc.shards.joining.features import Features, open_features
+from merc.shards.joining.join import check_absent, join
+from merc.shards.joining.moments import RunningMoments
 
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
@@ -36,7 +36,7 @@ STATS_SPLIT = "train"  # statistics of dev or test would leak into training
 def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:
     """Builds the shards of a dataset: ``dialogues/``, ``failures/``, ``meta/info.json``, ``meta/stats.json``.
 
-    The dataset card and the checksums come last, after the trajectories (:func:`merc.shards.card.write_card`).
+    The dataset card and the checksums come last, after the trajectories (:func:`merc.shards.card.writing.write_card`).
 
     Args:
         params: settings.

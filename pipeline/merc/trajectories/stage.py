@@ -18,7 +18,6 @@ from merc.log import logger
 from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import features as feature_tables
-from merc.shards.card import write_card
 from merc.shards.format import cutting, reader
 from merc.shards.format.schema import merc_metadata
 from merc.trajectories.config import POOLED, Config
@@ -38,7 +37,7 @@ _ROW_GROUP_DIALOGUES = 4096
 
 
 def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
-    """Writes ``shards/trajectories/<split>-00000-of-00001.parquet`` for every split of the shards, and renews the shards' card.
+    """Writes ``shards/trajectories/<split>-00000-of-00001.parquet`` for every split of the shards.
 
     Returns:
         The folder of the tables and of ``_controls.json`` (:func:`control_report`).
@@ -51,7 +50,6 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
     work = _prepare(config, layout, run)
     if work.cached():
         logger.info("trajectories: done before", extra={"stage": work.name, "cached": True})
-        write_card(layout.shards)
         return work.out
     work.start()
     made = reader.info(layout.shards)
@@ -75,7 +73,6 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         counts[split] = _counts(table)
     files.write_json(work.folder / CONTROLS, controls)
     work.finish({"counts": counts})
-    write_card(layout.shards)
     logger.info(
         "trajectories: %d dialogues, the %d nearest among %d %s dialogues by %s",
         sum(count["dialogues"] for count in counts.values()),

@@ -15,8 +15,8 @@ from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts
-from merc.shards.features import Vectors
-from merc.shards.join import join
+from merc.shards.joining.features import Vectors
+from merc.shards.joining.join import join
 from merc.shards.rewriting import Rewriting
 
 SPLITS = {"train": (3, 1, 2), "test": (2,)}

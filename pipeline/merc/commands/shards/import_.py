@@ -43,7 +43,9 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
     """
     log.set_up()
     with exiting():
-        from merc.corpora.stage import choose
+        from merc.corpora.iemocap import Iemocap
+        from merc.corpora.stage import DATASETS
+        from merc.shards.card.writing import write_card
         from merc.shards.circulation import importing
         from merc.shards.config import Config as ShardsConfig
         from merc.trajectories.config import Config as TrajectoriesConfig
@@ -51,7 +53,7 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
 
         _check(file, out, overwrite)
         params = Params.load(params_file)
-        iemocap, shards = choose(params, "iemocap").reader.config, params.fill("shards", ShardsConfig)
+        iemocap, shards = params.filled(DATASETS.read(params, "iemocap"), Iemocap.Config, "corpora.iemocap"), params.fill("shards", ShardsConfig)
         trajectories = params.fill("trajectories", TrajectoriesConfig)
         imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer))
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
             layout = Layout(Path(scratch), Path(scratch), imported.corpus)
             importing.build(imported, shards, layout)
             build_trajectories(trajectories, layout, RunOptions())
+            write_card(layout.shards)
             files.move_folder(layout.shards, out)
         for line in importing.summary(imported, out):
             click.echo(line)

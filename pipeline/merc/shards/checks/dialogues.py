@@ -19,7 +19,7 @@ from merc.shards.facts import Facts
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column, merc, opened
 from merc.shards.format.schema import per_utterance
-from merc.shards.moments import RunningMoments
+from merc.shards.joining.moments import RunningMoments
 
 
 @dataclass

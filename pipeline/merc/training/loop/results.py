@@ -1,6 +1,6 @@
 """What a run leaves in ``runs/<dataset>/<recipe>/``: written seed by seed, put together at the end.
 
-seed-<n>/model.safetensors  :mod:`merc.training.loop.checkpoint`
+models/seed-<n>/model.safetensors  :mod:`merc.training.loop.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
 metrics.json                the few numbers for ``dvc metrics``
 history.csv                 one row per seed and epoch, with its phase if the recipe names phases: the loss and each of its terms, scores on
@@ -8,7 +8,7 @@ history.csv                 one row per seed and epoch, with its phase if the re
 confusion.csv               actual and predicted class of every labelled test utterance, of the seed with the best dev score
 predictions.parquet         one row per seed and utterance of dev and test
 
-While seeds are unfinished, ``seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is written last and
+While seeds are unfinished, ``models/seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is written last and
 says that the seed is done. Until then ``phases.safetensors`` keeps the phases that are.
 """
 
@@ -34,6 +34,7 @@ from merc.training.recipes.resolution import ResolvedRecipe
 
 SELECTION = {"dev_weighted_f1": "dev weighted F1", "last": "last epoch"}
 SCORED = ("dev", "test")
+MODELS = "models"
 _SCORES = ("weighted_f1", "accuracy", "macro_f1")
 
 
@@ -144,7 +145,7 @@ def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: M
 
 
 def _seed_folder(folder: Path, seed: int) -> Path:
-    return folder / f"seed-{seed}"
+    return folder / MODELS / f"seed-{seed}"
 
 
 def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 from merc import files
 from merc.records.dialogue import SPLITS
 from merc.records.failures import REASONS
-from merc.shards import croissant
+from merc.shards.card import croissant
 from merc.shards.format import reader
 from merc.shards.format.row_groups import TABLES
 

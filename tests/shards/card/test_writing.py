@@ -10,7 +10,7 @@ import pytest
 import yaml
 from merc import files
 from merc.errors import BadTable
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 
 Make = Callable[..., Any]
 

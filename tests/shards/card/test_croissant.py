@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from merc import files
-from merc.shards.card import write_card
+from merc.shards.card.writing import write_card
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.format import reader
 from merc.shards.select import select

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from merc.errors import BadTable
 from merc.records import manifest
 from merc.records.features import vectors
-from merc.shards.features import Vectors
 from merc.shards.format import schema as shards_schema
+from merc.shards.joining.features import Vectors
 
 
 def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) -> pa.Table:

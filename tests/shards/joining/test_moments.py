@@ -1,7 +1,7 @@
 """Running mean and standard deviation against numpy on the whole."""
 
 import numpy as np
-from merc.shards.moments import RunningMoments
+from merc.shards.joining.moments import RunningMoments
 
 
 def test_pieces_give_the_moments_of_the_whole_also_far_from_zero() -> None:

@@ -1,0 +1,17 @@
+"""DVC stage ``card``: the dataset card, ``croissant.json`` and the checksums of finished shards and trajectories."""
+
+from merc.command_line import stage_command
+from merc.layout import Layout
+from merc.params import Params
+from merc.parts import RunOptions
+from merc.shards.card.writing import write_card
+
+
+@stage_command
+def main(params: Params, layout: Layout, run: RunOptions) -> None:
+    """Shards and trajectories → what a reader who has only their folder needs to know."""
+    write_card(layout.shards)
+
+
+if __name__ == "__main__":
+    main()
