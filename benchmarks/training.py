@@ -30,19 +30,17 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from merc.params import Params
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.ddin import DDIN, DDINConfig
-from merc.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
-from merc.training.models.mmgcn import MMGCN, MMGCNConfig
-from merc.training.models.multi_dag import MultiDAG, MultiDAGConfig
+from merc.training.models.ddin import DDIN
+from merc.training.models.dialogue_rnn import DialogueRNN
+from merc.training.models.mmgcn import MMGCN
+from merc.training.models.multi_dag import MultiDAG
 from torch import Tensor, nn
 from training_usual_ddin import UsualDDIN
 from training_usual_dialogue_rnn import UsualDialogueRNN
 from training_usual_mmgcn import UsualMMGCN
 from training_usual_multi_dag import UsualMultiDAG
 
-PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 NAMES = ("mmgcn", "ddin", "multi_dag", "dialogue_rnn")
 
 
@@ -133,19 +131,19 @@ def compare(name: str, ours: nn.Module, usual: nn.Module, corpus: Corpus, size: 
     return f"| {name} | {size} | {' | '.join(rates)} | {' | '.join(f'{ratio:.1f}' for ratio in ratios)} |"
 
 
-def models(params: Params, name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Module]:
+def models(name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Module]:
     """A model of ours, and the same one with the same weights written the usual way."""
     torch.manual_seed(0)
     if name == "mmgcn":
-        graph = MMGCN(params.fill("models.mmgcn", MMGCNConfig, **settings), corpus.dims, corpus.classes)
+        graph = MMGCN(MMGCN.Config(**settings), corpus.dims, corpus.classes)
         return graph, UsualMMGCN(graph)
     if name == "multi_dag":
-        acyclic = MultiDAG(params.fill("models.multi_dag", MultiDAGConfig, **settings), corpus.dims, corpus.classes)
+        acyclic = MultiDAG(MultiDAG.Config(**settings), corpus.dims, corpus.classes)
         return acyclic, UsualMultiDAG(acyclic)
     if name == "dialogue_rnn":
-        plain = DialogueRNN(params.fill("models.dialogue_rnn", DialogueRNNConfig, **settings), corpus.dims, corpus.classes)
+        plain = DialogueRNN(DialogueRNN.Config(**settings), corpus.dims, corpus.classes)
         return plain, UsualDialogueRNN(plain, corpus.parties)
-    recurrent = DDIN(params.fill("models.ddin", DDINConfig, **settings), corpus.dims, corpus.classes)
+    recurrent = DDIN(DDIN.Config(**settings), corpus.dims, corpus.classes)
     return recurrent, UsualDDIN(recurrent, corpus.parties)
 
 
@@ -162,7 +160,6 @@ def main(
 ) -> None:
     """Takes training steps of our models and of the usual ones in turn, and prints dialogues per second and their ratios."""
     torch.set_num_threads(threads)
-    params = Params.load(PARAMS)
     data = os.environ.get("MERC_REAL_DATA")
     annotations = annotations or (Path(data) / "meld" if data else None)
     if "meld" in chosen and annotations is None:
@@ -176,7 +173,7 @@ def main(
                 for size in sizes:
                     settings = {"layers": count} if count else {}
                     label = f"{name}{f', {count} layers' if count else ''}, {corpus_name}"
-                    print(compare(label, *models(params, name, corpus, **settings), corpus, size, rounds), flush=True)
+                    print(compare(label, *models(name, corpus, **settings), corpus, size, rounds), flush=True)
 
 
 if __name__ == "__main__":

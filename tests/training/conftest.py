@@ -69,14 +69,11 @@ from merc.params import Settings
 from merc.training.frameworks.base import Framework
 
 
-class ToyConfig(Settings):
-    scale: float
-
-
 class Toy(Framework):
     """Classifies what the model hides once more, and scales it."""
 
-    Config = ToyConfig
+    class Config(Settings):
+        scale: float = 0.5
 
     def __init__(self, config, model):
         super().__init__(config, model)

@@ -1,15 +1,14 @@
 import torch
-from merc.params import fill
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.collate import collate
-from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.training.models.context_gru import ContextGRU
 
 EMOTIONS = [[0, 1, 2], [1], [-1, 0]]
 
 
 def build_model():
     torch.manual_seed(0)
-    config = fill({"hidden_units": 4, "layers": 1, "dropout": 0.5, "speakers": "none"}, ContextGRUConfig, where="models.context_gru")
+    config = ContextGRU.Config(hidden_units=4)
     return ContextGRU(config, {"text": 6}, classes=3)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from merc import plugins
-from merc.params import Params, fill
+from merc.params import Params
 from merc.shards.format import reader
 from merc.training.data.collate import collate
-from merc.training.frameworks.dclf import DCLF, DCLFConfig
+from merc.training.frameworks.dclf import DCLF
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import predict, train_seed
 from merc.training.losses.engine.base import TrainingFacts
@@ -26,8 +26,7 @@ EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 def build(model="context_gru", modalities=tuple(DIMS), **settings):
     torch.manual_seed(3)
     kind = plugins.load(MODELS, model, MERCModel)
-    config = fill({"independent_concatenation": True, "detach_unimodal": False, **settings}, DCLFConfig, where="frameworks.dclf")
-    wrapped = DCLF(config, kind(PARAMS.fill(f"models.{model}", kind.Config), {name: DIMS[name] for name in modalities}, 3))
+    wrapped = DCLF(DCLF.Config(**settings), kind(kind.Config(), {name: DIMS[name] for name in modalities}, 3))
     for absent in wrapped.absent.values():
         torch.nn.init.normal_(absent)  # as after some training: absence is something
     return wrapped.eval()

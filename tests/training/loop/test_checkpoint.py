@@ -8,7 +8,7 @@ from merc.parts import RunOptions
 from merc.training.data.dataset import Standardisation, read_split
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import predict
-from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.training.models.context_gru import ContextGRU
 from merc.training.stage import train
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -30,7 +30,7 @@ HEADER = checkpoint.Header(
 @pytest.fixture
 def model_file(tmp_path):
     """A model that was not trained."""
-    model = ContextGRU(ContextGRUConfig(**HEADER.model_settings), HEADER.dims, 3)
+    model = ContextGRU(ContextGRU.Config(**HEADER.model_settings), HEADER.dims, 3)
     ones = {name: torch.ones(dim) for name, dim in HEADER.dims.items()}
     checkpoint.save(tmp_path / "model.safetensors", model, Standardisation(mean=ones, std=ones, limit=10.0), HEADER)
     return tmp_path / "model.safetensors"
@@ -68,7 +68,7 @@ def changed(path, tmp_path, change):
     ("change", "error", "words"),
     [
         (lambda tensors, header: header.update(model="../../evil"), BadSettings, "evil"),
-        (lambda tensors, header: header.update(model_settings={"hidden_units": 8}), BadSettings, "layers"),
+        (lambda tensors, header: header.update(model_settings={"hidden_units": 8, "layer": 1}), BadSettings, "layers"),
         (lambda tensors, header: header.update(extra=1), BadTable, "not a trained model"),
         (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),

@@ -11,7 +11,7 @@ from merc.training.data.dataset import concatenated, read_split
 from merc.training.loop import pretraining
 from merc.training.loop.pretraining import FirstStage, fitting, head_names
 from merc.training.losses.cross_entropy import CrossEntropy
-from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.training.models.context_gru import ContextGRU
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 from safetensors.torch import load_file
@@ -124,7 +124,7 @@ def test_heads_are_the_tensors_that_hang_on_the_number_of_classes(params):
 
 
 def test_tensors_of_another_shape_stay(params):
-    config = ContextGRUConfig(hidden_units=8, layers=1, dropout=0.0, speakers="none")
+    config = ContextGRU.Config(hidden_units=8, dropout=0.0)
     source, target = ContextGRU(config, {"text": 6}, 3), ContextGRU(config, {"text": 7}, 3)
     start = fitting(source, target, set())
     assert start.left == ["branches.text.project.1.weight"]

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.params import fill
-from merc.training.models.aghmn import AGHMN, AGHMNConfig
+from merc.training.models.aghmn import AGHMN
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -13,7 +12,7 @@ DIMS = {"text": 6, "audio": 5, "visual": 4}
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    config = fill({"units": 4, "window": 3, "dropout": 0.0, **settings}, AGHMNConfig, where="models.aghmn")
+    config = AGHMN.Config(**{"units": 4, "window": 3, "dropout": 0.0, **settings})
     model = AGHMN(config, {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)

@@ -7,13 +7,12 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.cogmen import COGMEN, COGMENConfig, build_graph
+from merc.training.models.cogmen import COGMEN, build_graph
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
     "input_units": 8,
-    "layers": 2,
     "heads": 4,
     "feedforward_units": 12,
     "hidden_units": 6,
@@ -27,7 +26,7 @@ SMALL = {
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = COGMEN(fill({**SMALL, **settings}, COGMENConfig, where="models.cogmen"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = COGMEN(fill({**SMALL, **settings}, COGMEN.Config, where="models.cogmen"), {name: DIMS[name] for name in modalities}, 3).eval()
     for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.norm.parameters(), model.norm.running_mean):
         nn.init.normal_(parameter)  # as after some training
     nn.init.uniform_(model.norm.running_var, 0.5, 2.0)

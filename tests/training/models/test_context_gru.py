@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.params import fill
-from merc.training.models.context_gru import ContextGRU, ContextGRUConfig
+from merc.training.models.context_gru import ContextGRU
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(3)
-    config = fill({"hidden_units": 8, "layers": 2, "dropout": 0.5, "speakers": "slots", **settings}, ContextGRUConfig, where="models.context_gru")
+    config = ContextGRU.Config(**{"hidden_units": 8, "layers": 2, "speakers": "slots", **settings})
     model = ContextGRU(config, {name: DIMS[name] for name in modalities}, classes=3).eval()
     for branch in model.branches.values():
         torch.nn.init.normal_(branch.absent_H)  # as after some training: absence is something

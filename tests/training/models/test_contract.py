@@ -1,22 +1,19 @@
 """What every model promises, tested on all that there are: a new file in ``pipeline/merc/training/models`` is tested here without being named."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from merc import plugins
-from merc.params import fill
 from merc.training.models.engine.base import MERCModel
 
 PACKAGE = "merc.training.models"
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SUBSETS = [("text",), ("audio",), ("visual",), ("text", "audio"), ("text", "visual"), ("audio", "visual"), ("text", "audio", "visual")]
 CLASSES = 3
-LARGEST = 16  # whole numbers in params.yaml, shrunk; a multiple of all numbers of heads
-# Settings that change how utterances meet, beside those in params.yaml.
+LARGEST = 16  # whole numbers in the settings, shrunk; a multiple of all numbers of heads
+# Settings that change how utterances meet, beside the defaults.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "same"}),
     ("context_gru", {"speakers": "slots"}),
@@ -48,7 +45,6 @@ TRAINED_BY = {
     "sdt": {"heads.": "unimodal logits text"},
 }
 
-BLOCKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "params.yaml").read_text(encoding="utf-8"))["models"]
 NAMES = plugins.names(PACKAGE, MERCModel)
 ALL = [pytest.param(name, {}, id=name) for name in NAMES]
 ALL += [pytest.param(name, settings, id=f"{name}-" + "-".join(map(str, settings.values()))) for name, settings in VARIANTS]
@@ -56,11 +52,11 @@ every_model = pytest.mark.parametrize(("name", "settings"), ALL)
 
 
 def build(name, modalities=tuple(DIMS), **settings):
-    """The model with the settings of params.yaml, shrunk, in eval mode; absent vectors are as after some training, not zeros."""
-    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in BLOCKS[name].items()}
+    """The model with its default settings, shrunk, in eval mode; absent vectors are as after some training, not zeros."""
     model_class = plugins.load(PACKAGE, name, MERCModel)
+    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in model_class.Config().model_dump().items()}
     torch.manual_seed(3)
-    model = model_class(fill({**small, **settings}, model_class.Config, where=f"models.{name}"), {one: DIMS[one] for one in modalities}, CLASSES).eval()
+    model = model_class(model_class.Config(**{**small, **settings}), {one: DIMS[one] for one in modalities}, CLASSES).eval()
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("absent_H"):
             torch.nn.init.normal_(parameter)
@@ -110,6 +106,13 @@ def assert_alike(found, expected, **tolerance):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=lambda message, name=name: f"{name}: {message}", **tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_is_built_from_its_default_settings(make_batch, name):
+    kind = plugins.load(PACKAGE, name, MERCModel)
+    model = kind(kind.Config(), {"text": DIMS["text"]}, 7)
+    assert model(make_batch([3, 1], modalities=("text",))).logits.shape == (2, 3, 7)
 
 
 @pytest.mark.parametrize("modalities", SUBSETS, ids="+".join)

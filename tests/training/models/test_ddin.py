@@ -7,12 +7,11 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.ddin import DDIN, DDINConfig
+from merc.training.models.ddin import DDIN
 from merc.training.models.engine.party_recurrence import plan
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
-    "direction": "forward",
     "input_units": 5,
     "state_units": 6,
     "emotion_units": 4,
@@ -20,15 +19,13 @@ SMALL = {
     "dropout": 0.0,
     "input_dropout": 0.0,
     "recurrent_dropout": 0.0,
-    "shortcut": False,
-    "legacy_gate": False,
 }
 ALL = tuple(DIMS)
 
 
 def build(modalities=ALL, dims=None, classes=3, **settings):
     torch.manual_seed(5)
-    model = DDIN(fill({**SMALL, **settings}, DDINConfig, where="models.ddin"), {name: (dims or DIMS)[name] for name in modalities}, classes)
+    model = DDIN(fill({**SMALL, **settings}, DDIN.Config, where="models.ddin"), {name: (dims or DIMS)[name] for name in modalities}, classes)
     for projections in model.projections:
         for projection in projections.values():
             torch.nn.init.normal_(projection.absent_H)

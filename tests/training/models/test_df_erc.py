@@ -7,33 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from merc.params import Params, fill
+from merc.params import Params
 from merc.shards.format import reader
 from merc.training.loop.trainer import _Training, predict
-from merc.training.models.df_erc import DFERC, DFERCConfig, agreement
+from merc.training.models.df_erc import DFERC, agreement
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {
-    "hidden_units": 4,
-    "aligned_units": 3,
-    "context_units": 5,
-    "context_layers": 2,
-    "disentangled_share": 0.4,
-    "confident_share": 0.9,
-    "context_share": 0.8,
-    "dropout": 0.2,
-    "input_dropout": 0.3,
-    "weight_dropout": 0.3,
-    "gelu_logits": False,
-}
+SMALL = {"hidden_units": 4, "aligned_units": 3, "context_units": 5}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = DFERC(fill({**SMALL, **settings}, DFERCConfig, where="models.df_erc"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = DFERC(DFERC.Config(**{**SMALL, **settings}), {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model

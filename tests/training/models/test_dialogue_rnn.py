@@ -4,14 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.params import fill
-from merc.training.models.dialogue_rnn import DialogueRNN, DialogueRNNConfig
+from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.engine.party_recurrence import plan
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
-    "direction": "both",
     "input_units": 3,
     "state_units": 6,
     "emotion_units": 4,
@@ -24,7 +22,7 @@ SMALL = {
 
 def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
     torch.manual_seed(5)
-    config = fill({**SMALL, **settings}, DialogueRNNConfig, where="models.dialogue_rnn")
+    config = DialogueRNN.Config(**{**SMALL, **settings})
     model = DialogueRNN(config, {name: (dims or DIMS)[name] for name in modalities}, classes)
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.dialogue_transformer import DialogueTransformer, DialogueTransformerConfig
+from merc.training.models.dialogue_transformer import DialogueTransformer
 from merc.training.models.engine.common import position_codes
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {"hidden_units": 8, "layers": 1, "heads": 2, "feedforward_units": 6, "dropout": 0.5, "speakers": "none", "pool_from": "content"}
+SMALL = {"hidden_units": 8, "heads": 2, "feedforward_units": 6}
 
 
 def build(dims=DIMS, classes=3, **settings):
     torch.manual_seed(5)
-    config = fill({**SMALL, **settings}, DialogueTransformerConfig, where="models.dialogue_transformer")
+    config = fill({**SMALL, **settings}, DialogueTransformer.Config, where="models.dialogue_transformer")
     model = DialogueTransformer(config, dims, classes).eval()
     for projection in model.projections.values():
         torch.nn.init.normal_(projection.absent_H)

@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.params import fill
 from merc.training.models import graphcfc
-from merc.training.models.graphcfc import GraphCFC, GraphCFCConfig, build_edges
+from merc.training.models.graphcfc import GraphCFC, build_edges
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {"hidden_units": 8, "heads": 2, "layers": 2, "window": 3, "dropout": 0.4, "text_context": "lstm", "aggregation": "none"}
+SMALL = {"hidden_units": 8, "heads": 2, "layers": 2, "window": 3, "dropout": 0.4}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = GraphCFC(fill({**SMALL, **settings}, GraphCFCConfig, where="models.graphcfc"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = GraphCFC(GraphCFC.Config(**{**SMALL, **settings}), {name: DIMS[name] for name in modalities}, 3).eval()
     for name, parameter in model.named_parameters():
         if "norm" in name or name.endswith("absent_H"):
             nn.init.normal_(parameter)  # as after some training

@@ -17,20 +17,20 @@ from merc.training.loop.prediction import label
 from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.common import position_codes
-from merc.training.models.joint_vector import JointVector, JointVectorConfig
+from merc.training.models.joint_vector import JointVector
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
-SMALL = {"mode": "utterance", "longest_sequence": 4, "hidden_units": UNITS, "blocks": 3, "joint_vectors": 2, "heads": 2, "feedforward_units": 6, "dropout": 0.5}
+SMALL = {"longest_sequence": 4, "hidden_units": UNITS, "blocks": 3, "joint_vectors": 2, "heads": 2, "feedforward_units": 6, "dropout": 0.5}
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 
 
 def build(dims=DIMS, **settings):
     torch.manual_seed(5)
-    model = JointVector(fill({**SMALL, **settings}, JointVectorConfig, where="models.joint_vector"), dims, 3).eval()
+    model = JointVector(fill({**SMALL, **settings}, JointVector.Config, where="models.joint_vector"), dims, 3).eval()
     for name, weight in model.named_parameters():  # as after some training: no bias, no gain and no absent vector is left out by chance
         if weight.ndim == 1:
             torch.nn.init.normal_(weight, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.5)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.m3net import M3Net, M3NetConfig
+from merc.training.models.m3net import M3Net
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4, "speakers": "text"}
+SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = M3Net(fill({**SMALL, **settings}, M3NetConfig, where="models.m3net"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = M3Net(fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: DIMS[name] for name in modalities}, 3).eval()
     for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.low.parameters()):
         nn.init.normal_(parameter)  # as after some training: absence is something, and the weights of edges differ
     return model
@@ -100,7 +100,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 
 def test_at_first_all_edges_weigh_the_same_and_none_can_come_to_weigh_nothing(make_batch):
     torch.manual_seed(5)
-    model = M3Net(fill(SMALL, M3NetConfig, where="models.m3net"), DIMS, 3).eval()
+    model = M3Net(fill(SMALL, M3Net.Config, where="models.m3net"), DIMS, 3).eval()
     assert not any(parameter.any() for parameter in model.low.parameters())
     batch = make_batch([4, 2])
     for extreme in (-50.0, 50.0):

@@ -10,19 +10,17 @@ from merc.errors import BadSettings
 from merc.params import Params, fill
 from merc.training.models.dialogue_transformer import DialogueTransformer
 from merc.training.models.engine.base import FUSION
-from merc.training.models.merc_kdc import MercKDC, MercKDCConfig
+from merc.training.models.merc_kdc import MercKDC
 from merc.training.recipes.resolution import resolve
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {
-    "hidden_units": 8, "layers": 1, "heads": 2, "feedforward_units": 6, "dropout": 0.5, "speakers": "none", "pool_from": "content", "shift_limit": 0.1,
-}  # fmt: skip
+SMALL = {"hidden_units": 8, "heads": 2, "feedforward_units": 6, "dropout": 0.5, "speakers": "none"}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MercKDC(fill({**SMALL, **settings}, MercKDCConfig, where="models.merc_kdc"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MercKDC(fill({**SMALL, **settings}, MercKDC.Config, where="models.merc_kdc"), {name: DIMS[name] for name in modalities}, 3).eval()
     for name, weight in model.named_parameters():
         if name.endswith(("absent_H", "norm.weight", "norm.bias")):  # as after some training
             torch.nn.init.normal_(weight)

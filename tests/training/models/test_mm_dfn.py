@@ -7,7 +7,7 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.mm_dfn import MMDFN, MMDFNConfig
+from merc.training.models.mm_dfn import MMDFN
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -15,17 +15,14 @@ SMALL = {
     "node_units": 8,
     "hidden_units": 5,
     "layers": 3,
-    "initial_share": 0.2,
-    "identity_decay": 0.5,
     "dropout": 0.0,
-    "recurrence": "gru",
     "party_weights": {"text": 1.5, "audio": 0.5, "visual": 0.0},
 }
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MMDFN(fill({**SMALL, **settings}, MMDFNConfig, where="models.mm_dfn"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MMDFN(fill({**SMALL, **settings}, MMDFN.Config, where="models.mm_dfn"), {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model
@@ -149,6 +146,7 @@ def test_names_of_speakers_mean_nothing(make_batch):
     torch.testing.assert_close(model(batch).logits, model(replace(batch, speakers=20 - batch.speakers)).logits, atol=1e-6, rtol=0)
 
 
-def test_a_weight_that_is_missing_is_named():
-    with pytest.raises(BadSettings, match=r"models\.mm_dfn\.party_weights\.visual"):
-        build(party_weights={"text": 1.0, "audio": 1.0})
+def test_a_weight_that_is_left_out_has_its_default_and_an_unknown_one_is_named():
+    assert build(party_weights={"text": 1.0}).party_weights == {"text": 1.0, "audio": 0.5, "visual": 0.5}
+    with pytest.raises(BadSettings, match=r"models\.mm_dfn\.party_weights\.video"):
+        build(party_weights={"video": 1.0})

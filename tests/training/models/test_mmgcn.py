@@ -7,27 +7,16 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.mmgcn import MMGCN, MMGCNConfig, build_graph
+from merc.training.models.mmgcn import MMGCN, build_graph
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {
-    "node_units": 8,
-    "hidden_units": 5,
-    "layers": 3,
-    "initial_share": 0.1,
-    "identity_decay": 0.5,
-    "dropout": 0.4,
-    "text_context": "lstm",
-    "speakers": "text",
-    "detach_graph": False,
-    "causal": False,
-}
+SMALL = {"node_units": 8, "hidden_units": 5, "layers": 3}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MMGCN(fill({**SMALL, **settings}, MMGCNConfig, where="models.mmgcn"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MMGCN(fill({**SMALL, **settings}, MMGCN.Config, where="models.mmgcn"), {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model

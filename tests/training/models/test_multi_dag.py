@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.params import fill
-from merc.training.models.multi_dag import MultiDAG, MultiDAGConfig, build_graph
+from merc.training.models.multi_dag import MultiDAG, build_graph
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -14,7 +13,7 @@ UNITS = 8
 
 def build(modalities=tuple(DIMS), layers=2):
     torch.manual_seed(5)
-    config = fill({"hidden_units": UNITS, "layers": layers, "dropout": 0.4}, MultiDAGConfig, where="models.multi_dag")
+    config = MultiDAG.Config(hidden_units=UNITS, layers=layers)
     model = MultiDAG(config, {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)

@@ -7,13 +7,11 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.multiemo import MultiEMO, MultiEMOConfig
+from merc.training.models.multiemo import MultiEMO
 from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
-    "direction": "both",
-    "text_context": True,
     "hidden_units": 8,
     "layers": 2,
     "heads": 2,
@@ -27,7 +25,7 @@ PUBLISHED = {"hidden_units": 256, "layers": 6, "heads": 4, "feedforward_units": 
 
 def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
     torch.manual_seed(5)
-    model = MultiEMO(fill({**SMALL, **settings}, MultiEMOConfig, where="models.multiemo"), {name: (dims or DIMS)[name] for name in modalities}, classes)
+    model = MultiEMO(fill({**SMALL, **settings}, MultiEMO.Config, where="models.multiemo"), {name: (dims or DIMS)[name] for name in modalities}, classes)
     for name, parameter in model.named_parameters():
         if name.endswith(("absent_H", "M1H")):
             nn.init.normal_(parameter)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.models.sdt import SDT, SDTConfig
+from merc.training.models.sdt import SDT
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SMALL = {"hidden_units": 8, "heads": 2, "dropout": 0.5, "gates": "learned"}
+SMALL = {"hidden_units": 8, "heads": 2}
 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = SDT(fill({**SMALL, **settings}, SDTConfig, where="models.sdt"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = SDT(fill({**SMALL, **settings}, SDT.Config, where="models.sdt"), {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         torch.nn.init.normal_(projection.absent_H)
     for scale in (model.transformers.norm_weight_K1H, model.transformers.norm_bias_K1H):
@@ -121,7 +121,7 @@ def test_a_modality_of_its_own_knows_nothing_of_the_others(make_batch):
 def test_at_the_published_sizes_it_has_the_published_number_of_weights():
     """79.7 million with IEMOCAP's features and classes; the published model has vectors for two speakers and the padding, this one for nine speakers."""
     with torch.device("meta"):
-        model = SDT(fill({**SMALL, "hidden_units": 1024}, SDTConfig, where="models.sdt"), {"text": 1024, "audio": 1582, "visual": 342}, 6)
+        model = SDT(fill({**SMALL, "hidden_units": 1024}, SDT.Config, where="models.sdt"), {"text": 1024, "audio": 1582, "visual": 342}, 6)
     assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(79.7e6, rel=0.001)
 
 

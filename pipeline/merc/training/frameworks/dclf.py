@@ -19,7 +19,6 @@ The paper does not say how the heads are trained. Here it is by their cross-entr
 """
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,27 +29,21 @@ from merc.training.frameworks.base import Framework
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 
-class DCLFConfig(Settings):
-    """Settings of the framework.
-
-    Attributes:
-        independent_concatenation: the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA); off: h alone.
-        detach_unimodal: the heads' cross-entropy trains the heads alone and not the extractors below them.
-    """
-
-    independent_concatenation: bool
-    detach_unimodal: bool
-
-
 class DCLF(Framework):
     """A model with DCLF's decoder and unimodal heads. ``hidden``, ``unimodal`` and ``context`` are the model's.
 
     In the decoder's input, a modality that an utterance lacks is a learned vector.
     """
 
-    Config: ClassVar[type[Settings]] = DCLFConfig
+    class Config(Settings):
+        """Settings of the framework."""
 
-    def __init__(self, config: DCLFConfig, model: MERCModel) -> None:
+        independent_concatenation: bool = True
+        """Whether the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA), and not h alone."""
+        detach_unimodal: bool = False
+        """Whether the heads' cross-entropy trains the heads alone and not the extractors below them."""
+
+    def __init__(self, config: Config, model: MERCModel) -> None:
         super().__init__(config, model)
         self.detach_unimodal = config.detach_unimodal
         self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.unimodal_dims.items()})

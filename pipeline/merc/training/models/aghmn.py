@@ -15,7 +15,6 @@ the memory at the beginning of a dialogue have zeros ahead of it, over which the
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -28,27 +27,22 @@ from merc.training.models.engine.common import Dropout, Projection, masked_mean,
 from merc.training.models.engine.sequences import Sequences, counted
 
 
-class AGHMNConfig(Settings):
-    """Settings of AGHMN.
-
-    Attributes:
-        units: D, of everything.
-        window: K, utterances of the memory.
-        dropout: of x, of the memory and of the hidden layer.
-    """
-
-    units: int = Field(ge=1)
-    window: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-
-
 class AGHMN(MERCModel):
     """``unimodal`` are the modalities' terms of x, ``context`` is h_K: zeros for the first utterance."""
 
-    Config: ClassVar[type[Settings]] = AGHMNConfig
+    class Config(Settings):
+        """Settings of AGHMN."""
+
+        units: int = Field(default=100, ge=1)
+        """D, width of everything."""
+        window: int = Field(default=10, ge=1)
+        """K, utterances of the memory; published: 10 for MELD, 40 for IEMOCAP."""
+        dropout: float = Field(default=0.3, ge=0, lt=1)
+        """Dropout rate of x, of the memory and of the hidden layer."""
+
     causal = True
 
-    def __init__(self, config: AGHMNConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.window = config.window
         self.unimodal_dims = dict.fromkeys(dims, config.units)

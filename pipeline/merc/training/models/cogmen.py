@@ -29,7 +29,7 @@ As there, the transformer has no codes of positions: of the order, the relations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -42,50 +42,45 @@ from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, real_rows
 
 
-class COGMENConfig(Settings):
-    """Settings of COGMEN.
-
-    Attributes:
-        input_units: U, a multiple of ``heads``. The published transformer is as wide as the features, 1380.
-        layers: of the transformer.
-        heads: of the transformer.
-        feedforward_units: width of the transformer's feed-forward layers.
-        hidden_units: H.
-        graph_heads: h, each as wide as H.
-        past: utterances before it that an utterance hears.
-        future: utterances after it that an utterance hears.
-        speakers: what the relations tell of them. ``pairs``, as published: which speaker of the dialogue, by first appearance, is heard by which;
-            2 K² relations, K = 9, of which a dialogue of two speakers uses 8. ``same``: whether it is the speaker who hears, or another one; 4 relations.
-        dropout: of the transformer's attention weights, of each of its sublayers' output, within its feed-forward layers, and before the classifier.
-    """
-
-    input_units: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    feedforward_units: int = Field(ge=1)
-    hidden_units: int = Field(ge=1)
-    graph_heads: int = Field(ge=1)
-    past: int = Field(ge=0)
-    future: int = Field(ge=0)
-    speakers: Literal["pairs", "same"]
-    dropout: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        check_heads("input_units", self.input_units, self.heads)
-        return self
-
-
 class COGMEN(MERCModel):
     """Early fusion over a graph per dialogue. ``unimodal`` are the projected features.
 
     In training, the norm makes what an utterance becomes depend on the batch, as any batch norm does; scores do not.
     """
 
-    Config: ClassVar[type[Settings]] = COGMENConfig
+    class Config(Settings):
+        """Settings of COGMEN."""
+
+        input_units: int = Field(default=256, ge=1)
+        """U, width of each projected modality, a multiple of ``heads``; the published transformer is as wide as all features, 1380."""
+        layers: int = Field(default=2, ge=1)
+        """Layers of the transformer."""
+        heads: int = Field(default=8, ge=1)
+        """Heads of the transformer's attention."""
+        feedforward_units: int = Field(default=2048, ge=1)
+        """Width of the transformer's feed-forward layers."""
+        hidden_units: int = Field(default=100, ge=1)
+        """H, width of a node of the graph."""
+        graph_heads: int = Field(default=1, ge=1)
+        """h, heads of the graph's attention, each as wide as H."""
+        past: int = Field(default=5, ge=0)
+        """Number of preceding utterances that an utterance hears."""
+        future: int = Field(default=5, ge=0)
+        """Number of following utterances that an utterance hears."""
+        # ``same`` makes 4 relations, ``pairs`` 2 K², K = 9, of which a dialogue of two speakers uses 8.
+        speakers: Literal["pairs", "same"] = "same"
+        """What relations tell: ``same``, whether the speaker or another is heard; ``pairs``, who is heard by whom, as published for two speakers."""
+        dropout: float = Field(default=0.5, ge=0, lt=1)
+        """Dropout rate of the transformer's attention weights, sublayer outputs and feed-forward layers, and before the classifier."""
+
+        @model_validator(mode="after")
+        def _heads_divide(self) -> Self:
+            check_heads("input_units", self.input_units, self.heads)
+            return self
+
     causal = False
 
-    def __init__(self, config: COGMENConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units, width = config.hidden_units, config.graph_heads * config.hidden_units
         self.past, self.future, self.speakers = config.past, config.future, config.speakers
@@ -122,7 +117,7 @@ class COGMEN(MERCModel):
 class _EncoderLayer(nn.Module):
     """A layer of a transformer (Vaswani et al., NeurIPS 2017), its norms behind the residual paths. Only the attention, in which utterances meet, is padded."""
 
-    def __init__(self, config: COGMENConfig, units: int) -> None:
+    def __init__(self, config: COGMEN.Config, units: int) -> None:
         super().__init__()
         self.heads = config.heads
         self.query_key_value = nn.Linear(units, 3 * units)

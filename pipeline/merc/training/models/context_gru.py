@@ -12,7 +12,7 @@ outvote two that are right; a learned gate per utterance was tried and overfits 
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -25,30 +25,24 @@ from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, masked_mean, present_shares
 
 
-class ContextGRUConfig(Settings):
-    """Settings of the context model.
-
-    Attributes:
-        hidden_units: H, both directions of a GRU together; even.
-        layers: of each GRU.
-        dropout: share of values dropped from the features, and again from the GRU's input and output.
-        speakers: ``none``; ``same``: whether the speaker is that of the utterance before; ``slots``: a vector per
-            place in the dialogue's order of first appearance.
-    """
-
-    hidden_units: int = Field(ge=2, multiple_of=2)
-    layers: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    speakers: Literal["none", "same", "slots"]
-
-
 class ContextGRU(MERCModel):
     """Late fusion of one bidirectional GRU per modality. ``logits`` are log-probabilities; ``hidden`` is the output of all GRUs side by side."""
 
-    Config: ClassVar[type[Settings]] = ContextGRUConfig
+    class Config(Settings):
+        """Settings of the context model."""
+
+        hidden_units: int = Field(default=128, ge=2, multiple_of=2)
+        """H, width of a modality's GRU, both directions together; even."""
+        layers: int = Field(default=1, ge=1)
+        """Layers of each GRU."""
+        dropout: float = Field(default=0.4, ge=0, lt=1)
+        """Share of values dropped from the features, and again from the GRU's input and output."""
+        speakers: Literal["none", "same", "slots"] = "none"
+        """What is told of the speaker: ``none``; ``same``, as the utterance before or not; ``slots``, a vector per place in the order of first appearance."""
+
     causal = False
 
-    def __init__(self, config: ContextGRUConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
         self.hidden_dim = config.hidden_units * len(dims)
@@ -72,7 +66,7 @@ class ContextGRU(MERCModel):
 class _Branch(nn.Module):
     """One modality: projection, speakers, GRU over the dialogue, residual."""
 
-    def __init__(self, config: ContextGRUConfig, dim: int) -> None:
+    def __init__(self, config: ContextGRU.Config, dim: int) -> None:
         super().__init__()
         self.speakers = config.speakers
         self.project = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(dim, config.hidden_units), nn.GELU())

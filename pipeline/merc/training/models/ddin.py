@@ -18,7 +18,7 @@ ahead, BiDDIN's does not mix dialogues or see padding, and its layer norm is tra
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -31,52 +31,45 @@ from merc.training.models.engine.common import Dropout, Projection, check_heads,
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
 
-class DDINConfig(Settings):
-    """Settings of DDIN.
-
-    Attributes:
-        direction: ``forward``: DDIN, which is causal; ``both``: BiDDIN, with a second set of networks for the dialogue from its end, and multi-head
-            attention over all utterances.
-        input_units: U, width of the projected features.
-        state_units: S, of the global and party states.
-        emotion_units: E, of the emotion states of one modality.
-        heads: of BiDDIN's attention.
-        input_dropout: of the projected features, where they enter the recurrence.
-        dropout: of the hidden layer and the attention over utterances.
-        recurrent_dropout: of the three states, and of the history that is attended to.
-        shortcut: the layer before the classifier also sees the utterance's own projected features, of all modalities. Not in the published model, where they
-            reach it through two recurrences and an attention alone; made for strong frozen vectors.
-        legacy_gate: as the published code has it: α is a softmax over the dialogues of the batch that are still going on, and all modalities have the
-            share 1. Scores then depend on the other dialogues of the batch.
-    """
-
-    direction: Literal["forward", "both"]
-    input_units: int = Field(ge=1)
-    state_units: int = Field(ge=1)
-    emotion_units: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    input_dropout: float = Field(ge=0, lt=1)
-    dropout: float = Field(ge=0, lt=1)
-    recurrent_dropout: float = Field(ge=0, lt=1)
-    shortcut: bool
-    legacy_gate: bool
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.direction == "both":
-            check_heads("twice the emotion_units", 2 * self.emotion_units, self.heads)
-        return self
-
-
 class DDIN(MERCModel):
     """``unimodal`` are the projected features (of the forward direction).
 
     ``context`` of the forward model is a linear map of all modalities' ĉ: of earlier utterances' states, weighed by what the utterance itself looks for.
     """
 
-    Config: ClassVar[type[Settings]] = DDINConfig
+    class Config(Settings):
+        """Settings of DDIN."""
 
-    def __init__(self, config: DDINConfig, dims: Mapping[str, int], classes: int) -> None:
+        direction: Literal["forward", "both"] = "forward"
+        """``forward``: DDIN, causal; ``both``: BiDDIN, with more networks from the dialogue's end and multi-head attention over all utterances."""
+        input_units: int = Field(default=100, ge=1)
+        """U, width of the projected features."""
+        state_units: int = Field(default=150, ge=1)
+        """S, width of the global and party states."""
+        emotion_units: int = Field(default=100, ge=1)
+        """E, width of the emotion states of one modality."""
+        heads: int = Field(default=4, ge=1)
+        """Heads of BiDDIN's attention over utterances; a divisor of 2 E."""
+        input_dropout: float = Field(default=0.0, ge=0, lt=1)
+        """Dropout rate of the projected features, where they enter the recurrence."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Dropout rate of the hidden layer and of the attention over utterances."""
+        recurrent_dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Dropout rate of the three states, and of the history that is attended to."""
+        # In the published model these features reach it through two recurrences and an attention alone. Made for strong frozen vectors.
+        shortcut: bool = False
+        """Whether the layer before the classifier also sees the utterance's own projected features, of all modalities; not published."""
+        # α is then a softmax over the dialogues of the batch that are still going on, and all modalities have the share 1.
+        legacy_gate: bool = False
+        """Whether to gate as the published code does, by a softmax over the batch; scores then depend on the other dialogues of the batch."""
+
+        @model_validator(mode="after")
+        def _heads_divide(self) -> Self:
+            if self.direction == "both":
+                check_heads("twice the emotion_units", 2 * self.emotion_units, self.heads)
+            return self
+
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.causal = config.direction == "forward"
         self.legacy_gate = config.legacy_gate
@@ -149,7 +142,7 @@ class _Projections(nn.ModuleDict):
 class _Networks(nn.Module):
     """The weights of all cells, network after network, as the recurrence wants them; initialised as torch's GRU cells and linear maps."""
 
-    def __init__(self, config: DDINConfig, directions: int, modalities: int) -> None:
+    def __init__(self, config: DDIN.Config, directions: int, modalities: int) -> None:
         super().__init__()
         networks, inputs, units, emotions = directions * modalities, config.input_units, config.state_units, config.emotion_units
         self.directions, self.dropout = directions, Dropout(config.recurrent_dropout)
@@ -219,7 +212,7 @@ class _CausalAttention(nn.Module):
 class _WholeAttention(nn.Module):
     """BiDDIN's: multi-head attention to the whole dialogue, with a residual path and a layer norm."""
 
-    def __init__(self, units: int, config: DDINConfig) -> None:
+    def __init__(self, units: int, config: DDIN.Config) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(units, config.heads, dropout=config.dropout, bias=False, batch_first=True)
         self.norm = nn.LayerNorm(units)

@@ -24,7 +24,6 @@ What trains z and w is the loss ``disentanglement``, the heads and κ ``true_cla
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -42,44 +41,39 @@ SMALLEST_CONFIDENCE = 1e-13
 HE_BOUND = 6**0.5
 
 
-class DFERCConfig(Settings):
-    """Settings of DF-ERC.
-
-    Attributes:
-        hidden_units: H.
-        aligned_units: A, width of what is compared across modalities and with prototypes.
-        context_units: U, of each direction of the LSTM.
-        context_layers: of the LSTM.
-        disentangled_share: factor on z + w.
-        confident_share: factor on the mean weighted by confidence.
-        context_share: factor on the context.
-        dropout: of x and of the input of every later map.
-        input_dropout: of the LSTM's input, the same features in the whole dialogue.
-        weight_dropout: of the LSTM's recurrent weights.
-        gelu_logits: the scores of the heads and of the confidence go through a GELU, as in the published code.
-    """
-
-    hidden_units: int = Field(ge=1)
-    aligned_units: int = Field(ge=1)
-    context_units: int = Field(ge=1)
-    context_layers: int = Field(ge=1)
-    disentangled_share: float = Field(ge=0)
-    confident_share: float = Field(ge=0)
-    context_share: float = Field(ge=0)
-    dropout: float = Field(ge=0, lt=1)
-    input_dropout: float = Field(ge=0, lt=1)
-    weight_dropout: float = Field(ge=0, lt=1)
-    gelu_logits: bool
-
-
 class DFERC(MERCModel):
     """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees."""
 
-    Config: ClassVar[type[Settings]] = DFERCConfig
+    class Config(Settings):
+        """Settings of DF-ERC."""
+
+        hidden_units: int = Field(default=300, ge=1)
+        """H, width of x, z and w."""
+        aligned_units: int = Field(default=500, ge=1)
+        """A, width of the vectors that are compared across modalities and with prototypes."""
+        context_units: int = Field(default=600, ge=1)
+        """U, width of each direction of the LSTM."""
+        context_layers: int = Field(default=2, ge=1)
+        """Layers of the LSTM."""
+        disentangled_share: float = Field(default=0.4, ge=0)
+        """Factor on z + w."""
+        confident_share: float = Field(default=0.9, ge=0)
+        """Factor on the mean weighted by confidence."""
+        context_share: float = Field(default=0.8, ge=0)
+        """Factor on the context around an utterance."""
+        dropout: float = Field(default=0.2, ge=0, lt=1)
+        """Dropout rate of x and of the input of every later map."""
+        input_dropout: float = Field(default=0.3, ge=0, lt=1)
+        """Dropout rate of the LSTM's input; the same features are dropped in the whole dialogue."""
+        weight_dropout: float = Field(default=0.3, ge=0, lt=1)
+        """Dropout rate of the LSTM's recurrent weights."""
+        gelu_logits: bool = False
+        """Whether the scores of heads and confidence pass a GELU, as in the published code, so that none falls below -0.17."""
+
     causal = False
     disentangles = True
 
-    def __init__(self, config: DFERCConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         modalities, units, width, dropout = len(dims), config.hidden_units, 2 * config.hidden_units, config.dropout
         self.disentangled_share, self.confident_share, self.context_share = config.disentangled_share, config.confident_share, config.context_share
@@ -187,7 +181,7 @@ class _Maps(nn.Module):
 class _Context(nn.Module):
     """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent weights."""
 
-    def __init__(self, units_in: int, config: DFERCConfig) -> None:
+    def __init__(self, units_in: int, config: DFERC.Config) -> None:
         super().__init__()
         units = config.context_units
         widths = [units_in, *[2 * units] * (config.context_layers - 1)]

@@ -18,7 +18,7 @@ is left out.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -31,37 +31,30 @@ from merc.training.models.engine.common import Dropout, Projection, masked_mean
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
 
-class DialogueRNNConfig(Settings):
-    """Settings of DialogueRNN.
-
-    Attributes:
-        direction: ``forward``: causal, without attention over utterances; ``both``: a second set of networks for the dialogue from its end, and attention
-            to all utterances.
-        input_units: U, of each modality.
-        state_units: S, of the global and party states.
-        emotion_units: E, of the emotion states of one direction.
-        hidden_units: H, of the hidden layer, for each direction.
-        dropout: of the hidden layer.
-        recurrent_dropout: of the three states, wherever they are used.
-        emotion_dropout: of the emotion states once more, after the recurrence.
-    """
-
-    direction: Literal["forward", "both"]
-    input_units: int = Field(ge=1)
-    state_units: int = Field(ge=1)
-    emotion_units: int = Field(ge=1)
-    hidden_units: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    recurrent_dropout: float = Field(ge=0, lt=1)
-    emotion_dropout: float = Field(ge=0, lt=1)
-
-
 class DialogueRNN(MERCModel):
     """``unimodal`` are the modalities' parts of x, ``context`` is c of the forward direction."""
 
-    Config: ClassVar[type[Settings]] = DialogueRNNConfig
+    class Config(Settings):
+        """Settings of DialogueRNN."""
 
-    def __init__(self, config: DialogueRNNConfig, dims: Mapping[str, int], classes: int) -> None:
+        direction: Literal["forward", "both"] = "both"
+        """``both``: a second set of networks from the dialogue's end, and attention to all utterances; ``forward``: causal, without either."""
+        input_units: int = Field(default=100, ge=1)
+        """U, width of each modality's projected features."""
+        state_units: int = Field(default=150, ge=1)
+        """S, width of the global and party states."""
+        emotion_units: int = Field(default=100, ge=1)
+        """E, width of the emotion states of one direction."""
+        hidden_units: int = Field(default=100, ge=1)
+        """H, width of the hidden layer for each direction."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Dropout rate of the hidden layer."""
+        recurrent_dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Dropout rate of the three states, wherever they are used."""
+        emotion_dropout: float = Field(default=0.25, ge=0, lt=1)
+        """Dropout rate of the emotion states once more, after the recurrence."""
+
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.causal = config.direction == "forward"
         self.directions = 1 if self.causal else 2

@@ -12,7 +12,7 @@ the utterances of the dialogue without the padding, and absent utterances are no
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,43 +25,38 @@ from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, position_codes, real_rows
 
 
-class DialogueTransformerConfig(Settings):
-    """Settings of the transformer.
-
-    Attributes:
-        hidden_units: H, a multiple of ``heads``.
-        layers: encoder layers per modality; the first attends to its input as it is, further ones to its layer norm.
-        heads: of the self-attention.
-        feedforward_units: width of the feed-forward layers.
-        dropout: of the input, the attention weights, and each sublayer's output.
-        speakers: ``none``, as published (its speaker vectors are computed and never added); ``slots``: a vector per place in the dialogue's
-            order of first appearance, added to every modality's input.
-        pool_from: what :attr:`MERCOutput.pooled` is the mean of. ``gated``: the gated outputs, as published. The mean of position codes is a
-            function of the dialogue's length, so that dialogues of one length come out alike whatever is said in them. ``content``: the same
-            encoder's gated outputs for an input without position codes, at the price of a second pass. ``none``: nothing is pooled.
-    """
-
-    hidden_units: int = Field(ge=2)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    feedforward_units: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    speakers: Literal["none", "slots"]
-    pool_from: Literal["content", "gated", "none"]
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        check_heads("hidden_units", self.hidden_units, self.heads)
-        return self
-
-
 class DialogueTransformer(MERCModel):
     """Self-attention over the dialogue within each modality, then one linear fusion."""
 
-    Config: ClassVar[type[Settings]] = DialogueTransformerConfig
+    class Config(Settings):
+        """Settings of the transformer."""
+
+        hidden_units: int = Field(default=512, ge=2)
+        """H, width of the encoders and of the fusion; a multiple of ``heads``."""
+        layers: int = Field(default=1, ge=1)
+        """Encoder layers per modality; the first attends to its input as it is, further ones to its layer norm."""
+        heads: int = Field(default=8, ge=1)
+        """h, heads of the self-attention."""
+        feedforward_units: int = Field(default=512, ge=1)
+        """Width of the encoders' feed-forward layers."""
+        dropout: float = Field(default=0.5, ge=0, lt=1)
+        """Dropout rate of the input, the attention weights and each sublayer's output."""
+        # The published code computes vectors of speakers and never adds them.
+        speakers: Literal["none", "slots"] = "none"
+        """``none``, as published; ``slots``: a vector per place in the order of first appearance, added to every modality's input."""
+        # The mean of position codes is a function of the dialogue's length, so that with ``gated`` dialogues of one length
+        # come out alike whatever is said in them. ``content`` avoids this at the price of a second pass.
+        pool_from: Literal["content", "gated", "none"] = "content"
+        """What is pooled: ``content``, outputs for inputs without position codes; ``gated``, the outputs themselves, as published; ``none``."""
+
+        @model_validator(mode="after")
+        def _heads_divide(self) -> Self:
+            check_heads("hidden_units", self.hidden_units, self.heads)
+            return self
+
     causal = False
 
-    def __init__(self, config: DialogueTransformerConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.pool_from = config.pool_from
         self.hidden_dim = config.hidden_units
@@ -96,7 +91,7 @@ class DialogueTransformer(MERCModel):
 class _Encoder(nn.Module):
     """The encoder of one modality with its gate."""
 
-    def __init__(self, config: DialogueTransformerConfig) -> None:
+    def __init__(self, config: DialogueTransformer.Config) -> None:
         super().__init__()
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList([_Layer(config, norm_first=number > 0) for number in range(config.layers)])
@@ -117,7 +112,7 @@ class _Encoder(nn.Module):
 class _Layer(nn.Module):
     """Self-attention and feed-forward, each with a residual path."""
 
-    def __init__(self, config: DialogueTransformerConfig, norm_first: bool) -> None:
+    def __init__(self, config: DialogueTransformer.Config, norm_first: bool) -> None:
         super().__init__()
         units = config.hidden_units
         self.heads = config.heads

@@ -41,7 +41,7 @@ and put into a matrix per dialogue for all that follows.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -63,37 +63,32 @@ CPU_NUMBERS, GPU_NUMBERS = 2**18, 2**26
 SPEAKER_RELATIONS = SPEAKER_SLOTS * (SPEAKER_SLOTS + 1) // 2
 
 
-class GraphCFCConfig(Settings):
-    """Settings of GraphCFC.
-
-    Attributes:
-        hidden_units: H; each head of the attention has as many.
-        heads: h.
-        layers: of each of the graphs.
-        window: how far off the utterances are that one hears, before and after it.
-        dropout: in the extractors and the feed-forward layers, within and at their ends, and between the layers of the text's LSTM.
-        text_context: of the text before its extractor: ``lstm``, in both directions, as the published code has it; ``none``: as audio and visual have it.
-        aggregation: what becomes of m in a layer: ``none``: it is added; ``bigru``: two GRU cells take it in first.
-    """
-
-    hidden_units: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    window: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    text_context: Literal["lstm", "none"]
-    aggregation: Literal["none", "bigru"]
-
-
 class GraphCFC(MERCModel):
     """``unimodal`` are the vectors of the modalities' own extractors. With two modalities there is one graph less; with one modality a single graph, whose
     utterances have one node each, and nothing shared.
     """
 
-    Config: ClassVar[type[Settings]] = GraphCFCConfig
+    class Config(Settings):
+        """Settings of GraphCFC."""
+
+        hidden_units: int = Field(default=200, ge=1)
+        """H, width of a node, and of each head of the attention as well."""
+        heads: int = Field(default=4, ge=1)
+        """h, heads of a graph's attention."""
+        layers: int = Field(default=5, ge=1)
+        """Layers of each of the graphs, three for three modalities."""
+        window: int = Field(default=18, ge=1)
+        """Number of preceding utterances, and of following ones, that an utterance hears."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Dropout rate within and after the extractors and feed-forward layers, and between the layers of the text's LSTM."""
+        text_context: Literal["lstm", "none"] = "lstm"
+        """What text passes before its extractor: ``lstm``, in both directions, as in the published code; ``none``, as audio and visual have it."""
+        aggregation: Literal["none", "bigru"] = "none"
+        """What becomes of m in a layer: ``none``, added, as the published code computes; ``bigru``, first into two GRU cells, as it advertises."""
+
     causal = False
 
-    def __init__(self, config: GraphCFCConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.window = config.window
@@ -245,7 +240,7 @@ def _relation(one: Tensor, other: Tensor) -> Tensor:
 class _Graph(nn.Module):
     """Layers of GAT-MLP over the nodes of a graph, [N, K, H] to [N, K, H]."""
 
-    def __init__(self, config: GraphCFCConfig) -> None:
+    def __init__(self, config: GraphCFC.Config) -> None:
         super().__init__()
         self.layers = nn.ModuleList([_Layer(config) for _ in range(config.layers)])
 
@@ -257,7 +252,7 @@ class _Graph(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: GraphCFCConfig) -> None:
+    def __init__(self, config: GraphCFC.Config) -> None:
         super().__init__()
         units = config.hidden_units
         self.attention = _Attention(units, config.heads)

@@ -13,7 +13,7 @@ D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
 Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv 2405.17900). Only its abstract and the
 captions of its figures were to be had: trainable vectors that exchange information with both modalities in stacked blocks, two emotion classifiers,
 a supervised contrastive loss between classes. The form of a block is that of the closest published relative, the bottleneck tokens of Nagrani et al.,
-Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values in params.yaml are ours.
+Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values of the settings are ours.
 
 ``mode`` says what the sequences are. ``utterance``: the vectors of a dialogue's utterances, with codes of their positions; every utterance reads from the
 dialogue's joint vectors by attention, and these have seen the future. ``token``: the tokens of one utterance, its 20 ms of sound, its face crops, as
@@ -21,7 +21,7 @@ in the paper; both they and the joint vectors are averaged, and no utterance kno
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -36,35 +36,6 @@ from merc.training.models.engine.common import Dropout, Projection, check_heads,
 INITIAL_STD = 0.02
 
 
-class JointVectorConfig(Settings):
-    """Settings of the joint vectors.
-
-    Attributes:
-        mode: ``utterance`` or ``token``.
-        longest_sequence: of ``token``; a longer sequence becomes the means of so many parts of it.
-        hidden_units: H, a multiple of ``heads``.
-        blocks: how many are stacked; with one, the modalities meet in the classifiers alone.
-        joint_vectors: K.
-        heads: of every attention.
-        feedforward_units: width of the encoders' feed-forward layers.
-        dropout: of the projected input, the attention weights, and each sublayer's output.
-    """
-
-    mode: Literal["utterance", "token"]
-    longest_sequence: int = Field(ge=1)
-    hidden_units: int = Field(ge=2)
-    blocks: int = Field(ge=1)
-    joint_vectors: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    feedforward_units: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        check_heads("hidden_units", self.hidden_units, self.heads)
-        return self
-
-
 class JointVector(MERCModel):
     """Fusion through joint vectors, and a classifier per modality.
 
@@ -74,9 +45,32 @@ class JointVector(MERCModel):
     dialogue's length and nothing else.
     """
 
-    Config: ClassVar[type[Settings]] = JointVectorConfig
+    class Config(Settings):
+        """Settings of the joint vectors."""
 
-    def __init__(self, config: JointVectorConfig, dims: Mapping[str, int], classes: int) -> None:
+        mode: Literal["utterance", "token"] = "utterance"
+        """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, from an extraction with ``--level frames``."""
+        longest_sequence: int = Field(default=64, ge=1)
+        """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of so many parts of it."""
+        hidden_units: int = Field(default=256, ge=2)
+        """H, width of all vectors after the projections; a multiple of ``heads``."""
+        blocks: int = Field(default=4, ge=1)
+        """Number of stacked blocks; with one, the modalities meet in the classifiers alone."""
+        joint_vectors: int = Field(default=8, ge=1)
+        """K, number of joint vectors."""
+        heads: int = Field(default=4, ge=1)
+        """Heads of every attention."""
+        feedforward_units: int = Field(default=512, ge=1)
+        """Width of the feed-forward layers in the blocks' encoders."""
+        dropout: float = Field(default=0.2, ge=0, lt=1)
+        """Dropout rate of the projected input, the attention weights and each sublayer's output."""
+
+        @model_validator(mode="after")
+        def _heads_divide(self) -> Self:
+            check_heads("hidden_units", self.hidden_units, self.heads)
+            return self
+
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.causal = config.mode == "token"
@@ -90,7 +84,7 @@ class JointVector(MERCModel):
         self.classifiers = nn.ModuleDict({name: nn.Linear(2 * units, classes) for name in dims})
 
     @classmethod
-    def longest_sequence(cls, config: JointVectorConfig) -> int | None:
+    def longest_sequence(cls, config: Config) -> int | None:
         return config.longest_sequence if config.mode == "token" else None
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
@@ -116,7 +110,7 @@ class JointVector(MERCModel):
 class _Utterances(nn.Module):
     """The sequences are the utterances of a dialogue: S is B, L is T."""
 
-    def __init__(self, config: JointVectorConfig, dims: Mapping[str, int]) -> None:
+    def __init__(self, config: JointVector.Config, dims: Mapping[str, int]) -> None:
         super().__init__()
         self.units = config.hidden_units
         self.projections = nn.ModuleDict({name: Projection(dim, self.units) for name, dim in dims.items()})
@@ -147,7 +141,7 @@ class _Utterances(nn.Module):
 class _Tokens(nn.Module):
     """The sequences are those below the utterances: S is N. Where one is absent, a learned entry stands in its place, which is no key."""
 
-    def __init__(self, config: JointVectorConfig, dims: Mapping[str, int]) -> None:
+    def __init__(self, config: JointVector.Config, dims: Mapping[str, int]) -> None:
         super().__init__()
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name, dim in dims.items()})  # entries are not standardised
         self.projections = nn.ModuleDict({name: Projection(dim, config.hidden_units) for name, dim in dims.items()})
@@ -178,7 +172,7 @@ class _Tokens(nn.Module):
 class _Block(nn.Module):
     """Every modality's sequence and the joint vectors go through the modality's encoder together; the joint vectors that come out are averaged."""
 
-    def __init__(self, config: JointVectorConfig, modalities: tuple[str, ...]) -> None:
+    def __init__(self, config: JointVector.Config, modalities: tuple[str, ...]) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({name: _encoder(config) for name in modalities})
 
@@ -194,7 +188,7 @@ class _Block(nn.Module):
         return after, torch.stack(joints).mean(dim=0)
 
 
-def _encoder(config: JointVectorConfig) -> nn.Module:
+def _encoder(config: JointVector.Config) -> nn.Module:
     return nn.TransformerEncoderLayer(
         config.hidden_units, config.heads, config.feedforward_units, config.dropout, activation="gelu", batch_first=True, norm_first=True
     )

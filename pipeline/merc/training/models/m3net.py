@@ -21,7 +21,7 @@ cancels), and stand in both sums. Text is one vector here; the batch norm over f
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -36,31 +36,27 @@ from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projectio
 TEXT_LAYERS = 2
 
 
-class M3NetConfig(Settings):
-    """Settings of M3Net.
-
-    Attributes:
-        hidden_units: H; even.
-        low_layers: of the hypergraph.
-        high_layers: of the graph.
-        dropout: between the layers of the text's GRU, and before the classifier.
-        speakers: whose nodes a vector per speaker is added to: ``text`` alone, as published (a model without text then knows no speakers), ``all``, ``none``.
-    """
-
-    hidden_units: int = Field(ge=2, multiple_of=2)
-    low_layers: int = Field(ge=1)
-    high_layers: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    speakers: Literal["none", "text", "all"]
-
-
 class M3Net(MERCModel):
     """``unimodal`` are the projected features, of text with their context, before a speaker's vector is added."""
 
-    Config: ClassVar[type[Settings]] = M3NetConfig
+    class Config(Settings):
+        """Settings of M3Net."""
+
+        hidden_units: int = Field(default=512, ge=2, multiple_of=2)
+        """H, width of a node in both branches; even."""
+        low_layers: int = Field(default=3, ge=1)
+        """Layers of the hypergraph."""
+        high_layers: int = Field(default=4, ge=1)
+        """Layers of the graph; published: 3 for MELD."""
+        dropout: float = Field(default=0.5, ge=0, lt=1)
+        """Dropout rate between the layers of the text's GRU and before the classifier."""
+        # With ``text``, a model without text knows no speakers.
+        speakers: Literal["none", "text", "all"] = "text"
+        """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
+
     causal = False
 
-    def __init__(self, config: M3NetConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.unimodal_dims = dict.fromkeys(dims, units)

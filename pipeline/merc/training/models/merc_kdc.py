@@ -16,16 +16,15 @@ Of a model without text the first modality is shifted. Distillation and contrast
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.dialogue_transformer import DialogueTransformer, DialogueTransformerConfig
+from merc.training.models.dialogue_transformer import DialogueTransformer
 from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, padded, real_rows
 
@@ -33,23 +32,26 @@ from merc.training.models.engine.common import Dropout, padded, real_rows
 SHORTEST = 1e-6
 
 
-class MercKDCConfig(DialogueTransformerConfig):
-    """Settings of the model: those of each branch, and
-
-    Attributes:
-        shift_limit: η, longest shift of the teacher's vector, as a share of its length.
-    """
-
-    shift_limit: float = Field(gt=0)
-
-
 class MercKDC(MERCModel):
     """Branches that can be trained one by one, and a fusion over them. ``unimodal`` are the branches' z, ``unimodal_logits`` what each says by itself."""
 
-    Config: ClassVar[type[Settings]] = MercKDCConfig
+    class Config(DialogueTransformer.Config):
+        """Settings of the model: those of each branch, and of the fusion."""
+
+        hidden_units: int = Field(default=256, ge=2)
+        """H, width of the branches and of the fusion; a multiple of ``heads``."""
+        heads: int = Field(default=4, ge=1)
+        """h, heads of the branches' attention over utterances and of the fusion's over modalities."""
+        dropout: float = Field(default=0.4, ge=0, lt=1)
+        """Dropout rate within the branches, and of what the classifier sees."""
+        speakers: Literal["none", "slots"] = "slots"
+        """``slots``: a vector per place in the order of first appearance, added to every branch's input; ``none``."""
+        shift_limit: float = Field(default=0.1, gt=0)
+        """η, longest shift of the text's vector, as a share of its length; TelME's value for MELD, which has 0.2 for IEMOCAP."""
+
     causal = False
 
-    def __init__(self, config: MercKDCConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.hidden_dim = config.hidden_units
         self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
@@ -84,7 +86,7 @@ class MercKDC(MERCModel):
 class _Shift(nn.Module):
     """What the helping modalities add to the teacher's vector, δ h; exactly nothing where all of them are absent."""
 
-    def __init__(self, config: MercKDCConfig, helping: int) -> None:
+    def __init__(self, config: MercKDC.Config, helping: int) -> None:
         super().__init__()
         units = config.hidden_units
         self.heads = config.heads

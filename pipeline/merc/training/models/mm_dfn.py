@@ -17,7 +17,7 @@ in that code, padding does not enter the backward recurrences.
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -34,44 +34,42 @@ RECURRENT_LAYERS = 2
 
 
 class PartyWeights(Settings):
-    """w_m, by which the context of the speaker is added to the nodes of a modality; 0: not at all."""
+    """w_m, by which the context of the speaker is added to the nodes of a modality; 0: not at all. The defaults are MELD's."""
 
-    text: float
-    audio: float
-    visual: float
-
-
-class MMDFNConfig(Settings):
-    """Settings of MM-DFN.
-
-    Attributes:
-        node_units: D, width of a node; even.
-        hidden_units: H, width of the graph convolution.
-        layers: L, of the graph convolution.
-        initial_share: α, share of H⁰ in the input of every layer.
-        identity_decay: λ.
-        dropout: of the nodes, of H⁰ where it enters the first layer, of what each layer adds, between the layers of the recurrences, and before the classifier.
-        recurrence: cells of both recurrences: ``gru``, as the published code has them; ``lstm``.
-        party_weights: of the context of the speaker.
-    """
-
-    node_units: int = Field(ge=2, multiple_of=2)
-    hidden_units: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    initial_share: float = Field(ge=0, le=1)
-    identity_decay: float = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-    recurrence: Literal["gru", "lstm"]
-    party_weights: PartyWeights
+    text: float = 1.5
+    """Weight of the speaker's other utterances in the nodes of text."""
+    audio: float = 0.5
+    """Weight of the speaker's other utterances in the nodes of audio."""
+    visual: float = 0.5
+    """Weight of the speaker's other utterances in the nodes of the face."""
 
 
 class MMDFN(MERCModel):
     """Early fusion over a graph per dialogue. ``unimodal`` are the nodes."""
 
-    Config: ClassVar[type[Settings]] = MMDFNConfig
+    class Config(Settings):
+        """Settings of MM-DFN."""
+
+        node_units: int = Field(default=200, ge=2, multiple_of=2)
+        """D, width of a node; even."""
+        hidden_units: int = Field(default=100, ge=1)
+        """H, width of the graph convolution."""
+        layers: int = Field(default=16, ge=1)
+        """L, layers of the graph convolution."""
+        initial_share: float = Field(default=0.2, ge=0, le=1)
+        """α, share of H⁰ in the input of every layer."""
+        identity_decay: float = Field(default=0.5, gt=0)
+        """λ of θ = ln(λ / l + 1), the share of the weights Wˡ in layer l."""
+        dropout: float = Field(default=0.4, ge=0, lt=1)
+        """Dropout rate of the nodes, of H⁰ in the first layer, of what each layer adds, between recurrent layers and before the classifier."""
+        recurrence: Literal["gru", "lstm"] = "gru"
+        """Cells of both recurrences: ``gru``, as the published code has them; ``lstm``."""
+        party_weights: PartyWeights = PartyWeights()
+        """w_m, weights of the context of the speaker in the nodes of each modality."""
+
     causal = False
 
-    def __init__(self, config: MMDFNConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.node_units
         self.unimodal_dims = dict.fromkeys(dims, units)
@@ -117,7 +115,7 @@ class MMDFN(MERCModel):
         return torch.stack([nodes[name] for name in self.modalities])
 
 
-def _recurrence(config: MMDFNConfig) -> nn.GRU | nn.LSTM:
+def _recurrence(config: MMDFN.Config) -> nn.GRU | nn.LSTM:
     """In both directions, as wide as a node."""
     kind = nn.GRU if config.recurrence == "gru" else nn.LSTM
     return kind(config.node_units, config.node_units // 2, num_layers=RECURRENT_LAYERS, bidirectional=True, dropout=config.dropout)
@@ -129,7 +127,7 @@ class _DynamicFusion(nn.Module):
     theta: Tensor
     residual: Tensor
 
-    def __init__(self, config: MMDFNConfig) -> None:
+    def __init__(self, config: MMDFN.Config) -> None:
         super().__init__()
         units, layers, alpha = config.hidden_units, config.layers, config.initial_share
         self.enter = nn.Linear(config.node_units, units)

@@ -22,7 +22,7 @@ instead of 0/0, and as many layers are built as are asked for.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -39,41 +39,36 @@ COSINE_LIMIT = 0.99999
 TEXT_LAYERS = 2
 
 
-class MMGCNConfig(Settings):
-    """Settings of MMGCN. The published code builds 64 layers whatever it is told; the paper has 4.
-
-    Attributes:
-        node_units: D, width of a node; even.
-        hidden_units: H, width of the graph convolution.
-        layers: L, of the graph convolution.
-        initial_share: α, share of the first layer's input in the input of every layer.
-        identity_decay: λ; layer l multiplies with θ W + (1 - θ) I, θ = ln(λ / l + 1).
-        dropout: of the nodes, before each layer, between the layers of the text's LSTM, and before the classifier.
-        text_context: of the text's nodes before the graph: ``lstm``, as published; ``none``, as audio and visual have it. Vectors of a sentence encoder lose by
-            the recurrence, which has no residual path (``benchmarks/results_meld_text.md``).
-        speakers: whose nodes a vector per speaker is added to: ``text`` alone, as published (a model without text then knows no speakers), ``all``, ``none``.
-        detach_graph: edges' weights pass no gradient to the nodes.
-        causal: forward LSTM, and edges from earlier utterances alone.
-    """
-
-    node_units: int = Field(ge=2, multiple_of=2)
-    hidden_units: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    initial_share: float = Field(ge=0, le=1)
-    identity_decay: float = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-    text_context: Literal["lstm", "none"]
-    speakers: Literal["none", "text", "all"]
-    detach_graph: bool
-    causal: bool
-
-
 class MMGCN(MERCModel):
     """Early fusion over a graph per dialogue. ``unimodal`` are the nodes before a speaker's vector is added."""
 
-    Config: ClassVar[type[Settings]] = MMGCNConfig
+    class Config(Settings):
+        """Settings of MMGCN."""
 
-    def __init__(self, config: MMGCNConfig, dims: Mapping[str, int], classes: int) -> None:
+        node_units: int = Field(default=200, ge=2, multiple_of=2)
+        """D, width of a node; even."""
+        hidden_units: int = Field(default=100, ge=1)
+        """H, width of the graph convolution."""
+        layers: int = Field(default=4, ge=1)
+        """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever it is told."""
+        initial_share: float = Field(default=0.1, ge=0, le=1)
+        """α, share of the first layer's input in the input of every layer."""
+        identity_decay: float = Field(default=0.5, gt=0)
+        """λ; layer l multiplies with θ W + (1 - θ) I, θ = ln(λ / l + 1)."""
+        dropout: float = Field(default=0.4, ge=0, lt=1)
+        """Dropout rate of the nodes, before each layer, between the layers of the text's LSTM and before the classifier."""
+        # Vectors of a sentence encoder lose by the recurrence, which has no residual path (``benchmarks/results_meld_text.md``).
+        text_context: Literal["lstm", "none"] = "lstm"
+        """What the text's nodes pass before the graph: ``lstm``, as published; ``none``, as audio and visual have it."""
+        # With ``text``, a model without text knows no speakers.
+        speakers: Literal["none", "text", "all"] = "text"
+        """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
+        detach_graph: bool = False
+        """Whether the edges' weights pass no gradient to the nodes."""
+        causal: bool = False
+        """Whether the LSTM runs forward alone and edges come from earlier utterances alone."""
+
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.node_units
         self.causal = config.causal
@@ -188,7 +183,7 @@ class _GraphConvolution(nn.Module):
     theta: Tensor
     residual: Tensor
 
-    def __init__(self, config: MMGCNConfig) -> None:
+    def __init__(self, config: MMGCN.Config) -> None:
         super().__init__()
         units, layers, alpha = config.hidden_units, config.layers, config.initial_share
         self.enter = nn.Linear(config.node_units, units)

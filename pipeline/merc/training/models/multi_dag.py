@@ -21,7 +21,7 @@ Other than in the code, and as in DAG-ERC's paper, the classifier does not see t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -34,27 +34,22 @@ from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, masked_mean
 
 
-class MultiDAGConfig(Settings):
-    """Settings of MultiDAG.
-
-    Attributes:
-        hidden_units: H.
-        layers: L, of the graph.
-        dropout: before the classifier.
-    """
-
-    hidden_units: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-
-
 class MultiDAG(MERCModel):
     """``unimodal`` are the projected features, ``context`` is what the last layer heard, m."""
 
-    Config: ClassVar[type[Settings]] = MultiDAGConfig
+    class Config(Settings):
+        """Settings of MultiDAG."""
+
+        hidden_units: int = Field(default=300, ge=1)
+        """H, width of an utterance's state in every layer."""
+        layers: int = Field(default=4, ge=1)
+        """L, layers of the graph."""
+        dropout: float = Field(default=0.4, ge=0, lt=1)
+        """Dropout rate before the classifier."""
+
     causal = True
 
-    def __init__(self, config: MultiDAGConfig, dims: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.hidden_dim = self.context_dim = units

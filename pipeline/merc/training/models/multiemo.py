@@ -26,7 +26,7 @@ All modalities, and all directions, are computed at once; only the attention, in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -41,43 +41,37 @@ from merc.training.models.engine.common import Dropout, LinearMaps, Projection, 
 from merc.training.models.engine.party_recurrence import plan
 
 
-class MultiEMOConfig(Settings):
-    """Settings of MultiEMO.
-
-    Attributes:
-        direction: of the recurrence: ``forward``, as published for MELD, or ``both``, as for IEMOCAP.
-        text_context: text has a recurrence as the others do, as published for IEMOCAP; of no effect on text alone.
-        hidden_units: H, of all states of the recurrence and of the layers; a multiple of ``heads``.
-        layers: of attention to the other modalities.
-        heads: h.
-        feedforward_units: of the layers' feed-forward part.
-        classifier_units: of the classifier's hidden layer.
-        dropout: after the recurrence and of each sublayer's output.
-        recurrent_dropout: of the three states, wherever they are used.
-    """
-
-    direction: Literal["forward", "both"]
-    text_context: bool
-    hidden_units: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    feedforward_units: int = Field(ge=1)
-    classifier_units: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    recurrent_dropout: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        check_heads("hidden_units", self.hidden_units, self.heads)
-        return self
-
-
 class MultiEMO(MERCModel):
     """``unimodal`` is u, which knows nothing of the other modalities; ``aligned`` is the last f."""
 
-    Config: ClassVar[type[Settings]] = MultiEMOConfig
+    class Config(Settings):
+        """Settings of MultiEMO."""
 
-    def __init__(self, config: MultiEMOConfig, dims: Mapping[str, int], classes: int) -> None:
+        direction: Literal["forward", "both"] = "both"
+        """Of the recurrence: ``both``, as published for IEMOCAP; ``forward``, as published for MELD."""
+        text_context: bool = True
+        """Whether text has a recurrence as the others do, as published for IEMOCAP and not for MELD; of no effect on text alone."""
+        hidden_units: int = Field(default=256, ge=1)
+        """H, width of the recurrence's states and of the layers; a multiple of ``heads``."""
+        layers: int = Field(default=6, ge=1)
+        """Layers of attention to the other modalities; published: 6 for IEMOCAP, 2 for MELD."""
+        heads: int = Field(default=4, ge=1)
+        """h, heads of the attention to another modality."""
+        feedforward_units: int = Field(default=1024, ge=1)
+        """Width of the layers' feed-forward part."""
+        classifier_units: int = Field(default=256, ge=1)
+        """Width of the classifier's hidden layer; published: 512 for MELD."""
+        dropout: float = Field(default=0.0, ge=0, lt=1)
+        """Dropout rate after the recurrence and of each sublayer's output."""
+        recurrent_dropout: float = Field(default=0.0, ge=0, lt=1)
+        """Dropout rate of the three states, wherever they are used."""
+
+        @model_validator(mode="after")
+        def _heads_divide(self) -> Self:
+            check_heads("hidden_units", self.hidden_units, self.heads)
+            return self
+
+    def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.causal = len(dims) == 1 and config.direction == "forward"
@@ -112,7 +106,7 @@ class MultiEMO(MERCModel):
 class _Context(nn.Module):
     """DialogueRNN over several modalities that know nothing of each other, as one recurrence; [Q, N, H] to [Q, N, H]."""
 
-    def __init__(self, config: MultiEMOConfig, modalities: int) -> None:
+    def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
         units = config.hidden_units
         self.directions = 1 if config.direction == "forward" else 2
@@ -171,7 +165,7 @@ def _asked(own: list[Tensor], present: list[Tensor], batch: DialogueBatch) -> li
 class _Layer(nn.Module):
     """A layer of every modality: attention to each of the others, one after the other, and a feed-forward part."""
 
-    def __init__(self, config: MultiEMOConfig, modalities: int) -> None:
+    def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
         units, others = config.hidden_units, modalities - 1
         self.attention = nn.ModuleList([_Attention(config, modalities) for _ in range(others)])
@@ -191,7 +185,7 @@ class _Layer(nn.Module):
 class _Attention(nn.Module):
     """Attention with heads of every modality's utterances to those of the one it asks, [M, N, H]."""
 
-    def __init__(self, config: MultiEMOConfig, modalities: int) -> None:
+    def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
         units = config.hidden_units
         self.heads = config.heads

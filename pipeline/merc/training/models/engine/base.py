@@ -58,6 +58,7 @@ class MERCModel(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Settings]]
+    """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and a docstring of its own."""
     causal: bool
     """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor where a setting decides."""
     hidden_dim: int
