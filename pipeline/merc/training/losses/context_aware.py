@@ -17,7 +17,7 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 """
 
 import math
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import Field
@@ -86,26 +86,6 @@ class ContextAwareLoss(ContrastiveLoss):
         return self.reduce(cosine_NM / self.temperature, pos_NM, cand_NM)
 
 
-class ContextAwareConfig(Settings):
-    """Settings of the context-aware loss.
-
-    Attributes:
-        window: W, utterances of the history that are positives, at most.
-        temperature: τ.
-        denominator: ``neg``: negatives alone, as the paper prints it; ``all``: positives as well.
-        contextual_extract: off: g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE".
-        exclude_same_scenario: no negatives from dialogues of the same scenario.
-        match_speakers: the speakers of a negative window take turns as in the own one.
-    """
-
-    window: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-    denominator: Literal["neg", "all"]
-    contextual_extract: bool
-    exclude_same_scenario: bool
-    match_speakers: bool
-
-
 class ContextAware(MERCLoss):
     """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
 
@@ -115,10 +95,25 @@ class ContextAware(MERCLoss):
         ValueError: if ``facts`` hold no train split.
     """
 
-    Config: ClassVar[type[Settings]] = ContextAwareConfig
+    class Config(Settings):
+        """Settings of the context-aware loss."""
+
+        window: int = Field(default=4, ge=1)
+        """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for IEMOCAP."""
+        temperature: float = Field(default=0.07, gt=0)
+        """τ, by which the cosines of an utterance and g are divided."""
+        denominator: Candidates = "neg"
+        """``neg``: negatives alone, as the paper prints it; ``all``: positives as well."""
+        contextual_extract: bool = True
+        """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
+        exclude_same_scenario: bool = True
+        """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same script."""
+        match_speakers: bool = False
+        """Only negatives in which the speakers take turns as in the anchor's own window."""
+
     negatives: Tensor | None
 
-    def __init__(self, config: ContextAwareConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         if facts.train is None:
             raise ValueError("the context-aware loss needs the train split, whose dialogues its negatives come from")

@@ -7,7 +7,7 @@ Huang, ACL 2023). MultiEMO's weights have mean 1 / C over the classes; here thei
 γ = 0 and α = 0 give the supervised contrastive loss ``out``.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -95,29 +95,24 @@ def class_weights(counts_C: Tensor, alpha: float) -> Tensor:
     return raw_C * (n_C > 0).sum() / raw_C.sum()
 
 
-class FocalContrastiveConfig(Settings):
-    """Settings of FCL on the fused representation.
-
-    Attributes:
-        gamma: γ.
-        alpha: α.
-        temperature: τ.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    gamma: float = Field(ge=0)
-    alpha: float
-    temperature: float = Field(gt=0)
-    projection_units: int = Field(ge=0)
-
-
 class FocalContrastive(MERCLoss):
     """:class:`FocalContrastiveLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`."""
 
-    Config: ClassVar[type[Settings]] = FocalContrastiveConfig
+    class Config(Settings):
+        """Settings of FCL on the fused representation."""
+
+        gamma: float = Field(default=2.0, ge=0)
+        """γ, focus on far positives; 0: none."""
+        alpha: float = 1.0
+        """α, exponent of the class weights; 0: all classes weigh the same."""
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of p, the softmax over all other utterances."""
+        projection_units: int = Field(default=128, ge=0)
+        """Width of a projection between the representation and the loss; 0: none."""
+
     class_counts: Tensor
 
-    def __init__(self, config: FocalContrastiveConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.project = projection(facts.hidden_dim, config.projection_units)
         self.loss = FocalContrastiveLoss(gamma=config.gamma, alpha=config.alpha, temperature=config.temperature)

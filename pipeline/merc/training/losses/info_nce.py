@@ -5,7 +5,7 @@ ICML 2021. Here the views are two modalities of the same utterance.
 """
 
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -70,18 +70,6 @@ class InfoNCELoss(ContrastiveLoss):
         return self.logits(a_ND, b_ND), torch.diag(counted_N), counted_N[:, None] & counted_N
 
 
-class InfoNCEConfig(Settings):
-    """Settings of InfoNCE between modalities.
-
-    Attributes:
-        temperature: τ.
-        projection_units: width of the space into which every modality is projected; 0: none, where all modalities have one width.
-    """
-
-    temperature: float = Field(gt=0)
-    projection_units: int = Field(ge=0)
-
-
 class InfoNCE(MERCLoss):
     """:class:`InfoNCELoss` between the modalities' own representations of the batch's utterances, labelled or not; mean over all pairs of modalities.
 
@@ -91,9 +79,16 @@ class InfoNCE(MERCLoss):
         BadSettings: if there is but one modality, or the widths differ and there is no projection.
     """
 
-    Config: ClassVar[type[Settings]] = InfoNCEConfig
+    class Config(Settings):
+        """Settings of InfoNCE between modalities."""
 
-    def __init__(self, config: InfoNCEConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of the softmax over the other modality's vectors."""
+        projection_units: int = Field(default=128, ge=0)
+        """Width of the space into which every modality is projected; 0: no projection, if all modalities have the same
+        width."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         dims = dict(facts.unimodal_dims)
         if len(dims) < 2:

@@ -9,7 +9,7 @@ so that every utterance has a positive, and, if wanted, EACL's angle loss that s
 """
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -103,33 +103,29 @@ def anchor_spread(anchors_CD: Tensor) -> Tensor:
     return -cosine_CC.amax(dim=1).clamp(-1 + 1e-5, 1 - 1e-5).arccos().mean()
 
 
-class LabelGuidedConfig(Settings):
-    """Settings of ELCL on the fused representation.
-
-    Attributes:
-        temperature: τ.
-        supcon_weight: w.
-        gamma: γ of the contrastive loss among utterances and anchors.
-        alpha: α of its class weights.
-        spread_weight: of the angle loss.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    temperature: float = Field(gt=0)
-    supcon_weight: float = Field(ge=0)
-    gamma: float = Field(ge=0)
-    alpha: float
-    spread_weight: float = Field(ge=0)
-    projection_units: int = Field(ge=0)
-
-
 class LabelGuided(MERCLoss):
     """:class:`LabelGuidedLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`, with anchors that are learned."""
 
-    Config: ClassVar[type[Settings]] = LabelGuidedConfig
+    class Config(Settings):
+        """Settings of ELCL on the fused representation."""
+
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of both terms, for cosines with anchors and with utterances."""
+        supcon_weight: float = Field(default=1.0, ge=0)
+        """w, weight of the contrastive loss with the anchors as further rows; 0: none."""
+        gamma: float = Field(default=0.0, ge=0)
+        """γ of that contrastive loss, as for ``focal_contrastive``; 0 here and for ``alpha``: the supervised contrastive
+        loss."""
+        alpha: float = 0.0
+        """α, exponent of the class weights in that contrastive loss."""
+        spread_weight: float = Field(default=0.0, ge=0)
+        """Weight of EACL's angle loss, which spreads the anchors; 0: none."""
+        projection_units: int = Field(default=128, ge=0)
+        """Width of a projection between the representation and the loss; 0: none."""
+
     class_counts: Tensor
 
-    def __init__(self, config: LabelGuidedConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.spread_weight = config.spread_weight
         self.project = projection(facts.hidden_dim, config.projection_units)

@@ -16,7 +16,7 @@ Emotions play no part in it: all recognised utterances attract each other, and s
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -91,28 +91,22 @@ class ModalityContributionLoss(ContrastiveLoss):
         return self.logits(u_ND, u_ND), pos_NN, others_NN if self.denominator == "all" else others_NN & ~same_NN
 
 
-class ModalityContributionConfig(Settings):
-    """Settings of the modality-contribution loss.
-
-    Attributes:
-        temperature: τ.
-        denominator: ``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others.
-        reduction: ``mean`` over anchors, then modalities; ``sum``, as the paper prints it.
-        same_emotion_only: positives have the anchor's emotion, too.
-    """
-
-    temperature: float = Field(gt=0)
-    denominator: Literal["neg", "all"]
-    reduction: Literal["mean", "sum"]
-    same_emotion_only: bool
-
-
 class ModalityContribution(MERCLoss):
     """The loss over the labelled utterances of a batch, with the pseudo-labels of the model's unimodal logits."""
 
-    Config: ClassVar[type[Settings]] = ModalityContributionConfig
+    class Config(Settings):
+        """Settings of the modality-contribution loss."""
 
-    def __init__(self, config: ModalityContributionConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.07, gt=0)
+        """τ, by which the cosines within a modality are divided."""
+        denominator: Candidates = "neg"
+        """``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others."""
+        reduction: Literal["mean", "sum"] = "mean"
+        """``mean`` over anchors, then modalities; ``sum``, as the paper prints it."""
+        same_emotion_only: bool = False
+        """Positives must also have the anchor's emotion."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.same_emotion_only = config.same_emotion_only
         self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)

@@ -5,7 +5,7 @@ drawn anew for each batch, from a queue of the emotion's latest ones, so that a 
 (1 + cosine) / 2. The authors' code leaves out rows whose loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -121,33 +121,27 @@ class PrototypeQueue(nn.Module):
         return torch.einsum("cq,cqd->cd", weights_CQ, self.vectors[:-1]), filled_CQ[:, 0]
 
 
-class SPCLConfig(Settings):
-    """Settings of SPCL on the fused representation.
-
-    Attributes:
-        temperature: τ.
-        drop_below: rows whose own loss is no more than this are left out; 0: none.
-        queue_length: vectors kept of each class.
-        sampled: of how many of them, at most, a prototype is the mean.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    temperature: float = Field(gt=0)
-    drop_below: float = Field(ge=0)
-    queue_length: int = Field(ge=1)
-    sampled: int = Field(ge=1)
-    projection_units: int = Field(ge=0)
-
-
 class SPCL(MERCLoss):
     """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes from the batches before.
 
     In a training's first batch there are none. A batch is pushed to the queue after its loss, in training mode alone.
     """
 
-    Config: ClassVar[type[Settings]] = SPCLConfig
+    class Config(Settings):
+        """Settings of SPCL on the fused representation."""
 
-    def __init__(self, config: SPCLConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.1, gt=0)
+        """τ, by which (1 + cosine) / 2 is divided."""
+        drop_below: float = Field(default=0.0, ge=0)
+        """Rows whose own loss is no more than this are left out; 0: none; the authors' code has 0.3."""
+        queue_length: int = Field(default=256, ge=1)
+        """Q, vectors kept of each class."""
+        sampled: int = Field(default=64, ge=1)
+        """Maximum number of vectors of a class whose mean is its prototype, drawn from its queue."""
+        projection_units: int = Field(default=128, ge=0)
+        """Width of a projection between the representation and the loss; 0: none."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.project = projection(facts.hidden_dim, config.projection_units)
         self.queue = PrototypeQueue(self.classes, config.projection_units or facts.hidden_dim, length=config.queue_length, sampled=config.sampled)

@@ -7,7 +7,7 @@ the target passes no gradient: the classifier is not to become unsure where litt
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -67,22 +67,16 @@ class TrueClassProbabilityLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-class TrueClassProbabilityConfig(Settings):
-    """Settings of the loss.
-
-    Attributes:
-        classifier_weight: of the cross-entropy of the modalities' own classifiers, their sum.
-    """
-
-    classifier_weight: float = Field(ge=0)
-
-
 class TrueClassProbability(MERCLoss):
     """:class:`TrueClassProbabilityLoss` over the batch's labelled utterances, where the modalities are present."""
 
-    Config: ClassVar[type[Settings]] = TrueClassProbabilityConfig
+    class Config(Settings):
+        """Settings of the loss."""
 
-    def __init__(self, config: TrueClassProbabilityConfig, facts: TrainingFacts) -> None:
+        classifier_weight: float = Field(default=1.0, ge=0)
+        """w, weight of the sum of the cross-entropies of the modalities' own classifiers."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.loss = TrueClassProbabilityLoss(classifier_weight=config.classifier_weight)
 
