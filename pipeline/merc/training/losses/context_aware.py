@@ -27,8 +27,9 @@ from merc.params import Settings
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.sampler import EmotionWindowSampler
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows
+from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
@@ -149,13 +150,13 @@ class ContextAware(MERCLoss):
             self.bank.write(output.hidden, batch)
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
         hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
-        h_Nd, _ = labelled_rows(hidden_BTd, batch)
+        h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
         anchors_N = batch.labelled_positions
         back_W = torch.arange(1, self.window + 1, device=anchors_N.device)
         pos_mask_NW = anchors_N[:, None] % hidden_BTd.shape[1] >= back_W
         before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
-        rows_NW = self.negatives.index_select(0, batch.utterance_index.flatten().index_select(0, anchors_N))
+        rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
         pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
         neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
@@ -172,8 +173,7 @@ class ContextAware(MERCLoss):
             context_BTd = output.context.float()
         else:
             raise ValueError("the model said that it gives a context, and its output has none")
-        context_Nd, _ = labelled_rows(context_BTd, batch)
-        mapped_N1d: Tensor = self.of_context(context_Nd)[:, None]
+        mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
 
 

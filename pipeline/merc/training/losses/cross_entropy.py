@@ -15,6 +15,7 @@ from merc.errors import BadSettings
 from merc.params import Settings
 from merc.plugins import nearest
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.models.engine.base import MERCOutput
 
@@ -73,20 +74,20 @@ class CrossEntropy(MERCLoss):
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        labels_N = labelled_rows(batch.labels, batch)
         total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
         if not output.unimodal_logits:
             return total
         total = self.fused_weight * total
         if self.unimodal_weight:
-            present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
+            present = {name: labelled_rows(batch.modality_mask[name], batch) for name in output.unimodal_logits}
             terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()
         return total
 
     def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
         """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
-        logits_NC = logits_BTC.flatten(0, 1).index_select(0, batch.labelled_positions).float().masked_fill(~counted_N[:, None], 0.0)
+        logits_NC = labelled_rows(logits_BTC, batch).float().masked_fill(~counted_N[:, None], 0.0)
         values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
         return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 

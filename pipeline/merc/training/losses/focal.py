@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.losses.cross_entropy import ClassWeights, weights_of
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import counted_rows, labelled_rows
+from merc.training.losses.engine.contrastive import counted_rows
 from merc.training.losses.engine.kernel import Reduction, at_least_float32, reduced
 from merc.training.models.engine.base import MERCOutput
 
@@ -101,6 +102,5 @@ class Focal(MERCLoss):
         self.loss = FocalLoss(gamma=config.gamma, class_weights=weights_C, legacy_focal=config.legacy_focal)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        logits_NC, labels_N = labelled_rows(output.logits, batch)
-        value: Tensor = self.loss(logits_NC, labels=labels_N)
+        value: Tensor = self.loss(labelled_rows(output.logits, batch), labels=labelled_rows(batch.labels, batch))
         return value

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import common_space
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, projection
+from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity
 from merc.training.models.engine.base import MERCOutput
 from merc.training.models.engine.common import real_rows
@@ -93,9 +94,7 @@ class InfoNCE(MERCLoss):
         dims = dict(facts.unimodal_dims)
         if len(dims) < 2:
             raise BadSettings(f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
-        if not config.projection_units and len(set(dims.values())) > 1:
-            raise BadSettings(f"the modalities' representations differ in width, {dims}: give losses.info_nce.projection_units above 0")
-        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in dims.items()})
+        self.project = common_space(dims, config.projection_units, "info_nce")
         self.loss = InfoNCELoss(temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

@@ -30,6 +30,7 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity, at_least_float32, off_diagonal
+from merc.training.models.engine import common
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 _OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
@@ -53,8 +54,7 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     """
     if position_codes_TD is not None:
         features_BTD = features_BTD - position_codes_TD
-    counted_BTD = at_least_float32(features_BTD).masked_fill(~mask_BT[..., None], 0.0)
-    return counted_BTD.sum(dim=1) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    return common.masked_mean(at_least_float32(features_BTD), mask_BT)
 
 
 class InterDialogueLoss(ContrastiveLoss):

@@ -25,8 +25,9 @@ from torch import Tensor
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, same_label
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates
 from merc.training.models.engine.base import MERCOutput
 
@@ -119,10 +120,9 @@ class ModalityContribution(MERCLoss):
         """
         if not output.unimodal_logits:
             raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
-        features, correct, mask = {}, {}, {}
-        for name, logits_BTC in output.unimodal_logits.items():
-            features[name], labels_N = labelled_rows(output.unimodal[name], batch)
-            correct[name] = labelled_rows(logits_BTC, batch)[0].argmax(dim=-1) == labels_N
-            mask[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        labels_N = labelled_rows(batch.labels, batch)
+        features = {name: labelled_rows(output.unimodal[name], batch) for name in output.unimodal_logits}
+        correct = {name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N for name, logits_BTC in output.unimodal_logits.items()}
+        mask = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
         return value

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import labelled_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 
@@ -150,10 +150,9 @@ class Prototype(MERCLoss):
         self.loss = PrototypeLoss(margin=config.margin)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        features, present = {}, {}
-        for name, aligned_BTA in output.aligned.items():
-            features[name], labels_N = labelled_rows(aligned_BTA, batch)
-            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        labels_N = labelled_rows(batch.labels, batch)
+        features = {name: labelled_rows(aligned_BTA, batch) for name, aligned_BTA in output.aligned.items()}
+        present = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         if self.training:
             self.running.update(features, labels_N, present)
         prototypes_CD, known_C = self.running.means()

@@ -21,11 +21,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import common_space
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import counted_rows, projection
+from merc.training.losses.engine.contrastive import counted_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 from merc.training.models.engine.common import real_rows
@@ -100,9 +100,7 @@ class SoftHGR(MERCLoss):
         super().__init__(config, facts)
         self.of_aligned = facts.aligned_dim is not None
         dims = {name: dim if facts.aligned_dim is None else facts.aligned_dim for name, dim in facts.unimodal_dims.items()}
-        if not config.projection_units and len(set(dims.values())) > 1:
-            raise BadSettings(f"the modalities' representations differ in width, {dims}: give losses.soft_hgr.projection_units above 0")
-        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in dims.items()})
+        self.project = common_space(dims, config.projection_units, "soft_hgr")
         self.loss = SoftHGRLoss()
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

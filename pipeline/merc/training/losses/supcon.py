@@ -7,17 +7,15 @@ zeros for those without a positive, so that its value is ours times their share;
 utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from merc.params import Settings
-from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
+from merc.training.losses.engine.adapters import OnHidden
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates, Form, Reduction, Similarity
-from merc.training.models.engine.base import MERCOutput
 
 
 class SupConLoss(ContrastiveLoss):
@@ -85,10 +83,10 @@ class SupConLoss(ContrastiveLoss):
         return self.logits(z_ND, z_ND), pos_NN, others_NN if self.candidates == "all" else others_NN & ~pos_NN
 
 
-class SupCon(MERCLoss):
+class SupCon(OnHidden):
     """:class:`SupConLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`."""
 
-    class Config(Settings):
+    class Config(OnHidden.Config):
         """Settings of the supervised contrastive loss on the fused representation."""
 
         temperature: float = Field(default=0.1, gt=0)
@@ -99,15 +97,7 @@ class SupCon(MERCLoss):
         """``all``: all other utterances; ``neg``: those with another label, which may make the loss negative."""
         class_balanced: bool = False
         """Average the candidates within each class, so that its number of utterances in the batch does not matter."""
-        projection_units: int = Field(default=128, ge=0)
-        """Width of a projection between the fused representation and the loss; 0: none."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = projection(facts.hidden_dim, config.projection_units)
         self.loss = SupConLoss(temperature=config.temperature, form=config.form, candidates=config.candidates, class_balanced=config.class_balanced)
-
-    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = labelled_rows(output.hidden, batch)
-        value: Tensor = self.loss(self.project(z_ND), labels=labels_N)
-        return value

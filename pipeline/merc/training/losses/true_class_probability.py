@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import labelled_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 
@@ -88,10 +88,8 @@ class TrueClassProbability(MERCLoss):
         """
         if not output.confidence or output.confidence.keys() - output.unimodal_logits.keys():
             raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
-        confidence, logits, present = {}, {}, {}
-        for name, kappa_BT in output.confidence.items():
-            confidence[name], labels_N = labelled_rows(kappa_BT, batch)
-            logits[name], _ = labelled_rows(output.unimodal_logits[name], batch)
-            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
-        value: Tensor = self.loss(confidence, logits=logits, labels=labels_N, mask=present)
+        confidence = {name: labelled_rows(kappa_BT, batch) for name, kappa_BT in output.confidence.items()}
+        logits = {name: labelled_rows(output.unimodal_logits[name], batch) for name in confidence}
+        present = {name: labelled_rows(batch.modality_mask[name], batch) for name in confidence}
+        value: Tensor = self.loss(confidence, logits=logits, labels=labelled_rows(batch.labels, batch), mask=present)
         return value
