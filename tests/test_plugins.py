@@ -1,3 +1,4 @@
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ FILES = {
     "twins": ONE.format(name="One") + ONE.format(name="Other"),
     "feeding": "PORTION_KG = 5\n",
 }
+CLASSES = "Bear, Encoder, Keeper, Lion, One, Other, Panther, Sick, Tiger"  # of the zoo that exports them
 
 
 @pytest.fixture
@@ -81,6 +83,58 @@ def test_an_error_inside_a_plug_in_is_not_taken_for_a_wrong_name(zoo: str, tmp_p
     (tmp_path / "zoo" / "sick.py").write_text("import a_library_that_is_not_there\n")
     with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
         plugins.load(zoo, "sick", _contract())
+
+
+@pytest.fixture
+def open_zoo(zoo: str, tmp_path: Path) -> str:
+    """The package with its classes exported, one file that does not compile, and a class in two files."""
+    opened = "from merc import plugins\n__getattr__, __dir__ = plugins.exports(__name__)\n"
+    (tmp_path / "zoo" / "__init__.py").write_text(opened)
+    (tmp_path / "zoo" / "sick.py").write_text("class Sick:\n    def is not python\n")
+    bear = '"""\nclass of its own\n"""\nclass Bear: ...\nclass Keeper:\n    class Config: ...\n'
+    (tmp_path / "zoo" / "annex" / "bear.py").write_text(bear)
+    (tmp_path / "zoo" / "night.py").write_text("class Keeper: ...\n")
+    return zoo
+
+
+def test_a_class_can_be_imported_from_the_package_and_no_other_file_is(open_zoo: str) -> None:
+    from zoo import Bear, Lion
+
+    assert (Lion.__module__, Bear.__module__) == ("zoo.lion", "zoo.annex.bear")
+    assert {name for name in sys.modules if name.startswith("zoo.")} == {"zoo.lion", "zoo.base", "zoo.annex", "zoo.annex.bear"}
+
+
+def test_a_package_lists_the_public_classes_of_its_files(open_zoo: str) -> None:
+    package = importlib.import_module(open_zoo)
+    assert [name for name in dir(package) if name[0].isupper()] == CLASSES.split(", ")
+    assert "zoo.lion" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["Lino", "_Cat", "Config", "of"])
+def test_a_class_that_no_file_defines_is_an_attribute_error_with_the_nearest_name(open_zoo: str, name: str) -> None:
+    package = importlib.import_module(open_zoo)
+    with pytest.raises(AttributeError) as raised:
+        getattr(package, name)
+    hint = "did you mean 'Lion'? " if name == "Lino" else ""
+    assert str(raised.value) == f"module 'zoo' has no attribute {name!r}; {hint}valid: {CLASSES}"
+
+
+def test_a_class_that_two_files_define_is_an_attribute_error_with_both(open_zoo: str) -> None:
+    package = importlib.import_module(open_zoo)
+    with pytest.raises(AttributeError, match=r"Keeper is defined in zoo\.annex\.bear and zoo\.night; import it from one of them"):
+        _ = package.Keeper
+
+
+def test_a_file_that_does_not_compile_says_so_itself_when_its_class_is_asked_for(open_zoo: str) -> None:
+    package = importlib.import_module(open_zoo)
+    with pytest.raises(SyntaxError, match=r"sick\.py"):
+        _ = package.Sick
+
+
+def test_files_can_still_be_imported_from_a_package_that_exports_classes(open_zoo: str) -> None:
+    from zoo import feeding
+
+    assert feeding.PORTION_KG == 5
 
 
 def test_a_class_that_still_lacks_a_method_is_no_plug_in(zoo: str, tmp_path: Path) -> None:

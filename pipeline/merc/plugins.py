@@ -3,12 +3,16 @@
 import importlib
 import inspect
 import pkgutil
-from typing import TypeVar
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 from merc.errors import BadSettings, nearest
 
 _Base = TypeVar("_Base")
 _NOT_PLUGINS = {"base", "stage"}
+_PUBLIC_CLASS = re.compile(r"^class ([A-Za-z]\w*)\s*[(:]", re.MULTILINE)
 
 
 def names(package: str, base: type | None = None) -> list[str]:
@@ -46,3 +50,47 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
     if len(classes) > 1:
         raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
     return classes[0]
+
+
+def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package from which every public class of its files can be imported.
+
+    A file is imported when one of its classes is asked for, not before. Files of nested packages count; those whose
+    names begin with ``_`` do not.
+
+        __getattr__, __dir__ = plugins.exports(__name__)
+
+    Args:
+        package: dotted name.
+
+    Returns:
+        Both functions. The first raises ``AttributeError`` with the nearest name, or with the modules to choose from if
+        several define the class.
+    """
+
+    def get(name: str) -> Any:
+        found = _public_classes(package)
+        modules = found.get(name, [])
+        if not modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; {nearest(name, list(found))}")
+        if len(modules) > 1:
+            raise AttributeError(f"{name} is defined in {' and '.join(modules)}; import it from one of them")
+        return getattr(importlib.import_module(modules[0]), name)
+
+    def names_there() -> list[str]:
+        return sorted({*vars(importlib.import_module(package)), *_public_classes(package)})
+
+    return get, names_there
+
+
+def _public_classes(package: str) -> dict[str, list[str]]:
+    """Class → the modules that define it; read from the text, as importing is slow and one broken file would hide all."""
+    found: dict[str, list[str]] = {}
+    for folder in map(Path, importlib.import_module(package).__path__):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            if any(part.startswith("_") for part in parts):
+                continue
+            for name in _PUBLIC_CLASS.findall(path.read_text(encoding="utf-8", errors="replace")):
+                found.setdefault(name, []).append(".".join((package, *parts)))
+    return found

@@ -36,9 +36,8 @@ def deadly_loss(tree, tmp_path_factory, monkeypatch):
     def write(line):
         (folder / package / "deadly.py").write_text(
             "import signal\n"
-            "from merc.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig\n"
+            "from merc.training.losses.cross_entropy import CrossEntropy\n"
             "class Deadly(CrossEntropy):\n"
-            "    Config = CrossEntropyConfig\n"
             "    def forward(self, output, batch, **state):\n"
             "        value = super().forward(output, batch, **state)\n"
             "        if state['epoch'] == 1 and state['generator'].initial_seed() == 1:\n"

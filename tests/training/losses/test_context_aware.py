@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from merc.params import fill
 from merc.training.data.collate import collate
-from merc.training.losses.context_aware import ContextAware, ContextAwareConfig, ContextAwareLoss, HistoryPooling
+from merc.training.losses.context_aware import ContextAware, ContextAwareLoss, HistoryPooling
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import MERCOutput
 
@@ -174,19 +173,7 @@ DIM = 4
 
 def build(split, context_dim=None, **settings):
     torch.manual_seed(7)
-    config = fill(
-        {
-            "window": 3,
-            "temperature": 0.3,
-            "denominator": "neg",
-            "contextual_extract": True,
-            "exclude_same_scenario": True,
-            "match_speakers": False,
-            **settings,
-        },
-        ContextAwareConfig,
-        where="losses.context_aware",
-    )
+    config = ContextAware.Config(**{"window": 3, "temperature": 0.3, **settings})
     return ContextAware(config, TrainingFacts(class_counts=torch.ones(3), hidden_dim=DIM, unimodal_dims={}, context_dim=context_dim, train=split))
 
 

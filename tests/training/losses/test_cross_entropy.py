@@ -6,7 +6,7 @@ import pytest
 import torch
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.losses.cross_entropy import CrossEntropy, CrossEntropyConfig, weights_of
+from merc.training.losses.cross_entropy import CrossEntropy, weights_of
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import MERCOutput
 
@@ -14,20 +14,7 @@ COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 
 def build(counts=COUNTS, **settings):
-    config = fill(
-        {
-            "class_weights": "none",
-            "effective_beta": 0.9,
-            "weight_by_class": {},
-            "other_weight": 1.0,
-            "label_smoothing": 0.0,
-            "fused_weight": 1.0,
-            "unimodal_weight": 0.0,
-            **settings,
-        },
-        CrossEntropyConfig,
-        where="losses.cross_entropy",
-    )
+    config = fill({"effective_beta": 0.9, **settings}, CrossEntropy.Config, where="losses.cross_entropy")
     return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}, classes=("neutral", "joy", "anger")))
 
 

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
-from merc.training.losses.disentanglement import Disentanglement, DisentanglementConfig, DisentanglementLoss
+from merc.training.losses.disentanglement import Disentanglement, DisentanglementLoss
 from merc.training.losses.engine.base import TrainingFacts
 
 VIEWS = {
@@ -77,7 +76,7 @@ def test_what_cannot_be_is_refused(facts):
 
 
 def build(facts):
-    return Disentanglement(fill({"temperature": 0.5, "units": 3}, DisentanglementConfig, where="losses.disentanglement"), facts)
+    return Disentanglement(Disentanglement.Config(temperature=0.5, units=3), facts)
 
 
 def given_levels(output, seed=1):

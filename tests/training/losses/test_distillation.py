@@ -8,14 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
-from merc.training.losses.distillation import Distillation, DistillationConfig, DistillationLoss, FeatureDistillationLoss
+from merc.training.losses.distillation import Distillation, DistillationLoss, FeatureDistillationLoss
 from merc.training.losses.engine.base import TrainingFacts
 
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, -0.5]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, 0.0, -2.0], [-1.0, 1.0, 0.0]], dtype=torch.float64)
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6]], dtype=torch.float64)
-BLOCK = {"teacher": "text", "kind": "dist", "temperature": 2.0, "feature_weight": 0.0, "feature_temperature": 1.0, "legacy_teacher_gradient": False}
 
 
 def response(student, teacher, **settings):
@@ -141,7 +139,7 @@ def test_what_cannot_be_is_refused(facts):
 
 
 def build(facts, **changes):
-    return Distillation(fill({**BLOCK, **changes}, DistillationConfig, where="losses.distillation"), facts)
+    return Distillation(Distillation.Config(**changes), facts)
 
 
 def test_the_term_is_the_mean_over_students_where_both_modalities_are_present(make_batch, make_output, facts):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.params import fill
 from merc.training.losses.cross_entropy import weights_of
-from merc.training.losses.focal import Focal, FocalConfig, FocalLoss
+from merc.training.losses.focal import Focal, FocalLoss
 
 
 def drawn(seed, rows=8):
@@ -112,8 +111,7 @@ def test_a_negative_gamma_is_refused():
 def test_the_term_weighs_classes_as_the_cross_entropy_does(make_batch, make_output, facts, scheme):
     batch = make_batch([5, 3, 6], pad_to=8)
     output = make_output(batch)
-    block = {"gamma": 2.0, "class_weights": scheme, "effective_beta": 0.9, "legacy_focal": False}
-    term = Focal(fill(block, FocalConfig, where="losses.focal"), facts)
+    term = Focal(Focal.Config(class_weights=scheme, effective_beta=0.9), facts)
     weights = weights_of(facts.class_counts, scheme, 0.9)
     expected = slow(output.logits[batch.labelled], batch.labels[batch.labelled], 2.0, weights.tolist())
     assert term(output, batch).item() == pytest.approx(expected, abs=1e-5)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.params import fill
-from merc.training.losses.focal_contrastive import FocalContrastive, FocalContrastiveConfig, FocalContrastiveLoss, class_weights
+from merc.training.losses.focal_contrastive import FocalContrastive, FocalContrastiveLoss, class_weights
 from merc.training.losses.supcon import SupConLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
@@ -75,8 +74,7 @@ def test_a_negative_gamma_is_refused():
 def test_the_term_weighs_by_the_counts_of_the_train_split(make_batch, make_output, facts):
     batch = make_batch([5, 3, 6], pad_to=8)
     output = make_output(batch)
-    block = {"gamma": 2.0, "alpha": 1.0, "temperature": 0.5, "projection_units": 0}
-    term = FocalContrastive(fill(block, FocalContrastiveConfig, where="losses.focal_contrastive"), facts)
+    term = FocalContrastive(FocalContrastive.Config(temperature=0.5, projection_units=0), facts)
     loss = FocalContrastiveLoss(temperature=0.5)
     expected = loss(output.hidden[batch.labelled], labels=batch.labels[batch.labelled], class_counts=facts.class_counts)
     torch.testing.assert_close(term(output, batch), expected)

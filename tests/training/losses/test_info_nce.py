@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.losses.info_nce import InfoNCE, InfoNCEConfig, InfoNCELoss
+from merc.training.losses.info_nce import InfoNCE, InfoNCELoss
 
 A = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
 B = torch.tensor([[0.6, 0.8], [0.0, 1.0], [0.8, -0.6]], dtype=torch.float64)
@@ -87,7 +86,7 @@ def test_views_of_different_shapes_are_refused():
 
 
 def build(facts, units):
-    return InfoNCE(fill({"temperature": 0.5, "projection_units": units}, InfoNCEConfig, where="losses.info_nce"), facts)
+    return InfoNCE(InfoNCE.Config(temperature=0.5, projection_units=units), facts)
 
 
 def test_the_term_is_the_mean_over_pairs_of_modalities_where_both_are_present(make_batch, make_output, facts):

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
-from merc.training.losses.inter_dialogue import InterDialogue, InterDialogueConfig, InterDialogueLoss, masked_mean
+from merc.training.losses.inter_dialogue import InterDialogue, InterDialogueLoss, masked_mean
 from scipy import stats
 
 AUDIO = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, -0.8]], dtype=torch.float64)
@@ -248,8 +247,7 @@ def test_what_cannot_be_is_refused():
 
 
 def build(facts, **changes):
-    block = {"neighbours_from": "features", "k": 2, "temperature": 0.5, "k_cap": True, "include_self": False, "strict": False, **changes}
-    return InterDialogue(fill(block, InterDialogueConfig, where="losses.inter_dialogue"), facts)
+    return InterDialogue(InterDialogue.Config(**{"k": 2, "temperature": 0.5, **changes}), facts)
 
 
 def test_the_term_pools_where_the_model_does_not(make_batch, make_output, facts):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.params import fill
 from merc.training.losses.focal_contrastive import FocalContrastiveLoss
-from merc.training.losses.label_guided import LabelGuided, LabelGuidedConfig, LabelGuidedLoss, anchor_spread
+from merc.training.losses.label_guided import LabelGuided, LabelGuidedLoss, anchor_spread
 from merc.training.losses.supcon import SupConLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
@@ -85,8 +84,7 @@ def test_equal_anchors_have_a_finite_gradient_of_their_spread():
 def test_the_term_trains_its_anchors_and_spreads_them(make_batch, make_output, facts):
     batch = make_batch([5, 3, 6], pad_to=8)
     output = make_output(batch)
-    block = {"temperature": 0.5, "supcon_weight": 1.0, "gamma": 2.0, "alpha": 1.0, "spread_weight": 0.3, "projection_units": 0}
-    term = LabelGuided(fill(block, LabelGuidedConfig, where="losses.label_guided"), facts)
+    term = LabelGuided(LabelGuided.Config(temperature=0.5, gamma=2.0, alpha=1.0, spread_weight=0.3, projection_units=0), facts)
     value = term(output, batch)
     loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0, gamma=2.0, alpha=1.0)
     expected = loss(output.hidden[batch.labelled], labels=batch.labels[batch.labelled], anchors=term.anchors_CD, class_counts=facts.class_counts)

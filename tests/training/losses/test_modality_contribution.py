@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.losses.modality_contribution import ModalityContribution, ModalityContributionConfig, ModalityContributionLoss
+from merc.training.losses.modality_contribution import ModalityContribution, ModalityContributionLoss
 from merc.training.models.engine.base import MERCOutput
 
 FEATURES = {
@@ -168,8 +167,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 def build(**settings):
-    block = {"temperature": 0.3, "denominator": "neg", "reduction": "mean", "same_emotion_only": False, **settings}
-    config = fill(block, ModalityContributionConfig, where="losses.modality_contribution")
+    config = ModalityContribution.Config(**{"temperature": 0.3, **settings})
     return ModalityContribution(config, TrainingFacts(class_counts=torch.ones(3), hidden_dim=2, unimodal_dims={"text": 4, "audio": 3}))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.params import fill
-from merc.training.losses.prototype import Prototype, PrototypeConfig, PrototypeLoss, RunningPrototypes
+from merc.training.losses.prototype import Prototype, PrototypeLoss, RunningPrototypes
 
 NAMES = ("text", "audio", "visual")
 
@@ -103,7 +103,7 @@ def test_an_emotion_that_is_not_met_for_long_keeps_its_prototype():
 
 
 def build(facts, **changes):
-    return Prototype(fill({"margin": 0.1, "memory": 0.5, **changes}, PrototypeConfig, where="losses.prototype"), facts)
+    return Prototype(fill({"memory": 0.5, **changes}, Prototype.Config, where="losses.prototype"), facts)
 
 
 def rows_of(output, batch):

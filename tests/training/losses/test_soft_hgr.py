@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.losses.soft_hgr import SoftHGR, SoftHGRConfig, SoftHGRLoss
+from merc.training.losses.soft_hgr import SoftHGR, SoftHGRLoss
 
 
 def of_pair(f, g):
@@ -111,7 +110,7 @@ def test_modalities_of_different_shapes_are_refused(shapes):
 
 
 def term(facts, **block):
-    return SoftHGR(fill({"projection_units": 0, **block}, SoftHGRConfig, where="losses.soft_hgr"), facts)
+    return SoftHGR(SoftHGR.Config(**{"projection_units": 0, **block}), facts)
 
 
 def test_the_term_compares_aligned_vectors_of_real_utterances_where_both_are_present(make_batch, make_output, facts):

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.params import fill
-from merc.training.losses.spcl import SPCL, PrototypeQueue, SPCLConfig, SPCLLoss
+from merc.training.losses.spcl import SPCL, PrototypeQueue, SPCLLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -121,8 +120,7 @@ def test_a_prototype_is_the_mean_of_as_many_as_asked_drawn_by_the_generator():
 
 
 def build(facts, **changes):
-    block = {"temperature": 0.5, "drop_below": 0.0, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}
-    return SPCL(fill(block, SPCLConfig, where="losses.spcl"), facts)
+    return SPCL(SPCL.Config(**{"temperature": 0.5, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}), facts)
 
 
 def test_the_term_compares_with_prototypes_of_the_batches_before(make_batch, make_output, facts):

@@ -6,12 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.params import fill
-from merc.training.losses.supcon import SupCon, SupConConfig, SupConLoss
+from merc.training.losses.supcon import SupCon, SupConLoss
 
 Z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
-SETTINGS = {"temperature": 0.5, "form": "out", "candidates": "all", "class_balanced": False, "projection_units": 0}
 
 
 def slow(z, labels, temperature, form, candidates, class_balanced=False):
@@ -104,7 +102,7 @@ def test_candidates_that_do_not_exist_are_refused():
 
 
 def build(facts, **changes):
-    return SupCon(fill({**SETTINGS, **changes}, SupConConfig, where="losses.supcon"), facts)
+    return SupCon(SupCon.Config(**{"temperature": 0.5, "projection_units": 0, **changes}), facts)
 
 
 def test_the_term_is_the_loss_of_the_labelled_utterances(make_batch, make_output, facts):

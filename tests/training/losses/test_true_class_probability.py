@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merc.errors import BadSettings
-from merc.params import fill
-from merc.training.losses.true_class_probability import TrueClassProbability, TrueClassProbabilityConfig, TrueClassProbabilityLoss
+from merc.training.losses.true_class_probability import TrueClassProbability, TrueClassProbabilityLoss
 
 NAMES = ("text", "audio", "visual")
 
@@ -68,7 +67,7 @@ def test_the_confidence_is_trained_towards_the_probability_and_the_classifier_by
 def test_the_term_looks_at_labelled_utterances_where_the_modality_is_present(make_batch, make_output, facts):
     batch = make_batch([5, 3], pad_to=6)
     output, chosen = make_output(batch), batch.labelled
-    term = TrueClassProbability(fill({"classifier_weight": 0.5}, TrueClassProbabilityConfig, where="losses.true_class_probability"), facts)
+    term = TrueClassProbability(TrueClassProbability.Config(classifier_weight=0.5), facts)
     expected = slow(
         {name: values[chosen] for name, values in output.confidence.items()},
         {name: values[chosen] for name, values in output.unimodal_logits.items()},
@@ -80,7 +79,7 @@ def test_the_term_looks_at_labelled_utterances_where_the_modality_is_present(mak
 
 
 def test_what_cannot_be_is_refused(make_batch, make_output, facts):
-    term = TrueClassProbability(fill({"classifier_weight": 1.0}, TrueClassProbabilityConfig, where="losses.true_class_probability"), facts)
+    term = TrueClassProbability(TrueClassProbability.Config(classifier_weight=1.0), facts)
     batch = make_batch([2])
     for lacking in ({"confidence": {}}, {"unimodal_logits": {}}):
         with pytest.raises(BadSettings, match="gives confidence and logits of each modality, such as df_erc"):

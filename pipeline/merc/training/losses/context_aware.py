@@ -17,7 +17,7 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 """
 
 import math
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import Field
@@ -27,8 +27,9 @@ from merc.params import Settings
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.sampler import EmotionWindowSampler
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows
+from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
@@ -86,26 +87,6 @@ class ContextAwareLoss(ContrastiveLoss):
         return self.reduce(cosine_NM / self.temperature, pos_NM, cand_NM)
 
 
-class ContextAwareConfig(Settings):
-    """Settings of the context-aware loss.
-
-    Attributes:
-        window: W, utterances of the history that are positives, at most.
-        temperature: τ.
-        denominator: ``neg``: negatives alone, as the paper prints it; ``all``: positives as well.
-        contextual_extract: off: g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE".
-        exclude_same_scenario: no negatives from dialogues of the same scenario.
-        match_speakers: the speakers of a negative window take turns as in the own one.
-    """
-
-    window: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-    denominator: Literal["neg", "all"]
-    contextual_extract: bool
-    exclude_same_scenario: bool
-    match_speakers: bool
-
-
 class ContextAware(MERCLoss):
     """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
 
@@ -115,10 +96,25 @@ class ContextAware(MERCLoss):
         ValueError: if ``facts`` hold no train split.
     """
 
-    Config: ClassVar[type[Settings]] = ContextAwareConfig
+    class Config(Settings):
+        """Settings of the context-aware loss."""
+
+        window: int = Field(default=4, ge=1)
+        """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for IEMOCAP."""
+        temperature: float = Field(default=0.07, gt=0)
+        """τ, by which the cosines of an utterance and g are divided."""
+        denominator: Candidates = "neg"
+        """``neg``: negatives alone, as the paper prints it; ``all``: positives as well."""
+        contextual_extract: bool = True
+        """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
+        exclude_same_scenario: bool = True
+        """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same script."""
+        match_speakers: bool = False
+        """Only negatives in which the speakers take turns as in the anchor's own window."""
+
     negatives: Tensor | None
 
-    def __init__(self, config: ContextAwareConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         if facts.train is None:
             raise ValueError("the context-aware loss needs the train split, whose dialogues its negatives come from")
@@ -154,13 +150,13 @@ class ContextAware(MERCLoss):
             self.bank.write(output.hidden, batch)
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
         hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
-        h_Nd, _ = labelled_rows(hidden_BTd, batch)
+        h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
         anchors_N = batch.labelled_positions
         back_W = torch.arange(1, self.window + 1, device=anchors_N.device)
         pos_mask_NW = anchors_N[:, None] % hidden_BTd.shape[1] >= back_W
         before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
-        rows_NW = self.negatives.index_select(0, batch.utterance_index.flatten().index_select(0, anchors_N))
+        rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
         pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
         neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
@@ -177,8 +173,7 @@ class ContextAware(MERCLoss):
             context_BTd = output.context.float()
         else:
             raise ValueError("the model said that it gives a context, and its output has none")
-        context_Nd, _ = labelled_rows(context_BTd, batch)
-        mapped_N1d: Tensor = self.of_context(context_Nd)[:, None]
+        mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
 
 

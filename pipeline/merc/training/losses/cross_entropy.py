@@ -4,7 +4,7 @@
 utterances weighs (1 - β) / (1 - β^n).
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -14,40 +14,12 @@ from torch.nn import functional
 from merc.errors import BadSettings, nearest
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.models.engine.base import MERCOutput
 
-
-class CrossEntropyConfig(Settings):
-    """Settings of the cross-entropy.
-
-    Attributes:
-        class_weights: ``none``; ``inverse`` of the class's share of the train split; ``inverse_sqrt``, the root of that;
-            ``effective`` number of samples.
-        effective_beta: β of ``effective``.
-        weight_by_class: emotion → factor on its weight.
-        other_weight: factor on the weights of the emotions that it does not name, where it names any.
-        label_smoothing: share of the target that is spread evenly over all classes.
-        fused_weight: weight of the loss on the logits that predict. 0 trains a model by its modalities' own logits, where those make the others;
-            a model without unimodal logits has the weight 1.
-        unimodal_weight: weight of the same loss on each modality's own logits, where the modality is present. A joint loss alone
-            lets the modality that is learned fastest keep the others from learning (Wang, Tran and Feiszli, CVPR 2020). Models
-            without unimodal logits have no such term.
-    """
-
-    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
-    effective_beta: float = Field(gt=0, lt=1)
-    weight_by_class: dict[str, Annotated[float, Field(ge=0)]]
-    other_weight: float = Field(ge=0)
-    label_smoothing: float = Field(ge=0, lt=1)
-    fused_weight: float = Field(ge=0)
-    unimodal_weight: float = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> Self:
-        if not self.fused_weight and not self.unimodal_weight:
-            raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
-        return self
+ClassWeights = Literal["none", "inverse", "inverse_sqrt", "effective"]
+"""Schemes of :func:`weights_of`."""
 
 
 class CrossEntropy(MERCLoss):
@@ -56,14 +28,43 @@ class CrossEntropy(MERCLoss):
     The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the number
     and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
 
+    A loss on the joint logits alone lets the modality that is learned fastest keep the others from learning (Wang, Tran
+    and Feiszli, CVPR 2020), hence ``unimodal_weight``.
+
     Raises:
         BadSettings: if ``weight_by_class`` names an emotion that the label set lacks.
     """
 
-    Config: ClassVar[type[Settings]] = CrossEntropyConfig
+    class Config(Settings):
+        """Weights of the classes and of the two terms, one of which must be above 0."""
+
+        class_weights: ClassWeights = "none"
+        """Weight of a class: ``none``, all 1; ``inverse`` of its share of the train split; ``inverse_sqrt``, the root of
+        that; ``effective`` number of samples."""
+        effective_beta: float = Field(default=0.999, gt=0, lt=1)
+        """β of ``effective``."""
+        weight_by_class: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+        """Emotion → factor on its weight, such as ``{neutral: 1.0}``."""
+        other_weight: float = Field(default=1.0, ge=0)
+        """Factor on the weights of the emotions that ``weight_by_class`` does not name, if it names any."""
+        label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+        """Share of the target that is spread evenly over all classes."""
+        fused_weight: float = Field(default=1.0, ge=0)
+        """Weight of the loss on the logits that predict; 0 trains a model by its modalities' own logits, where those make
+        the others, and a model without unimodal logits always has the weight 1."""
+        unimodal_weight: float = Field(default=0.0, ge=0)
+        """Weight of the same loss on each modality's own logits, where the modality is present; a model without unimodal
+        logits has no such term."""
+
+        @model_validator(mode="after")
+        def _something_is_trained(self) -> Self:
+            if not self.fused_weight and not self.unimodal_weight:
+                raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
+            return self
+
     class_weights: Tensor
 
-    def __init__(self, config: CrossEntropyConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.label_smoothing = config.label_smoothing
         self.fused_weight = config.fused_weight
@@ -72,25 +73,25 @@ class CrossEntropy(MERCLoss):
         self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C))
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        labels_N = batch.labels.flatten().index_select(0, batch.labelled_positions)
+        labels_N = labelled_rows(batch.labels, batch)
         total = self._mean(output.logits, labels_N, torch.ones_like(labels_N, dtype=torch.bool), batch)
         if not output.unimodal_logits:
             return total
         total = self.fused_weight * total
         if self.unimodal_weight:
-            present = {name: batch.modality_mask[name].flatten().index_select(0, batch.labelled_positions) for name in output.unimodal_logits}
+            present = {name: labelled_rows(batch.modality_mask[name], batch) for name in output.unimodal_logits}
             terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
             total = total + self.unimodal_weight * torch.stack(terms).mean()
         return total
 
     def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
         """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
-        logits_NC = logits_BTC.flatten(0, 1).index_select(0, batch.labelled_positions).float().masked_fill(~counted_N[:, None], 0.0)
+        logits_NC = labelled_rows(logits_BTC, batch).float().masked_fill(~counted_N[:, None], 0.0)
         values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
         return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 
 
-def _factors(config: CrossEntropyConfig, facts: TrainingFacts) -> Tensor | None:
+def _factors(config: CrossEntropy.Config, facts: TrainingFacts) -> Tensor | None:
     """[C] float64, or None if no emotion is named."""
     for name in config.weight_by_class:
         if name not in facts.classes:

@@ -6,7 +6,7 @@ rows of one utterance. The authors' code gives NaN where no row has a positive; 
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -72,18 +72,6 @@ class DisentanglementLoss(nn.Module):
         return value
 
 
-class DisentanglementConfig(Settings):
-    """Settings of DDM.
-
-    Attributes:
-        temperature: τ.
-        units: width of both levels' representations, where the model does not give them itself.
-    """
-
-    temperature: float = Field(gt=0)
-    units: int = Field(ge=1)
-
-
 class Disentanglement(MERCLoss):
     """Sum of both levels over the batch's utterances, labelled or not, where the modalities are present.
 
@@ -95,9 +83,15 @@ class Disentanglement(MERCLoss):
             level, which has no pairs then, is 0, and so is the first, in which all rows would belong together.
     """
 
-    Config: ClassVar[type[Settings]] = DisentanglementConfig
+    class Config(Settings):
+        """Settings of DDM."""
 
-    def __init__(self, config: DisentanglementConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=1.0, gt=0)
+        """τ of both levels, by which the loss is also multiplied."""
+        units: int = Field(default=300, ge=1)
+        """Width of both levels' representations if the model does not disentangle by itself."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         dims = {} if facts.disentangles else dict(facts.unimodal_dims)
         if len(dims) < 2 and not facts.disentangles:

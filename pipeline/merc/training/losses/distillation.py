@@ -5,7 +5,7 @@ correlation of student and teacher in each row (over classes) and in each class 
 On representations: TelME's likeness of rows, KL(softmax_j(t_i · t_j / T) ‖ softmax_j(t_i · s_j / T)).
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -133,27 +133,6 @@ class FeatureDistillationLoss(nn.Module):
         return reduced(divergence_N.masked_fill(~counted_N, 0.0), counted_N, "mean")
 
 
-class DistillationConfig(Settings):
-    """Settings of the distillation within a model.
-
-    Attributes:
-        teacher: whose logits and representation the modalities are to follow: another modality, or ``fused``, the model's prediction (the
-            self-distillation of SDT).
-        kind: ``dist`` or ``hinton``.
-        temperature: τ.
-        feature_weight: of the loss on representations, which need one width then; 0: none.
-        feature_temperature: T.
-        legacy_teacher_gradient: scores draw the teacher towards the students too, as in SDT's code.
-    """
-
-    teacher: str
-    kind: Kind
-    temperature: float = Field(gt=0)
-    feature_weight: float = Field(ge=0)
-    feature_temperature: float = Field(gt=0)
-    legacy_teacher_gradient: bool
-
-
 class Distillation(MERCLoss):
     """Every other modality's own logits against the teacher's, which learns from the other terms or has learned before; mean over students.
 
@@ -166,9 +145,24 @@ class Distillation(MERCLoss):
         BadSettings: if the model lacks the teacher, has no other modality, or has widths that differ where representations are compared.
     """
 
-    Config: ClassVar[type[Settings]] = DistillationConfig
+    class Config(Settings):
+        """Settings of the distillation within a model."""
 
-    def __init__(self, config: DistillationConfig, facts: TrainingFacts) -> None:
+        teacher: str = "text"
+        """Whose logits and representation the modalities follow: another modality, or ``fused``, the model's own prediction
+        (the self-distillation of SDT)."""
+        kind: Kind = "dist"
+        """``dist``: correlations of probabilities; ``hinton``: their Kullback-Leibler divergence."""
+        temperature: float = Field(default=2.0, gt=0)
+        """τ, which softens the probabilities of teacher and students."""
+        feature_weight: float = Field(default=0.0, ge=0)
+        """Weight of the loss on representations, which all need the same width then; 0: none."""
+        feature_temperature: float = Field(default=1.0, gt=0)
+        """T, by which the cosines of representations are divided."""
+        legacy_teacher_gradient: bool = False
+        """Scores also draw the teacher towards the students, as in SDT's code."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         dims = dict(facts.unimodal_dims)
         self.teacher = config.teacher

@@ -6,7 +6,7 @@ Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4: -(1 - p_y)^
 utterances *and* classes. It weighs hard utterances up instead of easy ones down and punishes every class for being unlikely. For comparing alone.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.losses.cross_entropy import weights_of
+from merc.training.losses.cross_entropy import ClassWeights, weights_of
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import counted_rows, labelled_rows
+from merc.training.losses.engine.contrastive import counted_rows
 from merc.training.losses.engine.kernel import Reduction, at_least_float32, reduced
 from merc.training.models.engine.base import MERCOutput
 
@@ -80,33 +81,26 @@ class FocalLoss(nn.Module):
         return reduced(values_N.masked_fill(~counted_N, 0.0), counted_N, self.reduction)
 
 
-class FocalConfig(Settings):
-    """Settings of the focal loss.
-
-    Attributes:
-        gamma: γ.
-        class_weights: as in ``losses.cross_entropy``.
-        effective_beta: β of ``effective``.
-        legacy_focal: MMGCN's formula instead.
-    """
-
-    gamma: float = Field(ge=0)
-    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"]
-    effective_beta: float = Field(gt=0, lt=1)
-    legacy_focal: bool
-
-
 class Focal(MERCLoss):
     """:class:`FocalLoss` over the batch's labelled utterances, with weights of mean 1 over the train utterances."""
 
-    Config: ClassVar[type[Settings]] = FocalConfig
+    class Config(Settings):
+        """Settings of the focal loss."""
 
-    def __init__(self, config: FocalConfig, facts: TrainingFacts) -> None:
+        gamma: float = Field(default=2.0, ge=0)
+        """γ, how much less an utterance counts that the model is sure of; 0: cross-entropy."""
+        class_weights: ClassWeights = "none"
+        """Weight of a class, as for ``cross_entropy``."""
+        effective_beta: float = Field(default=0.999, gt=0, lt=1)
+        """β of the class weights ``effective``."""
+        legacy_focal: bool = False
+        """Use the formula of MMGCN's code instead, which is not a focal loss, to compare with its figures."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         weights_C = None if config.class_weights == "none" else weights_of(facts.class_counts, config.class_weights, config.effective_beta)
         self.loss = FocalLoss(gamma=config.gamma, class_weights=weights_C, legacy_focal=config.legacy_focal)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        logits_NC, labels_N = labelled_rows(output.logits, batch)
-        value: Tensor = self.loss(logits_NC, labels=labels_N)
+        value: Tensor = self.loss(labelled_rows(output.logits, batch), labels=labelled_rows(batch.labels, batch))
         return value

@@ -7,17 +7,15 @@ Huang, ACL 2023). MultiEMO's weights have mean 1 / C over the classes; here thei
 γ = 0 and α = 0 give the supervised contrastive loss ``out``.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
 
-from merc.params import Settings
-from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
+from merc.training.losses.engine.adapters import OnHidden
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Reduction, Similarity
-from merc.training.models.engine.base import MERCOutput
 
 
 class FocalContrastiveLoss(ContrastiveLoss):
@@ -95,35 +93,26 @@ def class_weights(counts_C: Tensor, alpha: float) -> Tensor:
     return raw_C * (n_C > 0).sum() / raw_C.sum()
 
 
-class FocalContrastiveConfig(Settings):
-    """Settings of FCL on the fused representation.
-
-    Attributes:
-        gamma: γ.
-        alpha: α.
-        temperature: τ.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    gamma: float = Field(ge=0)
-    alpha: float
-    temperature: float = Field(gt=0)
-    projection_units: int = Field(ge=0)
-
-
-class FocalContrastive(MERCLoss):
+class FocalContrastive(OnHidden):
     """:class:`FocalContrastiveLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`."""
 
-    Config: ClassVar[type[Settings]] = FocalContrastiveConfig
+    class Config(OnHidden.Config):
+        """Settings of FCL on the fused representation."""
+
+        gamma: float = Field(default=2.0, ge=0)
+        """γ, focus on far positives; 0: none."""
+        alpha: float = 1.0
+        """α, exponent of the class weights; 0: all classes weigh the same."""
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of p, the softmax over all other utterances."""
+
     class_counts: Tensor
 
-    def __init__(self, config: FocalContrastiveConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = projection(facts.hidden_dim, config.projection_units)
         self.loss = FocalContrastiveLoss(gamma=config.gamma, alpha=config.alpha, temperature=config.temperature)
         self.register_buffer("class_counts", facts.class_counts, persistent=False)
 
-    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = labelled_rows(output.hidden, batch)
-        value: Tensor = self.loss(self.project(z_ND), labels=labels_N, class_counts=self.class_counts)
+    def on_rows(self, z_ND: Tensor, labels_N: Tensor, **state: Any) -> Tensor:
+        value: Tensor = self.loss(z_ND, labels=labels_N, class_counts=self.class_counts)
         return value

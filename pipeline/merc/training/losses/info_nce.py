@@ -5,17 +5,18 @@ ICML 2021. Here the views are two modalities of the same utterance.
 """
 
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import common_space
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, projection
+from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity
 from merc.training.models.engine.base import MERCOutput
 from merc.training.models.engine.common import real_rows
@@ -70,18 +71,6 @@ class InfoNCELoss(ContrastiveLoss):
         return self.logits(a_ND, b_ND), torch.diag(counted_N), counted_N[:, None] & counted_N
 
 
-class InfoNCEConfig(Settings):
-    """Settings of InfoNCE between modalities.
-
-    Attributes:
-        temperature: τ.
-        projection_units: width of the space into which every modality is projected; 0: none, where all modalities have one width.
-    """
-
-    temperature: float = Field(gt=0)
-    projection_units: int = Field(ge=0)
-
-
 class InfoNCE(MERCLoss):
     """:class:`InfoNCELoss` between the modalities' own representations of the batch's utterances, labelled or not; mean over all pairs of modalities.
 
@@ -91,16 +80,21 @@ class InfoNCE(MERCLoss):
         BadSettings: if there is but one modality, or the widths differ and there is no projection.
     """
 
-    Config: ClassVar[type[Settings]] = InfoNCEConfig
+    class Config(Settings):
+        """Settings of InfoNCE between modalities."""
 
-    def __init__(self, config: InfoNCEConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of the softmax over the other modality's vectors."""
+        projection_units: int = Field(default=128, ge=0)
+        """Width of the space into which every modality is projected; 0: no projection, if all modalities have the same
+        width."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         dims = dict(facts.unimodal_dims)
         if len(dims) < 2:
             raise BadSettings(f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
-        if not config.projection_units and len(set(dims.values())) > 1:
-            raise BadSettings(f"the modalities' representations differ in width, {dims}: give losses.info_nce.projection_units above 0")
-        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in dims.items()})
+        self.project = common_space(dims, config.projection_units, "info_nce")
         self.loss = InfoNCELoss(temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

@@ -15,7 +15,7 @@ code errs, this is what is computed here:
 from collections.abc import Mapping
 from itertools import permutations
 from statistics import fmean
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity, at_least_float32, off_diagonal
+from merc.training.models.engine import common
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 _OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
@@ -53,8 +54,7 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     """
     if position_codes_TD is not None:
         features_BTD = features_BTD - position_codes_TD
-    counted_BTD = at_least_float32(features_BTD).masked_fill(~mask_BT[..., None], 0.0)
-    return counted_BTD.sum(dim=1) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    return common.masked_mean(at_least_float32(features_BTD), mask_BT)
 
 
 class InterDialogueLoss(ContrastiveLoss):
@@ -188,27 +188,6 @@ class InterDialogueLoss(ContrastiveLoss):
             )
 
 
-class InterDialogueConfig(Settings):
-    """Settings of IDCL.
-
-    Attributes:
-        neighbours_from: ``features`` of the batch's dialogues, or ``trajectory``: the recipe's index of emotion trajectories, of which those
-            in the batch count; use it with batches in which neighbours meet.
-        k: neighbours of a dialogue.
-        temperature: τ.
-        k_cap: cut K to half of the other dialogues of the batch.
-        include_self: the own pair in the denominator.
-        strict: raise for a batch of fewer than two dialogues.
-    """
-
-    neighbours_from: Literal["features", "trajectory"]
-    k: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-    k_cap: bool
-    include_self: bool
-    strict: bool
-
-
 class InterDialogue(MERCLoss):
     """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the model does not pool.
 
@@ -219,12 +198,28 @@ class InterDialogue(MERCLoss):
     lengths, the mean over modalities; 0 is harmless, 1 is a shortcut.
     """
 
-    Config: ClassVar[type[Settings]] = InterDialogueConfig
+    class Config(Settings):
+        """Settings of IDCL."""
+
+        neighbours_from: Literal["features", "trajectory"] = "features"
+        """``features``: the nearest dialogues of the batch; ``trajectory``: those of the recipe's index of emotion
+        trajectories that are in the batch, for batches in which neighbours meet."""
+        k: int = Field(default=15, ge=1)
+        """K, neighbours of a dialogue."""
+        temperature: float = Field(default=0.1, gt=0)
+        """τ, by which the cosines of two dialogues are divided."""
+        k_cap: bool = True
+        """Cut K to half of the other dialogues of the batch."""
+        include_self: bool = False
+        """Put a dialogue's own pair into the denominator, as eq. 5 does but not the published code."""
+        strict: bool = False
+        """Raise an error for a batch of fewer than two dialogues."""
+
     needs_pooled = True
     observes = ("length_correlation",)
     acted: Tensor
 
-    def __init__(self, config: InterDialogueConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.k = config.k
         self.by_trajectory = config.neighbours_from == "trajectory"

@@ -9,19 +9,17 @@ so that every utterance has a positive, and, if wanted, EACL's angle loss that s
 """
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from merc.params import Settings
-from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
+from merc.training.losses.engine.adapters import OnHidden
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label, with_anchors
 from merc.training.losses.engine.kernel import Reduction, at_least_float32, normalised, off_diagonal
 from merc.training.losses.focal_contrastive import class_weights
-from merc.training.models.engine.base import MERCOutput
 
 
 class LabelGuidedLoss(ContrastiveLoss):
@@ -103,43 +101,35 @@ def anchor_spread(anchors_CD: Tensor) -> Tensor:
     return -cosine_CC.amax(dim=1).clamp(-1 + 1e-5, 1 - 1e-5).arccos().mean()
 
 
-class LabelGuidedConfig(Settings):
-    """Settings of ELCL on the fused representation.
-
-    Attributes:
-        temperature: τ.
-        supcon_weight: w.
-        gamma: γ of the contrastive loss among utterances and anchors.
-        alpha: α of its class weights.
-        spread_weight: of the angle loss.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    temperature: float = Field(gt=0)
-    supcon_weight: float = Field(ge=0)
-    gamma: float = Field(ge=0)
-    alpha: float
-    spread_weight: float = Field(ge=0)
-    projection_units: int = Field(ge=0)
-
-
-class LabelGuided(MERCLoss):
+class LabelGuided(OnHidden):
     """:class:`LabelGuidedLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`, with anchors that are learned."""
 
-    Config: ClassVar[type[Settings]] = LabelGuidedConfig
+    class Config(OnHidden.Config):
+        """Settings of ELCL on the fused representation."""
+
+        temperature: float = Field(default=0.1, gt=0)
+        """τ of both terms, for cosines with anchors and with utterances."""
+        supcon_weight: float = Field(default=1.0, ge=0)
+        """w, weight of the contrastive loss with the anchors as further rows; 0: none."""
+        gamma: float = Field(default=0.0, ge=0)
+        """γ of that contrastive loss, as for ``focal_contrastive``; 0 here and for ``alpha``: the supervised contrastive
+        loss."""
+        alpha: float = 0.0
+        """α, exponent of the class weights in that contrastive loss."""
+        spread_weight: float = Field(default=0.0, ge=0)
+        """Weight of EACL's angle loss, which spreads the anchors; 0: none."""
+
     class_counts: Tensor
 
-    def __init__(self, config: LabelGuidedConfig, facts: TrainingFacts) -> None:
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.spread_weight = config.spread_weight
-        self.project = projection(facts.hidden_dim, config.projection_units)
-        self.anchors_CD = nn.Parameter(torch.randn(self.classes, config.projection_units or facts.hidden_dim))
+        self.anchors_CD = nn.Parameter(torch.randn(self.classes, self.dim))
         self.loss = LabelGuidedLoss(temperature=config.temperature, supcon_weight=config.supcon_weight, gamma=config.gamma, alpha=config.alpha)
         self.register_buffer("class_counts", facts.class_counts, persistent=False)
 
-    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = labelled_rows(output.hidden, batch)
-        value: Tensor = self.loss(self.project(z_ND), labels=labels_N, anchors=self.anchors_CD, class_counts=self.class_counts)
+    def on_rows(self, z_ND: Tensor, labels_N: Tensor, **state: Any) -> Tensor:
+        value: Tensor = self.loss(z_ND, labels=labels_N, anchors=self.anchors_CD, class_counts=self.class_counts)
         if self.spread_weight:
             # Without a labelled utterance the whole term is zero.
             with torch.autocast(self.anchors_CD.device.type, enabled=False):

@@ -16,7 +16,7 @@ Emotions play no part in it: all recognised utterances attract each other, and s
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -25,8 +25,9 @@ from torch import Tensor
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, same_label
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates
 from merc.training.models.engine.base import MERCOutput
 
@@ -91,28 +92,22 @@ class ModalityContributionLoss(ContrastiveLoss):
         return self.logits(u_ND, u_ND), pos_NN, others_NN if self.denominator == "all" else others_NN & ~same_NN
 
 
-class ModalityContributionConfig(Settings):
-    """Settings of the modality-contribution loss.
-
-    Attributes:
-        temperature: τ.
-        denominator: ``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others.
-        reduction: ``mean`` over anchors, then modalities; ``sum``, as the paper prints it.
-        same_emotion_only: positives have the anchor's emotion, too.
-    """
-
-    temperature: float = Field(gt=0)
-    denominator: Literal["neg", "all"]
-    reduction: Literal["mean", "sum"]
-    same_emotion_only: bool
-
-
 class ModalityContribution(MERCLoss):
     """The loss over the labelled utterances of a batch, with the pseudo-labels of the model's unimodal logits."""
 
-    Config: ClassVar[type[Settings]] = ModalityContributionConfig
+    class Config(Settings):
+        """Settings of the modality-contribution loss."""
 
-    def __init__(self, config: ModalityContributionConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.07, gt=0)
+        """τ, by which the cosines within a modality are divided."""
+        denominator: Candidates = "neg"
+        """``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others."""
+        reduction: Literal["mean", "sum"] = "mean"
+        """``mean`` over anchors, then modalities; ``sum``, as the paper prints it."""
+        same_emotion_only: bool = False
+        """Positives must also have the anchor's emotion."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.same_emotion_only = config.same_emotion_only
         self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)
@@ -125,10 +120,9 @@ class ModalityContribution(MERCLoss):
         """
         if not output.unimodal_logits:
             raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
-        features, correct, mask = {}, {}, {}
-        for name, logits_BTC in output.unimodal_logits.items():
-            features[name], labels_N = labelled_rows(output.unimodal[name], batch)
-            correct[name] = labelled_rows(logits_BTC, batch)[0].argmax(dim=-1) == labels_N
-            mask[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        labels_N = labelled_rows(batch.labels, batch)
+        features = {name: labelled_rows(output.unimodal[name], batch) for name in output.unimodal_logits}
+        correct = {name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N for name, logits_BTC in output.unimodal_logits.items()}
+        mask = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
         return value

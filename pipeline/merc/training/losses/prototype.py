@@ -8,7 +8,7 @@ Legend: N utterances, M modalities, R = M · N, D features, C classes.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import labelled_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 
@@ -126,27 +126,22 @@ def stacked(features: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, T
     return at_least_float32(torch.stack(list(features.values()))).masked_fill(~counted_MN[..., None], 0.0), counted_MN
 
 
-class PrototypeConfig(Settings):
-    """Settings of the loss.
-
-    Attributes:
-        margin: mean square distance from a prototype that costs nothing.
-        memory: of the running means, between 0, the batch alone, and 1, all batches alike.
-    """
-
-    margin: float = Field(ge=0)
-    memory: float = Field(ge=0, le=1)
-
-
 class Prototype(MERCLoss):
     """:class:`PrototypeLoss` on :attr:`MERCOutput.aligned`, over the batch's labelled utterances where the modalities are present.
 
     In training mode the batch enters the running means before it is compared with them, so that every emotion has a prototype when it is first met.
     """
 
-    Config: ClassVar[type[Settings]] = PrototypeConfig
+    class Config(Settings):
+        """Settings of the loss."""
 
-    def __init__(self, config: PrototypeConfig, facts: TrainingFacts) -> None:
+        margin: float = Field(default=0.1, ge=0)
+        """Mean square distance from a prototype that costs nothing."""
+        memory: float = Field(default=0.9, ge=0, le=1)
+        """How much a batch still counts after the next one, from 0, the batch alone, to 1, all batches alike; ours, since
+        the means of the authors' code do not run."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         """Raises ``BadSettings`` if the model gives no aligned vectors."""
         super().__init__(config, facts)
         if facts.aligned_dim is None:
@@ -155,10 +150,9 @@ class Prototype(MERCLoss):
         self.loss = PrototypeLoss(margin=config.margin)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        features, present = {}, {}
-        for name, aligned_BTA in output.aligned.items():
-            features[name], labels_N = labelled_rows(aligned_BTA, batch)
-            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
+        labels_N = labelled_rows(batch.labels, batch)
+        features = {name: labelled_rows(aligned_BTA, batch) for name, aligned_BTA in output.aligned.items()}
+        present = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         if self.training:
             self.running.update(features, labels_N, present)
         prototypes_CD, known_C = self.running.means()

@@ -15,17 +15,17 @@ number of utterances once more. A weight of that code is therefore to be divided
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import common_space
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import counted_rows, projection
+from merc.training.losses.engine.contrastive import counted_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 from merc.training.models.engine.common import real_rows
@@ -80,16 +80,6 @@ def _centred(values_ND: Tensor, counted_N: Tensor, count: Tensor) -> Tensor:
     return (values_ND - mean_D).masked_fill(out_N1, 0.0)
 
 
-class SoftHGRConfig(Settings):
-    """Settings of Soft-HGR between modalities.
-
-    Attributes:
-        projection_units: width of the space into which every modality is projected by maps of its own, f and g; 0: none, where all have one width.
-    """
-
-    projection_units: int = Field(ge=0)
-
-
 class SoftHGR(MERCLoss):
     """:class:`SoftHGRLoss` over the batch's utterances, labelled or not: on :attr:`MERCOutput.aligned`, or on :attr:`MERCOutput.unimodal` of models without.
 
@@ -99,15 +89,18 @@ class SoftHGR(MERCLoss):
         BadSettings: if the modalities' widths differ and there is no projection.
     """
 
-    Config: ClassVar[type[Settings]] = SoftHGRConfig
+    class Config(Settings):
+        """Settings of Soft-HGR between modalities."""
 
-    def __init__(self, config: SoftHGRConfig, facts: TrainingFacts) -> None:
+        projection_units: int = Field(default=128, ge=0)
+        """D, width of the space into which f and g, a map for each modality, project; 0: no maps, if all modalities have the
+        same width."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.of_aligned = facts.aligned_dim is not None
         dims = {name: dim if facts.aligned_dim is None else facts.aligned_dim for name, dim in facts.unimodal_dims.items()}
-        if not config.projection_units and len(set(dims.values())) > 1:
-            raise BadSettings(f"the modalities' representations differ in width, {dims}: give losses.soft_hgr.projection_units above 0")
-        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in dims.items()})
+        self.project = common_space(dims, config.projection_units, "soft_hgr")
         self.loss = SoftHGRLoss()
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

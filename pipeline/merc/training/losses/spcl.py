@@ -5,18 +5,16 @@ drawn anew for each batch, from a queue of the emotion's latest ones, so that a 
 (1 + cosine) / 2. The authors' code leaves out rows whose loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from merc.params import Settings
-from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label, with_anchors
+from merc.training.losses.engine.adapters import OnHidden
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label, with_anchors
 from merc.training.losses.engine.kernel import Reduction, masked_contrastive, reduced, valid_anchors
-from merc.training.models.engine.base import MERCOutput
 
 
 class SPCLLoss(ContrastiveLoss):
@@ -121,41 +119,30 @@ class PrototypeQueue(nn.Module):
         return torch.einsum("cq,cqd->cd", weights_CQ, self.vectors[:-1]), filled_CQ[:, 0]
 
 
-class SPCLConfig(Settings):
-    """Settings of SPCL on the fused representation.
-
-    Attributes:
-        temperature: τ.
-        drop_below: rows whose own loss is no more than this are left out; 0: none.
-        queue_length: vectors kept of each class.
-        sampled: of how many of them, at most, a prototype is the mean.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    temperature: float = Field(gt=0)
-    drop_below: float = Field(ge=0)
-    queue_length: int = Field(ge=1)
-    sampled: int = Field(ge=1)
-    projection_units: int = Field(ge=0)
-
-
-class SPCL(MERCLoss):
+class SPCL(OnHidden):
     """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes from the batches before.
 
     In a training's first batch there are none. A batch is pushed to the queue after its loss, in training mode alone.
     """
 
-    Config: ClassVar[type[Settings]] = SPCLConfig
+    class Config(OnHidden.Config):
+        """Settings of SPCL on the fused representation."""
 
-    def __init__(self, config: SPCLConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.1, gt=0)
+        """τ, by which (1 + cosine) / 2 is divided."""
+        drop_below: float = Field(default=0.0, ge=0)
+        """Rows whose own loss is no more than this are left out; 0: none; the authors' code has 0.3."""
+        queue_length: int = Field(default=256, ge=1)
+        """Q, vectors kept of each class."""
+        sampled: int = Field(default=64, ge=1)
+        """Maximum number of vectors of a class whose mean is its prototype, drawn from its queue."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = projection(facts.hidden_dim, config.projection_units)
-        self.queue = PrototypeQueue(self.classes, config.projection_units or facts.hidden_dim, length=config.queue_length, sampled=config.sampled)
+        self.queue = PrototypeQueue(self.classes, self.dim, length=config.queue_length, sampled=config.sampled)
         self.loss = SPCLLoss(temperature=config.temperature, drop_below=config.drop_below)
 
-    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = labelled_rows(output.hidden, batch)
-        z_ND = self.project(z_ND)
+    def on_rows(self, z_ND: Tensor, labels_N: Tensor, **state: Any) -> Tensor:
         anchors_CD, known_C = self.queue.prototypes(state.get("generator"))
         value: Tensor = self.loss(z_ND, labels=labels_N, anchors=anchors_CD, known=known_C)
         if self.training:

@@ -7,17 +7,15 @@ zeros for those without a positive, so that its value is ours times their share;
 utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from merc.params import Settings
-from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows, projection, same_label
+from merc.training.losses.engine.adapters import OnHidden
+from merc.training.losses.engine.base import TrainingFacts
+from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates, Form, Reduction, Similarity
-from merc.training.models.engine.base import MERCOutput
 
 
 class SupConLoss(ContrastiveLoss):
@@ -85,35 +83,21 @@ class SupConLoss(ContrastiveLoss):
         return self.logits(z_ND, z_ND), pos_NN, others_NN if self.candidates == "all" else others_NN & ~pos_NN
 
 
-class SupConConfig(Settings):
-    """Settings of the supervised contrastive loss on the fused representation.
-
-    Attributes:
-        temperature: τ.
-        form: ``out``, ``in_mean`` or ``in_sum``.
-        candidates: ``all`` or ``neg``.
-        class_balanced: average the candidates within each class.
-        projection_units: width of a projection between the representation and the loss; 0: none.
-    """
-
-    temperature: float = Field(gt=0)
-    form: Literal["out", "in_mean", "in_sum"]
-    candidates: Literal["all", "neg"]
-    class_balanced: bool
-    projection_units: int = Field(ge=0)
-
-
-class SupCon(MERCLoss):
+class SupCon(OnHidden):
     """:class:`SupConLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`."""
 
-    Config: ClassVar[type[Settings]] = SupConConfig
+    class Config(OnHidden.Config):
+        """Settings of the supervised contrastive loss on the fused representation."""
 
-    def __init__(self, config: SupConConfig, facts: TrainingFacts) -> None:
+        temperature: float = Field(default=0.1, gt=0)
+        """τ, by which the cosines of two utterances are divided."""
+        form: Literal["out", "in_mean", "in_sum"] = "out"
+        """``out``: the paper's eq. 2; ``in_mean``: eq. 3; ``in_sum``: eq. 3 without the constant ln |P|."""
+        candidates: Candidates = "all"
+        """``all``: all other utterances; ``neg``: those with another label, which may make the loss negative."""
+        class_balanced: bool = False
+        """Average the candidates within each class, so that its number of utterances in the batch does not matter."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = projection(facts.hidden_dim, config.projection_units)
         self.loss = SupConLoss(temperature=config.temperature, form=config.form, candidates=config.candidates, class_balanced=config.class_balanced)
-
-    def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        z_ND, labels_N = labelled_rows(output.hidden, batch)
-        value: Tensor = self.loss(self.project(z_ND), labels=labels_N)
-        return value

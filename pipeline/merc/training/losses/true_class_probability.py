@@ -7,7 +7,7 @@ the target passes no gradient: the classifier is not to become unsure where litt
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.losses.engine.adapters import labelled_rows
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.losses.engine.contrastive import labelled_rows
 from merc.training.losses.engine.kernel import at_least_float32
 from merc.training.models.engine.base import MERCOutput
 
@@ -67,22 +67,16 @@ class TrueClassProbabilityLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-class TrueClassProbabilityConfig(Settings):
-    """Settings of the loss.
-
-    Attributes:
-        classifier_weight: of the cross-entropy of the modalities' own classifiers, their sum.
-    """
-
-    classifier_weight: float = Field(ge=0)
-
-
 class TrueClassProbability(MERCLoss):
     """:class:`TrueClassProbabilityLoss` over the batch's labelled utterances, where the modalities are present."""
 
-    Config: ClassVar[type[Settings]] = TrueClassProbabilityConfig
+    class Config(Settings):
+        """Settings of the loss."""
 
-    def __init__(self, config: TrueClassProbabilityConfig, facts: TrainingFacts) -> None:
+        classifier_weight: float = Field(default=1.0, ge=0)
+        """w, weight of the sum of the cross-entropies of the modalities' own classifiers."""
+
+    def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.loss = TrueClassProbabilityLoss(classifier_weight=config.classifier_weight)
 
@@ -94,10 +88,8 @@ class TrueClassProbability(MERCLoss):
         """
         if not output.confidence or output.confidence.keys() - output.unimodal_logits.keys():
             raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
-        confidence, logits, present = {}, {}, {}
-        for name, kappa_BT in output.confidence.items():
-            confidence[name], labels_N = labelled_rows(kappa_BT, batch)
-            logits[name], _ = labelled_rows(output.unimodal_logits[name], batch)
-            present[name], _ = labelled_rows(batch.modality_mask[name], batch)
-        value: Tensor = self.loss(confidence, logits=logits, labels=labels_N, mask=present)
+        confidence = {name: labelled_rows(kappa_BT, batch) for name, kappa_BT in output.confidence.items()}
+        logits = {name: labelled_rows(output.unimodal_logits[name], batch) for name in confidence}
+        present = {name: labelled_rows(batch.modality_mask[name], batch) for name in confidence}
+        value: Tensor = self.loss(confidence, logits=logits, labels=labelled_rows(batch.labels, batch), mask=present)
         return value

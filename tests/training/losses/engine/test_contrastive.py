@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merc.training.losses.engine.contrastive import ContrastiveLoss, labelled_rows
+from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.focal_contrastive import FocalContrastiveLoss
 from merc.training.losses.label_guided import LabelGuidedLoss
 from merc.training.losses.spcl import SPCLLoss
@@ -186,11 +186,3 @@ def test_the_watch_notices_what_waits(no_waiting):
 def test_the_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match="above 0"):
         ContrastiveLoss(temperature=temperature, form="out")
-
-
-def test_labelled_rows_are_gathered_in_order(make_batch):
-    batch = make_batch([4, 2, 5], pad_to=7)
-    values = torch.randn(*batch.labels.shape, 3)
-    rows, labels = labelled_rows(values, batch)
-    assert torch.equal(rows, values[batch.labelled])
-    assert torch.equal(labels, batch.labels[batch.labelled])

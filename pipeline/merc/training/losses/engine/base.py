@@ -1,4 +1,4 @@
-"""What a loss must offer. A new loss is one file here, its test, and a block under ``losses`` in params.yaml named after the file."""
+"""What a loss must offer. A new loss is one file here, named after it, with its settings inside, and its test."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,7 @@ class MERCLoss(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Settings]]
+    """The settings, a class nested in the loss's; every field has a default and a docstring."""
     needs_pooled: ClassVar[bool] = False
     """Whether the loss looks at :attr:`MERCOutput.pooled`."""
     observes: ClassVar[tuple[str, ...]] = ()

@@ -1,9 +1,8 @@
-"""The base of the contrastive losses, and what their adapters share. Legend: N rows, D features, B dialogues, T utterances, C classes."""
+"""The base of the contrastive losses on tensors. Legend: N rows, D features, B dialogues, T utterances, C classes."""
 
 import torch
 from torch import Tensor, nn
 
-from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.kernel import Form, Reduction, Similarity, masked_contrastive, off_diagonal, pair_logits, valid_anchors
 
 
@@ -97,14 +96,3 @@ def with_anchors(labels_N: Tensor, counted_N: Tensor, known_C: Tensor) -> tuple[
     """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the class is the row's."""
     usable_NC = counted_N[:, None] & known_C
     return usable_NC, usable_NC & (labels_N[:, None] == torch.arange(len(known_C), device=labels_N.device))
-
-
-def labelled_rows(values_BTD: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
-    """The labelled utterances' vectors [N, D] and labels [N], in order, by a gather that needs no waiting."""
-    positions_N = batch.labelled_positions
-    return values_BTD.flatten(0, 1).index_select(0, positions_N), batch.labels.flatten().index_select(0, positions_N)
-
-
-def projection(dim: int, units: int) -> nn.Module:
-    """The head between a representation and a contrastive loss (Chen et al., SimCLR, ICML 2020): one hidden layer of ``dim``; none if ``units`` is 0."""
-    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, units)) if units else nn.Identity()
