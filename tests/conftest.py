@@ -24,6 +24,7 @@ def real_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(config.rootpath / "pipeline"), *filter(None, [os.environ.get("PYTHONPATH")])])
     config.addinivalue_line("markers", "needs_cuda: runs on cuda:0; skipped without a GPU, fails there if FAIL_WITHOUT_CUDA=1")
 
 
