@@ -24,7 +24,9 @@ def real_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(config.rootpath / "pipeline"), *filter(None, [os.environ.get("PYTHONPATH")])])
     config.addinivalue_line("markers", "needs_cuda: runs on cuda:0; skipped without a GPU, fails there if FAIL_WITHOUT_CUDA=1")
+    config.addinivalue_line("markers", "durable: is about what a power cut leaves, and has the real os.fsync")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,6 +43,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """The CPU, and the GPU where there is one."""
     return str(request.param)
+
+
+_FSYNC = os.fsync
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No file of a test outlives a power cut, so that none is flushed; on a slow disk flushing takes longer than everything else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _durable(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The real os.fsync for what is marked ``durable``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("durable") is not None:
+            patch.setattr(os, "fsync", _FSYNC)
+        yield
 
 
 @pytest.fixture(autouse=True)

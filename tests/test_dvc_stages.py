@@ -39,7 +39,7 @@ def _dvc(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=folder,
-        env={"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder)},
+        env={"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(folder / "pipeline")},
         capture_output=True,
         text=True,
         timeout=280,

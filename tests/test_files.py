@@ -18,6 +18,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
+@pytest.mark.durable
 def test_a_file_is_in_place_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "result.txt"
     with files.replacing(path) as temporary:
@@ -80,6 +81,7 @@ def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(tmp_p
     assert _names(tmp_path) == ["result.txt"]
 
 
+@pytest.mark.durable
 def test_content_is_flushed_before_it_is_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     fsync, replace = os.fsync, os.replace

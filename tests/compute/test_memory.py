@@ -10,7 +10,7 @@ GLIBC = platform.libc_ver()[0] == "glibc"
 # Blocks of 2 MB between small ones that stay: freed in the heap they would only leave holes. The first large block raises glibc's own threshold.
 HOLES = """
 import ctypes, sys
-from merc.extraction import memory
+from merc.compute import memory
 if sys.argv[1] == "with":
     assert memory.return_large_blocks()
 libc = ctypes.CDLL(None)

@@ -187,7 +187,7 @@ def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest(meld: Any) 
 
 
 def test_an_unknown_reader_is_answered_with_readers_alone(meld: Any) -> None:
-    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in pipeline\.corpora; valid: .*\bmeld, table$") as raised:
+    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in merc\.corpora; valid: .*\bmeld, table$") as raised:
         build_manifest(_params(reader="labels"), _layout(meld), RunOptions())
     for other in ("dialogue", "manifest", "failures", "text_repair", "demo", "stage"):
         assert other not in str(raised.value).partition("valid:")[2]
@@ -253,7 +253,7 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: ModuleT
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nowhere", r"there is no pipeline\.corpora\.nowhere"), ("labels", r"pipeline\.corpora\.labels has no function make")]
+    ("name", "message"), [("nowhere", r"there is no merc\.corpora\.nowhere"), ("table", r"merc\.corpora\.table has no function make")]
 )
 def test_a_generator_that_is_none_is_refused(meld: Any, name: str, message: str) -> None:
     meld.root.rmdir()

@@ -10,7 +10,7 @@ import pytest
 _CODE = """
 import sys
 from pathlib import Path
-from merc.encoders import registry
+from merc.encoders.engine import registry
 from merc.params import Params
 registry.build(Params.load(Path(sys.argv[1])), "audio", "acoustic", offline=True).load("cpu")
 """
