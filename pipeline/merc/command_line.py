@@ -31,6 +31,20 @@ def exiting() -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
+def behind_a_subcommand(context: click.Context) -> bool:
+    """Whether a command that does something by itself was given one of its subcommands.
+
+    Raises:
+        click.UsageError: if options stand before the subcommand, where they would have no effect.
+    """
+    if context.invoked_subcommand is None:
+        return False
+    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}", context)
+    return True
+
+
 def stage_command(stage: Callable[..., Any]) -> click.Command:
     """A command for ``dvc.yaml`` around ``stage(params, layout, run, **options)``.
 

@@ -15,7 +15,7 @@ where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses,
 import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -49,12 +49,14 @@ class Origin:
 
     Attributes:
         words: a file, or ``--set``.
-        key: the dotted key in params.yaml, for a value that the user set there or by ``--set``; empty for what ships.
-        override: whether it was set by ``--set``.
+        key: the dotted key by which params.yaml and ``--set`` reach it; empty for what they do not.
+        user: whether it was set by the user.
+        override: whether that was by ``--set``.
     """
 
     words: str
     key: str = ""
+    user: bool = False
     override: bool = False
 
 
@@ -97,7 +99,7 @@ class Laid:
     def outcome(self) -> Iterator[tuple[Origin, Origin | None]]:
         """Every value that was set by the user: its origin, and the origin of what took its place, if anything did."""
         yield from self._beaten
-        yield from ((origin, None) for origin in self.origins.values() if origin.key)
+        yield from ((origin, None) for origin in self.origins.values() if origin.user)
 
     def _at(self, key: str) -> Any:
         value: Any = self.tree
@@ -106,11 +108,11 @@ class Laid:
         return value
 
     def _put(self, key: str, value: Any, origin: Origin, *, whole: bool = False) -> None:
-        own = origin if whole or not origin.key else Origin(origin.words, _joined(origin.key, key), origin.override)
+        own = origin if whole or not origin.key else replace(origin, key=_joined(origin.key, key))
         parents = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
         for there in [one for one in self.origins if one == key or one.startswith(f"{key}.") or one in parents]:
             replaced = self.origins.pop(there)
-            if replaced.key and replaced != own:
+            if replaced.user and replaced != own:
                 self._beaten.append((replaced, own))
         block = self.tree
         *above, last = key.split(".")
@@ -187,7 +189,7 @@ class Shelf:
     def lay(self, laid: Laid, params: "Params", name: str) -> None:
         """Puts the block of a name over what is there, without its base."""
         if self._ships(name):
-            laid.lay("", self._load(name), Origin(self.path(name)))
+            laid.lay("", self._load(name), Origin(self.path(name), f"{self.key}.{name}"))
         params.lay(laid, f"{self.key}.{name}")
 
     def _own(self, params: "Params", name: str, where: str) -> Laid:
@@ -269,9 +271,9 @@ class Params:
         """Puts the block at a dotted key, the user's overrides in it included, over what is there."""
         self._asked.add(key)
         if (block := _find(self._tree, key)) is not None:
-            laid.lay("", _as_mapping(block, key, self._file), Origin(self._file, key))
+            laid.lay("", _as_mapping(block, key, self._file), Origin(self._file, key, user=True))
         for override in self._overrides:
-            origin = Origin(f"--set {override.given}", key, override=True)
+            origin = Origin(f"--set {override.given}", key, user=True, override=True)
             if override.key == key:
                 laid.lay("", _as_mapping(override.value, key, "--set"), origin)
             elif override.key.startswith(f"{key}."):
@@ -333,11 +335,11 @@ class Params:
             BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden wherever it was used.
         """
         for key, (origin, by) in self._lost.items():
-            if key not in self._won and (origin.override or not by.key):
-                raise BadSettings(f"{origin.words}: {key} has no effect: {by.words} sets {by.key or 'the same'} over it; change it there")
+            if key not in self._won and (origin.override or not by.user):
+                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it; set {by.key} instead")
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):
-                raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}; {nearest(override.key.split('.')[0], BLOCKS)}")
+                raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}")
 
 
 def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from merc import __version__, log
-from merc.command_line import exiting
+from merc.command_line import behind_a_subcommand, exiting
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
@@ -162,10 +162,7 @@ def main(
       2  usage or settings                                 6  a model is not to be had
       3  more broken clips than --max-failed allows      130  interrupted; run again to go on
     """
-    if context.invoked_subcommand is not None:
-        given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}", context)
+    if behind_a_subcommand(context):
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)

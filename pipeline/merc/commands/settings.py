@@ -1,12 +1,15 @@
 """How commands print settings: one a line, with where each comes from."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 from merc.params import Origin, Settings
 from merc.parts import flat
 
 _KEY_COLUMNS = 52
+_ELSEWHERE = re.compile(r"^(model_settings|framework_settings)|\.settings($|\.)")
+"""Keys of a recipe that are those of its model, framework or losses, and are printed with these."""
 
 
 def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Iterator[str]:
@@ -18,5 +21,7 @@ def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Itera
         origins: dotted key below ``key`` → where the value comes from; what is missing has its default.
     """
     for name, value in flat(config.model_dump(mode="json")).items():
+        if _ELSEWHERE.search(name):
+            continue
         origin = next((found for one, found in origins.items() if name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")), None)
         yield f"{f'{key}.{name}':<{_KEY_COLUMNS}} = {json.dumps(value, ensure_ascii=False):<24} # {origin.words if origin else 'default'}"

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import behind_a_subcommand, exiting
+from merc.commands.settings import lines_of
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
@@ -19,9 +20,9 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
         raise click.UsageError("give --dataset and --recipe to train, or --predict and --shards to label")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
-@click.option("--recipe", help="A block under recipes in params.yaml, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
+@click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features; the shards are in <out>/<dataset>/shards."
 )
@@ -39,9 +40,11 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
 )
 @click.option("--force", is_flag=True, help="With --predict: also label vectors of another encoder than the model was trained on.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml; repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting (`merc-train show`); repeatable.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@click.pass_context
 def main(
+    context: click.Context,
     dataset: str | None,
     recipe: str | None,
     out: Path,
@@ -68,8 +71,10 @@ def main(
     \b
     Examples:
       merc-train --dataset demo-meld --recipe baseline
-      merc-train --predict runs/demo-meld/baseline/seed-0/model.safetensors --shards features/demo-meld/shards
+      merc-train --predict runs/demo-meld/baseline/models/seed-0/model.safetensors --shards features/demo-meld/shards
     """
+    if behind_a_subcommand(context):
+        return
     _checked(dataset, recipe, model, shards)
     log.set_up(log_format)
     with exiting():
@@ -89,3 +94,45 @@ def main(
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
         click.echo(made / "metrics.json")
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+def recipes(params_file: Path | None) -> None:
+    """List recipes and additions, a line each.
+
+    A recipe's name is BASE, BASE+ADDITION… or BASE@MODALITY-MODALITY, such as mmgcn+dclf@text-audio.
+    """
+    log.set_up()
+    with exiting():
+        from merc.training.recipes.composition import ADDITIONS, RECIPES
+
+        params = Params.load(params_file)
+        for title, shelf, sign in (("recipes", RECIPES, ""), ("additions", ADDITIONS, "+")):
+            click.echo(title)
+            for name in shelf.names(params):
+                click.echo(f"  {sign + name:<28} {shelf.read(params, name).at('about') or ''}".rstrip())
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("recipe")
+@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting; repeatable.")
+def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> None:
+    """Print every setting of a recipe, and where it comes from. Nothing is trained.
+
+    \b
+    Example:
+      merc-train show mmgcn+dclf@text
+    """
+    log.set_up()
+    with exiting():
+        from merc.training.recipes.resolution import resolve
+
+        params = Params.load(params_file, overrides)
+        resolved = resolve(params, recipe)
+        params.check_overrides()
+        for key, config in resolved.configs().items():
+            below = {name.removeprefix(f"{key}."): origin for name, origin in resolved.origins.items() if name.startswith(f"{key}.")}
+            for line in lines_of(key, config, below):
+                click.echo(line)

@@ -62,17 +62,18 @@ def compose(params: Params, name: str) -> Laid:
     """
     parts = RecipeName.parse(name)
     laid = RECIPES.read(params, parts.base)
-    about = laid.at("about")
+    about, told_by = laid.at("about"), laid.origins.get("about")
     for addition in parts.additions:
         for key in ADDITIONS.read(params, addition).tree:
             if key not in Recipe.model_fields:
                 raise BadSettings(f"settings: unknown key additions.{addition}.{key}; {nearest(key, list(Recipe.model_fields))}")
         for one in reversed(ADDITIONS.lineage(params, addition)):
             ADDITIONS.lay(laid, params, one)
-    if about is not None:
-        laid.tree["about"] = about
-    laid.tree.pop("base", None)
-    laid.origins.pop("base", None)
+    for key in ("about", "base"):
+        laid.tree.pop(key, None)
+        laid.origins.pop(key, None)
+    if told_by is not None:
+        laid.tree["about"], laid.origins["about"] = about, told_by
     if parts.modalities:
         laid.lay("modalities", list(parts.modalities), Origin(f"the name {name}"))
     return laid

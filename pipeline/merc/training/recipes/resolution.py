@@ -124,6 +124,16 @@ class ResolvedRecipe:
         model = self.model(self.model_config, dims, classes)
         return model if self.framework is None else self.framework.kind(self.framework.config, model)
 
+    def configs(self) -> dict[str, Settings]:
+        """Every block of settings by its dotted key; phases and pre-training have their own."""
+        found: dict[str, Settings] = {f"recipes.{self.name}": self.recipe, f"models.{self.recipe.model}": self.model_config}
+        if self.framework is not None:
+            found[f"frameworks.{self.framework.name}"] = self.framework.config
+        found |= {f"losses.{term.name}": term.config for term in self.losses}
+        for phase in self.phases if self.recipe.phases is not None else ():
+            found |= {f"losses.{term.name} in {phase.name}": term.config for term in phase.losses}
+        return found if self.pretraining is None else found | self.pretraining.resolved.configs()
+
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
         settings = {
