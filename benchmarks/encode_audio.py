@@ -31,8 +31,9 @@ import numpy as np
 import torch
 from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.batching import by_length, padding_share
+from merc.records.media import SAMPLE_RATE_HZ
 from torch import nn
 
 LONGEST_SECONDS = 60.0  # media.max_clip_seconds of params.yaml

@@ -107,7 +107,7 @@ def params(*overrides: str) -> Params:
 
 
 def config(**changes: Any) -> MediaConfig:
-    return params().fill("media", MediaConfig).model_copy(update=changes)
+    return MediaConfig(**changes)
 
 
 def task_of(raw: Path, name: str, **settings: Any) -> DialogueTask:

@@ -113,7 +113,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def read(raw: Path, media: frozenset[str] = frozenset(), splits: tuple[str, ...] = ("train", "dev", "test"), **settings: object) -> Reading:
-    config = Iemocap.Config(**{"reader": "iemocap", "label_set": "iemocap6", "check_counts": False, **settings})
+    config = Iemocap.Config(**{"reader": "iemocap", "check_counts": False, **settings})
     return Iemocap(config).read(raw / "iemocap", raw, media=media, splits=splits)
 
 
@@ -207,7 +207,7 @@ def test_the_corpus_may_lie_in_the_folder_of_its_archive_or_be_the_raw_folder_it
     inside = read(raw)
     assert inside.dialogues[0].utterances[0].video_path == "iemocap/IEMOCAP_full_release/Session1/dialog/avi/DivX/Ses01F_impro01.avi"
     assert building.build("iemocap", inside.dialogues, label_set("iemocap6")).num_rows == plain.num_rows
-    config = Iemocap.Config(reader="iemocap", label_set="iemocap6", check_counts=False)
+    config = Iemocap.Config(reader="iemocap", check_counts=False)
     itself = Iemocap(config).read(moved, moved, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test"))
     assert itself.dialogues[0].utterances[0].video_path == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
 
@@ -430,7 +430,7 @@ def test_another_session_can_be_the_test_split(raw: Path) -> None:
 
 
 def test_the_fixed_twelve_go_with_session_five_alone() -> None:
-    params = Params({"corpora": {"iemocap": {"reader": "iemocap", "label_set": "iemocap6", "test_session": 3}}})
+    params = Params({"corpora": {"iemocap": {"reader": "iemocap", "test_session": 3}}})
     with pytest.raises(BadSettings, match="test_session is 5, not 3"):
         params.fill("corpora.iemocap", Iemocap.Config)
 
@@ -441,9 +441,8 @@ def test_only_the_sessions_of_the_wanted_splits_need_to_be_there(raw: Path) -> N
     assert [dialogue.dialogue_id for dialogue in read(raw, splits=("test",)).dialogues] == ["test/Ses05F_impro07", "test/Ses05M_script01_1b"]
 
 
-@pytest.mark.parametrize("dataset", ["iemocap", "demo-iemocap"])
-def test_the_settings_file_fills_the_config(dataset: str) -> None:
-    config = Params.load(Path(__file__).parents[2] / "params.yaml").fill(f"corpora.{dataset}", Iemocap.Config)
+def test_the_defaults_are_the_benchmarks() -> None:
+    config = Iemocap.Config(reader="iemocap")
     assert (config.validation, config.validation_seed, config.test_session) == ("val12", 0, 5)
     assert set(config.marked_actor_side.model_dump().values()) == {"left"}
 

@@ -20,7 +20,7 @@ NO_MEDIA: frozenset[str] = frozenset()
 
 
 def _read(files: Any, *, media: frozenset[str] = NO_MEDIA, splits: tuple[str, ...] = SPLITS, check_counts: bool = False, raw: Path | None = None) -> Reading:
-    reader = Meld(Meld.Config(reader="meld", label_set="meld7", check_counts=check_counts))
+    reader = Meld(Meld.Config(reader="meld", check_counts=check_counts))
     return reader.read(files.root, raw or files.raw, media=media, splits=splits)
 
 
@@ -294,7 +294,7 @@ def test_missing_annotations_are_told_with_the_tree_what_was_found_and_where_to_
 
 
 def test_a_corpus_folder_that_does_not_exist_is_missing_data(tmp_path: Path) -> None:
-    reader = Meld(Meld.Config(reader="meld", label_set="meld7"))
+    reader = Meld(Meld.Config(reader="meld"))
     with pytest.raises(RawDataMissing, match="not found in"):
         reader.read(tmp_path / "raw" / "meld", tmp_path / "raw", media=NO_MEDIA, splits=SPLITS)
 
@@ -363,7 +363,7 @@ def test_counts_that_are_not_those_of_the_distribution_are_reported_line_by_line
 
 @pytest.fixture(scope="module")
 def real(real_data: Path) -> Reading:
-    reader = Meld(Meld.Config(reader="meld", label_set="meld7"))
+    reader = Meld(Meld.Config(reader="meld"))
     return reader.read(real_data / "meld", real_data, media=NO_MEDIA, splits=SPLITS)
 
 

@@ -22,7 +22,7 @@ TEXT = ("text",)
 
 
 def _params(**changes: Any) -> Params:
-    block = {"reader": "meld", "label_set": "meld7", "unlabelled": "keep", "check_counts": False, **changes}
+    block = {"reader": "meld", "check_counts": False, **changes}
     return Params({"corpora": {"meld": block}, "build": {}})
 
 

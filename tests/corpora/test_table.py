@@ -15,7 +15,6 @@ from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
 
-ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "dev", "test")
 BOTH = frozenset({"audio", "visual"})
 Rows = list[dict[str, str]]
@@ -42,9 +41,7 @@ def read(tmp_path: Path) -> Callable[..., Reading]:
         (root / "utterances.csv").write_text(text.getvalue(), encoding="utf-8")
         for name in there:
             (root / "media" / name).touch()
-        block = Params.load(ROOT / "params.yaml").get("corpora.table")
-        changed = {**block, **settings, "columns": {**block["columns"], **settings.get("columns", {})}}
-        reader = Table(Params({"own": changed}).fill("own", Table.Config))
+        reader = Table(Params({"own": {"reader": "table", **settings}}).fill("own", Table.Config))
         return reader.read(root, tmp_path / "raw", media=media, splits=splits)
 
     return make
@@ -250,8 +247,7 @@ def test_impossible_settings_are_refused_by_name(read: Callable[..., Reading], s
 
 def test_the_manifest_has_the_tables_own_classes(tmp_path: Path, read: Callable[..., Reading]) -> None:
     read()  # writes the table
-    params = Params.load(ROOT / "params.yaml")
-    params.tree["corpora"]["own"] = params.get("corpora.table")  # a block of another name, as for a second corpus
+    params = Params({"corpora": {"own": {"reader": "table"}}, "build": {}})
     table = build_manifest(params, Layout(tmp_path / "raw", tmp_path / "features", "own"), RunOptions(), modalities=("text",))
     assert table["utterance_id"].to_pylist() == ["train/walk_0", "train/walk_1", "dev/soup_0", "dev/work_0", "test/end_0"]
     assert table["emotion_index"].to_pylist() == [2, -1, 1, -1, 0]

@@ -10,12 +10,13 @@ from merc.encoders.audio.acoustic import Acoustic
 from merc.encoders.audio.functionals import Functionals
 from merc.encoders.audio.spectrogram import Spectrogram
 from merc.encoders.audio.waveform import Waveform
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoder, UtteranceInput
+from merc.encoders.engine.base import Encoder, UtteranceInput
 from merc.encoders.text.ngrams import Ngrams
 from merc.encoders.text.transformer import Transformer
 from merc.encoders.visual.gradients import Gradients
 from merc.encoders.visual.image_tower import ImageTower
 from merc.encoders.visual.sface import Sface
+from merc.records.media import SAMPLE_RATE_HZ
 
 TEXTS = (
     "I'm fine.",
@@ -404,37 +405,22 @@ def sface_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sface(sface_folder: Path) -> Sface:
-    return _loaded(
-        Sface(
-            Sface.Config(
-                family="sface", repo=str(sface_folder), filename="tiny.onnx", eye_distance_share=0.32, eye_height_share=0.42, pooling="mean",
-                confidence_temperature=0.1, licence="none", training_data_overlap="none",
-            )
-        )
-    )  # fmt: skip
+    return _loaded(Sface(Sface.Config(family="sface", repo=str(sface_folder), filename="tiny.onnx", sha256="", dim=None)))
 
 
 @pytest.fixture(scope="session")
 def acoustic() -> Acoustic:
-    """With the settings of params.yaml."""
-    return _loaded(
-        Acoustic(
-            Acoustic.Config(
-                family="acoustic", minimum_seconds=0.1, window_ms=25, hop_ms=10, pitch_window_ms=64, pitch_min_hz=60, pitch_max_hz=500,
-                voicing_threshold=0.45, quiet_db=30,
-            )
-        )
-    )  # fmt: skip
+    return _loaded(Acoustic(Acoustic.Config(family="acoustic")))
 
 
 @pytest.fixture(scope="session")
 def gradients() -> Gradients:
-    return _loaded(Gradients(Gradients.Config(family="gradients", size_px=64, cell_px=16, block_cells=2, bins=9)))
+    return _loaded(Gradients(Gradients.Config(family="gradients")))
 
 
 @pytest.fixture(scope="session")
 def ngrams() -> Ngrams:
-    return _loaded(Ngrams(Ngrams.Config(family="ngrams", word_dims=384, char_dims=120, word_ngrams=(1, 2), char_ngrams=(2, 4))))
+    return _loaded(Ngrams(Ngrams.Config(family="ngrams")))
 
 
 def _loaded(encoder: Any) -> Any:
@@ -451,7 +437,7 @@ def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def functionals() -> Functionals:
     pytest.importorskip("opensmile", reason="openSMILE is not installed: its licence forbids commercial products")
-    return _loaded(Functionals(Functionals.Config(family="functionals", feature_set="eGeMAPSv02", minimum_seconds=0.1)))
+    return _loaded(Functionals(Functionals.Config(family="functionals")))
 
 
 WITHOUT_NETWORK = ("ngrams", "acoustic", "functionals", "gradients", "sface")

@@ -14,18 +14,14 @@ from merc.corpora.engine.labels import label_set
 from merc.layout import Layout
 from merc.media.config import Config as MediaConfig
 from merc.media.tasks import STREAMS, Clip, DialogueTask
-from merc.params import Params
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
 from numpy.typing import NDArray
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
-
 
 @pytest.fixture(scope="session")
 def config() -> MediaConfig:
-    """The shipped settings."""
-    return Params.load(PARAMS).fill("media", MediaConfig)
+    return MediaConfig()
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from merc.errors import BadSettings, BadTable
 from merc.layout import Layout
-from merc.params import Params
 from merc.trajectories.config import Config
 from merc.trajectories.predicted import predicted_table
 
-SETTINGS = Params.load(Path(__file__).parents[2] / "params.yaml").tree["trajectories"]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
 TEST = [("test/a", "AB", [3, 3]), ("test/b", "ABA", [-1, 6, 6]), ("test/c", "A", [2]), ("test/d", "AB", [5, -1])]
 PREDICTED = {"test/a": [0, 4], "test/b": [0, 4, 4], "test/c": [4], "test/d": [4, 0]}
 
 
 def _config() -> Config:
-    return Config(**{**SETTINGS, "neighbours": 2, "similarities": ["edit", "path_speakers", "pooled"], "order_permutations": 2})
+    return Config(neighbours=2, similarities=("edit", "path_speakers", "pooled"), order_permutations=2)
 
 
 def _rows(predicted: dict[str, list[int]], seed: int = 0, split: str = "test") -> list[dict[str, Any]]:

@@ -15,11 +15,11 @@ from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
+from merc.trajectories.config import VALENCE_AROUSAL
 from merc.trajectories.stage import build_trajectories, plan
 from scipy import stats
 
 NAMES = ["histogram", "transition", "edit", "path", "path_speakers", "dtw"]  # those from labels
-SETTINGS = Params.load(Path(__file__).parents[2] / "params.yaml").tree["trajectories"]
 DIALOGUES: dict[str, list[tuple[str, str, list[int]]]] = {
     "train": [
         ("train/dia0", "ABA", [0, 4, 0]),
@@ -35,7 +35,7 @@ Write = Callable[..., Layout]
 
 
 def _params(**changes: Any) -> Params:
-    return Params({"trajectories": {**SETTINGS, "neighbours": 2, "similarities": [*NAMES, "pooled"], "order_permutations": 4, **changes}})
+    return Params({"trajectories": {"neighbours": 2, "similarities": [*NAMES, "pooled"], "order_permutations": 4, **changes}})
 
 
 def _rows(layout: Layout, split: str) -> dict[str, dict[str, Any]]:
@@ -200,9 +200,9 @@ def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> No
     [
         ({"similarities": ["dwt"]}, r"trajectories\.similarities\.0: Input should be 'histogram', 'transition', .* 'dtw' or 'pooled' \(given: 'dwt'\)"),
         ({"similarities": ["edit", "edit"]}, "'edit' is named twice"),
-        ({"valence_arousal": {**SETTINGS["valence_arousal"], "joy": [1.2, 0.0]}}, r"trajectories\.valence_arousal\.joy\.0"),
+        ({"valence_arousal": {**VALENCE_AROUSAL, "joy": [1.2, 0.0]}}, r"trajectories\.valence_arousal\.joy\.0"),
         ({"valence_arousal": {"neutral": [0, 0]}, "similarities": ["dtw"]}, r"trajectories\.valence_arousal has no 'surprise', which dtw needs"),
-        ({"valence_arousal": {**SETTINGS["valence_arousal"], "joy": [1, -1], "anger": [-1, 1]}}, r"classes 4 and 6 are 2\.828 apart"),
+        ({"valence_arousal": {**VALENCE_AROUSAL, "joy": [1, -1], "anger": [-1, 1]}}, r"classes 4 and 6 are 2\.828 apart"),
         ({"pooled_modalities": ["audio"]}, r"trajectories\.pooled_modalities: audio; the shards have text"),
         ({"pooled_modalities": ["smell"]}, r"trajectories\.pooled_modalities\.0"),
         ({"similarities": []}, r"trajectories\.similarities"),

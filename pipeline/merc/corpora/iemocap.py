@@ -161,23 +161,26 @@ class Iemocap(CorpusReader):
     """
 
     class Config(CorpusConfig):
-        """Settings of IEMOCAP.
+        """Settings of IEMOCAP."""
 
-        Attributes:
-            validation: ``val12``, the fixed twelve dialogues; ``random20``, twenty of the 120 training dialogues; ``none``, no dev split.
-            validation_seed: which twenty ``random20`` draws.
-            test_session: the session that is the test split; the benchmark's is 5.
-            marked_actor_side: see :class:`MarkedActorSide`; the other actor is taken to sit in the other half.
-            marked_actor_channel: see :class:`MarkedActorChannel`.
-            tags: ``keep`` remarks such as ``[LAUGHTER]`` in the transcripts, or ``drop`` them.
-        """
-
+        label_set: str = "iemocap6"
+        """``iemocap6``; ``iemocap4``, which drops excited and frustrated; ``iemocap4_merged``, in which excited counts
+        as happy."""
         validation: Literal["val12", "random20", "none"] = "val12"
+        """``val12``, the fixed twelve dialogues; ``random20``, twenty of the 120 training dialogues; ``none``, no dev
+        split."""
         validation_seed: int = 0
+        """Decides which twenty ``random20`` draws."""
         test_session: int = Field(default=5, ge=1, le=5)
+        """Session that is the test split; the benchmark's is 5."""
         marked_actor_side: MarkedActorSide = MarkedActorSide()
+        """Half of the picture in which the actor with the markers sits; the other actor is taken to sit in the other
+        half."""
         marked_actor_channel: MarkedActorChannel = MarkedActorChannel()
+        """Channel of ``dialog/wav`` that is the actor's with the markers; both this and the side are compared with the
+        louder channel, and manifest.json says how many utterances agree."""
         tags: Literal["keep", "drop"] = "keep"
+        """``keep`` remarks such as ``[LAUGHTER]`` in the transcripts, or ``drop`` them."""
 
         @model_validator(mode="after")
         def _val12_lies_outside_session_5(self) -> Self:

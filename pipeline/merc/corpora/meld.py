@@ -107,13 +107,17 @@ class Meld(CorpusReader):
     class Config(CorpusConfig):
         """Settings of MELD.
 
-        Attributes:
-            min_believed_seconds: a shorter annotation is a mistake, and no test clip is cut to it.
-            max_characters_per_second: nor to one in which the text cannot be said; of MELD's utterances 97 % have less than 31.
+        A test clip that is longer than its annotation is cut to it (``media.max_overlong_seconds``), unless the
+        annotation is too short to be true.
         """
 
+        label_set: str = "meld7"
+        """The one label set of MELD."""
         min_believed_seconds: float = Field(default=0.5, ge=0)
+        """Seconds; a shorter annotation is a mistake, and no test clip is cut to it."""
         max_characters_per_second: float = Field(default=35.0, gt=0)
+        """Characters per second; no test clip is cut to an annotation in which the text would be said faster (of MELD's
+        utterances 97 % have less than 31)."""
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
     SOURCE: ClassVar[str] = (

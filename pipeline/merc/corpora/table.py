@@ -38,31 +38,36 @@ _SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "de
 
 
 class Columns(Settings):
-    """Names of the columns; empty for what the table does not have.
+    """Names of the columns; empty for what the table does not have. The first four are always needed."""
 
-    Attributes:
-        dialogue, speaker, text, emotion: every table has these.
-        utterance: what tells an utterance from the others of its dialogue.
-        split: train, dev (or val, valid, validation), test.
-        start, end: seconds.
-        video, audio: files below ``media_folder``; without ``audio`` the sound is that of the video.
-        sentiment, valence, arousal, dominance: as the corpus has them.
-    """
-
-    dialogue: str = Field(min_length=1)
-    speaker: str = Field(min_length=1)
-    text: str = Field(min_length=1)
-    emotion: str = Field(min_length=1)
+    dialogue: str = Field(default="dialogue", min_length=1)
+    """Id of the dialogue."""
+    speaker: str = Field(default="speaker", min_length=1)
+    """Name of whoever speaks."""
+    text: str = Field(default="text", min_length=1)
+    """Transcript."""
+    emotion: str = Field(default="emotion", min_length=1)
+    """Label; an empty cell and ``unlabelled`` stand for none."""
     utterance: str = ""
-    split: str = ""
+    """What tells an utterance from the others of its dialogue; without it turns are numbered."""
+    split: str = "split"
+    """Train, dev (or val, valid, validation), test; without it dialogues are drawn by ``split_shares``."""
     start: str = ""
+    """Seconds at which the utterance begins in its recording."""
     end: str = ""
-    video: str = ""
+    """Seconds at which the utterance ends in its recording."""
+    video: str = "video"
+    """File with the picture, below ``media_folder``."""
     audio: str = ""
+    """File with the sound, below ``media_folder``; without it the sound is that of the video."""
     sentiment: str = ""
+    """Sentiment, as the corpus has it."""
     valence: str = ""
+    """Valence, on the corpus's own scale."""
     arousal: str = ""
+    """Arousal, on the corpus's own scale."""
     dominance: str = ""
+    """Dominance, on the corpus's own scale."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -80,8 +85,11 @@ class SplitShares(Settings):
     """Share of the dialogues in each split, where the table has no column for it; a share above 0 is at least one dialogue."""
 
     train: float = Field(default=0.8, gt=0, le=1)
+    """Share of the train split; without it nothing could be learned."""
     dev: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the dev split; 0: there is none."""
     test: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the test split; 0: there is none."""
 
     @model_validator(mode="after")
     def _make_a_whole(self) -> Self:
@@ -94,25 +102,26 @@ class Table(CorpusReader):
     """Reads a corpus of one's own; see the head of this file."""
 
     class Config(CorpusConfig):
-        """Settings of a table.
+        """Settings of a table."""
 
-        Attributes:
-            file: the table, in the corpus's folder.
-            media_folder: what the paths of media are relative to, in the corpus's folder; empty for that folder itself.
-            media_are: ``clips``: a file is one utterance, as a whole; ``recordings``: ``start`` and ``end`` cut it out.
-            columns: see :class:`Columns`.
-            labels: the classes in the order of their indices, for the label set ``own``; empty: those in the table, by alphabet.
-            split_shares: see :class:`SplitShares`.
-            split_seed: which dialogues are drawn.
-        """
-
-        file: str
-        media_folder: str = ""
+        file: str = "utterances.csv"
+        """Table, as .csv or .parquet, in the corpus's folder: raw/<name>, or what ``--raw`` names."""
+        media_folder: str = "media"
+        """Folder that the paths in the table are relative to, in the corpus's folder; empty for that folder itself."""
         media_are: Literal["clips", "recordings"] = "clips"
-        columns: Columns
+        """``clips``: a file is one utterance, as a whole; ``recordings``: ``start`` and ``end`` cut it out."""
+        columns: Columns = Columns()
+        """Which column is what."""
+        label_set: str = OWN
+        """``own``, or one of meld7, iemocap6, iemocap4, iemocap4_merged."""
         labels: tuple[str, ...] = ()
+        """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet."""
         split_shares: SplitShares = SplitShares()
+        """How dialogues are spread over the splits, where the table has no column for the split."""
         split_seed: int = 0
+        """Decides which dialogues are drawn for which split."""
+        check_counts: bool = False
+        """Nobody has published counts with which those of a corpus of one's own could be compared."""
 
         @field_validator("file", "media_folder")
         @classmethod

@@ -8,16 +8,18 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """Settings of the block ``extraction``.
+    """How many utterances are encoded at a time, and what of them is kept.
 
-    Attributes:
-        utterances_per_part: of text, for encoders that run in worker processes; those of sound and faces take the media parts as they are.
-        neural_texts_per_part, neural_clips_per_part: for encoders that run on one device. A part is sorted by length as a whole, so that larger
-            ones need less padding; an interrupted run loses the one it was at. Clips come in whole media parts.
-        level: ``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from.
+    Parts are cut at dialogue boundaries. Neural encoders sort a part by length as a whole, so that larger ones need
+    less padding; an interrupted run loses the one it was at.
     """
 
-    utterances_per_part: PositiveInt
-    neural_texts_per_part: PositiveInt
-    neural_clips_per_part: PositiveInt
-    level: Literal["utterance", "frames"]
+    utterances_per_part: PositiveInt = 512
+    """Utterances of text, for encoders that run in worker processes; sound and faces are cut as the media are."""
+    neural_texts_per_part: PositiveInt = 4096
+    """Utterances of text, for encoders that run on one device."""
+    neural_clips_per_part: PositiveInt = 1024
+    """Clips of sound, in whole media parts, for encoders that run on one device; 1,024 of 3 s take 200 MB."""
+    level: Literal["utterance", "frames"] = "utterance"
+    """``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from (tokens, 20 ms of sound,
+    face crops), in tables of their own."""

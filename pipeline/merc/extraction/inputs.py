@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from merc import files, parts
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadTable
 from merc.records import manifest
 from merc.records.failures import REASONS
 from merc.records.features import OK
+from merc.records.media import SAMPLE_RATE_HZ
 
 TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 _MEDIA_COLUMNS = {"audio": ("audio",), "visual": ("faces", "face_seconds", "face_scores")}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from merc.media.config import Config
 from merc.media.spans import Span, sample
-from merc.media.tables import SAMPLE_RATE_HZ
+from merc.records.media import SAMPLE_RATE_HZ
 
 _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}

@@ -15,10 +15,10 @@ from merc.media.config import Config
 from merc.media.faces import FaceFinder, Sighting
 from merc.media.spans import Span, span
 from merc.media.speaker import Choice, Glimpse
-from merc.media.tables import SAMPLE_RATE_HZ
 from merc.media.tasks import NOT_DECODED, Clip, DialogueTask
 from merc.media.video import FrameSpan, Picture
 from merc.records.failures import Failure
+from merc.records.media import SAMPLE_RATE_HZ
 
 OK = "ok"
 

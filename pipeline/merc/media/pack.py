@@ -12,7 +12,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from merc import files
-from merc.media.tables import SAMPLE_RATE_HZ, SCHEMA
+from merc.media.tables import SCHEMA
+from merc.records.media import SAMPLE_RATE_HZ
 
 # Encoders read a part in pieces of this many utterances: about 10 MB.
 _ROW_GROUP_UTTERANCES = 64

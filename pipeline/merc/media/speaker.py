@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from merc.media.config import Config
 from merc.media.faces import FRONTAL_FACE, Sighting, similarity, typical_eyes
-from merc.media.tables import SAMPLE_RATE_HZ
 from merc.media.tracks import Track, largest, persistent
+from merc.records.media import SAMPLE_RATE_HZ
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.float32]

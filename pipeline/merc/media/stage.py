@@ -26,12 +26,12 @@ from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media import detector
 from merc.media.config import Config
-from merc.media.tables import SAMPLE_RATE_HZ
 from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
 from merc.parts import INFO, Fingerprint, RunOptions, StageWork
 from merc.provenance import versions
 from merc.records import failures, manifest
+from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from merc.compute.pool import Lost

@@ -5,8 +5,6 @@ One folder, ``part-NNNNN.parquet`` cut at dialogue boundaries, rows in manifest 
 
 import pyarrow as pa
 
-SAMPLE_RATE_HZ = 16_000
-
 SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),

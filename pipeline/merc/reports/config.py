@@ -6,14 +6,11 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """Settings of the report.
+    """Which example dialogues the report shows."""
 
-    Attributes:
-        similarity: whose neighbours are drawn, one of ``trajectories.similarities``.
-        example_dialogues: per dataset.
-        neighbours_drawn: below each example.
-    """
-
-    similarity: str
-    example_dialogues: int = Field(ge=0)
-    neighbours_drawn: int = Field(ge=1)
+    similarity: str = "path"
+    """Similarity whose neighbours are drawn, one of ``trajectories.similarities``."""
+    example_dialogues: int = Field(default=3, ge=0)
+    """Examples per dataset."""
+    neighbours_drawn: int = Field(default=3, ge=1)
+    """Neighbours below each example."""

@@ -6,14 +6,11 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """Settings of the block ``shards``.
+    """How the rows of dialogues are laid out in files."""
 
-    Attributes:
-        row_group_dialogues: dialogues per Parquet row group.
-        max_file_bytes: a file holds no more than this before compression (except a dialogue that is larger by itself).
-        transcripts: False: without the column ``texts``.
-    """
-
-    row_group_dialogues: PositiveInt
-    max_file_bytes: PositiveInt
+    row_group_dialogues: PositiveInt = 128
+    """Dialogues per Parquet row group."""
+    max_file_bytes: PositiveInt = 128_000_000
+    """Bytes before compression; a file holds no more, except a dialogue that is larger by itself."""
     transcripts: bool = True
+    """Whether there is a column ``texts``."""

@@ -15,36 +15,54 @@ from merc.trajectories.similarity import similarity
 POOLED = "pooled"
 """The one similarity that looks at features instead of labels."""
 
+_JOY, _SADNESS, _ANGER = (0.8, 0.4), (-0.7, -0.4), (-0.7, 0.7)
+VALENCE_AROUSAL = {
+    "neutral": (0.0, 0.0),
+    "joy": _JOY,
+    "happy": _JOY,
+    "excited": (0.7, 0.8),
+    "surprise": (0.2, 0.8),
+    "sadness": _SADNESS,
+    "sad": _SADNESS,
+    "frustrated": (-0.6, 0.4),
+    "anger": _ANGER,
+    "angry": _ANGER,
+    "fear": (-0.7, 0.6),
+    "disgust": (-0.6, 0.3),
+}
+"""Where the emotions lie after the circumplex model: valence, arousal."""
+
 _InPlane = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Config(Settings):
-    """Settings of the trajectories.
+    """Which dialogues are compared, and how."""
 
-    Attributes:
-        neighbours: K, how many nearest dialogues are written for each similarity.
-        similarities: which ones; see :mod:`merc.trajectories.similarity` and :mod:`merc.trajectories.pooled`.
-        exclude_same_scenario: whether dialogues of one scenario (of which IEMOCAP's scripted ones share the very text) are kept from
-            being each other's neighbours.
-        path_bins: R of ``path``, ``path_speakers`` and ``dtw``.
-        speaker_slots: of ``path_speakers``: how many speakers are told apart; the others count as one more turn of the last.
-        valence_arousal: of ``dtw``: emotion → valence and arousal, -1 to 1; no two of a label set may be more than 2 apart.
-        pooled_modalities: of ``pooled``: those of these that the shards have.
-        order_permutations: shuffles behind the order excess of each neighbour; 0: none is computed.
-        control_pairs: the most pairs of train dialogues on which the controls are measured.
-        control_seed: of shuffles and of drawn pairs.
-    """
-
-    neighbours: int = Field(ge=1)
-    similarities: tuple[Literal["histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"], ...] = Field(min_length=1)
-    exclude_same_scenario: bool
-    path_bins: int = Field(ge=1, le=512)
-    speaker_slots: int = Field(ge=1, le=64)
-    valence_arousal: dict[str, tuple[_InPlane, _InPlane]]
-    pooled_modalities: tuple[Literal["text", "audio", "visual"], ...]
-    order_permutations: int = Field(ge=0)
-    control_pairs: int = Field(ge=1)
-    control_seed: int = Field(ge=0)
+    neighbours: int = Field(default=10, ge=1)
+    """K, how many nearest dialogues are written for each similarity."""
+    similarities: tuple[Literal["histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"], ...] = Field(
+        default=("histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"), min_length=1
+    )
+    """Which similarities are computed; ``pooled`` compares features (:mod:`merc.trajectories.pooled`), the others
+    labels (:mod:`merc.trajectories.similarity`)."""
+    exclude_same_scenario: bool = False
+    """Whether dialogues of one scenario, a script or task of IEMOCAP, are kept from being each other's neighbours;
+    those of a script share the very text."""
+    path_bins: int = Field(default=8, ge=1, le=512)
+    """R, bins to which trajectories are stretched for ``path``, ``path_speakers`` and ``dtw``."""
+    speaker_slots: int = Field(default=4, ge=1, le=64)
+    """Speakers that ``path_speakers`` tells apart, by how much they say; the rest share the last slot."""
+    valence_arousal: dict[str, tuple[_InPlane, _InPlane]] = Field(default=VALENCE_AROUSAL)
+    """Emotion → valence and arousal, -1 to 1, for ``dtw``; no two of a label set may be more than 2 apart."""
+    pooled_modalities: tuple[Literal["text", "audio", "visual"], ...] = ("text", "audio", "visual")
+    """Modalities that ``pooled`` looks at, those of them that the shards have; each weighs the same."""
+    order_permutations: int = Field(default=50, ge=0)
+    """Shuffles behind ``order_excess_*`` of each neighbour; 0 leaves these columns out."""
+    control_pairs: int = Field(default=200_000, ge=1)
+    """Pairs of train dialogues, at most, on which the controls in ``_controls.json`` are measured; all where there are
+    fewer."""
+    control_seed: int = Field(default=0, ge=0)
+    """Decides the shuffles and which pairs are drawn."""
 
     @field_validator("similarities", "pooled_modalities")
     @classmethod

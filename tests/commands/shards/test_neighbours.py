@@ -61,8 +61,7 @@ def make(tmp_path: Path, texts: bool = True) -> Path:
     info |= {"modalities": ["text"], "dims": {"text": 2}, "encoders": {"text": {"name": "ngrams"}}, "source": "", "deviations": [], "versions": {}}
     files.write_json(layout.shards / "meta" / "info.json", info | {"fingerprint": "0", "versions": {"merc-pipeline": "0"}})
     files.write_json(layout.shards / "meta" / "stats.json", {"text": {"count": 9, "mean": [1.0, 1.0], "std": [0.0, 1.0]}})
-    settings = Params.load(Path(__file__).parents[3] / "params.yaml").tree["trajectories"] | {"order_permutations": 3}
-    build_trajectories(Params({"trajectories": settings}), layout, RunOptions())
+    build_trajectories(Params({"trajectories": {"order_permutations": 3}}), layout, RunOptions())
     return layout.shards
 
 

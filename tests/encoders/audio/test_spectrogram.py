@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from merc.encoders.audio.spectrogram import GEOMETRIES, Spectrogram
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, UtteranceInput
+from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadSettings
+from merc.records.media import SAMPLE_RATE_HZ
 from safetensors.torch import load_file, save_file
 
 Make = Callable[..., Spectrogram]

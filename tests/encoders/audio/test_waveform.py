@@ -12,9 +12,10 @@ import pytest
 from merc.encoders.audio import waveform as family
 from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.engine.base import Encoded, UtteranceInput
 from merc.encoders.engine.batching import by_length
 from merc.errors import BadSettings
+from merc.records.media import SAMPLE_RATE_HZ
 
 # Both sides of where a convolution gains a frame, and lengths three times each other.
 LENGTHS = (16000, 15999, 16239, 16240, 30000, 10000, 24321, 720, 400)

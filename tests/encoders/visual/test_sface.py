@@ -14,8 +14,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 def _build(folder: Path | str, **settings: Any) -> Sface:
     given = {
-        "filename": "tiny.onnx", "eye_distance_share": 0.32, "eye_height_share": 0.42, "pooling": "mean", "confidence_temperature": 0.1,
-        "licence": "none", "training_data_overlap": "none", **settings,
+        "filename": "tiny.onnx", "sha256": "", "dim": None, "licence": "none", "training_data_overlap": "none", **settings
     }  # fmt: skip
     return Sface(Sface.Config(family="sface", repo=str(folder), **given), frames=True)
 

@@ -22,7 +22,7 @@ from merc import files
 from merc.commands.inspection import words
 from merc.commands.inspection.seen import NO_TRACK, Look, Seen
 from merc.media import speaker
-from merc.media.tables import SAMPLE_RATE_HZ
+from merc.records.media import SAMPLE_RATE_HZ
 
 Image = NDArray[np.uint8]
 """(height, width, 3) RGB."""

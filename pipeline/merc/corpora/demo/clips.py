@@ -20,7 +20,8 @@ from av.codec.context import Flags
 from numpy.typing import NDArray
 
 from merc.corpora.demo.faces import Image
-from merc.corpora.demo.voices import SAMPLE_RATE_HZ, Wave
+from merc.corpora.demo.voices import Wave
+from merc.records.media import SAMPLE_RATE_HZ
 
 MELD_FPS = Fraction(24_000, 1001)
 IEMOCAP_FPS = Fraction(30_000, 1001)

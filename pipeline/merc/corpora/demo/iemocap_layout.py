@@ -19,6 +19,7 @@ from merc.corpora.demo import faces as demo_faces
 from merc.corpora.demo import voices as demo_voices
 from merc.corpora.demo.config import Config
 from merc.corpora.demo.dialogues import Turn
+from merc.records.media import SAMPLE_RATE_HZ
 
 NAME = "demo-iemocap"
 RELEASE = "IEMOCAP_full_release"
@@ -81,7 +82,7 @@ class Spoken:
     @property
     def span(self) -> slice:
         """Its samples at 16 kHz."""
-        return slice(*(round(seconds * demo_voices.SAMPLE_RATE_HZ) for seconds in (self.start_seconds, self.end_seconds)))
+        return slice(*(round(seconds * SAMPLE_RATE_HZ) for seconds in (self.start_seconds, self.end_seconds)))
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def write_recording(root: Path, seed: int, recording: Recording) -> None:
     rng = demo_dialogues.generator(seed, NAME, recording.dialogue_id, "media")
     actors = {letter: _actor(seed, recording, letter) for letter in "FM"}
     order = (recording.marked, "M" if recording.marked == "F" else "F")
-    samples = round(recording.seconds * demo_voices.SAMPLE_RATE_HZ)
+    samples = round(recording.seconds * SAMPLE_RATE_HZ)
     alone = np.zeros((2, samples), np.float32)
     for one in recording.spoken:
         sound = demo_voices.speak(rng, actors[one.turn.speaker].voice, demo_dialogues.manner(one.turn), one.turn.seconds)

@@ -33,6 +33,7 @@ from merc.corpora.demo import words as demo_words
 from merc.corpora.demo.config import Config
 from merc.corpora.demo.dialogues import Turn
 from merc.corpora.engine.labels import LABEL_SETS
+from merc.records.media import SAMPLE_RATE_HZ
 
 NAME = "demo-meld"
 WIDTH, HEIGHT = 640, 360
@@ -219,7 +220,7 @@ def write_clip(root: Path, seed: int, clip: Clip) -> None:
     rng = demo_dialogues.generator(seed, NAME, clip.path)
     voices = [_voice(rng, seed, turn) for turn in clip.turns]
     if clip.odd == "longer":
-        voices.append(np.zeros(round(_LONGER_BY_SECONDS * demo_voices.SAMPLE_RATE_HZ), np.float32))
+        voices.append(np.zeros(round(_LONGER_BY_SECONDS * SAMPLE_RATE_HZ), np.float32))
     voice = np.concatenate(voices)
     pictures = None if clip.odd == "no_video" else _pictures(rng, seed, clip, voices)
     demo_clips.write_mp4(path, pictures, _sound(rng, clip, voice))
@@ -243,7 +244,7 @@ def _sound(rng: np.random.Generator, clip: Clip, voice: demo_voices.Wave) -> NDA
         return demo_clips.in_surround(voice, demo_voices.background(rng, len(voice)), rear)
     if clip.odd == "short_sound":
         middle = len(voice) // 2
-        voice = voice[middle : middle + round(_SHORT_SOUND_SECONDS * demo_voices.SAMPLE_RATE_HZ)]
+        voice = voice[middle : middle + round(_SHORT_SOUND_SECONDS * SAMPLE_RATE_HZ)]
     pan = rng.uniform(0.85, 1.0, 2)
     return np.stack([share * voice + demo_voices.background(rng, len(voice)) for share in pan]).astype(np.float32)
 
@@ -251,7 +252,7 @@ def _sound(rng: np.random.Generator, clip: Clip, voice: demo_voices.Wave) -> NDA
 def _pictures(rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo_voices.Wave]) -> Iterator[demo_faces.Image]:
     """The clip's pictures: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
     place = demo_faces.room(demo_dialogues.generator(seed, NAME, "room", clip.room), WIDTH, HEIGHT)
-    ends = np.cumsum([len(voice) for voice in voices]) / demo_voices.SAMPLE_RATE_HZ
+    ends = np.cumsum([len(voice) for voice in voices]) / SAMPLE_RATE_HZ
     done = 0
     for index, (voice, end) in enumerate(zip(voices, ends, strict=True)):
         count = demo_clips.frame_count(float(end), demo_clips.MELD_FPS) - done

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE_HZ = 16_000
+from merc.records.media import SAMPLE_RATE_HZ
+
 _STEP_SECONDS = 0.01  # the control rate: formants, tilt and loudness change this often, in between they are interpolated
 _HIGHEST_HZ = 5_500.0
 

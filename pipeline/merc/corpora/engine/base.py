@@ -12,21 +12,19 @@ from merc.records.failures import Failure
 
 
 class CorpusConfig(Settings):
-    """Settings of every corpus; a reader's own ``Config`` extends it.
-
-    Attributes:
-        reader: the file in this folder that reads it.
-        label_set: name in :data:`merc.corpora.engine.labels.LABEL_SETS`; a reader says which ones fit.
-        unlabelled: ``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do.
-        check_counts: compare with the counts of the official distribution and report a deviation.
-        made_by: module below this folder (``demo.make``) whose ``make(raw, params)`` makes the corpus when it is not there; empty for a real one.
-    """
+    """Settings of every corpus; a reader's own ``Config`` extends it."""
 
     reader: str
+    """File that reads the corpus, in ``pipeline/merc/corpora``."""
     label_set: str
+    """Name in :data:`merc.corpora.engine.labels.LABEL_SETS`; a reader says which ones fit."""
     unlabelled: Literal["keep", "drop"] = "keep"
+    """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
+    """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
     made_by: str = ""
+    """Module below ``merc.corpora`` (``demo.make``) whose ``make(raw, params)`` makes the corpus when it is not there;
+    empty for a real one."""
 
 
 @dataclass

@@ -21,23 +21,33 @@ class MarkedActorSide(Settings):
     """Half of the picture in which the actor with the markers sits, by session. Verified for session 1 alone; look at a few crops of the others."""
 
     session1: Side = "left"
+    """Half of the picture in session 1; verified."""
     session2: Side = "left"
+    """Half of the picture in session 2; not verified."""
     session3: Side = "left"
+    """Half of the picture in session 3; not verified."""
     session4: Side = "left"
+    """Half of the picture in session 4; not verified."""
     session5: Side = "left"
+    """Half of the picture in session 5; not verified."""
 
 
 class MarkedActorChannel(Settings):
     """Channel of ``dialog/wav`` that is the actor's with the markers, by session; the other one is the other actor's.
 
-    It is listened to whether it is: see iemocap_channels.py.
+    The sound is checked for it: see iemocap_channels.py.
     """
 
     session1: Side = "left"
+    """Channel in session 1."""
     session2: Side = "left"
+    """Channel in session 2."""
     session3: Side = "left"
+    """Channel in session 3."""
     session4: Side = "left"
+    """Channel in session 4."""
     session5: Side = "left"
+    """Channel in session 5."""
 
 
 def session_of(dialogue_id: str) -> int:

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, Encoder, EncoderConfig, UtteranceInput
+from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.batching import one_by_one
 from merc.encoders.engine.sound import BEYOND_ANY_SCALE, HALF_A_STEP
+from merc.records.media import SAMPLE_RATE_HZ
 
 Frames = NDArray[np.float64]
 
@@ -102,25 +103,25 @@ class Acoustic(Encoder):
     """The numbers of :data:`FEATURE_NAMES`, scaled by fixed constants to be of order one, and always finite."""
 
     class Config(EncoderConfig):
-        """Settings of the statistics.
+        """Settings of the statistics."""
 
-        Attributes:
-            minimum_seconds: shorter clips are padded with zeros to this length, and recorded.
-            window_ms, hop_ms: of energy and spectrum; the hop also of the pitch.
-            pitch_window_ms: of the pitch tracker.
-            pitch_min_hz, pitch_max_hz: where it looks.
-            voicing_threshold: least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993).
-            quiet_db: frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral statistics.
-        """
-
-        minimum_seconds: float = Field(gt=0)
-        window_ms: float = Field(gt=0)
-        hop_ms: float = Field(gt=0)
-        pitch_window_ms: float = Field(gt=0)
-        pitch_min_hz: float = Field(gt=0)
-        pitch_max_hz: float = Field(gt=0, lt=SAMPLE_RATE_HZ / 2)
-        voicing_threshold: float = Field(gt=0, lt=1)
-        quiet_db: float = Field(gt=0)
+        minimum_seconds: float = Field(default=0.1, gt=0)
+        """Seconds; shorter clips are padded with zeros to this length, and recorded."""
+        window_ms: float = Field(default=25.0, gt=0)
+        """Milliseconds; window of energy and spectrum."""
+        hop_ms: float = Field(default=10.0, gt=0)
+        """Milliseconds from frame to frame, of energy, spectrum and pitch."""
+        pitch_window_ms: float = Field(default=64.0, gt=0)
+        """Milliseconds; window of the pitch tracker, which must hold two of the longest periods."""
+        pitch_min_hz: float = Field(default=60.0, gt=0)
+        """Hertz; lowest pitch that is looked for."""
+        pitch_max_hz: float = Field(default=500.0, gt=0, lt=SAMPLE_RATE_HZ / 2)
+        """Hertz; highest pitch that is looked for."""
+        voicing_threshold: float = Field(default=0.45, gt=0, lt=1)
+        """Least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993)."""
+        quiet_db: float = Field(default=30.0, gt=0)
+        """Decibels; frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral
+        statistics."""
 
         @model_validator(mode="after")
         def _window_holds_two_periods(self) -> Self:

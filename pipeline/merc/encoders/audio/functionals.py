@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, Encoder, EncoderConfig, UtteranceInput
+from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.batching import one_by_one
 from merc.encoders.engine.sound import why_absent
 from merc.errors import BadSettings
+from merc.records.media import SAMPLE_RATE_HZ
 
 DIMS = {"eGeMAPSv02": 88, "ComParE_2016": 6373, "emobase": 988}
 LICENCE = "audEERING Research License (private, research and educational use; no commercial products)"
@@ -31,15 +32,13 @@ class Functionals(Encoder):
     """
 
     class Config(EncoderConfig):
-        """Settings of openSMILE.
+        """Settings of openSMILE."""
 
-        Attributes:
-            feature_set: openSMILE's name of it.
-            minimum_seconds: shorter clips are padded with zeros to this length, and recorded; openSMILE gives nothing for less than its window of 60 ms.
-        """
-
-        feature_set: Literal["eGeMAPSv02", "ComParE_2016", "emobase"]
-        minimum_seconds: float = Field(ge=0.06)
+        feature_set: Literal["eGeMAPSv02", "ComParE_2016", "emobase"] = "eGeMAPSv02"
+        """OpenSMILE's name of the set; eGeMAPSv02 has 88 numbers, ComParE_2016 6,373, emobase 988."""
+        minimum_seconds: float = Field(default=0.1, ge=0.06)
+        """Seconds; shorter clips are padded with zeros to this length, and recorded; openSMILE gives nothing for less
+        than its window of 60 ms."""
 
     MODALITY = "audio"
     config: Config

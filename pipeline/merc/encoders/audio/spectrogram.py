@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.engine.base import Encoded, UtteranceInput
 from merc.encoders.engine.batching import scatter
 from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.layers import LayersConfig, shares
@@ -28,6 +28,7 @@ from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.sound import why_absent
 from merc.encoders.engine.windows import combine, cut, join_frames
 from merc.errors import BadSettings
+from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import torch
@@ -89,19 +90,20 @@ class Spectrogram(NeuralEncoder):
     class Config(LayersConfig):
         """Settings of a model that reads a spectrogram.
 
-        ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others come without a norm.
-
-        Attributes:
-            pooling: over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as
-                long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean of its two tokens, which is what its own classifier reads;
-                these have seen the padding, too.
-            overlap_seconds: what neighbouring windows of a clip share at least, where it is longer than the model's input; each takes half of it.
-            windows_per_batch: ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there.
+        ``layer`` and ``layer_weights`` count the last layer as the model's output, after its final norm; the others
+        come without a norm.
         """
 
-        pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"]
-        overlap_seconds: float = Field(ge=0)
+        pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"] = "mean"
+        """Over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the
+        standard deviation, twice as long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
+        of its two tokens, which is what its own classifier reads; these have seen the padding, too."""
+        overlap_seconds: float = Field(default=2.0, ge=0)
+        """Seconds that neighbouring windows of a clip share at least, where it is longer than the model's input; each
+        takes half of them."""
         windows_per_batch: int | Literal["auto"] = "auto"
+        """Windows in a batch; ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there; changes speed and memory,
+        not the vectors."""
 
         @model_validator(mode="after")
         def _agree(self) -> Self:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from merc.encoders.engine.base import SAMPLE_RATE_HZ, Encoded, UtteranceInput
+from merc.encoders.engine.base import Encoded, UtteranceInput
 from merc.encoders.engine.batching import scatter
 from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.layers import LayersConfig, shares
@@ -31,6 +31,7 @@ from merc.encoders.engine.sound import why_absent
 from merc.encoders.engine.trainable import TrainableEncoder, TrainingItems
 from merc.encoders.engine.windows import combine, cut, join_frames
 from merc.errors import BadSettings
+from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import torch
@@ -67,22 +68,26 @@ class Waveform(TrainableEncoder):
     class Config(LayersConfig):
         """Settings of a model that reads the waveform.
 
-        Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer norm of the models that have
-        one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is what enters that norm).
-
-        Attributes:
-            pooling: over the clip's frames: ``mean``, or ``mean_std``, the mean and behind it the standard deviation, twice as long.
-            window_seconds: longer clips are cut into overlapping windows of this length, evenly spread; nothing of a clip is left out.
-            overlap_seconds: what neighbouring windows share at least; its first half counts as the left window gives it, its second as the right one.
-            minimum_seconds: shorter clips are padded with zeros to this length, or to what the convolutions need if that is more, and recorded.
-            samples_per_batch: padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what fits there.
+        Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer
+        norm of the models that have one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is
+        what enters that norm).
         """
 
-        pooling: Literal["mean", "mean_std"]
-        window_seconds: float = Field(gt=0)
-        overlap_seconds: float = Field(ge=0)
-        minimum_seconds: float = Field(ge=0)
+        pooling: Literal["mean", "mean_std"] = "mean"
+        """Over the clip's frames of 20 ms: ``mean``, or ``mean_std``, the mean and behind it the standard deviation,
+        twice as long."""
+        window_seconds: float = Field(default=30.0, gt=0)
+        """Seconds; longer clips are cut into overlapping windows of this length, evenly spread, so that nothing of a
+        clip is left out."""
+        overlap_seconds: float = Field(default=2.0, ge=0)
+        """Seconds that neighbouring windows share at least; their first half counts as the left window gives it, their
+        second as the right one."""
+        minimum_seconds: float = Field(default=0.1, ge=0)
+        """Seconds; shorter clips are padded with zeros to this length, or to what the convolutions need if that is
+        more, and recorded."""
         samples_per_batch: int | Literal["auto"] = "auto"
+        """Samples in a batch, padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what
+        fits there; changes speed and memory, not the vectors."""
 
         @model_validator(mode="after")
         def _agree(self) -> Self:

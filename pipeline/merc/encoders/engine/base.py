@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from merc.errors import BadSettings
 from merc.params import Settings
 
-SAMPLE_RATE_HZ = 16_000
-
 
 @dataclass(frozen=True, kw_only=True)
 class UtteranceInput:
@@ -76,13 +74,10 @@ class Encoded:
 
 
 class EncoderConfig(Settings):
-    """Settings of every encoder; a family's own ``Config`` extends it.
-
-    Attributes:
-        family: the file that implements it.
-    """
+    """Settings of every encoder; a family's own ``Config`` extends it."""
 
     family: str
+    """File that implements the encoder, in the folder of its modality."""
 
 
 class Encoder(ABC):

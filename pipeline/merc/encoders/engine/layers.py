@@ -11,14 +11,11 @@ from merc.errors import BadSettings
 
 
 class LayersConfig(NeuralConfig):
-    """Settings of a sound model whose layers can be weighted.
-
-    Attributes:
-        layer_weights: instead of ``layer``: the pooled sequence is the mean of all layers with these weights, from layer 0 to the last; they need
-            not sum to one.
-    """
+    """Settings of a sound model whose layers can be weighted."""
 
     layer_weights: tuple[float, ...] | None = None
+    """Instead of ``layer``: the pooled sequence is the mean of all layers with these weights, from layer 0 to the last;
+    they need not sum to one."""
 
     @model_validator(mode="after")
     def _weights_and_layer_agree(self) -> Self:

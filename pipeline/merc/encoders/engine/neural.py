@@ -30,32 +30,29 @@ _WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 
 
 class NeuralConfig(EncoderConfig):
-    """Settings of an encoder with a checkpoint.
-
-    Attributes:
-        repo: a folder with the model's files, or its name on the hub.
-        revision: the hub's commit, 40 hex digits; not used for a folder.
-        made_by: the command that makes the folder, for an encoder that was adapted here; empty for one that comes from elsewhere.
-        layer: which layer's output; -1 is the last, 0 the embeddings before the first.
-        dtype: of the model's arithmetic; pooling is in float32.
-        attention: transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``; ``flash_attention_2`` needs its own
-            package, a GPU and a dtype of 16 bits.
-        dim: length of the vectors, if it shall be known before the checkpoint is here; checked when it is.
-        megabytes: what a download takes, for the list of models.
-        licence: of the weights.
-        training_data_overlap: whether the model has seen the corpora, in words; begins with ``none known`` or names them.
-    """
+    """Settings of an encoder with a checkpoint."""
 
     repo: str
+    """Folder with the model's files, or its name on the hub."""
     revision: str = ""
+    """Commit on the hub, 40 hex digits; not used for a folder."""
     made_by: str = ""
+    """Command that makes the folder, for an encoder that was adapted here; empty for one that comes from elsewhere."""
     layer: int = -1
+    """Layer whose output is taken; -1 is the last, 0 the embeddings before the first."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the model's arithmetic, of 16 bits on a GPU alone; pooling is in float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``, such as WavLM;
+    ``flash_attention_2`` needs its own package, a GPU and a dtype of 16 bits."""
     dim: int | None = Field(default=None, ge=1)
+    """Length of the vectors, if it shall be known before the checkpoint is here; checked when it is."""
     megabytes: float | None = Field(default=None, gt=0)
+    """Megabytes that a download takes, for the list of models."""
     licence: str
+    """Licence of the weights."""
     training_data_overlap: str
+    """Whether the model has seen the corpora, in words; begins with ``none known`` or names them."""
 
 
 class NeuralEncoder(Encoder):

@@ -33,17 +33,16 @@ class Ngrams(Encoder):
     """Word n-grams, character n-grams, each of length one (L2), and a few cues (:data:`CUE_NAMES`), side by side."""
 
     class Config(EncoderConfig):
-        """Settings of the n-grams.
+        """Settings of the n-grams; the default vectors have 512 numbers with the eight cues."""
 
-        Attributes:
-            word_dims, char_dims: buckets that n-grams of words, of characters are hashed into.
-            word_ngrams, char_ngrams: shortest and longest n-gram. Those of characters do not cross a word's ends.
-        """
-
-        word_dims: int = Field(ge=1)
-        char_dims: int = Field(ge=1)
-        word_ngrams: tuple[int, int]
-        char_ngrams: tuple[int, int]
+        word_dims: int = Field(default=384, ge=1)
+        """Buckets that n-grams of words are hashed into."""
+        char_dims: int = Field(default=120, ge=1)
+        """Buckets that n-grams of characters are hashed into."""
+        word_ngrams: tuple[int, int] = (1, 2)
+        """Words in the shortest and in the longest n-gram."""
+        char_ngrams: tuple[int, int] = (2, 4)
+        """Characters in the shortest and in the longest n-gram; none crosses a word's ends."""
 
         @model_validator(mode="after")
         def _ranges_are_ranges(self) -> Self:

@@ -80,22 +80,21 @@ class Transformer(TrainableEncoder):
     """
 
     class Config(NeuralConfig):
-        """Settings of a transformer.
+        """Settings of a transformer; those of an encoder that was adapted here must be as in its training."""
 
-        Attributes:
-            pooling: ``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens;
-                ``mean_last4`` the mean over tokens of the mean of four layers, ``layer`` and the three before it.
-            max_tokens: the most tokens the model is given, special ones included; the rest is cut and recorded.
-            tokens_per_batch: the most tokens in a batch, padding included; it changes speed and memory, not the vectors.
-            history_turns: earlier turns of the dialogue that stand before the utterance.
-            speaker_names: put ``name: `` before the utterance and before each earlier turn.
-        """
-
-        pooling: Literal["first", "mean", "mean_last4"]
-        max_tokens: int = Field(ge=4)
+        pooling: Literal["first", "mean", "mean_last4"] = "mean"
+        """``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens; ``mean_last4``
+        the mean over tokens of the mean of four layers, ``layer`` and the three before it."""
+        max_tokens: int = Field(default=256, ge=4)
+        """Tokens that the model is given at most, special ones included; the rest is cut and recorded (256 is what
+        MiniLM was trained with)."""
         tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+        """Tokens in a batch at most, padding included; ``auto`` is 1,024 on a CPU, and 65,536 on a GPU until its memory
+        runs out; changes speed and memory, not the vectors."""
         history_turns: int = Field(default=0, ge=0)
+        """Earlier turns of the dialogue that stand before the utterance."""
         speaker_names: bool = False
+        """Whether ``name: `` stands before the utterance and before each earlier turn."""
 
     MODALITY = "text"
     HAS_FRAMES = True

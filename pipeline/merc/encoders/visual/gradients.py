@@ -21,19 +21,16 @@ class Gradients(Encoder):
     """
 
     class Config(EncoderConfig):
-        """Settings of the histograms.
+        """Settings of the histograms; the default vectors have 648 numbers, mean and deviation of 324."""
 
-        Attributes:
-            size_px: crops are brought to this width and height.
-            cell_px: side of a cell, which has one histogram; a divisor of ``size_px``.
-            block_cells: cells along the side of a block, within which histograms are normalised; blocks move by one cell.
-            bins: directions, over half a turn.
-        """
-
-        size_px: int = Field(ge=8)
-        cell_px: int = Field(ge=2)
-        block_cells: int = Field(ge=1)
-        bins: int = Field(ge=2)
+        size_px: int = Field(default=64, ge=8)
+        """Pixels; width and height to which crops are brought."""
+        cell_px: int = Field(default=16, ge=2)
+        """Pixels; side of a cell, which has one histogram; a divisor of ``size_px``."""
+        block_cells: int = Field(default=2, ge=1)
+        """Cells along the side of a block, within which histograms are normalised; blocks move by one cell."""
+        bins: int = Field(default=9, ge=2)
+        """Directions in a histogram, over half a turn."""
 
         @model_validator(mode="after")
         def _cells_fill_the_picture(self) -> Self:

@@ -69,20 +69,22 @@ class ImageTower(NeuralEncoder):
     class Config(NeuralConfig):
         """Settings of an image tower.
 
-        ``layer``: the last one is the model's output, after the final layer norm of the models that have one; layers behind the chosen one are not loaded.
-
-        Attributes:
-            frame_vector: of a crop: ``first``, the class token (CLS); ``mean``, the mean over the patches; ``pooler``, the model's own (of CLIP the
-                normalised class token, of SigLIP its attention head); ``projection``, CLIP's ``image_embeds``.
-            pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
-            confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
-            images_per_batch: ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there.
+        The last ``layer`` is the model's output, after the final layer norm of the models that have one; layers behind
+        the chosen one are not loaded.
         """
 
-        frame_vector: Literal["first", "mean", "pooler", "projection"]
-        pooling: crops.Pooling
-        confidence_temperature: float = Field(gt=0)
+        frame_vector: Literal["first", "mean", "pooler", "projection"] = "first"
+        """Vector of a crop: ``first``, the class token (CLS); ``mean``, the mean over the patches; ``pooler``, the
+        model's own (of CLIP the normalised class token, of SigLIP its attention head); ``projection``, CLIP's
+        ``image_embeds``, in the space shared with text."""
+        pooling: crops.Pooling = "mean"
+        """Over the clip's crops: ``mean``; ``confidence``, with weights exp(score / temperature); ``mean_std``, the
+        mean and behind it the standard deviation, twice as long (:func:`merc.encoders.engine.crops.pooled`)."""
+        confidence_temperature: float = Field(default=0.1, gt=0)
+        """Temperature of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1."""
         images_per_batch: int | Literal["auto"] = "auto"
+        """Crops in a batch; ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there; changes speed and memory, not
+        the vectors."""
 
         @model_validator(mode="after")
         def _agree(self) -> Self:

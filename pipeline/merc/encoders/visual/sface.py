@@ -19,6 +19,7 @@ from merc.encoders.engine import crops
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.checkpoint import Checkpoint
 from merc.errors import BadSettings, ModelUnavailable
+from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 INPUT_PX = 112
 # Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five points that
@@ -87,34 +88,35 @@ class Sface(Encoder):
     """
 
     class Config(EncoderConfig):
-        """Settings of SFace.
+        """Settings of SFace; by default, the one file of OpenCV's model zoo."""
 
-        Attributes:
-            repo: a folder with the file, or a name on the hub.
-            revision: the hub's commit, 40 hex digits; not used for a folder.
-            filename: of the ONNX file.
-            sha256: of the file, hex; empty: whatever it is.
-            eye_distance_share, eye_height_share: where the eyes are in the crops, in shares of their side; as the media were made with (``media`` in
-                params.yaml). From there crops are turned into what the network was trained on.
-            pooling: over the clip's crops, see :func:`merc.encoders.engine.crops.pooled`.
-            confidence_temperature: of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1.
-            dim: length of the vectors, if it shall be known before the file is here.
-            megabytes: what a download takes, for the list of models.
-            licence, training_data_overlap: as in :class:`merc.encoders.engine.neural.NeuralConfig`.
-        """
-
-        repo: str
-        revision: str = ""
-        filename: str
-        sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-        eye_distance_share: float = Field(gt=0, lt=1)
-        eye_height_share: float = Field(gt=0, lt=1)
-        pooling: crops.Pooling
-        confidence_temperature: float = Field(gt=0)
-        dim: int | None = Field(default=None, ge=1)
-        megabytes: float | None = Field(default=None, gt=0)
-        licence: str
-        training_data_overlap: str
+        repo: str = "opencv/face_recognition_sface"
+        """Folder with the file, or the name of a repository on the hub."""
+        revision: str = "3d7082438a6e4551e840c9b2bb60b71e8da4b524"
+        """Commit of the repository, 40 hex digits; not used for a folder."""
+        filename: str = "face_recognition_sface_2021dec.onnx"
+        """Name of the ONNX file."""
+        sha256: str = Field(default="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", pattern="^([0-9a-f]{64})?$")
+        """SHA-256 of the file, 64 hex digits; empty: whatever it is."""
+        eye_distance_share: float = Field(default=EYE_DISTANCE_SHARE, gt=0, lt=1)
+        """Share of a crop's side that lies between the eyes, as the media were made with (``media`` in params.yaml);
+        from there crops are turned into what the network was trained on."""
+        eye_height_share: float = Field(default=EYE_HEIGHT_SHARE, gt=0, lt=1)
+        """Share of a crop's side that lies above the eyes, as the media were made with."""
+        pooling: crops.Pooling = "mean"
+        """How the directions of the clip's crops become one vector, see :func:`merc.encoders.engine.crops.pooled`."""
+        confidence_temperature: float = Field(default=0.1, gt=0)
+        """Temperature of the pooling ``confidence``: a crop whose score is higher by so much has e times the weight."""
+        dim: int | None = Field(default=128, ge=1)
+        """Length of the vectors, known before the file is here; None: only once it is loaded."""
+        megabytes: float | None = Field(default=38.7, gt=0)
+        """Megabytes of the file, for the list of models."""
+        licence: str = "Apache-2.0"
+        """Licence of the file."""
+        training_data_overlap: str = (
+            "none known (its training data are not stated with the file; the paper trains on CASIA-WebFace, VGGFace2 and MS1MV2, faces of well-known people)"
+        )
+        """Whether the network has seen the corpora, in words, as of every encoder with a checkpoint."""
 
     MODALITY = "visual"
     HAS_FRAMES = True
@@ -176,7 +178,7 @@ class Sface(Encoder):
             raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")
         self._frame_dim = int(probe.shape[1])
         if self.config.dim not in (None, self.dim):
-            raise BadSettings(f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct it, or leave it out")
+            raise BadSettings(f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct it, or set it to null")
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         row = crops.of(utterances)
