@@ -86,8 +86,7 @@ class InfoNCE(MERCLoss):
         temperature: float = Field(default=0.1, gt=0)
         """τ of the softmax over the other modality's vectors."""
         projection_units: int = Field(default=128, ge=0)
-        """Width of the space into which every modality is projected; 0: no projection, if all modalities have the same
-        width."""
+        """Width of the space into which every modality is projected; 0: none, if all modalities have the same width."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)

@@ -112,8 +112,7 @@ class LabelGuided(OnHidden):
         supcon_weight: float = Field(default=1.0, ge=0)
         """w, weight of the contrastive loss with the anchors as further rows; 0: none."""
         gamma: float = Field(default=0.0, ge=0)
-        """γ of that contrastive loss, as for ``focal_contrastive``; 0 here and for ``alpha``: the supervised contrastive
-        loss."""
+        """γ of that contrastive loss, as for ``focal_contrastive``; with α = 0 too, 0: the supervised contrastive loss."""
         alpha: float = 0.0
         """α, exponent of the class weights in that contrastive loss."""
         spread_weight: float = Field(default=0.0, ge=0)

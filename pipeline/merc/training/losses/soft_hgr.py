@@ -93,8 +93,7 @@ class SoftHGR(MERCLoss):
         """Settings of Soft-HGR between modalities."""
 
         projection_units: int = Field(default=128, ge=0)
-        """D, width of the space into which f and g, a map for each modality, project; 0: no maps, if all modalities have the
-        same width."""
+        """D, width of the space into which f and g map, one for each modality; 0: no maps, if all widths are the same."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
