@@ -43,8 +43,8 @@ def test_new_work_is_not_cached_and_has_nothing_in_place_until_it_is_finished(tm
 def test_finishing_moves_everything_into_place_with_a_record_of_what_made_it(tmp_path: Path) -> None:
     work = _work(tmp_path)
     _finish(work)
-    assert _names(work.out) == ["info.json", "part-00000.parquet", "part-00001.parquet"]
-    assert files.read_json(work.out / "info.json") == {"fingerprint": work.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
+    assert _names(work.out) == ["record.json", "part-00000.parquet", "part-00001.parquet"]
+    assert files.read_json(work.out / "record.json") == {"fingerprint": work.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
     assert _names(tmp_path / "scratch") == []
     assert finished_fingerprint(work.out) == work.fingerprint.digest
 
@@ -94,10 +94,10 @@ def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> No
     other.start()
     assert not again.folder.exists()
     assert not other.is_done(0)
-    assert _names(other.out) == ["info.json", "part-00000.parquet", "part-00001.parquet"]  # the old result stays until the new one is whole
+    assert _names(other.out) == ["record.json", "part-00000.parquet", "part-00001.parquet"]  # the old result stays until the new one is whole
     _write_part(other, 0, "other rows")
     other.finish({})
-    assert _names(other.out) == ["info.json", "part-00000.parquet"]
+    assert _names(other.out) == ["record.json", "part-00000.parquet"]
     assert (other.out / "part-00000.parquet").read_text() == "other rows"
     assert _work(tmp_path, settings=OTHER).cached()
 
@@ -107,7 +107,7 @@ def test_changed_inputs_make_finished_work_stale_without_being_asked(tmp_path: P
     changed = _work(tmp_path, inputs={"manifest": "bb22"})
     assert not changed.cached()
     _finish(changed, parts=1)
-    assert _names(changed.out) == ["info.json", "part-00000.parquet"]
+    assert _names(changed.out) == ["record.json", "part-00000.parquet"]
 
 
 def test_changed_inputs_never_meet_parts_made_from_the_old_ones(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
         return StageWork("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
 
     _finish(work(), parts=1)
-    assert (tmp_path / "out" / "meta" / "info.json").is_file()
+    assert (tmp_path / "out" / "meta" / "record.json").is_file()
     assert work().cached()
     assert finished_fingerprint(tmp_path / "out", "meta/info.json") == work().fingerprint.digest
     with pytest.raises(SettingsDiffer, match="max_clip_seconds"):
@@ -183,7 +183,7 @@ def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"fingerprint": "ab"}', '{"settings": {}}'])
 def test_a_record_that_is_none_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     work = _work(tmp_path)
-    files.write_text(work.out / "info.json", content)
+    files.write_text(work.out / "record.json", content)
     with pytest.raises(BadTable, match=r"out/info\.json: not (a JSON file|the record of a stage's work)"):
         work.cached()
 

@@ -2,8 +2,8 @@
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
                     │  (killed? the parts whose marker is in .done are kept; the others are made again)
-                    ▼  all done: failures.parquet, info.json
-            <out>/part-00000.parquet, …, failures.parquet, info.json
+                    ▼  all done: failures.parquet, record.json
+            <out>/part-00000.parquet, …, failures.parquet, record.json
 
 The scratch folder lies outside the stage's output because DVC deletes outputs before every run, also after a crash.
 Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
@@ -23,7 +23,7 @@ from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.log import logger
 from merc.params import Params, Settings
 
-INFO = "info.json"
+RECORD = "record.json"
 
 
 class RunConfig(Settings):
@@ -130,7 +130,7 @@ class StageWork:
     scratch: Path
     fingerprint: Fingerprint
     overwrite: bool = False
-    record: str = INFO
+    record: str = RECORD
 
     @property
     def folder(self) -> Path:
@@ -232,7 +232,7 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
     return record
 
 
-def finished_fingerprint(out: Path, record_name: str = INFO) -> str:
+def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
     """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
     record = files.read_json(out / record_name)
     return str(record["fingerprint"])

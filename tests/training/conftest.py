@@ -205,7 +205,7 @@ def keep_frames() -> Callable[..., Layout]:
                         kept.append(Frames(vectors, np.zeros(0, np.float32)) if there else None)
                 frames.write(folder / f"part-{number:05d}.parquet", frames.table(ids, kept, dim))
             encoder["fingerprint"] = files.digest([name, dim])
-            files.write_json(folder / "info.json", {"fingerprint": encoder["fingerprint"]})
+            files.write_json(folder / "record.json", {"fingerprint": encoder["fingerprint"]})
         files.write_json(layout.shards / "meta" / "info.json", info)
         return layout
 

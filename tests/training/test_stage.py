@@ -26,7 +26,7 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
     made = train(params, make_shards(labels=lambda label: label), RUN, recipe="all", runs=tmp_path / "runs")
     assert made == tmp_path / "runs" / "tiny" / "all"
     assert set(contents(made)) == {
-        "confusion.csv", "history.csv", "info.json", "metrics.json", "predictions.parquet", "results.json",
+        "confusion.csv", "history.csv", "record.json", "metrics.json", "predictions.parquet", "results.json",
         "seed-0/model.safetensors", "seed-1/model.safetensors",
     }  # fmt: skip
     history = list(csv.DictReader((made / "history.csv").open()))
@@ -55,7 +55,7 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
 
 def test_a_run_on_an_adapted_encoder_is_tagged_unless_its_modality_is_left_out(make_shards, params, tmp_path):
     layout = make_shards(labels=lambda label: label)
-    path = layout.shards / "meta" / "info.json"
+    path = layout.shards / "meta" / "record.json"
     info = json.loads(path.read_text())
     info["encoders"]["text"]["tag"] = "adapted"
     path.write_text(json.dumps(info))
@@ -167,7 +167,7 @@ def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_pa
         tree["recipes"]["text"]["optimizer"] = {"name": "adamw", "learning_rate": rate, "weight_decay": 0.0}
         file.write_text(yaml.safe_dump(tree))
         assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 0
-    info = json.loads((tmp_path / "runs" / "tiny" / "text" / "info.json").read_text())
+    info = json.loads((tmp_path / "runs" / "tiny" / "text" / "record.json").read_text())
     assert info["settings"]["recipes"]["text"]["optimizer"]["learning_rate"] == 0.01
     assert CliRunner().invoke(main, [*arguments, "tex"]).exit_code == 2
     shutil.rmtree(layout.shards)

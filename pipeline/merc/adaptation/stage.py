@@ -2,7 +2,7 @@
 
     model.safetensors, config.json, tokenizer   loaded as any checkpoint; name the folder as ``repo`` of a block under ``encoders``
     head.safetensors                            the linear classifier of the training
-    provenance.json                             checkpoint, corpus, splits, label set, settings, scores
+    record.json                                 checkpoint, corpus, splits, label set, settings, scores
     seen.json                                   keys of the train and dev utterances, so that they are known again
 
 A run that was killed begins again, and on a CPU ends with the same bytes.

@@ -82,7 +82,7 @@ def main(
         if media is not None:
             decode(media, layout, run, streams=frozenset({"audio"}))
         made = adapt(chosen, layout, run, name=name)
-        record = read_json(made / "provenance.json")
+        record = read_json(made / "record.json")
         for split in ("dev", "test"):
             if record[split]:
                 click.echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")

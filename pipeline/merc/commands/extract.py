@@ -268,7 +268,7 @@ def _summary(layout: Layout, order: Order) -> list[str]:
     for split, count in counts.items():
         lines.append(f"  {split}: {count['dialogues']} dialogues, {count['utterances']} utterances")
     for modality, encoder in order.names.items():
-        record = read_json(layout.features(modality, encoder) / "info.json")
+        record = read_json(layout.features(modality, encoder) / "record.json")
         absent = ", ".join(f"{reason} {count}" for reason, count in sorted(record["counts"]["absent"].items()))
         present, total = record["counts"]["present"], record["counts"]["utterances"]
         lines.append(f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers each{'; absent: ' + absent if absent else ''}")

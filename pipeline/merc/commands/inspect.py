@@ -27,7 +27,7 @@ from merc.media.config import Config as MediaConfig
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params
-from merc.parts import INFO, RunConfig, differing_settings
+from merc.parts import RECORD, RunConfig, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 
@@ -218,7 +218,7 @@ def compare(layout: Layout, config: MediaConfig, seen: "Mapping[str, Seen]") -> 
     Returns:
         Words on all of them, and words by utterance id.
     """
-    record_path = layout.media / INFO
+    record_path = layout.media / RECORD
     if not record_path.is_file():
         return [], {}
     differing = differing_settings(files.read_json(record_path)["settings"], {"media": config.model_dump(mode="json")})
@@ -271,7 +271,7 @@ def _check_known(wanted: Sequence[str], there: Sequence[str], layout: Layout) ->
 
 def _media_rows(layout: Layout, columns: Sequence[str], utterance_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the finished media, in their order; none where there are no media."""
-    if not (layout.media / INFO).is_file():
+    if not (layout.media / RECORD).is_file():
         return []
     wanted = [("utterance_id", "in", list(utterance_ids))]
     return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in pq.read_table(path, columns=list(columns), filters=wanted).to_pylist()]

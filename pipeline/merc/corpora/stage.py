@@ -5,13 +5,13 @@ differ from those of the manifest already there are refused, since everything af
 """
 
 import importlib
+import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import click
@@ -25,7 +25,7 @@ from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
-from merc.params import Laid, Origin, Params, Shelf
+from merc.params import Laid, Origin, Params, Settings, Shelf
 from merc.parts import RunOptions, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS, Dialogue
@@ -76,9 +76,9 @@ def choose(params: Params, dataset: str) -> Corpus:
         raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
     if not reader.config.made_by:
         return Corpus(dataset, reader, None, laid)
-    maker = _maker(dataset, reader.config.made_by)
-    config = params.fill(reader.config.made_by.split(".")[0], maker.Config)
-    return Corpus(dataset, reader, partial(maker.make, config=config), laid)
+    made_by = reader.config.made_by
+    config = params.fill(made_by.split(".")[0], _config_of_maker(dataset, made_by))
+    return Corpus(dataset, reader, partial(_make, made_by, config), laid)
 
 
 def build_manifest(
@@ -199,18 +199,21 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _maker(dataset: str, made_by: str) -> ModuleType:
-    """The module that makes a corpus by code. Raises ``BadSettings`` if there is none, or it is no such module."""
+def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
+    """The settings of what makes a corpus by code: ``config.py`` beside it, so that the decoders it needs are not imported yet.
+
+    Raises:
+        BadSettings: if there is no such module.
+    """
     name = f"{_PACKAGE}.{made_by}"
-    try:
-        maker = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise BadSettings(f"corpora.{dataset}.made_by: there is no {name}") from error
-    if not hasattr(maker, "make") or not hasattr(maker, "Config"):
-        raise BadSettings(f"corpora.{dataset}.made_by: {name} has no function make(raw, config) with its Config")
-    return maker
+    if made_by.count(".") != 1 or importlib.util.find_spec(name.rpartition(".")[0]) is None or importlib.util.find_spec(name) is None:
+        raise BadSettings(f"corpora.{dataset}.made_by: there is no {name}; a module with a function make(raw, config) is expected, and config.py beside it")
+    config: type[Settings] = importlib.import_module(f"{name.rpartition('.')[0]}.config").Config
+    return config
+
+
+def _make(made_by: str, config: Settings, raw: Path) -> None:
+    importlib.import_module(f"{_PACKAGE}.{made_by}").make(raw, config)
 
 
 def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[Dialogue]:

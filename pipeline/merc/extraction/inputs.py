@@ -189,7 +189,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
     if modality == "text":
         return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
     _require_media(layout_media)
-    record = files.read_json(layout_media / parts.INFO)
+    record = files.read_json(layout_media / parts.RECORD)
     streams = record["inputs"].get("streams", {})
     if modality not in streams:
         raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
@@ -197,7 +197,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
 
 
 def _require_media(folder: Path) -> None:
-    if not (folder / parts.INFO).is_file():
+    if not (folder / parts.RECORD).is_file():
         raise BadTable(f"{folder}: there are no decoded media; run the media stage first")
 
 

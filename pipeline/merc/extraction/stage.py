@@ -21,7 +21,7 @@ from merc.extraction.config import Config
 from merc.extraction.inputs import Source, input_hashes, media_source, text_source
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
-from merc.parts import INFO, Fingerprint, RunOptions, StageWork
+from merc.parts import RECORD, Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 
@@ -37,7 +37,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
 
     Returns:
         The folder with ``part-NNNNN.parquet`` and perhaps ``frames/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
-        stage's rows) and ``info.json``.
+        stage's rows) and ``record.json``.
 
     Raises:
         BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test utterances of this manifest.
@@ -132,7 +132,7 @@ def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOpti
 def _with_frames(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
     """The settings with frames, if finished features have these: they hold all that is wanted."""
     wanted = {**settings, "extraction": {**settings["extraction"], "level": "frames"}}
-    there = (out / INFO).is_file() and files.read_json(out / INFO).get("fingerprint") == Fingerprint(wanted, inputs).digest
+    there = (out / RECORD).is_file() and files.read_json(out / RECORD).get("fingerprint") == Fingerprint(wanted, inputs).digest
     return wanted if there else None
 
 

@@ -1,7 +1,7 @@
 """DVC stage ``media``: decodes what the manifest names, once, for every encoder.
 
 manifest ──► clips that share files ──► workers (merc.media.clip) ──► parts of whole dialogues ──► media/part-NNNNN.parquet
-                                                                                                     failures.parquet, info.json
+                                                                                                     failures.parquet, record.json
 
 A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced (:mod:`merc.compute.pool`).
 """
@@ -28,7 +28,7 @@ from merc.media import detector
 from merc.media.config import Config
 from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
-from merc.parts import INFO, Fingerprint, RunOptions, StageWork
+from merc.parts import RECORD, Fingerprint, RunOptions, StageWork
 from merc.provenance import versions
 from merc.records import failures, manifest
 from merc.records.media import SAMPLE_RATE_HZ
@@ -71,7 +71,7 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
         streams: ``audio``, ``visual`` or both.
 
     Returns:
-        The folder with ``part-NNNNN.parquet`` (:data:`merc.media.tables.SCHEMA`), ``failures.parquet`` and ``info.json``.
+        The folder with ``part-NNNNN.parquet`` (:data:`merc.media.tables.SCHEMA`), ``failures.parquet`` and ``record.json``.
 
     Raises:
         RawDataMissing: if there is no manifest.
@@ -153,7 +153,7 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset
 
 def _streams_there(layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
     """The streams of finished media that this run would make alike; none if it would make them otherwise."""
-    record_path = layout.media / INFO
+    record_path = layout.media / RECORD
     if not record_path.is_file():
         return frozenset()
     record = files.read_json(record_path)
@@ -311,7 +311,7 @@ def _write(job: _Job, index: int, part: _OpenPart) -> None:
 
 
 def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:
-    """What info.json says beside the fingerprint: counts and versions."""
+    """What record.json says beside the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
     rows = pa.concat_tables([pq.read_table(job.work.part(index), columns=columns) for index in range(len(job.parts))])
     counts = {

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from merc import files
 from merc.encoders.engine.adapted import FROZEN
 from merc.errors import BadTable
-from merc.parts import INFO
+from merc.parts import RECORD
 
 RESULTS = "results.json"
 HISTORY = "history.csv"
@@ -155,7 +155,7 @@ def best_on_dev(recipes: Sequence[Recipe]) -> Recipe | None:
 
 def read_record(runs: Path, recipe: Recipe) -> dict[str, Any]:
     """What a run was made with: its ``settings``, and under ``inputs`` the fingerprint of its ``shards``; empty if it has no record."""
-    path = runs / recipe.dataset / recipe.recipe / INFO
+    path = runs / recipe.dataset / recipe.recipe / RECORD
     record: dict[str, Any] = files.read_json(path) if path.is_file() else {}
     return record
 

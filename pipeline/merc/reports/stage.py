@@ -8,7 +8,7 @@ import click
 
 from merc import files, log, provenance
 from merc.command_line import exiting
-from merc.corpora.stage import DATASETS
+from merc.corpora.stage import DATASETS, choose
 from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
@@ -91,8 +91,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool
 
 def uncounted(params: Params) -> list[str]:
     """The datasets whose counts are compared with nothing."""
-    every = DATASETS.names(params)
-    return [name for name in every if (counted := DATASETS.read(params, name).at("check_counts")) is not None and not counted]
+    return [name for name in DATASETS.names(params) if not choose(params, name).reader.config.check_counts]
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:

@@ -28,7 +28,7 @@ from merc.trajectories.table import COLUMNS, Dialogues, as_table, label_columns,
 NEIGHBOURS_FROM = "train"
 VERSION = 2
 """Raised by one whenever the same labels and settings give other trajectories; part of the fingerprint."""
-RECORD = ".info.json"
+RECORD = ".record.json"
 """Hidden, so that no reader of the folder takes it for data."""
 CONTROLS = "_controls.json"
 """What the similarities go with. Readers of the folder pass over names that begin with an underscore."""

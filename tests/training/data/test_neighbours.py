@@ -122,10 +122,10 @@ def test_a_recipe_trains_on_neighbours_and_is_stale_when_they_change(layout, tre
     run = RunOptions(device="cpu")
     made = train(Params(tree), layout, run, recipe="text", runs=tmp_path / "runs")
     assert sorted(seen) == [(1, 2), (2, 2), (3, 2), (3, 2), (3, 2), (3, 2)]
-    before = (made / "info.json").read_bytes()
+    before = (made / "record.json").read_bytes()
     write_index(layout, NEAREST | {5: [4, 2]})
     train(Params(tree), layout, run, recipe="text", runs=tmp_path / "runs")
-    assert (made / "info.json").read_bytes() != before
+    assert (made / "record.json").read_bytes() != before
 
 
 def test_a_recipe_that_wants_neighbours_of_shards_without_is_told_so(make_shards, tree, tmp_path):

@@ -103,7 +103,7 @@ def test_the_file_is_made_once_and_another_when_the_features_change(layout):
     assert {path.name: (path / "values.float16").stat().st_mtime_ns for path in folder.iterdir()} == first
     read(layout, longest=2)
     assert first.keys() < {path.name for path in folder.iterdir()}
-    files.write_json(layout.features("text", "text-encoder") / "info.json", {"fingerprint": "f" * 64})
+    files.write_json(layout.features("text", "text-encoder") / "record.json", {"fingerprint": "f" * 64})
     with pytest.raises(BadTable, match="make the shards again"):
         read(layout)
     info = reader.info(layout.shards)

@@ -1,4 +1,4 @@
-"""What a folder says of the fine-tuning that made it: ``provenance.json`` and ``seen.json`` beside the weights, as :mod:`merc.adaptation` writes them.
+"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` beside the weights, as :mod:`merc.adaptation` writes them.
 
 An encoder that was fine-tuned on emotion labels is one like any other, but for three things: it must be used with the settings it was trained with, its
 features carry the tag ``adapted``, and it must not encode dev or test utterances that it was trained on.
@@ -16,7 +16,7 @@ import pyarrow as pa
 from merc import files
 from merc.errors import BadSettings, BadTable
 
-RECORD = "provenance.json"
+RECORD = "record.json"
 SEEN = "seen.json"
 TAG = "adapted"
 FROZEN = "frozen"

@@ -37,7 +37,7 @@ class Features:
     Attributes:
         folder: where the parts lie.
         modality: ``text``, ``audio`` or ``visual``.
-        info: the stage's ``info.json``.
+        info: the stage's ``record.json``.
         paths: the parts, in order.
         bounds: first row of each part, and the number of all rows at the end.
     """
@@ -99,9 +99,9 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
         BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are missing, too many or in another order.
     """
     folder = layout.features(modality, encoder)
-    if not (folder / parts.INFO).is_file():
+    if not (folder / parts.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
-    info = files.read_json(folder / parts.INFO)
+    info = files.read_json(folder / parts.RECORD)
     if info["inputs"] != input_hashes(layout.media, table, modality):
         raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
     paths = tuple(sorted(folder.glob("part-*.parquet")))
