@@ -61,14 +61,14 @@ def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | N
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
     laid.lay("", changed or {}, Origin("the settings of the fine-tuning"))
-    family = laid.at("family")
-    if family is None and name in plugins.names(shelf.package):
-        family = name
-        laid.lay("family", family, Origin("its own name"))
-    if not isinstance(family, str):
-        raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(plugins.names(shelf.package))}")
-    kind = plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
+    kind = _kind(shelf, name, laid)
     return ChosenEncoder(modality, name, kind, params.filled(laid, kind.Config, f"encoders.{modality}.{name}"), laid)
+
+
+def kind_of(params: Params, modality: str, name: str) -> type[Encoder]:
+    """The class of an encoder's family; of its settings no other is looked at. Raises ``BadSettings`` as :func:`choose`."""
+    shelf = _shelf(modality)
+    return _kind(shelf, name, shelf.read(params, name))
 
 
 def build(params: Params, modality: str, name: str, *, offline: bool = False, frames: bool = False) -> Encoder:
@@ -86,6 +86,17 @@ def _shelf(modality: str) -> Shelf:
         raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     package = f"merc.encoders.{modality}"
     return Shelf(f"encoders.{modality}", package, f"{modality} encoder", alone=partial(_complete, package))
+
+
+def _kind(shelf: Shelf, name: str, laid: Laid) -> type[Encoder]:
+    """The class of the family that ``laid`` names; the family of an encoder that has the name of one is added to it."""
+    family = laid.at("family")
+    if family is None and name in plugins.names(shelf.package):
+        family = name
+        laid.lay("family", family, Origin("its own name"))
+    if not isinstance(family, str):
+        raise BadSettings(f"{shelf.key}.{name} has no key family; valid: {', '.join(plugins.names(shelf.package))}")
+    return plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
 
 
 def _complete(package: str) -> list[str]:
