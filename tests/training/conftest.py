@@ -31,7 +31,7 @@ def tree() -> dict[str, Any]:
     recipe: dict[str, Any] = {
         "model": "context_gru",
         "modalities": ["text", "audio", "visual"],
-        "losses": [{"name": "cross_entropy", "weight": 1.0}],
+        "losses": {"cross_entropy": {"weight": 1.0}},
         "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
         "schedule": "constant",
         "epochs": 5,

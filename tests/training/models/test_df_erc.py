@@ -196,7 +196,7 @@ def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(m
     plan = resolve(params, recipe)
     layout = make_shards()
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, data.classes, 0, torch.device("cpu"))
+    training = _Training(plan.phases[0], plan.build(data.dims, len(data.classes)), data.train, data.classes, 0, torch.device("cpu"))
     before = {name: weight.detach().clone() for name, weight in training.model.named_parameters()}
     row = training.epoch(1)
     weighed = {term.name: term.weight for term in plan.losses}
