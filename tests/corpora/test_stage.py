@@ -252,9 +252,7 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: ModuleT
         build_manifest(_params(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("nowhere", r"there is no merc\.corpora\.nowhere"), ("table", r"merc\.corpora\.table has no function make")]
-)
+@pytest.mark.parametrize(("name", "message"), [("nowhere", r"there is no merc\.corpora\.nowhere"), ("table", r"merc\.corpora\.table has no function make")])
 def test_a_generator_that_is_none_is_refused(meld: Any, name: str, message: str) -> None:
     meld.root.rmdir()
     with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: " + message):
