@@ -15,8 +15,8 @@ Run = Callable[[str], object]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The function of ``tests/media/errands.py``, which worker processes find by its name."""
-    here = str(Path(__file__).parents[1] / "media")
+    """The function of ``tests/compute/errands.py``, which worker processes find by its name."""
+    here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
     return importlib.import_module("errands").run

@@ -18,6 +18,7 @@ from merc.corpora.demo import make as demo
 from merc.corpora.demo.config import Config
 from merc.corpora.iemocap import Iemocap
 from merc.corpora.meld import Meld
+from merc.corpora.stage import choose
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.records.failures import Failure
@@ -42,13 +43,13 @@ SMALL = {
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "raw"
-    demo.make(folder, Params({"demo": SMALL}), workers=2)
+    demo.make(folder, Config(**SMALL), workers=2)
     return folder
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Config:
-    """The settings as they stand in params.yaml."""
+    """The settings as they ship."""
     return Config()
 
 
@@ -87,7 +88,7 @@ def annotated_seconds(row: dict[str, str]) -> float:
 
 
 def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is_made(raw: Path, tmp_path: Path) -> None:
-    demo.make(tmp_path, Params({"demo": {**SMALL, "iemocap_dialogues": 1}}), workers=1)
+    demo.make(tmp_path, Config(**{**SMALL, "iemocap_dialogues": 1}), workers=1)
     assert content(tmp_path / "demo-meld") == content(raw / "demo-meld")
     one_dialogue = content(tmp_path / "demo-iemocap")
     assert len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3  # evaluation, transcription, video, sound, sentences, three files that lie about
@@ -102,7 +103,7 @@ def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(meld_layout, "write_clip", full_disk)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     with pytest.raises(OSError, match="No space left"):
-        demo.make(tmp_path, Params({"demo": SMALL}), workers=1)
+        demo.make(tmp_path, Config(**SMALL), workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +114,7 @@ def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: 
         (tmp_path / name).mkdir()
         (tmp_path / name / "old").touch()
     os.utime(tmp_path / ".demo-unfinished-killed", (1e9, 1e9))
-    demo.make(tmp_path, Params({"demo": SMALL}), workers=1)
+    demo.make(tmp_path, Config(**SMALL), workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".demo-unfinished-going-on", "demo-iemocap", "demo-meld"]
     assert not (tmp_path / "demo-meld" / "old").exists()
 
@@ -125,15 +126,14 @@ def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(meld_layout, "write_clip", other_run)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
-    demo.make(tmp_path, Params({"demo": SMALL}), workers=1)
+    demo.make(tmp_path, Config(**SMALL), workers=1)
     assert [path.name for path in (tmp_path / "demo-iemocap").iterdir()] == ["by another run"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-iemocap", "demo-meld"]
 
 
-def test_an_impossible_setting_is_named(tmp_path: Path) -> None:
+def test_an_impossible_setting_is_named_before_anything_is_made() -> None:
     with pytest.raises(BadSettings, match=r"demo\.misleading_face"):
-        demo.make(tmp_path, Params({"demo": {**SMALL, "misleading_face": 1.5}}))
-    assert list(tmp_path.iterdir()) == []
+        choose(Params({"demo": {**SMALL, "misleading_face": 1.5}}), "demo-meld")
 
 
 def test_meld_annotations_have_the_form_of_the_distribution(raw: Path) -> None:

@@ -11,19 +11,18 @@ import pytest
 from click.testing import CliRunner
 from merc import files
 from merc.corpora.meld import Meld
-from merc.corpora.stage import build_manifest, main
+from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made
 from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
-from merc.params import Params
+from merc.params import Params, Settings
 from merc.parts import RunOptions
 from merc.records import manifest
 
 TEXT = ("text",)
 
 
-def _params(**changes: Any) -> Params:
-    block = {"reader": "meld", "check_counts": False, **changes}
-    return Params({"corpora": {"meld": block}, "build": {}})
+def _corpus(**changes: Any) -> Corpus:
+    return choose(Params({"corpora": {"meld": {"check_counts": False, **changes}}}), "meld")
 
 
 def _layout(meld: Any) -> Layout:
@@ -43,7 +42,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
     meld.small()
     layout = _layout(meld)
-    table = build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    table = build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
     assert table["utterance_id"].to_pylist()[:3] == ["train/dia0_utt0", "train/dia0_utt1", "train/dia1_utt0"]
     assert manifest.read(layout.manifest).equals(table)
     assert sorted(file.name for file in layout.folder.iterdir()) == ["manifest.json", "manifest.parquet"]
@@ -70,30 +69,30 @@ def test_two_runs_give_the_same_bytes(meld: Any) -> None:
     layout = _layout(meld)
     made = []
     for _ in range(2):
-        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+        build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
         made.append([(layout.folder / name).read_bytes() for name in ("manifest.json", "manifest.parquet")])
     assert made[0] == made[1]
 
 
 def test_a_changed_corpus_gives_a_new_manifest_without_being_asked(meld: Any) -> None:
     meld.small()
-    build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
     meld.csv("dev", [meld.row(0, 0, Utterance="Something else.")])
-    table = build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    table = build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
     assert "Something else." in table["text"].to_pylist()
 
 
 def test_the_limit_keeps_the_first_dialogues_of_each_split(meld: Any) -> None:
     meld.small()
-    table = build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT, limit=2)
+    table = build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT, limit=2)
     assert list(dict.fromkeys(table["dialogue_id"].to_pylist())) == ["train/dia0", "train/dia1", "dev/dia0", "test/dia0", "test/dia1"]
 
 
 def test_splits_may_be_given_in_any_order(meld: Any) -> None:
     meld.small()
     layout = _layout(meld)
-    first = build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("test", "dev"))
-    assert build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("dev", "test")).equals(first)
+    first = build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT, splits=("test", "dev"))
+    assert build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT, splits=("dev", "test")).equals(first)
     assert list(dict.fromkeys(first["split"].to_pylist())) == ["dev", "test"]
 
 
@@ -108,34 +107,34 @@ def test_splits_may_be_given_in_any_order(meld: Any) -> None:
 def test_a_manifest_with_other_settings_is_refused_unless_told_to_overwrite(meld: Any, change: dict[str, Any], options: dict[str, Any], key: str) -> None:
     meld.small()
     layout = _layout(meld)
-    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
     before = layout.manifest.read_bytes()
     with pytest.raises(SettingsDiffer, match=key) as raised:
-        build_manifest(_params(**change), layout, RunOptions(), modalities=TEXT, **options)
+        build_manifest(_corpus(**change), layout, RunOptions(), modalities=TEXT, **options)
     assert raised.value.exit_code == 5
     assert layout.manifest.read_bytes() == before
-    build_manifest(_params(**change), layout, RunOptions(overwrite=True), modalities=TEXT, **options)
-    build_manifest(_params(**change), layout, RunOptions(), modalities=TEXT, **options)
+    build_manifest(_corpus(**change), layout, RunOptions(overwrite=True), modalities=TEXT, **options)
+    build_manifest(_corpus(**change), layout, RunOptions(), modalities=TEXT, **options)
 
 
 def test_another_label_set_is_named_as_the_key_that_differs(meld: Any) -> None:
     meld.small()
     layout = _layout(meld)
-    build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
     record = files.read_json(layout.folder / "manifest.json")
     record["settings"]["corpora"]["meld"]["label_set"] = "meld3"
     files.write_json(layout.folder / "manifest.json", record)
     with pytest.raises(SettingsDiffer, match=r"corpora\.meld\.label_set: meld3 there, meld7 wanted"):
-        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+        build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
 
 
 def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compared(meld: Any) -> None:
     meld.small()
     layout = _layout(meld)
-    before = build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
+    before = build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
     for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
         meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(dialogues) for u in range(2)])
-    after = build_manifest(_params(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual"))
+    after = build_manifest(_corpus(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual"))
     assert after.equals(before)
 
 
@@ -145,13 +144,13 @@ def test_a_record_that_is_none_is_refused_by_name(meld: Any, content: str) -> No
     layout = _layout(meld)
     files.write_text(layout.folder / "manifest.json", content)
     with pytest.raises(BadTable, match=r"manifest\.json: not "):
-        build_manifest(_params(), layout, RunOptions(), modalities=TEXT)
-    build_manifest(_params(), layout, RunOptions(overwrite=True), modalities=TEXT)
+        build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
+    build_manifest(_corpus(), layout, RunOptions(overwrite=True), modalities=TEXT)
 
 
 def test_deviations_are_warnings_and_stand_in_the_record(meld: Any, log: pytest.LogCaptureFixture) -> None:
     meld.small()
-    build_manifest(_params(check_counts=True), _layout(meld), RunOptions(), modalities=TEXT, limit=1)
+    build_manifest(_corpus(check_counts=True), _layout(meld), RunOptions(), modalities=TEXT, limit=1)
     line = "train: 6 utterances instead of 9989"  # the corpus is counted, not what the limit leaves of it
     assert f"meld: {line}" in [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
     assert line in files.read_json(_layout(meld).folder / "manifest.json")["deviations"]
@@ -160,7 +159,7 @@ def test_deviations_are_warnings_and_stand_in_the_record(meld: Any, log: pytest.
 def test_repairs_stand_in_the_record_if_their_utterance_is_in_the_table(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0, EndTime="?"), meld.row(1, 0, EndTime="?")])
     layout = _layout(meld)
-    build_manifest(_params(), layout, RunOptions(), modalities=TEXT, splits=("train",), limit=1)
+    build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT, splits=("train",), limit=1)
     assert files.read_json(layout.folder / "manifest.json")["failures"] == [
         {
             "utterance_id": "train/dia0_utt0",
@@ -175,20 +174,20 @@ def test_repairs_stand_in_the_record_if_their_utterance_is_in_the_table(meld: An
 
 def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
     meld.small()
-    build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+    build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
     for modality in ("audio", "visual"):
         with pytest.raises(RawDataMissing, match="train_splits is missing"):
-            build_manifest(_params(), _layout(meld), RunOptions(), modalities=("text", modality))
+            build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=("text", modality))
 
 
-def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest(meld: Any) -> None:
-    with pytest.raises(BadSettings, match=r"no dataset 'mled' under corpora in params\.yaml; did you mean 'meld'\? valid: meld"):
-        build_manifest(_params(), Layout(meld.raw, meld.raw, "mled"), RunOptions())
+def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, iemocap, meld, own, table$"):
+        choose(Params({"corpora": {"own": {"reader": "table"}}}), "mled")
 
 
-def test_an_unknown_reader_is_answered_with_readers_alone(meld: Any) -> None:
+def test_an_unknown_reader_is_answered_with_readers_alone() -> None:
     with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in merc\.corpora; valid: .*\bmeld, table$") as raised:
-        build_manifest(_params(reader="labels"), _layout(meld), RunOptions())
+        _corpus(reader="labels")
     for other in ("dialogue", "manifest", "failures", "text_repair", "demo", "stage"):
         assert other not in str(raised.value).partition("valid:")[2]
 
@@ -200,12 +199,17 @@ def test_an_unknown_reader_is_answered_with_readers_alone(meld: Any) -> None:
         ({"label_set": "meld8"}, r"corpora\.meld\.label_set: 'meld8' does not fit the reader meld; did you mean 'meld7'\?"),
         ({"unlabelled": "hide"}, r"corpora\.meld\.unlabelled: .*'keep' or 'drop' \(given: 'hide'\)"),
         ({"label_sett": "meld7"}, r"unknown key corpora\.meld\.label_sett; did you mean 'label_set'\?"),
-        ({"reader": None}, r"corpora\.meld\.reader is None; valid: "),
+        ({"reader": 1}, r"corpora\.meld\.reader is 1; valid: "),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_full_key(meld: Any, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_setting_is_named_with_its_full_key(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadSettings, match=message):
-        build_manifest(_params(**change), _layout(meld), RunOptions())
+        _corpus(**change)
+
+
+def test_a_dataset_that_has_not_the_name_of_a_reader_names_one() -> None:
+    with pytest.raises(BadSettings, match=r"^corpora\.own\.reader is None; valid: iemocap, meld, table$"):
+        choose(Params({"corpora": {"own": {"unlabelled": "drop"}}}), "own")
 
 
 @pytest.mark.parametrize(
@@ -220,46 +224,62 @@ def test_a_wrong_setting_is_named_with_its_full_key(meld: Any, change: dict[str,
 )
 def test_impossible_options_are_refused_before_anything_is_read(meld: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadSettings, match=message):
-        build_manifest(_params(), _layout(meld), RunOptions(), **options)
+        build_manifest(_corpus(), _layout(meld), RunOptions(), **options)
 
 
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A module ``merc.corpora.made_up`` to put a ``make`` into."""
+
+    class Config(Settings):
+        dialogues: int = 3
+
     module = ModuleType("merc.corpora.made_up")
+    module.Config = Config
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
 
 
-def test_a_corpus_made_by_code_is_made_once(meld: Any, generator: ModuleType) -> None:
+def test_a_corpus_made_by_code_is_made_once_with_its_settings(meld: Any, generator: ModuleType) -> None:
     made = []
 
-    def make(raw: Path, params: Params) -> None:
-        made.append(params)
+    def make(raw: Path, config: Settings) -> None:
+        made.append(config)
         (raw / "meld").mkdir()
         meld.small()
 
     generator.make = make
     meld.root.rmdir()
-    params = _params(made_by="made_up")
-    assert build_manifest(params, _layout(meld), RunOptions(), modalities=TEXT).num_rows == 12
-    build_manifest(params, _layout(meld), RunOptions(), modalities=TEXT)
-    assert made == [params]
+    corpus = choose(Params({"corpora": {"meld": {"check_counts": False, "made_by": "made_up"}}, "made_up": {"dialogues": 5}}), "meld")
+    assert will_be_made(corpus, _layout(meld))
+    assert build_manifest(corpus, _layout(meld), RunOptions(), modalities=TEXT).num_rows == 12
+    assert not will_be_made(corpus, _layout(meld))
+    build_manifest(corpus, _layout(meld), RunOptions(), modalities=TEXT)
+    assert made == [generator.Config(dialogues=5)]
 
 
 def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: ModuleType) -> None:
-    with pytest.raises(RawDataMissing):  # an empty folder is the user's to fill; a call of make would be an AttributeError
-        build_manifest(_params(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
+    made = []
+    generator.make = lambda raw, config: made.append(raw)
+    with pytest.raises(RawDataMissing):  # an empty folder is the user's to fill
+        build_manifest(_corpus(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
+    assert made == []
+
+
+def test_a_generator_without_settings_is_refused(generator: ModuleType) -> None:
+    generator.make = lambda raw, config: None
+    del generator.Config
+    with pytest.raises(BadSettings, match=r"merc\.corpora\.made_up has no function make\(raw, config\) with its Config"):
+        _corpus(made_by="made_up")
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", r"there is no merc\.corpora\.nowhere"), ("table", r"merc\.corpora\.table has no function make")])
-def test_a_generator_that_is_none_is_refused(meld: Any, name: str, message: str) -> None:
-    meld.root.rmdir()
+def test_a_generator_that_is_none_is_refused(name: str, message: str) -> None:
     with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: " + message):
-        build_manifest(_params(made_by=name), _layout(meld), RunOptions(), modalities=TEXT)
+        _corpus(made_by=name)
 
 
-def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(meld: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     def import_module(name: str) -> ModuleType:
         if name == "merc.corpora.made_up":
             raise ModuleNotFoundError("No module named 'some_library'", name="some_library")
@@ -267,15 +287,14 @@ def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(m
 
     real = importlib.import_module
     monkeypatch.setattr(importlib, "import_module", import_module)
-    meld.root.rmdir()
     with pytest.raises(ModuleNotFoundError, match="some_library"):
-        build_manifest(_params(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
+        _corpus(made_by="made_up")
 
 
 def test_a_missing_corpus_without_a_generator_is_missing_raw_data(meld: Any) -> None:
     meld.root.rmdir()
     with pytest.raises(RawDataMissing, match=r"https://github\.com/declare-lab/MELD"):
-        build_manifest(_params(), _layout(meld), RunOptions(), modalities=TEXT)
+        build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
 
 
 @pytest.fixture
@@ -313,7 +332,7 @@ def test_the_real_annotations_give_a_manifest_without_deviations(real_data: Path
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "meld").symlink_to(real_data / "meld", target_is_directory=True)
-    table = build_manifest(_params(check_counts=True), Layout(raw, tmp_path / "features", "meld"), RunOptions(), modalities=TEXT)
+    table = build_manifest(_corpus(check_counts=True), Layout(raw, tmp_path / "features", "meld"), RunOptions(), modalities=TEXT)
     assert table.num_rows == 13_708
     record = files.read_json(tmp_path / "features" / "meld" / "manifest.json")
     assert record["deviations"] == []

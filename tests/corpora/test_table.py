@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from merc.corpora.engine.base import Reading
-from merc.corpora.stage import build_manifest
+from merc.corpora.stage import build_manifest, choose
 from merc.corpora.table import Table
 from merc.errors import BadSettings, BadTable, RawDataMissing
 from merc.layout import Layout
@@ -247,8 +247,8 @@ def test_impossible_settings_are_refused_by_name(read: Callable[..., Reading], s
 
 def test_the_manifest_has_the_tables_own_classes(tmp_path: Path, read: Callable[..., Reading]) -> None:
     read()  # writes the table
-    params = Params({"corpora": {"own": {"reader": "table"}}, "build": {}})
-    table = build_manifest(params, Layout(tmp_path / "raw", tmp_path / "features", "own"), RunOptions(), modalities=("text",))
+    corpus = choose(Params({"corpora": {"own": {"reader": "table"}}}), "own")
+    table = build_manifest(corpus, Layout(tmp_path / "raw", tmp_path / "features", "own"), RunOptions(), modalities=("text",))
     assert table["utterance_id"].to_pylist() == ["train/walk_0", "train/walk_1", "dev/soup_0", "dev/work_0", "test/end_0"]
     assert table["emotion_index"].to_pylist() == [2, -1, 1, -1, 0]
     assert table.schema.metadata[b"classes"] == b"calm,cross,glad"

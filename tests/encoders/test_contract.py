@@ -124,8 +124,7 @@ def test_nothing_heavy_is_imported_before_load(tiny_checkpoint) -> None:
 import sys
 from merc.encoders.engine.registry import build, names
 from merc.params import Params
-params = Params.load()
-params.tree["encoders"]["text"]["minilm"].update(repo={str(tiny_checkpoint("bert"))!r}, max_tokens=64, dim=None)
+params = Params({{"encoders": {{"text": {{"minilm": {{"repo": {str(tiny_checkpoint("bert"))!r}, "max_tokens": 64, "dim": None}}}}}}}})
 for modality, wanted in (("text", ("ngrams", "minilm")), ("audio", ("acoustic",)), ("visual", ("gradients",))):
     for name in wanted:
         encoder = build(params, modality, name, offline=True)

@@ -4,7 +4,6 @@ import importlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -16,30 +15,20 @@ import soundfile
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
+from merc.encoders.engine.registry import ChosenEncoder
 from merc.layout import Layout
 from merc.media import tables as media_tables
-from merc.params import Params
 from merc.parts import Fingerprint, StageWork
 from merc.records import failures, manifest
 from merc.records.dialogue import Dialogue, Utterance
 
 
 @pytest.fixture
-def fake_encoders(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module with the fake encoders, in place of those of params.yaml; found by spawned processes as well."""
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ChosenEncoder]:
+    """Chooses a fake encoder: modality, name, and perhaps ``scale``; its module is found by spawned processes as well."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    module = importlib.import_module("fake_encoders")
-    monkeypatch.setattr("merc.extraction.stage.build", module.build)
-    return module
-
-
-@pytest.fixture
-def params() -> Params:
-    block = {"family": "fake", "scale": 1.0}
-    encoders = {modality: {name: dict(block) for name in ("fake", "history", "device", "frames")} for modality in ("text", "audio", "visual")}
-    return Params(
-        {"encoders": encoders, "extraction": {"utterances_per_part": 3, "neural_texts_per_part": 3, "neural_clips_per_part": 1, "level": "utterance"}}
-    )
+    choose: Callable[..., ChosenEncoder] = importlib.import_module("fake_encoders").chosen
+    return choose
 
 
 @pytest.fixture

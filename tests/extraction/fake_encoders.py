@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
-from merc.params import Params
+from merc.encoders.engine.registry import ChosenEncoder
+from merc.params import Laid
 
 
 class FakeConfig(EncoderConfig):
@@ -74,8 +75,6 @@ class FakeWithFrames(FakeOnDevice):
         return encoded
 
 
-def build(params: Params, modality: str, name: str, *, offline: bool, frames: bool = False) -> Encoder:
+def chosen(modality: str, name: str, **settings: float) -> ChosenEncoder:
     kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice, "frames": FakeWithFrames}[name]
-    encoder = kind(params.fill(f"encoders.{modality}.{name}", FakeConfig), offline=offline, frames=frames)
-    encoder.MODALITY = modality
-    return encoder
+    return ChosenEncoder(modality, name, kind, FakeConfig(family="fake", **settings), Laid())

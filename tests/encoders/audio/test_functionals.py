@@ -159,12 +159,13 @@ def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licen
 
 
 def test_it_is_no_dependency_and_no_preset_uses_it() -> None:
+    from merc.encoders.engine.registry import choose, names
     from merc.params import Params
 
     params = Params.load()
-    of_family = {name for name, block in params.get("encoders.audio").items() if block["family"] == "functionals"}
+    of_family = {name for name in names(params, "audio") if choose(params, "audio", name).config.family == "functionals"}
     assert of_family
-    chosen = [value for key in ("presets", "default_encoders", "build") for value in (params.get(key) or {}).values()]
+    chosen = [value for key in ("presets", "default_encoders", "build") for value in params.block(key).values()]
     assert not [choice for choice in chosen if isinstance(choice, dict) and choice.get("audio") in of_family]
     needed = [line for line in metadata.requires("merc-pipeline") or [] if line.startswith("opensmile")]
     assert all("extra ==" in line for line in needed)

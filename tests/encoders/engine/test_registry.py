@@ -1,31 +1,58 @@
 import pytest
 from merc import plugins
 from merc.encoders.engine.base import Encoder
-from merc.encoders.engine.registry import build, names
+from merc.encoders.engine.registry import build, choose, names
 from merc.errors import BadSettings
 from merc.layout import MODALITIES
 from merc.params import Params
 
 
-def test_every_block_of_params_yaml_makes_an_encoder_of_its_modality() -> None:
+def test_every_encoder_that_ships_is_one_of_its_modality() -> None:
     params = Params.load()
     for modality in MODALITIES:
         for name in names(params, modality):
-            encoder = build(params, modality, name)
+            chosen = choose(params, modality, name)
+            assert (chosen.modality, chosen.name) == (modality, name)
+            encoder = chosen.build()
             assert modality == encoder.MODALITY
-            assert encoder.config.family == params.get(f"encoders.{modality}.{name}.family")
+            assert type(encoder) is plugins.load(f"merc.encoders.{modality}", encoder.config.family, Encoder)
 
 
-def test_every_family_has_a_block() -> None:
+def test_every_family_has_an_encoder() -> None:
     params = Params.load()
     for modality in MODALITIES:
-        used = {params.get(f"encoders.{modality}.{name}.family") for name in names(params, modality)}
+        used = {choose(params, modality, name).config.family for name in names(params, modality)}
         assert used == set(plugins.names(f"merc.encoders.{modality}", Encoder))
 
 
+def test_what_ships_needs_no_block() -> None:
+    assert choose(Params({}), "visual", "gradients").config.family == "gradients"
+    assert names(Params({"encoders": {"audio": None}}), "audio") == names(Params({}), "audio")
+
+
+def test_a_block_lies_over_what_ships_and_over_its_base() -> None:
+    shipped = choose(Params({}), "text", "roberta_base").config
+    tree = {"encoders": {"text": {"roberta_base": {"max_tokens": 77}, "mine": {"base": "roberta_base", "pooling": "first"}}}}
+    changed, mine = (choose(Params(tree), "text", name).config for name in ("roberta_base", "mine"))
+    assert changed == shipped.model_copy(update={"max_tokens": 77})
+    assert mine == shipped.model_copy(update={"max_tokens": 77, "pooling": "first"})
+    assert "mine" in names(Params(tree), "text")
+
+
+def test_settings_that_are_handed_over_lie_over_all() -> None:
+    params = Params({"encoders": {"text": {"ngrams": {"word_dims": 8}}}})
+    assert choose(params, "text", "ngrams", {"word_dims": 16}).config.model_dump()["word_dims"] == 16
+
+
 def test_an_unknown_name_gives_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"no text encoder 'ngram' under encoders.text.*did you mean 'ngrams'"):
+    with pytest.raises(BadSettings, match=r"^no text encoder 'ngram'; did you mean 'ngrams'\? valid: "):
         build(Params.load(), "text", "ngram")
+
+
+@pytest.mark.parametrize("name", ["../audio/ast", "transformer", "base", "", "os"])
+def test_a_name_that_is_none_of_an_encoder_is_refused(name: str) -> None:
+    with pytest.raises(BadSettings, match=f"^no text encoder '{name}'; .*valid: .*ngrams, roberta_base"):
+        build(Params({}), "text", name)
 
 
 def test_an_unknown_modality_gives_the_nearest() -> None:
@@ -33,20 +60,15 @@ def test_an_unknown_modality_gives_the_nearest() -> None:
         build(Params.load(), "video", "gradients")
 
 
-def test_a_modality_without_a_block_is_named() -> None:
-    with pytest.raises(BadSettings, match="visual"):
-        build(Params({"encoders": {"text": {}}}), "visual", "gradients")
-
-
-def test_an_empty_modality_has_no_names() -> None:
-    with pytest.raises(BadSettings, match="valid: none"):
-        build(Params({"encoders": {"audio": None}}), "audio", "acoustic")
-
-
-@pytest.mark.parametrize("block", [None, {}, {"family": 3}, "ngrams"])
+@pytest.mark.parametrize("block", [None, {}, {"family": 3}, {"max_tokens": 9}])
 def test_a_block_without_family_is_refused(block: object) -> None:
     with pytest.raises(BadSettings, match=r"encoders.text.mine has no key family; valid: ngrams, transformer"):
         build(Params({"encoders": {"text": {"mine": block}}}), "text", "mine")
+
+
+def test_a_block_that_is_none_is_refused() -> None:
+    with pytest.raises(BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; a block of keys and values is expected$"):
+        build(Params({"encoders": {"text": {"mine": "ngrams"}}}), "text", "mine")
 
 
 @pytest.mark.parametrize("family", ["ngrms", "../../evil", "base", "os"])

@@ -1,4 +1,4 @@
-"""What a corpus reader must offer. A new corpus is one file here, its test, and one block under ``corpora`` in params.yaml."""
+"""What a corpus reader must offer. A new corpus is one file in the folder above, and its test."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ class CorpusConfig(Settings):
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
     made_by: str = ""
-    """Module below ``merc.corpora`` (``demo.make``) whose ``make(raw, params)`` makes the corpus when it is not there;
-    empty for a real one."""
+    """Module below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not there, by the ``Config``
+    of that module, filled with the block of the module's first name (``demo``); empty for a real one."""
 
 
 @dataclass

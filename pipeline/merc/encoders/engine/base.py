@@ -1,8 +1,9 @@
 """What an encoder must offer: utterances in, one vector each out.
 
-A new encoder is one file in ``text/``, ``audio/`` or ``visual/``, its test, and a block under ``encoders.<modality>`` in
-params.yaml whose ``family`` names the file. Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head:
-``--dry-run`` imports these files and must not wait for torch.
+A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test; an encoder of it that needs more than its
+defaults, such as a checkpoint, is a YAML file beside it, whose ``family`` names the file (:mod:`merc.encoders.engine.registry`).
+Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head: ``--dry-run`` imports these files and must not
+wait for torch.
 """
 
 from abc import ABC, abstractmethod
