@@ -46,7 +46,9 @@ class ChosenEncoder:
         return self.kind(self.config, offline=offline, frames=frames)
 
 
-def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None) -> ChosenEncoder:
+def choose(
+    params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "the settings of the fine-tuning"
+) -> ChosenEncoder:
     """Looks up an encoder.
 
     Args:
@@ -54,13 +56,14 @@ def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | N
         modality: ``text``, ``audio`` or ``visual``.
         name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more than its defaults.
         changed: settings that lie over all of it.
+        changed_by: where those come from, in words.
 
     Raises:
         BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.
     """
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
-    laid.lay("", changed or {}, Origin("the settings of the fine-tuning"))
+    laid.lay("", changed or {}, Origin(changed_by))
     family = laid.at("family")
     if family is None and name in _families(shelf.package):
         family = name
