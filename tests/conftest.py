@@ -4,14 +4,24 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
+from filelock import FileLock
+
 from merc.log import logger
+
+ROOT = Path(__file__).resolve().parents[1]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +53,59 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """The CPU, and the GPU where there is one."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives the folder of a name; ``make(folder)`` fills it once in a run of the tests, in whichever process asks first. Who wants to change it copies it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        whole, unfinished = shared / name, shared / f"{name}.unfinished"
+        with FileLock(shared / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(whole)
+        return whole
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_settings() -> dict[str, Any]:
+    """The block ``demo`` of the least corpus that holds all that is odd, in very short clips."""
+    return {
+        "seed": 3,
+        "meld_train_dialogues": 3,
+        "meld_dev_dialogues": 1,
+        "meld_test_dialogues": 2,
+        "iemocap_dialogues": 6,
+        "iemocap_turns": 8,
+        "clip_seconds_min": 0.8,
+        "clip_seconds_max": 0.9,
+        "misleading_words": 0.25,
+        "misleading_voice": 0.25,
+        "misleading_face": 0.25,
+        "unexpected_turns": 0.1,
+    }
+
+
+@pytest.fixture(scope="session")
+def demonstration(made_once: MadeOnce, demo_settings: dict[str, Any]) -> Path:
+    """Where ``merc-extract --modalities text`` found no corpus and made the demonstration, with ``demo_settings``; its ``raw`` holds both corpora."""
+
+    def make(folder: Path) -> None:
+        settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(yaml.safe_dump({**settings, "demo": demo_settings}))
+        command = [str(Path(sys.executable).parent / "merc-extract"), "--dataset", "demo-meld", "--modalities", "text"]
+        made = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+        assert made.returncode == 0, made.stderr
+
+    return made_once("demonstration", make)
 
 
 _FSYNC = os.fsync

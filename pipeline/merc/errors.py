@@ -19,6 +19,10 @@ class BadSettings(PipelineError):
     exit_code = 2
 
 
+class BadPlugin(BadSettings):
+    """A plug-in of an installed distribution cannot be used; the message names both. What is not asked for it does not disturb."""
+
+
 class TooManyFailures(PipelineError):
     """More utterances are broken than ``--max-failed`` allows (exit code 3)."""
 

@@ -1,14 +1,23 @@
-"""A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit."""
+"""A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit.
 
+Another distribution adds plug-ins by entry points, each naming a class; nothing of them is imported before it is asked for:
+
+    [project.entry-points."merc.models"]                 merc.corpora, merc.encoders.text (.audio, .visual), merc.models,
+    mine = "my_package.mine:MyModel"                     merc.losses, merc.frameworks, merc.metrics
+"""
+
+import functools
 import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merc.errors import BadSettings, nearest
+from merc.errors import BadPlugin, BadSettings, nearest
 
 _Base = TypeVar("_Base")
 _NOT_PLUGINS = {"base", "stage"}
@@ -16,16 +25,55 @@ _PUBLIC_CLASS = re.compile(r"^class ([A-Za-z]\w*)\s*[(:]", re.MULTILINE)
 
 
 def names(package: str, base: type | None = None) -> list[str]:
-    """The modules directly in ``package`` (dotted name), sorted, without ``base``, ``stage`` and private ones.
+    """The plug-ins of a folder, sorted: the modules directly in ``package`` without ``base``, ``stage`` and private ones, and the entry points of its group.
 
     Args:
         package: dotted name.
-        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports all of them.
+        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports all modules, and no entry point, which
+            says of itself that it is a plug-in.
     """
+    files = _files(package)
+    if base is not None:
+        files = [name for name in files if len(_classes(package, name, base)) == 1]
+    return sorted({*files, *_entry_points(package)})
+
+
+def group(package: str) -> str:
+    """The entry points that belong to a package.
+
+    Example:
+        >>> group("merc.training.models"), group("merc.encoders.text")
+        ('merc.models', 'merc.encoders.text')
+    """
+    return package.replace("merc.training.", "merc.")
+
+
+def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
+    """The subclass of ``base`` that goes by a name: the one that is defined in the module ``name`` of ``package``, or that an entry point names.
+
+    Raises:
+        BadSettings: if there is none, giving the nearest name, or the module does not define exactly one such class.
+        BadPlugin: if there are several, naming all, or the entry point, which is named with its distribution, cannot be imported or is no such class.
+    """
+    points = _entry_points(package).get(name, [])
+    in_file = name in _files(package)
+    if len(points) + in_file > 1:
+        places = [*[f"the file {package}.{name}"] * in_file, *map(_words, points)]
+        raise BadPlugin(f"there are {len(places)} {base.__name__} plug-ins named {name!r}: {' and '.join(places)}; rename or uninstall one")
+    if points:
+        return _loaded(points[0], package, base)
+    classes = _classes(package, name, base) if in_file else []
+    if not classes:
+        raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, names(package, base))}")
+    if len(classes) > 1:
+        raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
+    return classes[0]
+
+
+def _files(package: str) -> list[str]:
     folder = importlib.import_module(package)
     found = (module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg)
-    modules = sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
-    return modules if base is None else [name for name in modules if len(_classes(package, name, base)) == 1]
+    return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
 
 
 def _classes(package: str, name: str, base: type[_Base]) -> list[type[_Base]]:
@@ -38,18 +86,34 @@ def _classes(package: str, name: str, base: type[_Base]) -> list[type[_Base]]:
     ]
 
 
-def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
-    """The one subclass of ``base`` that is defined in the module ``name`` of ``package``.
+def _entry_points(package: str) -> dict[str, list[EntryPoint]]:
+    """Name → the entry points of a package's group that bear it."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in _installed(group(package), tuple(sys.path)):
+        found.setdefault(point.name, []).append(point)
+    return found
 
-    Raises:
-        BadSettings: if there is no such module, or it does not define exactly one such class; the nearest name is given.
-    """
-    classes = _classes(package, name, base) if name in names(package) else []
-    if not classes:
-        raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, names(package, base))}")
-    if len(classes) > 1:
-        raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
-    return classes[0]
+
+@functools.cache
+def _installed(wanted: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of a group on a path; kept, as finding them means to open a file of every installed distribution."""
+    return tuple(entry_points(group=wanted))
+
+
+def _words(point: EntryPoint) -> str:
+    return f"the entry point {point.name} = {point.value!r} of {f'{point.dist.name} {point.dist.version}' if point.dist else 'a distribution'}"
+
+
+def _loaded(point: EntryPoint, package: str, base: type[_Base]) -> type[_Base]:
+    try:
+        kind = point.load()
+    except Exception as error:  # whatever the code of others raises
+        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(kind) and issubclass(kind, base)):
+        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} is no subclass of {base.__module__}.{base.__name__}")
+    if inspect.isabstract(kind):
+        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} lacks {', '.join(sorted(getattr(kind, '__abstractmethods__', ())))}")
+    return kind
 
 
 def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -8,11 +8,13 @@ import wave
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+
 from merc.corpora.demo import iemocap_layout, meld_layout
 from merc.corpora.demo import make as demo
 from merc.corpora.demo.config import Config
@@ -23,28 +25,10 @@ from merc.errors import BadSettings
 from merc.params import Params
 from merc.records.failures import Failure
 
-# The least corpus that holds all that is odd, in very short clips.
-SMALL = {
-    "seed": 3,
-    "meld_train_dialogues": 3,
-    "meld_dev_dialogues": 1,
-    "meld_test_dialogues": 2,
-    "iemocap_dialogues": 6,
-    "iemocap_turns": 8,
-    "clip_seconds_min": 0.8,
-    "clip_seconds_max": 0.9,
-    "misleading_words": 0.25,
-    "misleading_voice": 0.25,
-    "misleading_face": 0.25,
-    "unexpected_turns": 0.1,
-}
-
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "raw"
-    demo.make(folder, Config(**SMALL), workers=2)
-    return folder
+def raw(demonstration: Path) -> Path:
+    return demonstration / "raw"
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +71,8 @@ def annotated_seconds(row: dict[str, str]) -> float:
     return seconds(row["EndTime"]) - seconds(row["StartTime"])
 
 
-def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is_made(raw: Path, tmp_path: Path) -> None:
-    demo.make(tmp_path, Config(**{**SMALL, "iemocap_dialogues": 1}), workers=1)
+def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is_made(raw: Path, tmp_path: Path, demo_settings: dict[str, Any]) -> None:
+    demo.make(tmp_path, Config(**{**demo_settings, "iemocap_dialogues": 1}), workers=1)
     assert content(tmp_path / "demo-meld") == content(raw / "demo-meld")
     one_dialogue = content(tmp_path / "demo-iemocap")
     assert len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3  # evaluation, transcription, video, sound, sentences, three files that lie about
@@ -96,44 +80,44 @@ def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is
     assert one_dialogue == {name: everything[name] for name in one_dialogue}
 
 
-def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(meld_layout, "write_clip", full_disk)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     with pytest.raises(OSError, match="No space left"):
-        demo.make(tmp_path, Config(**SMALL), workers=1)
+        demo.make(tmp_path, Config(**demo_settings), workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
     monkeypatch.setattr(meld_layout, "write_clip", lambda *_: None)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     for name in (".demo-unfinished-killed", ".demo-unfinished-going-on", "demo-meld"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "old").touch()
     os.utime(tmp_path / ".demo-unfinished-killed", (1e9, 1e9))
-    demo.make(tmp_path, Config(**SMALL), workers=1)
+    demo.make(tmp_path, Config(**demo_settings), workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".demo-unfinished-going-on", "demo-iemocap", "demo-meld"]
     assert not (tmp_path / "demo-meld" / "old").exists()
 
 
-def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
     def other_run(*_: object) -> None:
         (tmp_path / "demo-iemocap").mkdir(exist_ok=True)
         (tmp_path / "demo-iemocap" / "by another run").touch()
 
     monkeypatch.setattr(meld_layout, "write_clip", other_run)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
-    demo.make(tmp_path, Config(**SMALL), workers=1)
+    demo.make(tmp_path, Config(**demo_settings), workers=1)
     assert [path.name for path in (tmp_path / "demo-iemocap").iterdir()] == ["by another run"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-iemocap", "demo-meld"]
 
 
-def test_an_impossible_setting_is_named_before_anything_is_made() -> None:
+def test_an_impossible_setting_is_named_before_anything_is_made(demo_settings: dict[str, Any]) -> None:
     with pytest.raises(BadSettings, match=r"demo\.misleading_face"):
-        choose(Params({"demo": {**SMALL, "misleading_face": 1.5}}), "demo-meld")
+        choose(Params({"demo": {**demo_settings, "misleading_face": 1.5}}), "demo-meld")
 
 
 def test_meld_annotations_have_the_form_of_the_distribution(raw: Path) -> None:
@@ -253,10 +237,10 @@ def test_one_undecided_utterance_is_happy_by_its_own_rating_alone(raw: Path) -> 
     assert by_self_rating.pop().startswith("Ses01F_impro03_")
 
 
-def test_iemocap_has_the_layout_of_the_release(raw: Path) -> None:
+def test_iemocap_has_the_layout_of_the_release(raw: Path, demo_settings: dict[str, Any]) -> None:
     release = raw / "demo-iemocap" / "IEMOCAP_full_release"
     assert sorted(path.name for path in release.iterdir()) == [f"Session{number}" for number in range(1, 6)]
-    for recording in iemocap_layout.script(Config(**SMALL)):
+    for recording in iemocap_layout.script(Config(**demo_settings)):
         dialogs = release / recording.session / "dialog"
         evaluation = (dialogs / "EmoEvaluation" / f"{recording.dialogue_id}.txt").read_bytes()
         assert b"\r" not in evaluation
@@ -274,8 +258,8 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path) -> None:
     assert "\nM: Yeah.\n" in (release / "Session1/dialog/transcriptions/Ses01M_impro01.txt").read_text(encoding="ascii")
 
 
-def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path) -> None:
-    recording = next(one for one in iemocap_layout.script(Config(**SMALL)) if one.dialogue_id == "Ses01M_impro01")
+def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
+    recording = next(one for one in iemocap_layout.script(Config(**demo_settings)) if one.dialogue_id == "Ses01M_impro01")
     dialogs = raw / "demo-iemocap/IEMOCAP_full_release/Session1/dialog"
     with av.open(str(dialogs / "avi/DivX/Ses01M_impro01.avi")) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -331,8 +315,8 @@ def test_no_sentence_is_said_twice(shipped: Config) -> None:
     assert len(set(texts)) == len(texts)
 
 
-def test_each_modality_errs_as_often_as_set_and_by_itself() -> None:
-    config = Config(**{**SMALL, "meld_train_dialogues": 120, "misleading_words": 0.2, "misleading_voice": 0.3, "misleading_face": 0.4})
+def test_each_modality_errs_as_often_as_set_and_by_itself(demo_settings: dict[str, Any]) -> None:
+    config = Config(**{**demo_settings, "meld_train_dialogues": 120, "misleading_words": 0.2, "misleading_voice": 0.3, "misleading_face": 0.4})
     turns = [line.turn for line in meld_layout.script(config)["train"]]
     wrong = np.array([[turn.words != turn.emotion, turn.voice != turn.emotion, turn.face != turn.emotion] for turn in turns])
     # About 1000 turns: three standard errors are 0.05 for a share and 0.1 for a correlation.

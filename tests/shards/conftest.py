@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
+
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
@@ -24,7 +26,6 @@ from merc.shards.card.writing import write_card
 from merc.shards.format import reader
 from merc.shards.format.schema import merc_metadata
 from merc.shards.stage import build_shards
-from numpy.typing import NDArray
 
 EMOTIONS = ("neutral", "joy", "anger", "boredom")  # boredom is not in the label set
 DIMS = {"text": 4, "audio": 3, "visual": 2}

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc import files
 from merc.encoders.engine.base import Frames
 from merc.extraction import frames
@@ -31,7 +32,7 @@ def tree() -> dict[str, Any]:
     recipe: dict[str, Any] = {
         "model": "context_gru",
         "modalities": ["text", "audio", "visual"],
-        "losses": [{"name": "cross_entropy", "weight": 1.0}],
+        "losses": {"cross_entropy": {"weight": 1.0}},
         "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
         "schedule": "constant",
         "epochs": 5,

@@ -7,12 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
 from merc.training.loop import seeds
 from merc.training.loop.trainer import train_seed
+from merc.training.recipes.resolution import resolve
 from merc.training.stage import main, train
 
 RUN = RunOptions(device="cpu")
@@ -23,11 +25,11 @@ def contents(folder):
 
 
 def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
-    made = train(params, make_shards(labels=lambda label: label), RUN, recipe="all", runs=tmp_path / "runs")
+    made = train(resolve(params, "all"), make_shards(labels=lambda label: label), RUN, runs=tmp_path / "runs")
     assert made == tmp_path / "runs" / "tiny" / "all"
     assert set(contents(made)) == {
         "confusion.csv", "history.csv", "record.json", "metrics.json", "predictions.parquet", "results.json",
-        "seed-0/model.safetensors", "seed-1/model.safetensors",
+        "models/seed-0/model.safetensors", "models/seed-1/model.safetensors",
     }  # fmt: skip
     history = list(csv.DictReader((made / "history.csv").open()))
     assert list(history[0]) == [
@@ -55,17 +57,17 @@ def test_a_run_leaves_the_agreed_files(make_shards, params, tmp_path):
 
 def test_a_run_on_an_adapted_encoder_is_tagged_unless_its_modality_is_left_out(make_shards, params, tmp_path):
     layout = make_shards(labels=lambda label: label)
-    path = layout.shards / "meta" / "record.json"
+    path = layout.shards / "meta" / "info.json"
     info = json.loads(path.read_text())
     info["encoders"]["text"]["tag"] = "adapted"
     path.write_text(json.dumps(info))
     for recipe, tag in (("all", "adapted"), ("audio", "frozen")):
-        made = train(params, layout, RUN, recipe=recipe, runs=tmp_path / "runs")
+        made = train(resolve(params, recipe), layout, RUN, runs=tmp_path / "runs")
         assert json.loads((made / "results.json").read_text())["tag"] == tag
 
 
 def test_predictions_and_confusion_agree_with_the_results(make_shards, params, tmp_path):
-    made = train(params, make_shards(labels=lambda label: label if label else -1), RUN, recipe="all", runs=tmp_path / "runs")
+    made = train(resolve(params, "all"), make_shards(labels=lambda label: label if label else -1), RUN, runs=tmp_path / "runs")
     results = json.loads((made / "results.json").read_text())
     rows = pq.read_table(made / "predictions.parquet").to_pylist()
     classes = results["classes"]
@@ -84,14 +86,14 @@ def test_predictions_and_confusion_agree_with_the_results(make_shards, params, t
 
 def test_one_seed_has_no_spread(make_shards, tree, tmp_path):
     tree["recipes"]["text"]["seeds"] = [4]
-    made = train(Params(tree), make_shards(), RUN, recipe="text", runs=tmp_path / "runs")
+    made = train(resolve(Params(tree), "text"), make_shards(), RUN, runs=tmp_path / "runs")
     assert json.loads((made / "results.json").read_text())["std"]["test"] == {"weighted_f1": None, "accuracy": None, "macro_f1": None}
 
 
 def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path):
     layout = make_shards()
-    first = contents(train(params, layout, RUN, recipe="all", runs=tmp_path / "one"))
-    second = contents(train(params, layout, RunOptions(device="cpu", workers=7), recipe="all", runs=tmp_path / "two"))
+    first = contents(train(resolve(params, "all"), layout, RUN, runs=tmp_path / "one"))
+    second = contents(train(resolve(params, "all"), layout, RunOptions(device="cpu", workers=7), runs=tmp_path / "two"))
     assert first == second
 
 
@@ -104,38 +106,38 @@ def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, par
             raise KeyboardInterrupt
         return train_seed(plan, data, seed, *more)
 
-    undisturbed = contents(train(params, layout, RUN, recipe="all", runs=tmp_path / "undisturbed"))
+    undisturbed = contents(train(resolve(params, "all"), layout, RUN, runs=tmp_path / "undisturbed"))
     monkeypatch.setattr(seeds, "train_seed", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        train(params, layout, RUN, recipe="all", runs=tmp_path / "runs")
+        train(resolve(params, "all"), layout, RUN, runs=tmp_path / "runs")
     assert not (tmp_path / "runs" / "tiny" / "all").exists()
-    resumed = train(params, layout, RUN, recipe="all", runs=tmp_path / "runs")
+    resumed = train(resolve(params, "all"), layout, RUN, runs=tmp_path / "runs")
     assert done == [0, 1, 1]
     assert contents(resumed) == undisturbed
 
 
 def test_a_finished_run_is_not_trained_again(make_shards, params, tmp_path, monkeypatch):
     layout = make_shards()
-    out = train(params, layout, RUN, recipe="text", runs=tmp_path / "runs")
+    out = train(resolve(params, "text"), layout, RUN, runs=tmp_path / "runs")
     monkeypatch.setattr(seeds, "train_seed", lambda *args: pytest.fail("trained again"))
-    assert train(params, layout, RUN, recipe="text", runs=tmp_path / "runs") == out
+    assert train(resolve(params, "text"), layout, RUN, runs=tmp_path / "runs") == out
 
 
 def test_a_run_with_other_settings_is_refused_naming_the_key(make_shards, tree, tmp_path):
     layout = make_shards()
-    train(Params(tree), layout, RUN, recipe="text", runs=tmp_path / "runs")
+    train(resolve(Params(tree), "text"), layout, RUN, runs=tmp_path / "runs")
     tree["recipes"]["text"] = {**tree["recipes"]["text"], "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0}}
     with pytest.raises(SettingsDiffer, match=r"recipes\.text\.optimizer\.learning_rate: 0\.02 there, 0\.01 wanted"):
-        train(Params(tree), layout, RUN, recipe="text", runs=tmp_path / "runs")
-    train(Params(tree), layout, RunOptions(device="cpu", overwrite=True), recipe="text", runs=tmp_path / "runs")
+        train(resolve(Params(tree), "text"), layout, RUN, runs=tmp_path / "runs")
+    train(resolve(Params(tree), "text"), layout, RunOptions(device="cpu", overwrite=True), runs=tmp_path / "runs")
 
 
 def test_shards_made_anew_are_trained_on_anew(make_shards, params, tmp_path):
     runs = tmp_path / "runs"
-    train(params, make_shards(), RUN, recipe="text", runs=runs)
+    train(resolve(params, "text"), make_shards(), RUN, runs=runs)
     before = contents(runs)
     layout = make_shards(modalities=["text"], splits={"train": 30, "dev": 8, "test": 10})
-    train(params, layout, RUN, recipe="text", runs=runs)
+    train(resolve(params, "text"), layout, RUN, runs=runs)
     assert contents(runs) != before
 
 
@@ -151,13 +153,13 @@ def test_shards_made_anew_are_trained_on_anew(make_shards, params, tmp_path):
 )
 def test_shards_that_cannot_be_trained_on_are_explained(make_shards, params, tmp_path, made, recipe, words):
     with pytest.raises(BadSettings, match=words):
-        train(params, make_shards(**made), RUN, recipe=recipe, runs=tmp_path / "runs")
+        train(resolve(params, recipe), make_shards(**made), RUN, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_missing_shards_are_explained(params, tmp_path):
     with pytest.raises(BadTable, match="no shards"):
-        train(params, Layout(tmp_path / "raw", tmp_path / "features", "tiny"), RUN, recipe="text", runs=tmp_path / "runs")
+        train(resolve(params, "text"), Layout(tmp_path / "raw", tmp_path / "features", "tiny"), RUN, runs=tmp_path / "runs")
 
 
 def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_path):

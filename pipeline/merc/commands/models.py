@@ -13,7 +13,7 @@ from merc.command_line import exiting
 from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
-from merc.errors import BadSettings, ModelUnavailable, PipelineError, nearest
+from merc.errors import BadPlugin, BadSettings, ModelUnavailable, PipelineError, nearest
 from merc.layout import MODALITIES
 from merc.params import Params
 
@@ -130,7 +130,10 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
 
 def describe(params: Params, modality: str, name: str) -> Listed:
     """What is known of an encoder without loading it and without a network. Raises ``BadSettings`` if its block is wrong."""
-    encoder = _built(params, modality, name, offline=True)
+    try:
+        encoder = _built(params, modality, name, offline=True)
+    except BadPlugin as error:
+        return Listed(modality, name, name, None, "?", "?", None, "refused", problem=str(error))
     config = encoder.config
     checkpoint = _checkpoint(encoder)
     built_in = not hasattr(config, "licence")
@@ -176,7 +179,13 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
     sizes: list[tuple[str, Checkpoint, int]] = []
     failed: list[str] = []
     for modality, name in wanted:
-        encoder = _built(params, modality, name, offline=offline)
+        try:
+            encoder = _built(params, modality, name, offline=offline)
+        except BadPlugin as error:
+            if asked_for:
+                raise
+            log.logger.warning("%s=%s: %s", modality, name, error)
+            continue
         checkpoint = _checkpoint(encoder)
         try:
             missing = encoder.missing()

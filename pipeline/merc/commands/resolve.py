@@ -96,7 +96,7 @@ def _sources_of(resolved: ResolvedRecipe) -> dict[str, str]:
 
 def sources(kind: type) -> dict[str, str]:
     """The module of a plug-in, and those that it imports from its own folder: dotted name → sha256 of the file."""
-    package = kind.__module__.rpartition(".")[0]
+    package = kind.__module__.rpartition(".")[0]  # empty for a module by itself, beside which everything else lies that is installed
     found: dict[str, str] = {}
     left = [kind.__module__]
     while left:
@@ -105,17 +105,18 @@ def sources(kind: type) -> dict[str, str]:
         if name in found or path is None:
             continue
         found[name] = files.sha256(path)
-        left += [one for one in _imported(path) if one.rpartition(".")[0] == package]
+        left += [one for one in _imported(path, package) if package and one.rpartition(".")[0] == package]
     return dict(sorted(found.items()))
 
 
-def _imported(path: Path) -> Iterator[str]:
+def _imported(path: Path, package: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _file_of(module: str) -> Path | None:

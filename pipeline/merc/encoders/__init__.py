@@ -1,0 +1,31 @@
+"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and without any file."""
+
+from typing import Any
+
+from merc.encoders.engine.base import Encoder, UtteranceInput
+from merc.encoders.engine.registry import choose
+from merc.params import Params
+
+__all__ = ["Encoder", "UtteranceInput", "encoder"]
+
+
+def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = False, **settings: Any) -> Encoder:
+    """An encoder that ships, or a family that needs no more than its settings; nothing is loaded yet.
+
+    Args:
+        modality: ``text``, ``audio`` or ``visual``.
+        name: of ``merc-extract models``, such as ``roberta_base``.
+        offline: never ask a model hub.
+        frames: keep what the vectors are pooled from, too.
+        settings: keys of the encoder's ``Config``, over what ships. No params.yaml is read.
+
+    Raises:
+        BadSettings: if there is no such modality, encoder or key, naming the nearest, or a value is impossible.
+
+    Example:
+        >>> ngrams = encoder("text", "ngrams", word_dims=64)
+        >>> ngrams.load("cpu")
+        >>> ngrams.encode([UtteranceInput(utterance_id="a", text="Hello there!")]).embeddings.shape == (1, ngrams.dim)
+        True
+    """
+    return choose(Params({}), modality, name, settings, "the caller").build(offline=offline, frames=frames)

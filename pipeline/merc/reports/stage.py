@@ -9,7 +9,7 @@ import click
 from merc import files, log, provenance
 from merc.command_line import exiting
 from merc.corpora.stage import DATASETS, choose
-from merc.errors import BadSettings, nearest
+from merc.errors import BadPlugin, BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
@@ -91,7 +91,14 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool
 
 def uncounted(params: Params) -> list[str]:
     """The datasets whose counts are compared with nothing."""
-    return [name for name in DATASETS.names(params) if not choose(params, name).reader.config.check_counts]
+    return [name for name in DATASETS.names(params) if not _counts(params, name)]
+
+
+def _counts(params: Params, dataset: str) -> bool:
+    try:
+        return choose(params, dataset).reader.config.check_counts
+    except BadPlugin:  # none of a dataset that is reported on, which could not have been read
+        return True
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:

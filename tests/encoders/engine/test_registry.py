@@ -1,4 +1,8 @@
+import importlib
+from pathlib import Path
+
 import pytest
+
 from merc import plugins
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.registry import build, choose, names
@@ -84,3 +88,18 @@ def test_a_wrong_key_is_named_in_full() -> None:
     params = Params({"encoders": {"text": {"ngrams": {"family": "ngrams", "word_dim": 3}}}})
     with pytest.raises(BadSettings, match=r"unknown key encoders.text.ngrams.word_dim; did you mean 'word_dims'"):
         build(params, "text", "ngrams")
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_what_helps_the_families_and_lies_beside_them_is_none(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = importlib.import_module(f"merc.encoders.{modality}")
+    families = plugins.names(package.__name__, Encoder)
+    (tmp_path / "layers.py").write_text("from merc.encoders.engine.base import Encoder\ndef mean(layers): ...\nclass Layers: ...\n")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    assert "layers" in plugins.names(package.__name__)
+    assert "layers" not in names(Params({}), modality)
+    with pytest.raises(BadSettings, match=f"valid: {', '.join(names(Params({}), modality))}$"):
+        build(Params({}), modality, "layers")
+    for block in ({}, {"family": "layers"}):
+        with pytest.raises(BadSettings, match=f"valid: {', '.join(families)}$"):
+            build(Params({"encoders": {modality: {"mine": block}}}), modality, "mine")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.parts import RunOptions
@@ -112,7 +113,7 @@ def test_training_goes_from_easy_to_hard_and_does_not_stop_before_the_hardest(ma
         "seeds": [0],
         "optimizer": {"name": "adamw", "learning_rate": 1e-9, "weight_decay": 0.0},  # dev never gets better
     }
-    train(Params(tree), make_shards(), RunOptions(device="cpu"), recipe="text", runs=tmp_path / "runs")
+    train(resolve(Params(tree), "text"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / "runs")
     epochs = [{one for at, ids in seen for one in ids if at == epoch} for epoch in range(8)]
     assert [len(epoch) for epoch in epochs] == [4, 8, 12, 16, 20, 24, 24, 0]
     assert all(before <= after for before, after in itertools.pairwise(epochs[:7]))
@@ -123,7 +124,7 @@ def test_the_seed_decides_the_order_within_an_epoch(make_shards, tree, tmp_path,
     for run, seed in enumerate((0, 0, 1)):
         seen.clear()
         tree["recipes"]["text"] |= {"curriculum": {"buckets": 2}, "epochs": 2, "seeds": [seed]}
-        train(Params(tree), make_shards(), RunOptions(device="cpu"), recipe="text", runs=tmp_path / f"runs{run}")
+        train(resolve(Params(tree), "text"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / f"runs{run}")
         orders.append([ids for _, ids in seen])
     assert orders[0] == orders[1] != orders[2]
 
@@ -136,5 +137,5 @@ def test_train_dialogues_of_one_utterance_end_a_run_before_it_begins(make_shards
 
     tree["recipes"]["text"]["curriculum"] = {"buckets": 2}
     with pytest.raises(BadSettings, match="all 24 train dialogues have one utterance; leave"):
-        train(Params(tree), make_shards(change=shortened), RunOptions(device="cpu"), recipe="text", runs=tmp_path / "runs")
+        train(resolve(Params(tree), "text"), make_shards(change=shortened), RunOptions(device="cpu"), runs=tmp_path / "runs")
     assert not list((tmp_path / "runs").rglob("*.safetensors"))

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc.errors import BadSettings, BadTable
 from merc.params import Params
 from merc.parts import RunOptions
@@ -9,6 +10,7 @@ from merc.training.data.collate import collate, neighbour_batches
 from merc.training.data.dataset import read_split
 from merc.training.data.neighbours import with_neighbours
 from merc.training.losses.cross_entropy import CrossEntropy
+from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
 # Dialogue 3 has none, 4 has one, as an index with few labelled dialogues may give.
@@ -120,15 +122,15 @@ def test_a_recipe_trains_on_neighbours_and_is_stale_when_they_change(layout, tre
     monkeypatch.setattr(CrossEntropy, "forward", noted)
     tree["recipes"]["text"] |= {"neighbours": {"similarity": "path", "per_dialogue": 2}, "batch_dialogues": 1, "epochs": 1, "seeds": [0]}
     run = RunOptions(device="cpu")
-    made = train(Params(tree), layout, run, recipe="text", runs=tmp_path / "runs")
+    made = train(resolve(Params(tree), "text"), layout, run, runs=tmp_path / "runs")
     assert sorted(seen) == [(1, 2), (2, 2), (3, 2), (3, 2), (3, 2), (3, 2)]
     before = (made / "record.json").read_bytes()
     write_index(layout, NEAREST | {5: [4, 2]})
-    train(Params(tree), layout, run, recipe="text", runs=tmp_path / "runs")
+    train(resolve(Params(tree), "text"), layout, run, runs=tmp_path / "runs")
     assert (made / "record.json").read_bytes() != before
 
 
 def test_a_recipe_that_wants_neighbours_of_shards_without_is_told_so(make_shards, tree, tmp_path):
     tree["recipes"]["text"]["neighbours"] = {"similarity": "path", "per_dialogue": 2}
     with pytest.raises(BadTable, match="wants neighbours"):
-        train(Params(tree), make_shards(), RunOptions(device="cpu"), recipe="text", runs=tmp_path / "runs")
+        train(resolve(Params(tree), "text"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / "runs")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from merc import plugins
 from merc.params import Params
 from merc.shards.format import reader
@@ -164,10 +165,6 @@ def test_the_recipes_of_the_paper_and_its_ablations(addition, losses, concatenat
     "recipe", ["all+dclf", "text+dclf", "all+dclf+without_context", "all+dclf+without_extraction", "all+dclf+without_modality", "all+dclf+without_independent"]
 )
 def test_it_trains_and_what_is_read_back_scores_as_what_was_trained(make_shards, tree, tmp_path, recipe):
-    for key in ("frameworks", "additions"):
-        tree[key] = PARAMS.get(key)
-    for loss in ("context_aware", "modality_contribution"):
-        tree["losses"][loss] = PARAMS.get(f"losses.{loss}")
     layout, plan = make_shards(), resolve(Params(tree), recipe)
     data, standardisation = load_data(plan, reader.info(layout.shards), layout)
     trained = train_seed(plan, data, 0, torch.device("cpu"))

@@ -3,15 +3,17 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from merc.errors import BadSettings, BadTable
 from merc.parts import RunOptions
 from merc.training.data.dataset import Standardisation, read_split
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import predict
 from merc.training.models.context_gru import ContextGRU
+from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 HEADER = checkpoint.Header(
     model="context_gru",
@@ -38,8 +40,8 @@ def model_file(tmp_path):
 
 def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, params, tmp_path):
     layout = make_shards()
-    made = train(params, layout, RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs")
-    loaded = checkpoint.load(made / "seed-1" / "model.safetensors")
+    made = train(resolve(params, "all"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
+    loaded = checkpoint.load(made / "models" / "seed-1" / "model.safetensors")
     split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
     rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 1), ("split", "=", "test")])
     expected = torch.tensor(rows["probabilities"].to_pylist())
@@ -89,8 +91,8 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
 @pytest.mark.usefixtures("toy_framework")
 def test_a_model_inside_a_framework_is_read_back_with_it(make_shards, params, tmp_path):
     layout = make_shards()
-    made = train(params, layout, RunOptions(device="cpu"), recipe="all+toy", runs=tmp_path / "runs")
-    loaded = checkpoint.load(made / "seed-0" / "model.safetensors")
+    made = train(resolve(params, "all+toy"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
+    loaded = checkpoint.load(made / "models" / "seed-0" / "model.safetensors")
     assert (loaded.header.framework, loaded.header.framework_settings) == ("toy", {"scale": 0.5})
     split = loaded.standardisation.apply(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
     rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 0), ("split", "=", "test")])

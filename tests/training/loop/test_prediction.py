@@ -2,19 +2,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+
 from merc import files
 from merc.commands.train import main
 from merc.errors import BadSettings, BadTable
 from merc.params import Params
 from merc.parts import RunOptions
 from merc.training.loop.prediction import label, labelled_schema
+from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
 
 @pytest.fixture
 def model_file(make_shards, tree, tmp_path):
     tree["recipes"]["all"] |= {"seeds": [3], "epochs": 12, "patience_epochs": 12}
-    return train(Params(tree), make_shards(), RunOptions(device="cpu"), recipe="all", runs=tmp_path / "runs") / "seed-3" / "model.safetensors"
+    return train(resolve(Params(tree), "all"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / "runs") / "models" / "seed-3" / "model.safetensors"
 
 
 def changed_info(layout, change):
@@ -45,7 +47,7 @@ def test_dialogues_without_labels_are_labelled_as_those_with(model_file, make_sh
 
 def test_the_labels_are_those_that_the_run_predicted(model_file, make_shards, tmp_path):
     made = label(model_file, make_shards().shards, tmp_path / "labels.parquet", split="test")
-    run = pq.read_table(model_file.parents[1] / "predictions.parquet", filters=[("split", "=", "test")])
+    run = pq.read_table(model_file.parents[2] / "predictions.parquet", filters=[("split", "=", "test")])
     assert made.drop_columns(["emotion", "probabilities"]).equals(run.drop_columns(["probabilities"]))
     np.testing.assert_allclose(made["probabilities"].to_pylist(), run["probabilities"].to_pylist(), atol=1e-6)
 

@@ -3,6 +3,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from merc import files
 from merc.errors import BadSettings
 from merc.params import Params
@@ -14,7 +16,6 @@ from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.models.context_gru import ContextGRU
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
-from safetensors.torch import load_file
 
 RUN = RunOptions(device="cpu", workers=1)
 CPU = torch.device("cpu")
@@ -40,14 +41,14 @@ def stage_one(params, layout, runs, recipe="second", classes=("neutral", "joy", 
 
 def test_training_begins_with_the_weights_of_the_first_stage_of_the_same_seed(two, tree, tmp_path):
     tree["recipes"]["second"] |= {"epochs": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-12, "weight_decay": 0.0}}
-    made = train(Params(tree), two, RUN, recipe="second", runs=tmp_path / "runs")
+    made = train(resolve(Params(tree), "second"), two, RUN, runs=tmp_path / "runs")
     results = json.loads((made / "results.json").read_text())["pretraining"]
     assert (results["dataset"], results["recipe"], results["splits"]) == ("first", "stage_one@text", ["train"])
     assert results["not_transferred"] == ["classifiers.text.weight", "classifiers.text.bias"]
     folder = next((tmp_path / "runs" / "first" / ".pretraining").iterdir())
     assert results["fingerprint"].startswith(folder.name.rpartition("-")[2])
     for seed in (0, 1):
-        first, second = load_file(folder / f"seed-{seed}.safetensors"), load_file(made / f"seed-{seed}" / "model.safetensors")
+        first, second = load_file(folder / f"seed-{seed}.safetensors"), load_file(made / "models" / f"seed-{seed}" / "model.safetensors")
         assert results["transferred"]
         for name in results["transferred"]:
             torch.testing.assert_close(second[f"model.{name}"], first[f"model.{name}"], atol=1e-9, rtol=0)
@@ -61,7 +62,7 @@ def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, t
     )
     tree["recipes"]["third"] = {**tree["recipes"]["second"], "gradient_clip": None}
     for recipe in ("second", "third"):
-        train(Params(tree), two, RUN, recipe=recipe, runs=tmp_path / "runs")
+        train(resolve(Params(tree), recipe), two, RUN, runs=tmp_path / "runs")
     assert trained == [0, 1]
     tree["recipes"]["stage_one"] |= {"seeds": [7]}  # those of the second stage count
     assert stage_one(Params(tree), two, tmp_path / "runs").folder.is_dir()
@@ -71,8 +72,8 @@ def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, t
 
 def test_a_first_stage_leaves_its_epochs(two, tree, tmp_path):
     tree["losses"]["inter_dialogue"] = {"neighbours_from": "features", "k": 2, "temperature": 0.5, "k_cap": True, "include_self": False, "strict": False}
-    tree["recipes"]["stage_one"] |= {"losses": [{"name": "inter_dialogue", "weight": 1.0}]}
-    train(Params(tree), two, RUN, recipe="second", runs=tmp_path / "runs")
+    tree["recipes"]["stage_one"] |= {"losses": {"inter_dialogue": {"weight": 1.0}}}
+    train(resolve(Params(tree), "second"), two, RUN, runs=tmp_path / "runs")
     rows = list(csv.DictReader((stage_one(Params(tree), two, tmp_path / "runs").folder / "seed-1.csv").open()))
     assert list(rows[0]) == ["seed", "epoch", "learning_rate", "train_loss", "loss_inter_dialogue", "inter_dialogue_length_correlation"]
     assert [(row["seed"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2")]
@@ -83,16 +84,16 @@ def test_a_killed_two_stage_training_ends_alike(two, params, tmp_path, monkeypat
     def contents(folder):
         return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
-    undisturbed = contents(train(params, two, RUN, recipe="second", runs=tmp_path / "one"))
+    undisturbed = contents(train(resolve(params, "second"), two, RUN, runs=tmp_path / "one"))
     with monkeypatch.context() as patched:
         patched.setattr("merc.training.loop.seeds.train_seed", lambda *more: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            train(params, two, RUN, recipe="second", runs=tmp_path / "two")
-    assert contents(train(params, two, RUN, recipe="second", runs=tmp_path / "two")) == undisturbed
+            train(resolve(params, "second"), two, RUN, runs=tmp_path / "two")
+    assert contents(train(resolve(params, "second"), two, RUN, runs=tmp_path / "two")) == undisturbed
 
 
 def test_a_changed_first_stage_makes_the_second_another_run(two, tree, tmp_path):
-    train(Params(tree), two, RUN, recipe="second", runs=tmp_path / "runs")
+    train(resolve(Params(tree), "second"), two, RUN, runs=tmp_path / "runs")
     before = stage_one(Params(tree), two, tmp_path / "runs").digest
     tree["losses"]["cross_entropy"]["label_smoothing"] = 0.1
     assert stage_one(Params(tree), two, tmp_path / "runs").digest != before
@@ -161,9 +162,9 @@ def test_held_out_splits_are_for_recipes_called_official(two, tree, tmp_path, mo
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda recipes: recipes["second"]["pretraining"].update(recipe="stage_on"), "no 'stage_on' at recipes; did you mean 'stage_one'"),
+        (lambda recipes: recipes["second"]["pretraining"].update(recipe="stage_on"), "no recipe 'stage_on'; did you mean 'stage_one'"),
         (lambda recipes: recipes["second"]["pretraining"].update(split=["train"]), r"recipes\.second\.pretraining\.split; did you mean 'splits'"),
-        (lambda recipes: recipes["second"]["pretraining"].update(recipe="second"), "two stages, not three"),
+        (lambda recipes: recipes["second"]["pretraining"].update(recipe="second"), "two trainings, not three"),
         (lambda recipes: recipes["stage_one"].update(selection="dev_weighted_f1"), "needs selection: last"),
     ],
 )

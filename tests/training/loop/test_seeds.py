@@ -4,10 +4,12 @@ import threading
 import time
 
 import pytest
+
 from merc.params import Params
 from merc.parts import RunOptions
 from merc.training.loop import seeds
 from merc.training.loop.ledger import LossNotFinite
+from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
 ONE, TWO = (RunOptions(device="cpu", workers=workers) for workers in (1, 2))
@@ -44,7 +46,7 @@ def deadly_loss(tree, tmp_path_factory, monkeypatch):
             f"            {line}\n"
             "        return value\n"
         )
-        tree["recipes"]["text"]["losses"] = [{"name": "deadly"}]
+        tree["recipes"]["text"]["losses"] = {"deadly": {}}
         return Params(tree)
 
     return write
@@ -53,20 +55,20 @@ def deadly_loss(tree, tmp_path_factory, monkeypatch):
 @pytest.mark.usefixtures("_always_at_once")
 def test_seeds_at_once_give_the_bytes_of_one_after_another(make_shards, params, tmp_path):
     layout = make_shards()
-    apart = train(params, layout, ONE, recipe="text", runs=tmp_path / "one")
-    at_once = train(params, layout, TWO, recipe="text", runs=tmp_path / "two")
+    apart = train(resolve(params, "text"), layout, ONE, runs=tmp_path / "one")
+    at_once = train(resolve(params, "text"), layout, TWO, runs=tmp_path / "two")
     assert contents(at_once) == contents(apart)
 
 
 def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monkeypatch):
     monkeypatch.setattr(seeds.pool, "in_order", lambda *more: pytest.fail("started processes"))
-    train(params, make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
+    train(resolve(params, "text"), make_shards(), TWO, runs=tmp_path / "runs")
 
 
 @pytest.mark.usefixtures("_always_at_once")
 def test_a_process_that_fails_ends_the_run_with_its_own_error(make_shards, deadly_loss, tmp_path):
     with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia"):
-        train(deadly_loss("value = value * float('nan')"), make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
+        train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), TWO, runs=tmp_path / "runs")
 
 
 @pytest.fixture
@@ -89,4 +91,4 @@ def test_ctrl_c_ends_the_processes(make_shards, deadly_loss, tmp_path):
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        train(params, make_shards(), TWO, recipe="text", runs=tmp_path / "runs")
+        train(resolve(params, "text"), make_shards(), TWO, runs=tmp_path / "runs")

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from merc.params import Params
 from merc.shards.format import reader
 from merc.training.data.batch import DialogueBatch
@@ -15,8 +18,6 @@ from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
@@ -103,7 +104,7 @@ def test_the_first_steps_have_a_growing_learning_rate(make_shards, tree, monkeyp
     tree["recipes"]["text"] |= {"schedule": "linear", "epochs": 2, "warmup_steps": 4, "optimizer": {"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0}}
     plan, layout, rates = resolve(Params(tree), "text"), make_shards(), []
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, data.classes, 0, CPU)
+    training = _Training(plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU)
     step = training.optimizer.step
     monkeypatch.setattr(training.optimizer, "step", lambda *given, **more: rates.append(training.optimizer.param_groups[0]["lr"]) or step(*given, **more))
     training.epoch(1)
@@ -118,7 +119,7 @@ def test_the_optimiser_has_the_settings_of_the_recipe(make_shards, tree):
         tree["recipes"]["text"]["optimizer"] = optimizer
         plan = resolve(Params(tree), "text")
         data, _ = load_data(plan, reader.info(layout.shards), layout)
-        group = _Training(plan, data.train, data.classes, 0, CPU).optimizer.param_groups[0]
+        group = _Training(plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU).optimizer.param_groups[0]
         found.append((group["lr"], group["weight_decay"], group["betas"], group["eps"]))
     assert found == [(0.1, 0.2, (0.9, 0.999), 1e-8), (0.1, 0.2, (0.8, 0.84), 1e-7)]
 
@@ -210,7 +211,7 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     plan, layout = resolve(Params(tree), "all"), make_shards()
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, data.classes, 0, CPU)
+    training = _Training(plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU)
     batch = collate(data.train, torch.arange(8))
     before = training.model.classify.weight.detach().clone()
     with NoSync():
@@ -226,7 +227,7 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
     plan, layout, device = resolve(Params(tree), "all"), make_shards(), torch.device("cuda:0")
     plan = replace(plan, model=Plain, losses=(replace(plan.losses[0], kind=Smooth),))
     data = load_data(plan, reader.info(layout.shards), layout)[0].to(device)
-    training = _Training(plan, data.train, data.classes, 0, device)
+    training = _Training(plan.phases[0], plan.build(data.dims, 3).to(device), data.train, data.classes, 0, device)
     training.step(collate(data.train, torch.arange(8)), 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -235,19 +236,16 @@ def test_no_step_waits_for_the_gpu(make_shards, tree, precision):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("loss", [{"name": "cross_entropy"}, {"name": "inter_dialogue"}], ids=lambda loss: loss["name"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "inter_dialogue"])
 @pytest.mark.parametrize("framework", [None, "dclf"])
-def test_dialogues_are_pooled_only_for_a_loss_that_looks_at_it(trained, tree, framework, loss):
-    shipped = Params.load(ROOT / "params.yaml").tree
-    tree["losses"] |= shipped["losses"]
-    tree["frameworks"] = shipped["frameworks"]
-    result, _ = trained(framework=framework, losses=[{"name": "cross_entropy"}, *([loss] if loss["name"] != "cross_entropy" else [])], epochs=1)
+def test_dialogues_are_pooled_only_for_a_loss_that_looks_at_it(trained, framework, loss):
+    result, _ = trained(framework=framework, losses={"cross_entropy": {}, loss: {}}, epochs=1)
     inner = result.model.model if framework else result.model
-    assert result.model.wants_pooled == inner.wants_pooled == (loss["name"] == "inter_dialogue")
+    assert result.model.wants_pooled == inner.wants_pooled == (loss == "inter_dialogue")
 
 
 def test_the_history_has_each_term_of_the_loss(trained):
-    result, _ = trained(losses=[{"name": "cross_entropy", "weight": 0.5}])
+    result, _ = trained(losses={"cross_entropy": {"weight": 0.5}})
     for row in result.history:
         assert row["train_loss"] == pytest.approx(0.5 * row["loss_cross_entropy"])
     assert result.history[-1]["loss_cross_entropy"] < result.history[0]["loss_cross_entropy"]

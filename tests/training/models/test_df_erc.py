@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from merc.params import Params
 from merc.shards.format import reader
 from merc.training.loop.trainer import _Training, predict
 from merc.training.models.df_erc import DFERC, agreement
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 4, "aligned_units": 3, "context_units": 5}
@@ -196,7 +197,7 @@ def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(m
     plan = resolve(params, recipe)
     layout = make_shards()
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan, data.train, data.classes, 0, torch.device("cpu"))
+    training = _Training(plan.phases[0], plan.build(data.dims, len(data.classes)), data.train, data.classes, 0, torch.device("cpu"))
     before = {name: weight.detach().clone() for name, weight in training.model.named_parameters()}
     row = training.epoch(1)
     weighed = {term.name: term.weight for term in plan.losses}

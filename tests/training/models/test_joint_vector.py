@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params, fill
 from merc.parts import RunOptions
@@ -211,8 +212,8 @@ def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(mak
     tree["models"] |= {"joint_vector": {**SMALL, "mode": "token", "blocks": 2, "dropout": 0.0}}
     tree["recipes"]["all"] |= {"model": "joint_vector", "modalities": ["text", "audio"], "seeds": [0], "epochs": 8, "patience_epochs": 8}
     layout = keep_frames(make_shards(modalities=("text", "audio")))
-    out = train(Params(tree), layout, RunOptions(device="cpu"), recipe=recipe, runs=tmp_path / "runs")
-    made = label(out / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test")
+    out = train(resolve(Params(tree), recipe), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
+    made = label(out / "models" / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test")
     run = pq.read_table(out / "predictions.parquet", filters=[("split", "=", "test")])
     assert made["predicted"].equals(run["predicted"])
     assert np.mean(made["predicted"].to_numpy() == made["label"].to_numpy()) > 0.8

@@ -1,15 +1,14 @@
 import pytest
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.training.recipes.composition import RecipeName, compose
 from merc.training.recipes.recipe import Recipe
 from merc.training.recipes.resolution import resolve
 
-KEYS = list(Recipe.model_fields)
-
 
 def composed(name, base, **additions):
-    return compose(Params({"recipes": {"base": base}, "additions": additions}), name, KEYS)
+    return compose(Params({"recipes": {"base": base}, "additions": additions}), name).tree
 
 
 def test_an_addition_overrides_single_keys_at_any_depth():
@@ -20,12 +19,20 @@ def test_an_addition_overrides_single_keys_at_any_depth():
 
 
 def test_losses_are_merged_by_name_appended_and_taken_away():
-    base = {"losses": [{"name": "cross_entropy", "weight": 1.0, "label_smoothing": 0.1}, {"name": "focal", "weight": 2.0}]}
-    more = {"losses": [{"name": "supcon", "weight": 0.5}, {"name": "cross_entropy", "unimodal_weight": 1.0}, {"name": "focal", "weight": 0}]}
-    assert composed("base+more", base, more=more)["losses"] == [
-        {"name": "cross_entropy", "weight": 1.0, "label_smoothing": 0.1, "unimodal_weight": 1.0},
-        {"name": "supcon", "weight": 0.5},
-    ]
+    base = {"losses": {"cross_entropy": {"weight": 1.0, "label_smoothing": 0.1}, "focal": {"weight": 2.0}}}
+    more = {"losses": {"supcon": {"weight": 0.5}, "cross_entropy": {"unimodal_weight": 1.0}, "focal": {"weight": 0}}}
+    for nothing in (None, {"weight": 0}):
+        more["losses"]["focal"] = nothing
+        made = composed("base+more", base, more=more)["losses"]
+        assert {name: term for name, term in made.items() if name != "focal"} == {
+            "cross_entropy": {"weight": 1.0, "label_smoothing": 0.1, "unimodal_weight": 1.0},
+            "supcon": {"weight": 0.5},
+        }
+        assert list(recipe_of({"losses": made}).losses) == ["cross_entropy", "supcon"]
+
+
+def recipe_of(block):
+    return Recipe(model="m", optimizer={"name": "adam", "learning_rate": 1, "weight_decay": 0}, epochs=1, patience_epochs=1, batch_dialogues=1, **block)
 
 
 def test_additions_apply_in_the_order_of_the_name():
@@ -48,8 +55,8 @@ def test_a_name_of_another_form_is_refused(name):
 @pytest.mark.parametrize(
     ("name", "additions", "words"),
     [
-        ("al", {}, r"no 'al' at recipes; did you mean 'all'"),
-        ("all+supco", {"supcon": {}}, r"no 'supco' at additions; did you mean 'supcon'"),
+        ("al", {}, r"no recipe 'al'; did you mean 'all'"),
+        ("all+supco", {"supcon": {}}, r"no addition 'supco'; did you mean 'supcon'"),
         ("all+more", {"more": {"epoch": 3}}, r"unknown key additions\.more\.epoch; did you mean 'epochs'"),
         ("all+more", {"more": {"optimizer": {"learning_rat": 3}}}, r"recipes\.all\+more\.optimizer\.learning_rat; did you mean 'learning_rate'"),
         ("all+more", {"more": {"framework": "nothing"}}, r"no Framework named 'nothing'"),

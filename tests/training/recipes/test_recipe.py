@@ -1,6 +1,5 @@
-from pathlib import Path
-
 import pytest
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.training.recipes.resolution import resolve
@@ -8,7 +7,7 @@ from merc.training.recipes.resolution import resolve
 
 def test_overrides_of_a_recipe_win_over_the_blocks(tree):
     tree["recipes"]["all"]["model_settings"] = {"hidden_units": 16}
-    tree["recipes"]["all"]["losses"] = [{"name": "cross_entropy", "weight": 0.5, "class_weights": "inverse"}]
+    tree["recipes"]["all"]["losses"] = {"cross_entropy": {"weight": 0.5, "class_weights": "inverse"}}
     plan = resolve(Params(tree), "all")
     assert plan.model_config.model_dump() == {"hidden_units": 16, "layers": 1, "dropout": 0.1, "speakers": "same"}
     assert plan.losses[0].weight == 0.5
@@ -26,12 +25,11 @@ def test_modalities_have_one_order(tree):
         (lambda recipe: recipe.update(epoch=3), r"unknown key recipes\.all\.epoch; did you mean 'epochs'"),
         (lambda recipe: recipe["optimizer"].update(learning_rat=3), r"recipes\.all\.optimizer\.learning_rat; did you mean 'learning_rate'"),
         (lambda recipe: recipe.update(model="context_gu"), r"'context_gu'.*did you mean 'context_gru'"),
-        (lambda recipe: recipe.update(losses=[{"name": "cross_entropie"}]), r"'cross_entropie'.*did you mean 'cross_entropy'"),
+        (lambda recipe: recipe.update(losses={"cross_entropie": {}}), r"'cross_entropie'.*did you mean 'cross_entropy'"),
         (
-            lambda recipe: recipe.update(losses=[{"name": "cross_entropy", "class_weigths": "none"}]),
+            lambda recipe: recipe.update(losses={"cross_entropy": {"class_weigths": "none"}}),
             r"losses\.cross_entropy\.class_weigths; did you mean 'class_weights'",
         ),
-        (lambda recipe: recipe.update(losses=[{"name": "cross_entropy"}] * 2), "named twice"),
         (lambda recipe: recipe.update(losses=[]), r"recipes\.all\.losses"),
         (lambda recipe: recipe.update(model_settings={"hidden": 4}), r"models\.context_gru\.hidden; .*hidden_units"),
         (lambda recipe: recipe.update(model_settings={"hidden_units": 5}), r"models\.context_gru\.hidden_units: .*multiple of 2"),
@@ -52,7 +50,7 @@ def test_a_wrong_key_or_value_is_named_with_its_cure(tree, change, words):
 
 
 def test_an_unknown_recipe_is_named_with_the_nearest(params):
-    with pytest.raises(BadSettings, match=r"no 'al' at recipes; did you mean 'all'"):
+    with pytest.raises(BadSettings, match=r"no recipe 'al'; did you mean 'all'"):
         resolve(params, "al")
 
 
@@ -62,15 +60,26 @@ def test_a_recipe_cannot_leave_the_folder_of_runs(params, name):
         resolve(params, name)
 
 
-def test_the_recipes_that_come_with_the_project_are_whole():
-    params = Params.load(Path(__file__).parents[3] / "params.yaml")
-    modalities = {name: resolve(params, name).recipe.modalities for name in params.tree["recipes"]}
-    assert (
-        modalities.items()
-        >= {
-            "baseline": ("text", "audio", "visual"),
-            "baseline_text": ("text",),
-            "baseline_audio": ("audio",),
-            "baseline_visual": ("visual",),
-        }.items()
-    )
+def test_a_recipe_lies_over_its_base_and_both_over_what_ships(tree):
+    tree["recipes"]["mine"] = {"base": "all", "optimizer": {"learning_rate": 0.5}}
+    tree["recipes"]["baseline"] = {"epochs": 3}
+    mine = resolve(Params(tree), "mine")
+    assert (mine.recipe.optimizer.name, mine.recipe.optimizer.learning_rate, mine.recipe.epochs) == ("adamw", 0.5, 5)
+    assert resolve(Params(tree), "baseline_text").recipe.epochs == 3
+    assert mine.origins["recipes.mine.optimizer.learning_rate"].key == "recipes.mine.optimizer.learning_rate"
+    assert mine.origins["recipes.mine.epochs"].key == "recipes.all.epochs"
+
+
+@pytest.mark.parametrize(
+    ("recipes", "words"),
+    [
+        ({"a": {"base": "al"}}, r"recipes\.a\.base: no recipe 'al'; did you mean 'all'"),
+        ({"a": {"base": "a"}}, r"recipes\.a\.base: a recipe is its own ancestor: a → a"),
+        ({"a": {"base": "b"}, "b": {"base": "c"}, "c": {"base": "b"}}, r"recipes\.b\.base: a recipe is its own ancestor: b → c → b"),
+        ({"a": {"base": 3}}, r"recipes\.a\.base is 3; the name of a recipe is expected"),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(tree, recipes, words):
+    tree["recipes"] |= recipes
+    with pytest.raises(BadSettings, match=words):
+        resolve(Params(tree), "a")

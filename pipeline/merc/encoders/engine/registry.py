@@ -13,7 +13,7 @@ from typing import Any
 
 from merc import plugins
 from merc.encoders.engine.base import Encoder, EncoderConfig
-from merc.errors import BadSettings, nearest
+from merc.errors import BadPlugin, BadSettings, nearest
 from merc.layout import MODALITIES
 from merc.params import Laid, Origin, Params, Shelf
 
@@ -46,7 +46,9 @@ class ChosenEncoder:
         return self.kind(self.config, offline=offline, frames=frames)
 
 
-def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None) -> ChosenEncoder:
+def choose(
+    params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "the settings of the fine-tuning"
+) -> ChosenEncoder:
     """Looks up an encoder.
 
     Args:
@@ -54,13 +56,14 @@ def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | N
         modality: ``text``, ``audio`` or ``visual``.
         name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more than its defaults.
         changed: settings that lie over all of it.
+        changed_by: where those come from, in words.
 
     Raises:
         BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.
     """
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
-    laid.lay("", changed or {}, Origin("the settings of the fine-tuning"))
+    laid.lay("", changed or {}, Origin(changed_by))
     kind = _kind(shelf, name, laid)
     return ChosenEncoder(modality, name, kind, params.filled(laid, kind.Config, f"encoders.{modality}.{name}"), laid)
 
@@ -91,15 +94,26 @@ def _shelf(modality: str) -> Shelf:
 def _kind(shelf: Shelf, name: str, laid: Laid) -> type[Encoder]:
     """The class of the family that ``laid`` names; the family of an encoder that has the name of one is added to it."""
     family = laid.at("family")
-    if family is None and name in plugins.names(shelf.package):
+    if family is None and name in _families(shelf.package):
         family = name
         laid.lay("family", family, Origin("its own name"))
     if not isinstance(family, str):
-        raise BadSettings(f"{shelf.key}.{name} has no key family; valid: {', '.join(plugins.names(shelf.package))}")
+        raise BadSettings(f"{shelf.key}.{name} has no key family; valid: {', '.join(_families(shelf.package))}")
     return plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
 
 
+def _families(package: str) -> list[str]:
+    return plugins.names(package, Encoder)
+
+
 def _complete(package: str) -> list[str]:
-    """The families that need no more than their defaults."""
-    kinds = {name: plugins.load(package, name, Encoder) for name in plugins.names(package)}  # type: ignore[type-abstract]
-    return [name for name, kind in kinds.items() if not any(info.is_required() for key, info in kind.Config.model_fields.items() if key != "family")]
+    """The families that need no more than their defaults, and those that cannot be used: who asks for one is told why."""
+    return [name for name in _families(package) if _is_complete(package, name)]
+
+
+def _is_complete(package: str, name: str) -> bool:
+    try:
+        kind = plugins.load(package, name, Encoder)  # type: ignore[type-abstract]
+    except BadPlugin:
+        return True
+    return not any(info.is_required() for key, info in kind.Config.model_fields.items() if key != "family")

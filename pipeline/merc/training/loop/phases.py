@@ -113,12 +113,12 @@ def check(resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str]
                     raise BadSettings(f"{where}: {view.named}, with {trained}: {error}") from error
 
 
-def enter_training(model: MERCModel, phase: ResolvedPhase) -> None:
-    """Training mode and gradients for the branches that the phase trains, eval mode and no gradients for all others."""
-    model.train(FUSION in phase.trains).requires_grad_(FUSION in phase.trains)
+def enter_training(model: MERCModel, branches: Sequence[str]) -> None:
+    """Training mode and gradients for some branches, eval mode and no gradients for all others."""
+    model.train(FUSION in branches).requires_grad_(FUSION in branches)
     for name in model.modalities:
         for module in model.branch(name):
-            module.train(name in phase.trains).requires_grad_(name in phase.trains)
+            module.train(name in branches).requires_grad_(name in branches)
 
 
 def seed_of(seed: int, phase: ResolvedPhase) -> int:

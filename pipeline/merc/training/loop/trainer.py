@@ -145,7 +145,7 @@ class _Training:
     def __init__(self, phase: ResolvedPhase, model: MERCModel, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device) -> None:
         self.phase, self.recipe, self.model, self.train, self.seed = phase, phase.recipe, model, train, seed
         self.views = views(model, phase)
-        enter_training(model, phase)
+        enter_training(model, phase.trains)
         self.losses = [[loss.to(device) for loss in losses_of(phase, view, train, classes)] for view in self.views]
         every_loss = [loss for losses in self.losses for loss in losses]
         self.model.pool(any(loss.needs_pooled for loss in every_loss))
@@ -194,7 +194,7 @@ class _Training:
         for view, losses in zip(self.views, self.losses, strict=True):
             for loss in losses:
                 loss.begin_epoch(epoch - 1, view, self.generator)
-        enter_training(self.model, self.phase)
+        enter_training(self.model, self.phase.trains)
         ledger = Ledger([term.name for term in self.phase.losses], [term.weight for term in self.phase.losses])
         for batch in self._batches(epoch):
             ledger.note(self.step(batch, epoch), batch)
