@@ -11,37 +11,17 @@ import pytest
 
 from merc import files
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
 from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.trajectories.config import Config as TrajectoriesConfig
 from merc.trajectories.stage import build_trajectories
 
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
-PARAMS: dict[str, Any] = {
-    "corpora": {"tiny": {"check_counts": True}, "made-up": {"check_counts": False}},
-    "trajectories": {
-        "neighbours": 3,
-        "similarities": ["path", "edit"],
-        "exclude_same_scenario": False,
-        "path_bins": 8,
-        "speaker_slots": 4,
-        "valence_arousal": {},
-        "pooled_modalities": ["text"],
-        "order_permutations": 0,
-        "control_pairs": 100,
-        "control_seed": 0,
-    },
-    "report": {"similarity": "path", "example_dialogues": 2, "neighbours_drawn": 2},
-}
+TRAJECTORIES = TrajectoriesConfig(neighbours=3, similarities=("path", "edit"), order_permutations=0, control_pairs=100)
 Dialogues = dict[str, list[tuple[str, list[int]]]]
-
-
-@pytest.fixture
-def params() -> Params:
-    return Params(PARAMS)
 
 
 @pytest.fixture
@@ -98,7 +78,7 @@ def make_shards(
     info |= {"corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
     files.write_json(layout.shards / "meta" / "info.json", info)
     files.write_json(layout.shards / "meta" / "stats.json", {})
-    build_trajectories(Params(PARAMS), layout, RunOptions(overwrite=True))
+    build_trajectories(TRAJECTORIES, layout, RunOptions(overwrite=True))
     return layout
 
 
@@ -176,7 +156,7 @@ def make_run(
         "seeds": seeds,
     }
     files.write_json(folder / "results.json", results | (replace or {}))
-    files.write_json(folder / "info.json", {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}})
+    files.write_json(folder / "record.json", {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}})
     with (folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["seed", "epoch", "train_loss", "dev_weighted_f1"])
         writer.writeheader()
