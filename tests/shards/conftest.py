@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
-from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
+from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
 from merc.shards.config import Config
 from merc.shards.format import reader
