@@ -22,7 +22,7 @@ from merc.adaptation.listing import MODALITIES
 from merc.command_line import stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
-from merc.encoders.engine.registry import ChosenEncoder, kind_of
+from merc.encoders.engine.registry import ChosenEncoder, family_of
 from merc.encoders.engine.registry import choose as choose_encoder
 from merc.encoders.engine.trainable import TrainableEncoder
 from merc.errors import BadSettings, nearest
@@ -144,8 +144,8 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
     """
     if modality not in MODALITIES:
         raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
-    if not issubclass(kind := kind_of(params, modality, encoder), TrainableEncoder):  # its settings would lack those of the training
-        family = kind.__module__.rpartition(".")[2]
+    family, kind = family_of(params, modality, encoder)
+    if not issubclass(kind, TrainableEncoder):  # its settings would lack those of the training
         raise BadSettings(f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid: transformer, waveform")
     key = f"adaptations.{modality}"
     laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)
