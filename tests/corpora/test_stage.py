@@ -53,6 +53,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
         "source": Meld.SOURCE,
+        "counts_compared": False,
         "classes": ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"],
         "counts": {
             "train": {"utterances": 6, "dialogues": 3, "emotions": {"neutral": 3, "joy": 3}},

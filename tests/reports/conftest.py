@@ -45,7 +45,13 @@ def random_dialogues(sizes: dict[str, int], classes: int = len(CLASSES), seed: i
 
 
 def make_shards(
-    layout: Layout, *, dialogues: Dialogues | None = None, classes: Sequence[str] = CLASSES, source: str = "A made-up corpus.", deviations: Sequence[str] = ()
+    layout: Layout,
+    *,
+    dialogues: Dialogues | None = None,
+    classes: Sequence[str] = CLASSES,
+    source: str = "A made-up corpus.",
+    deviations: Sequence[str] = (),
+    counts_compared: bool = True,
 ) -> Layout:
     """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row that says so."""
     dialogues = dialogues if dialogues is not None else random_dialogues({"train": 12, "dev": 4, "test": 6}, len(classes))
@@ -75,7 +81,7 @@ def make_shards(
     }
     info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(classes), "encoders": encoders, "counts": counts, "splits": list(dialogues)}
     info |= {"modalities": ["text", "audio"], "source": source, "deviations": list(deviations), "versions": {"merc-pipeline": "0"}, "fingerprint": "0"}
-    info |= {"corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
+    info |= {"counts_compared": counts_compared, "corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
     files.write_json(layout.shards / "meta" / "info.json", info)
     files.write_json(layout.shards / "meta" / "stats.json", {})
     build_trajectories(TRAJECTORIES, layout, RunOptions(overwrite=True))

@@ -10,9 +10,8 @@ from click.testing import CliRunner
 
 from merc.errors import BadSettings
 from merc.layout import Layout
-from merc.params import Params
 from merc.reports.config import Config
-from merc.reports.stage import main, uncounted, write_report
+from merc.reports.stage import main, write_report
 
 FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md", "scores.json"]
 EVIL = '<script>alert("x")</script>'
@@ -45,7 +44,7 @@ class _Page(HTMLParser):
 
 
 def _write(tmp_path: Path, datasets: list[str] | None = None, config: Config = CONFIG) -> _Page:
-    page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets, uncounted=["made-up"])
+    page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
     assert page == tmp_path / "reports" / "index.html"
     return _Page(page.read_text(encoding="utf-8"))
 
@@ -93,8 +92,8 @@ def test_without_shards_the_page_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards: WriteShards, tmp_path: Path) -> None:
-    for name in ("tiny", "made-up"):
-        write_shards(name)
+    write_shards("tiny")
+    write_shards("made-up", counts_compared=False)
     assert set(json.loads((_write(tmp_path), (tmp_path / "reports" / "coverage.json").read_text())[1])) == {"tiny", "made-up"}
     page = _write(tmp_path, ["made-up"])
     assert set(json.loads((tmp_path / "reports" / "coverage.json").read_text())) == {"made-up"}
@@ -153,11 +152,6 @@ def test_runs_on_shards_that_were_made_again_are_marked(write_shards: WriteShard
     assert "made again" not in _write(tmp_path).text
     write_run(recipe="stale", shards="older")
     assert "their scores belong to other data than the rest of this page: stale." in _write(tmp_path).text
-
-
-def test_counts_are_compared_unless_the_block_of_the_corpus_says_otherwise() -> None:
-    assert uncounted(Params({})) == ["demo-iemocap", "demo-meld", "table"]
-    assert uncounted(Params({"corpora": {"meld": {"check_counts": False}, "demo-meld": {"check_counts": True}}})) == ["demo-iemocap", "meld", "table"]
 
 
 def test_runs_as_a_command(write_shards: WriteShards, tmp_path: Path) -> None:
