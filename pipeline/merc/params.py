@@ -336,7 +336,7 @@ class Params:
         """
         for key, (origin, by) in self._lost.items():
             if key not in self._won and (origin.override or not by.user):
-                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it; set {by.key} instead")
+                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it{f'; set {by.key} instead' if by.key else ''}")
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):
                 raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}")
