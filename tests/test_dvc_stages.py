@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 Dvc = Callable[..., str]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder / name)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["demo"] |= {"meld_train_dialogues": 3, "meld_dev_dialogues": 1, "meld_test_dialogues": 2, "iemocap_dialogues": 1, "iemocap_turns": 8}
+    settings["demo"] |= {"clip_seconds_min": 0.8, "clip_seconds_max": 0.9}
+    settings["media"] |= {"frames_per_clip": 1}
     settings["build"] = {"demo-meld": settings["build"]["demo-meld"]}
     settings["recipes"]["baseline"] |= {"epochs": 2, "seeds": [0]}
     settings["train"] = {"demo-meld-baseline": {"dataset": "demo-meld", "base": "baseline", "recipe": "baseline"}}
