@@ -55,7 +55,7 @@ def tolerant(**options) -> RunOptions:
 
 def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(corpus):
     folder = decode(params(), corpus, tolerant(), streams=BOTH)
-    assert sorted(content(folder)) == ["failures.parquet", "info.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert sorted(content(folder)) == ["failures.parquet", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet", "record.json"]
     parts = [pq.read_table(path) for path in sorted(folder.glob("part-*"))]
     assert all(part.schema.equals(tables.SCHEMA) for part in parts)
     assert [part.num_rows for part in parts] == [4, 3, 1]
@@ -214,7 +214,7 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
         )
         for modality in ("audio", "visual")
     ]
-    info = json.loads((folder / "info.json").read_text())
+    info = json.loads((folder / "record.json").read_text())
     assert info["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
     assert info["counts"]["audio_ok"] == 9
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -247,7 +247,7 @@ def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_
     assert not again.media.exists()
     assert dry_run(params(), again, careful(2), streams=BOTH)["utterances_to_decode"] in (2, 3)
     decode(params(), again, careful(2, clip_timeout_seconds=2.2), streams=BOTH)
-    assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {"failures.parquet", "info.json"}
+    assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {"failures.parquet", "record.json"}
     ours, theirs = (pq.read_table(folder / "failures.parquet").to_pylist() for folder in (again.media, minefield.media))
     assert [{**row, "detail": ""} for row in ours] == [{**row, "detail": ""} for row in theirs]
 

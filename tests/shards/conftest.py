@@ -16,7 +16,6 @@ from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
@@ -24,6 +23,7 @@ from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
 from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
+from merc.shards.config import Config
 from merc.shards.format import reader
 from merc.shards.format.schema import merc_metadata
 from merc.shards.stage import build_shards
@@ -42,15 +42,15 @@ class Extracted:
     """Manifest and features of a dataset, and what is needed to build its shards."""
 
     layout: Layout
-    params: Params
+    config: Config
     table: pa.Table
     vectors: dict[str, NDArray[np.float32]]
     encoders: dict[str, str] = field(default_factory=dict)
     run: RunOptions = field(default_factory=RunOptions)
 
-    def build(self, **params: int) -> Path:
-        self.params.tree["shards"].update(params)
-        return build_shards(self.params, self.layout, self.run, encoders=self.encoders)
+    def build(self, **settings: int) -> Path:
+        self.config = Config(**{**self.config.model_dump(), **settings})
+        return build_shards(self.config, self.layout, self.run, encoders=self.encoders)
 
     def write_features(self, modality: str, absent: Mapping[int, str], *, failed: bool = True, rows: list[int] | None = None) -> None:
         """Writes the features of a modality in two parts; ``absent``: row → reason, with a failure row if ``failed``; ``rows``: which, in which order."""
@@ -125,7 +125,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         media.finish({})
         random = np.random.default_rng(7)
         vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
-        made = Extracted(layout, Params({"shards": {"row_group_dialogues": 2, "max_file_bytes": 1_000_000}}), table, vectors)
+        made = Extracted(layout, Config(row_group_dialogues=2, max_file_bytes=1_000_000), table, vectors)
         for modality in modalities:
             made.write_features(modality, {})
         return made
