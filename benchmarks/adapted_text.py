@@ -22,6 +22,7 @@ from typing import Any
 import click
 import torch
 import transformers
+
 from _tables import put_dated, spread
 from merc import files
 

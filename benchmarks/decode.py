@@ -32,6 +32,7 @@ from typing import Any
 
 import av
 import numpy as np
+
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.layout import Layout

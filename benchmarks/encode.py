@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import torch
+import transformers
+
 import encode_audio
 import encode_faces
 import encode_text
-import torch
-import transformers
 
 
 @click.command()

@@ -29,12 +29,13 @@ from unittest import mock
 import click
 import numpy as np
 import torch
+from torch import nn
+
 from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.batching import by_length, padding_share
 from merc.records.media import SAMPLE_RATE_HZ
-from torch import nn
 
 LONGEST_SECONDS = 60.0  # media.max_clip_seconds of params.yaml
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "feat_extract_norm": "layer"}

@@ -21,9 +21,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.visual.image_tower import ImageTower
-from numpy.typing import NDArray
 
 CROPS_PER_CLIP = 8  # media.frames_per_clip of params.yaml
 CROP_PX = 112  # media.face_size_pixels

@@ -24,10 +24,11 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.batching import by_length, padding_share
 from merc.encoders.text.transformer import Transformer
-from numpy.typing import NDArray
 
 PART = 4096  # utterances, as extraction.neural_texts_per_part
 ROUNDS = 3

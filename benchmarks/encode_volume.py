@@ -79,6 +79,7 @@ def write_corpus(layout: Any, utterances: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import soundfile
+
     from merc.corpora.engine import building
     from merc.corpora.engine.labels import label_set
     from merc.media import pack

@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import torch
+
 from _tables import put_dated
 from merc.params import Params
 from merc.training.data.dataset import DialogueSplit

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+
 from _tables import put_table, spread
 from merc import files
 from merc.layout import Layout

@@ -25,19 +25,20 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from merc import files
 from merc.corpora.engine.labels import label_set
-from merc.extraction.inputs import input_hashes
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
+from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
 from merc.shards.format.reader import Dialogues
 from merc.shards.stage import build_shards
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 MELD_TRAIN = (1038, 9989)  # dialogues, utterances

@@ -34,6 +34,8 @@ import av
 import cv2
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
+
 from merc.corpora.demo import faces as drawn
 from merc.media import speaker
 from merc.media.clip import decode_dialogue
@@ -44,7 +46,6 @@ from merc.media.tasks import STREAMS, Clip, DialogueTask
 from merc.media.tracks import Track
 from merc.media.video import Picture
 from merc.params import Params
-from numpy.typing import NDArray
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 WIDTH, HEIGHT, FPS = 640, 360, 25

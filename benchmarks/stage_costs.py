@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import pyarrow.compute as pc
+
 from merc.records import manifest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,12 +30,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.ddin import DDIN
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.mmgcn import MMGCN
 from merc.training.models.multi_dag import MultiDAG
-from torch import Tensor, nn
 from training_usual_ddin import UsualDDIN
 from training_usual_dialogue_rnn import UsualDialogueRNN
 from training_usual_mmgcn import UsualMMGCN

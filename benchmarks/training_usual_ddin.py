@@ -4,11 +4,12 @@ All modalities of all utterances are taken to be there. Legend as in the model; 
 """
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.ddin import DDIN
 from merc.training.models.engine.common import position_codes
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 class UsualDDIN(nn.Module):

@@ -5,11 +5,12 @@ All modalities of all utterances are taken to be there. Legend as in the model; 
 """
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.engine.common import backwards
-from torch import Tensor, nn
-from torch.nn import functional
 from training_usual_ddin import copy_cell
 
 

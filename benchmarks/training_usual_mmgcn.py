@@ -6,11 +6,12 @@ All modalities of all utterances are taken to be there. Legend as in the model; 
 import math
 
 import torch
-from merc.training.data.batch import DialogueBatch
-from merc.training.models.mmgcn import MMGCN
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.mmgcn import MMGCN
 
 
 class UsualMMGCN(nn.Module):

@@ -5,10 +5,11 @@ All modalities of all utterances are taken to be there. Legend as in the model.
 """
 
 import torch
-from merc.training.data.batch import DialogueBatch
-from merc.training.models.multi_dag import MultiDAG
 from torch import Tensor, nn
 from torch.nn import functional
+
+from merc.training.data.batch import DialogueBatch
+from merc.training.models.multi_dag import MultiDAG
 
 
 class UsualMultiDAG(nn.Module):

@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 from dtaidistance import dtw_ndim
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+
 from merc.corpora.engine.labels import LABEL_SETS
 from merc.params import Params
 from merc.trajectories.config import Config
 from merc.trajectories.neighbours import nearest
-from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import Levenshtein
 
 Labels = NDArray[np.int16]
 CLASSES = LABEL_SETS["meld7"].classes

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from filelock import FileLock
+
 from merc.log import logger
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,6 +5,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+
 from merc.command_line import exiting, stage_command
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.layout import Layout

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
 from merc.shards.format import reader
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from merc import encoders, plugins
 from merc.errors import BadSettings
 from merc.training import losses

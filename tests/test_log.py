@@ -2,6 +2,7 @@ import json
 import logging
 
 import pytest
+
 from merc import log
 from merc.log import logger
 

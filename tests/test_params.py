@@ -1,16 +1,22 @@
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import Field
+
 from merc import params as module
 from merc.errors import BadSettings
-from merc.params import Params, Settings, fill
+from merc.params import Laid, Origin, Params, Settings, Shelf, fill
 
 TREE = """
 media:
   max_clip_seconds: 60.0
   faces: {detector: haar, frames_per_second: 4}
-empty:
+run:
 """
 
 
@@ -25,7 +31,9 @@ class Media(Settings):
 
 
 class WithDefaults(Settings):
-    seed: int = 7
+    seed: int = Field(default=7, ge=0)
+    """Decides everything."""
+    places: Mapping[str, float] = {"joy": 0.8, "anger": -0.7}
 
 
 @pytest.fixture
@@ -45,18 +53,23 @@ def test_nested_blocks_are_reached_by_dotted_keys(path: Path) -> None:
     assert params.fill("media.faces", Faces).frames_per_second == 4.0
 
 
-def test_an_empty_block_takes_the_defaults(path: Path) -> None:
-    assert Params.load(path).fill("empty", WithDefaults).seed == 7
+@pytest.mark.parametrize("key", ["run", "report"])
+def test_an_empty_block_and_one_that_is_not_there_take_the_defaults(path: Path, key: str) -> None:
+    assert Params.load(path).fill(key, WithDefaults) == WithDefaults()
 
 
-def test_values_given_beside_the_file_win(path: Path) -> None:
-    assert Params.load(path).fill("media.faces", Faces, detector="yunet").detector == "yunet"
+def test_a_single_key_of_a_mapping_leaves_the_others_as_they_are(path: Path) -> None:
+    assert Params.load(path, ("run.places.joy=0.5",)).fill("run", WithDefaults).places == {"joy": 0.5, "anger": -0.7}
 
 
 def test_settings_cannot_be_changed(path: Path) -> None:
     media = Params.load(path).fill("media", Media)
     with pytest.raises(ValueError, match="frozen"):
         media.max_clip_seconds = 1.0  # type: ignore[misc]
+
+
+def test_the_string_below_a_field_describes_it() -> None:
+    assert WithDefaults.model_fields["seed"].description == "Decides everything."
 
 
 def test_an_unknown_key_is_named_in_full_with_the_nearest() -> None:
@@ -71,7 +84,7 @@ def test_an_unknown_key_in_a_nested_block_is_named_in_full_with_the_keys_of_that
         fill({"max_clip_seconds": 60, "faces": {"detektor": "haar", "detector": "haar", "frames_per_second": 4}}, Media, where="media")
 
 
-def test_a_missing_key_is_named_in_full(path: Path) -> None:
+def test_a_missing_key_is_named_in_full() -> None:
     with pytest.raises(BadSettings, match=r"media\.faces\.detector: Field required"):
         fill({"max_clip_seconds": 60, "faces": {"frames_per_second": 4}}, Media, where="media")
 
@@ -84,10 +97,9 @@ def test_an_impossible_value_is_named_with_what_was_given() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("mediaa", r"no 'mediaa': no 'mediaa' at the top level; did you mean 'media'\? valid: empty, media"),
+        ("mediaa", r"no 'mediaa': no 'mediaa' at the top level; did you mean 'media'\?"),
         ("media.faces.detektor", r"no 'media\.faces\.detektor': no 'detektor' at media\.faces; did you mean 'detector'\?"),
-        ("media.max_clip_seconds.unit", r"no 'unit' at media\.max_clip_seconds; valid: none"),
-        ("empty.key", r"no 'key' at empty; valid: none"),
+        ("run.key", r"no 'key' at run; valid: none"),
         ("", r"no ''"),
     ],
 )
@@ -96,22 +108,33 @@ def test_a_key_that_is_not_there_is_answered_with_the_nearest(path: Path, key: s
         Params.load(path).get(key)
 
 
-def test_overrides_change_values_of_existing_keys(path: Path) -> None:
-    params = Params.load(path, ("media.max_clip_seconds=2.5", "media.faces.detector=a=b", "empty={seed: 3}"))
+def test_a_block_that_is_none_is_refused(path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"media\.max_clip_seconds is 60\.0; a block of keys and values is expected"):
+        Params.load(path).read("media.max_clip_seconds")
+
+
+# --set
+
+
+def test_overrides_lie_over_the_file(path: Path) -> None:
+    params = Params.load(path, ("media.max_clip_seconds=2.5", "media.faces.detector=a=b", "run={seed: 3}"))
     assert params.get("media.max_clip_seconds") == 2.5
     assert params.get("media.faces.detector") == "a=b"
-    assert params.fill("empty", WithDefaults).seed == 3
+    assert params.fill("run", WithDefaults).seed == 3
+    params.check_overrides()
     assert Params.load(path).get("media.max_clip_seconds") == 60.0
+
+
+def test_a_key_that_the_file_does_not_have_can_be_set(path: Path) -> None:
+    assert Params.load(path, ("report.seed=3",)).fill("report", WithDefaults).seed == 3
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("media.max_clip_seconds", r"--set 'media\.max_clip_seconds' is not of the form KEY=VALUE"),
-        ("media.max_clip=3", r"no 'max_clip' at media; did you mean 'max_clip_seconds'\?"),
-        ("nothing.here=3", r"no 'nothing' at the top level"),
-        ("empty.seed=3", r"no 'seed' at empty"),
-        ("=3", r"no ''"),
+        ("nothing.here=3", r"no block 'nothing'; valid: .*\bmedia\b"),
+        ("=3", r"--set '=3' is not of the form KEY=VALUE"),
         ("media.faces={", r"--set 'media\.faces=\{': the value is not YAML"),
     ],
 )
@@ -120,31 +143,165 @@ def test_a_bad_override_is_refused(path: Path, override: str, message: str) -> N
         Params.load(path, (override,))
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object/apply:os.getcwd []"])
+def test_an_override_of_an_unknown_key_is_refused_where_the_block_is_filled(path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"unknown key media\.max_clip; did you mean 'max_clip_seconds'"):
+        Params.load(path, ("media.max_clip=3",)).fill("media", Media)
+
+
+def test_an_override_that_nothing_uses_is_refused(path: Path) -> None:
+    params = Params.load(path, ("report.seed=3",))
+    params.fill("media", Media)
+    params.block("report")  # looking is not using
+    with pytest.raises(BadSettings, match=r"--set report\.seed=3: nothing that this command does uses report\.seed"):
+        params.check_overrides()
+
+
+@pytest.mark.parametrize("override", [True, False], ids=["--set", "the file"])
+def test_a_value_of_the_users_that_what_ships_overrides_is_refused_with_the_key_to_set(override: bool) -> None:
+    params = Params({}).with_overrides(losses__focal__gamma=1) if override else Params({"losses": {"focal": {"gamma": 1}}})
+    laid = params.read("losses.focal")
+    laid.lay("gamma", 2, Origin("merc/recipes/r.yaml", "recipes.r.losses.focal.gamma"))
+    params.note(laid)
+    with pytest.raises(BadSettings, match=r"losses\.focal\.gamma has no effect, since merc/recipes/r\.yaml lies over it; set recipes\.r\.losses\.focal\.gamma"):
+        params.check_overrides()
+
+
+def test_a_value_that_is_in_force_somewhere_is_no_fault_where_it_is_overridden() -> None:
+    params = Params({}).with_overrides(losses__focal__gamma=1)
+    params.note(params.read("losses.focal"))
+    laid = params.read("losses.focal")
+    laid.lay("gamma", 2, Origin("merc/recipes/r.yaml"))
+    params.note(laid)
+    params.check_overrides()
+
+
+# Blocks over blocks
+
+
+def test_mappings_are_merged_and_all_else_replaces() -> None:
+    laid = Laid()
+    laid.lay("", {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}}, Origin("first"))
+    laid.lay("", {"a": {"c": [3]}, "d": None, "f": {}}, Origin("second", "over"))
+    assert laid.tree == {"a": {"b": 1, "c": [3]}, "d": None, "f": {}}
+    assert {key: (origin.words, origin.key) for key, origin in laid.origins.items()} == {
+        "a.b": ("first", ""), "a.c": ("second", "over.a.c"), "d": ("second", "over.d"), "f": ("second", "over.f"),
+    }  # fmt: skip
+    laid.lay("", {"d": {"g": 2}}, Origin("third"))
+    assert (laid.tree["d"], list(laid.tree)) == ({"g": 2}, ["a", "f", "d"])
+
+
+def test_what_is_laid_is_not_changed_by_what_is_laid_over_it() -> None:
+    block = {"a": {"b": [1]}}
+    laid = Laid()
+    laid.lay("", block, Origin("first"))
+    laid.tree["a"]["b"].append(2)
+    laid.lay("a.c", 3, Origin("second"))
+    assert block == {"a": {"b": [1]}}
+
+
+def test_a_part_of_other_blocks_comes_with_its_origins() -> None:
+    other, laid = Laid(), Laid()
+    other.lay("", {"losses": {"focal": {"weight": 1, "gamma": 2}}}, Origin("file", "recipes.r"))
+    laid.lay("", {"gamma": 0, "alpha": 1}, Origin("mine"))
+    laid.lay_part(other, "losses.focal", {"weight"})
+    assert laid.tree == {"gamma": 2, "alpha": 1}
+    assert laid.origins["gamma"] == Origin("file", "recipes.r.losses.focal.gamma")
+
+
+# What has a name
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    package = f"shelf_{tmp_path.name}".replace("-", "_")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "plain.yaml").write_text("epochs: 5\noptimizer:\n  name: adam\n  rate: 0.1\n")
+    (tmp_path / package / "quick.yaml").write_text("base: plain\nepochs: 1\n")
+    (tmp_path / package / "broken.yaml").write_text("epochs: [\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return Shelf("recipes", package, "recipe", alone=lambda: ["bare"])
+
+
+def test_a_block_of_the_users_lies_over_the_file_and_its_base_below_both(shelf: Shelf) -> None:
+    params = Params({"recipes": {"quick": {"optimizer": {"rate": 0.2}}, "mine": {"base": "quick", "epochs": 2}}})
+    assert shelf.read(params, "quick").tree == {"epochs": 1, "optimizer": {"name": "adam", "rate": 0.2}}
+    mine = shelf.read(params, "mine")
+    assert mine.tree == {"epochs": 2, "optimizer": {"name": "adam", "rate": 0.2}}
+    assert mine.origins["optimizer.rate"] == Origin("params.yaml", "recipes.quick.optimizer.rate", user=True)
+    assert mine.origins["optimizer.name"].words == shelf.path("plain")
+    assert shelf.names(params) == ["bare", "broken", "mine", "plain", "quick"]
+    assert shelf.read(params, "bare").tree == {}
+
+
+@pytest.mark.parametrize(
+    ("recipes", "name", "words"),
+    [
+        ({}, "plian", r"no recipe 'plian'; did you mean 'plain'\? valid: bare, broken, plain, quick"),
+        ({}, "../plain", r"no recipe '\.\./plain'"),
+        ({"a": {"base": "plian"}}, "a", r"recipes\.a\.base: no recipe 'plian'; did you mean 'plain'"),
+        ({"plain": {"base": "quick"}}, "quick", r"recipes\.quick\.base: a recipe is its own ancestor: quick → plain → quick"),
+        ({"a": {"base": ["plain"]}}, "a", r"recipes\.a\.base is \['plain'\]; the name of a recipe is expected"),
+        ({"a": 3}, "a", r"params\.yaml: recipes\.a is 3; a block of keys and values is expected"),
+        ({}, "broken", r"broken\.yaml: not YAML"),
+    ],
+)
+def test_a_name_or_base_that_cannot_be_is_refused(shelf: Shelf, recipes: dict[str, object], name: str, words: str) -> None:
+    with pytest.raises(BadSettings, match=words):
+        shelf.read(Params({"recipes": recipes}), name)
+
+
+# The file
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"a: b: c", b"a: !!python/object/apply:os.getcwd []"])
 def test_a_file_that_is_no_plain_yaml_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.yaml").write_bytes(content)
     with pytest.raises(BadSettings, match=r"other\.yaml: not YAML"):
         Params.load(tmp_path / "other.yaml")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match=r"cannot read the settings: .*nothing\.yaml"):
-        Params.load(tmp_path / "nothing.yaml")
+@pytest.mark.parametrize(("name", "content"), [("nothing.yaml", None), ("latin.yaml", b"\xff\xfe\x00")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadSettings, match=rf"cannot read the settings: .*{name}"):
+        Params.load(tmp_path / name)
+
+
+def test_an_unknown_block_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("medai: {}")
+    with pytest.raises(BadSettings, match=r"params\.yaml: unknown key 'medai'; did you mean 'media'"):
+        Params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "sign"),
+    [
+        ("train_second: {}", "train_second"),
+        ("recipes: {mine: {losses: [{name: focal}]}}", r"recipes\.mine\.losses is a list"),
+        ("additions: {mine: {stages: null}}", r"additions\.mine\.stages"),
+    ],
+)
+def test_a_file_of_an_earlier_form_is_told_what_moved_where(tmp_path: Path, content: str, sign: str) -> None:
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(BadSettings, match=rf"form of an earlier version \({sign}\)\. What moved where:\n(.*\n)*.*`stages` are `phases`(.*\n)*.*`also_reads`"):
+        Params.load(tmp_path / "params.yaml")
 
 
 def test_an_empty_file_has_no_keys(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("")
-    with pytest.raises(BadSettings, match="no 'media' at the top level; valid: none"):
-        Params.load(tmp_path / "params.yaml").get("media")
+    with pytest.raises(BadSettings, match=r"no 'frames' at media; valid: none"):
+        Params.load(tmp_path / "params.yaml").get("media.frames")
 
 
 def test_without_a_name_the_file_of_the_current_folder_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
-    assert Params.load().tree == yaml.safe_load(TREE)
+    assert Params.load().block("media") == yaml.safe_load(TREE)["media"]
 
 
 def test_elsewhere_the_file_that_came_with_the_package_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "site" / "pipeline"
+    package = tmp_path / "site" / "merc"
     package.mkdir(parents=True)
     (package / "params.yaml").write_text("media: {max_clip_seconds: 1}")
     monkeypatch.setattr(module, "__file__", str(package / "params.py"))
@@ -153,3 +310,20 @@ def test_elsewhere_the_file_that_came_with_the_package_is_read(tmp_path: Path, m
     (package / "params.yaml").unlink()
     with pytest.raises(BadSettings, match=r"there is no params\.yaml here; name one with --params"):
         Params.load()
+
+
+def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> None:
+    """Exit code 2 before anything is read or made, whichever block the setting belongs to."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
+    for command, override, words in (
+        ("extract --dataset demo-meld", "trajectories.neighbours=0", "trajectories.neighbours: Input should be greater than or equal to 1"),
+        ("extract --dataset demo-meld", "losses.focal.gamma=1", "nothing that this command does uses losses.focal.gamma"),
+        ("train --dataset demo-meld --recipe mmgcn+dclf_iemocap", "losses.context_aware.window=2", "set additions.dclf_iemocap.losses.context_aware.window"),
+    ):
+        name, *options = command.split()
+        program = f"from merc.commands.{name} import main; main()"
+        told = subprocess.run(
+            [sys.executable, "-c", program, *options, "--set", override], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+        )
+        assert (told.returncode, words in told.stderr) == (2, True), told.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc import files
 from merc.errors import BadTable, SettingsDiffer
 from merc.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc import plugins
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.corpora.engine.base import CorpusReader

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from merc import plugins
 from merc.commands import extract, train
 from merc.commands.models import describe, fetch

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
 from merc.commands.extract import main
 from merc.corpora.demo.clips import write_mp4
 from merc.shards.format import reader

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from merc.shards.format import reader
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -421,7 +421,7 @@ _MOVED = """\
   models, losses, frameworks, encoders, corpora, demo, media, …: every key has its default in the code; keep here what you changed, and no more
   recipes, additions: shipped as files in merc/training/recipes; a block here lies over one, or adds one, with `base: NAME` in place of an anchor
   a recipe's `losses` is a mapping, name → settings; its `stages` are `phases`, a mapping, too
-  train_second: its entries belong under `train`, with `first` as the key `pretrained_on`
+  train_second: its entries belong under `train`, with `first` as the key `also_reads`
 `merc-extract params` and `merc-train show RECIPE` print the settings that are in force."""
 
 

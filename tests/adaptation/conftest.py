@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set

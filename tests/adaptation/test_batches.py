@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from merc.adaptation.batches import shuffled_batches
 
 LENGTHS = np.array([3, 50, 7, 7, 1, 20, 21, 22, 4, 2, 9], dtype=np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.adaptation.stage import adapt
 from merc.encoders.engine.base import UtteranceInput

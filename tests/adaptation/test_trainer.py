@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.adaptation.examples import Examples
 from merc.adaptation.trainer import _Training, adapt_encoder, scores
@@ -14,7 +16,6 @@ from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.registry import build
 from merc.errors import BadSettings, PipelineError
 from merc.params import Params
-from torch import nn
 
 MakeConfig = Callable[..., AdaptationConfig]
 TEXTS = ("glad", "we saw a door", "it then the dull street there", "a sweet day", "lost", "the grey table", "we saw it then", "bright street")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+
 from merc import files
 from merc.commands.adapt import main, modality_of
 from merc.commands.extract import main as extract

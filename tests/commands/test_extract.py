@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
 from merc.commands.extract import chosen_encoders, main
 from merc.errors import BadSettings, ModelUnavailable
 from merc.params import Params

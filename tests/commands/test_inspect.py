@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
 from merc.commands.extract import main
 from merc.commands.inspect import compare, decode_anew, file_name
 from merc.commands.inspection import picture, seen, sheet, words
@@ -31,7 +33,6 @@ from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
-from numpy.typing import NDArray
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 BOTH = frozenset({"audio", "visual"})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+
 from merc.commands.extract import main
 from merc.commands.models import Listed, table
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+
 from merc.compute import memory
 
 GLIBC = platform.libc_ver()[0] == "glibc"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from merc.compute import pool
 from merc.compute.pool import Crew, Lost
 from merc.errors import PipelineError

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from merc.corpora.demo import iemocap_layout, meld_layout
 from merc.corpora.demo import make as demo
 from merc.corpora.demo.config import Config
@@ -114,7 +115,7 @@ def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-iemocap", "demo-meld"]
 
 
-def test_an_impossible_setting_is_named_before_anything_is_made() -> None:
+def test_an_impossible_setting_is_named_before_anything_is_made(demo_settings: dict[str, Any]) -> None:
     with pytest.raises(BadSettings, match=r"demo\.misleading_face"):
         choose(Params({"demo": {**demo_settings, "misleading_face": 1.5}}), "demo-meld")
 

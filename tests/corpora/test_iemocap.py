@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merc.corpora.engine import building
 from merc.corpora.engine.base import Reading
 from merc.corpora.engine.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription

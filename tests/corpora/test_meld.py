@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from merc.corpora.engine import building, text_repair
 from merc.corpora.engine.base import Reading
 from merc.corpora.engine.csv_rows import read_rows

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
 from merc import files
 from merc.corpora.meld import Meld
 from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made

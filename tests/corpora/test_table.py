@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc.corpora.engine.base import Reading
 from merc.corpora.stage import build_manifest, choose
 from merc.corpora.table import Table

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.encoders.audio.acoustic import Acoustic
 from merc.encoders.audio.functionals import Functionals
 from merc.encoders.audio.spectrogram import Spectrogram

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import Encoder, UtteranceInput
 from merc.errors import BadSettings
 from merc.records.failures import REASONS

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set

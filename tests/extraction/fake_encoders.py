@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.params import Laid

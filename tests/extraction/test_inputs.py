@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+
 from merc.errors import BadTable
 from merc.extraction.inputs import MediaSource
 

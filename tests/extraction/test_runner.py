@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+
 from merc.compute import device
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
 from merc.errors import BadSettings, BadTable

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import BadSettings, BadTable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures

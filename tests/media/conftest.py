@@ -9,6 +9,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.layout import Layout
@@ -16,7 +18,6 @@ from merc.media.config import Config as MediaConfig
 from merc.media.tasks import STREAMS, Clip, DialogueTask
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
-from numpy.typing import NDArray
 
 
 @pytest.fixture(scope="session")

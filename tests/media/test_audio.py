@@ -5,6 +5,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+
 from merc.media import pack
 from merc.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights, side_weights
 from merc.media.spans import Span

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
+
 from merc.media import container, faces, speaker
 from merc.media.clip import decode_dialogue
 from merc.media.faces import Sighting

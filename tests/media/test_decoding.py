@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from merc.media import container
 from merc.media.container import FrameWish
 from merc.media.decoding import EveryFrame, NeededFrames

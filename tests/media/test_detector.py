@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc.errors import BadSettings, ModelUnavailable
 from merc.media import detector
 from merc.media.config import Config as MediaConfig

@@ -2,6 +2,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from merc.errors import BadSettings
 from merc.media import faces
 from merc.media.faces import FaceFinder, Sighting

@@ -2,6 +2,7 @@ import itertools
 import math
 
 import pytest
+
 from merc.media.spans import Span, sample, slice_centres, span
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from merc.media import speaker
 from merc.media.faces import Sighting
 from merc.media.speaker import Choice, Glimpse

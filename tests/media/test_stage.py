@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+
 from merc.corpora.stage import build_manifest, choose
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.layout import Layout

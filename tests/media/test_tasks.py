@@ -1,4 +1,5 @@
 import pytest
+
 from merc.media.tasks import Clip, DialogueTask, sharing_files
 
 BOTH = frozenset({"audio", "visual"})

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from merc.media import tracks
 from merc.media.faces import Sighting
 

@@ -1,6 +1,7 @@
 from dataclasses import asdict
 
 import pytest
+
 from merc.errors import TooManyFailures
 from merc.records.failures import REASONS, SCHEMA, Failure, check_limit, limit_of, table
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadTable

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from merc import files
 from merc.layout import Layout
 from merc.params import Params

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from merc.errors import BadSettings
 from merc.layout import Layout
 from merc.reports.examples import Example, abbreviations, read_examples

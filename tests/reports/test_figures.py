@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from merc.corpora.engine.labels import LABEL_SETS
 from merc.reports import figures
 from merc.reports.results import Epoch, read_recipes

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc.errors import BadTable
 from merc.reports.results import Spread, best_on_dev, read_history, read_recipes, read_record
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from merc.errors import BadSettings
 from merc.layout import Layout
 from merc.params import Params

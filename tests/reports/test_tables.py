@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import failures

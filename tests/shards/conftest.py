@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
+
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
-from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
@@ -20,11 +21,11 @@ from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
+from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
 from merc.shards.format import reader
 from merc.shards.format.schema import merc_metadata
 from merc.shards.stage import build_shards
-from numpy.typing import NDArray
 
 EMOTIONS = ("neutral", "joy", "anger", "boredom")  # boredom is not in the label set
 DIMS = {"text": 4, "audio": 3, "visual": 2}

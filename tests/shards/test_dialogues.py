@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc.errors import BadSettings, BadTable
 from merc.shards.format import reader
 from merc.shards.format.batches import DecodedGroup

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc import files
 from merc.errors import BadSettings, BadTable
 from merc.shards.config import Config as ShardsConfig

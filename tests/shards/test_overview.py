@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc import files
 from merc.errors import BadTable
 from merc.shards.config import Config as ShardsConfig

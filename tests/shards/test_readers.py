@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc.shards.card.writing import write_card
 
 Make = Callable[..., Any]

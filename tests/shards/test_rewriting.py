@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc.errors import PipelineError
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts, read_info

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.shards.config import Config as ShardsConfig

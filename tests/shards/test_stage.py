@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError, SettingsDiffer
 from merc.layout import Layout

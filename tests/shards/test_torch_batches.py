@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from merc.errors import BadSettings
 from merc.shards.format.reader import Dialogues
 from merc.shards.torch_batches import TorchBatches
-from torch.utils.data import DataLoader
 
 Make = Callable[..., Any]
 ALL = [f"train/dia{number}" for number in range(9)]

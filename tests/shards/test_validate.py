@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.errors import BadTable
 from merc.shards.card.writing import write_card

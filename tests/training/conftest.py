@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc import files
 from merc.encoders.engine.base import Frames
 from merc.extraction import frames

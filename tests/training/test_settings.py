@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from merc import plugins
 from merc.params import Settings
 from merc.training.frameworks.base import Framework

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.layout import Layout
 from merc.params import Params

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from merc.params import Params
 from merc.training.recipes.resolution import resolve
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
+
 from merc import files
 from merc.layout import Layout
 from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION, schema
-from numpy.typing import NDArray
 
 Labels = NDArray[np.int16]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]

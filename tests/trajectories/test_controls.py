@@ -5,10 +5,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from merc.trajectories.controls import order_excess, pair_report, partial_correlation, sample_pairs, spearman
-from merc.trajectories.similarity import similarity
 from numpy.typing import NDArray
 from scipy import stats
+
+from merc.trajectories.controls import order_excess, pair_report, partial_correlation, sample_pairs, spearman
+from merc.trajectories.similarity import similarity
 
 Labels = NDArray[np.int16]
 PLANE = np.array([[0.0, 0.0], [0.8, 0.4], [-0.7, 0.7], [-0.7, -0.4]])

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from merc.trajectories import search
 from merc.trajectories.neighbours import nearest, nearest_described
 from merc.trajectories.pooled import COMPARISON, whole
 from merc.trajectories.similarity import NAMES, similarity
-from numpy.typing import NDArray
 
 Labels = NDArray[np.int16]
 PLANE = np.array([[0.0, 0.0], [0.8, 0.4], [-0.7, 0.7], [-0.7, -0.4]])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.layout import Layout
 from merc.shards.format import reader
 from merc.trajectories import pooled

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc.errors import BadSettings, BadTable
 from merc.layout import Layout
 from merc.trajectories.config import Config

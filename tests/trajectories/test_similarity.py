@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from dtaidistance import dtw_ndim
+from numpy.typing import NDArray
+
 from merc.trajectories import dtw
 from merc.trajectories.similarity import NAMES, binned, similarity
-from numpy.typing import NDArray
 
 Labels = NDArray[np.int16]
 Make = Callable[..., list[Labels]]

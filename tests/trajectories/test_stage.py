@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from scipy import stats
+
 from merc.command_line import stage_command
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
@@ -17,7 +19,6 @@ from merc.params import Params
 from merc.parts import RunOptions
 from merc.trajectories.config import VALENCE_AROUSAL
 from merc.trajectories.stage import build_trajectories, plan
-from scipy import stats
 
 NAMES = ["histogram", "transition", "edit", "path", "path_speakers", "dtw"]  # those from labels
 DIALOGUES: dict[str, list[tuple[str, str, list[int]]]] = {

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from merc.trajectories.trajectory import by_slot, by_speaker, labelled, labelled_shifts, shifts
 from numpy.typing import NDArray
+
+from merc.trajectories.trajectory import by_slot, by_speaker, labelled, labelled_shifts, shifts
 
 Labels = NDArray[np.int16]
 

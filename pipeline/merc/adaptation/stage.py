@@ -25,11 +25,11 @@ from merc.encoders.engine.registry import ChosenEncoder
 from merc.encoders.engine.registry import choose as choose_encoder
 from merc.encoders.engine.trainable import TrainableEncoder
 from merc.errors import BadSettings, nearest
-from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
 from merc.params import Laid, Params, Shelf
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import manifest
+from merc.records.inputs import input_hashes
 
 _LABEL_COLUMNS = ("split", "emotion_index", *adapted.KEY_COLUMNS)
 

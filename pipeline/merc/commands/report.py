@@ -26,10 +26,10 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
     with exiting():
         if not where:
             from merc.reports.config import Config
-            from merc.reports.stage import uncounted, write_report
+            from merc.reports.stage import write_report
 
             params = Params.load(params_file)
-            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, uncounted=uncounted(params))
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
         for line in whereabouts(out, runs, reports):
             click.echo(line)
 

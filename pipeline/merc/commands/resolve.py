@@ -22,6 +22,8 @@ from merc.adaptation.listing import MODALITIES as ADAPTED
 from merc.command_line import exiting
 from merc.commands.extract import Order
 from merc.corpora.demo.config import Config as DemoConfig
+from merc.corpora.engine.labels import LABEL_SETS
+from merc.corpora.stage import Corpus
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import BadSettings, nearest
 from merc.layout import MODALITIES
@@ -41,12 +43,13 @@ def resolve_all(params: Params) -> dict[str, Any]:
         BadSettings: for an unknown name or key, an impossible value, or a value that something else overrides.
     """
     params.fill("run", RunConfig)
-    found: dict[str, Any] = {"demo": params.fill("demo", DemoConfig).model_dump(mode="json")}
+    demo = params.fill("demo", DemoConfig).model_dump(mode="json")
+    found: dict[str, Any] = {"demo": {"settings": demo, "classes": LABEL_SETS["meld7"].classes}}
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))
         found |= {stage: getattr(order, stage).model_dump(mode="json") for stage in ("media", "extraction", "shards", "trajectories")}
-        found[f"datasets/{dataset}/corpus"] = {"settings": order.corpus.reader.config.model_dump(mode="json"), "sources": sources(type(order.corpus.reader))}
+        found[f"datasets/{dataset}/corpus"] = _corpus(order.corpus)
         found |= {f"datasets/{dataset}/{one.modality}": _encoder(one) for one in order.encoders}
     for modality in ADAPTED:
         for name, run in params.read(f"adapt_{modality}").tree.items():
@@ -63,6 +66,16 @@ def _known_modalities(dataset: str, encoders: Mapping[str, str]) -> Mapping[str,
         if modality not in MODALITIES:
             raise BadSettings(f"build.{dataset}: no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     return encoders
+
+
+def _corpus(corpus: Corpus) -> dict[str, Any]:
+    config = corpus.reader.config
+    labels = LABEL_SETS.get(config.label_set)
+    return {
+        "settings": config.model_dump(mode="json"),
+        "labels": None if labels is None else {"classes": labels.classes, "merge": dict(labels.merge)},
+        "sources": sources(type(corpus.reader)),
+    }
 
 
 def _encoder(chosen: ChosenEncoder) -> dict[str, Any]:

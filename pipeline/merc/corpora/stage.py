@@ -156,7 +156,7 @@ def read_corpus(
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
     table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
-    return table, {"settings": settings, "source": _source(reader), **_facts(reading, table)}
+    return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
 
 
 def will_be_made(corpus: Corpus, layout: Layout) -> bool:

@@ -16,15 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from merc import files, parts
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadTable
 from merc.records import manifest
 from merc.records.failures import REASONS
 from merc.records.features import OK
+from merc.records.inputs import TEXT_COLUMNS, require_media
 from merc.records.media import SAMPLE_RATE_HZ
 
-TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 _MEDIA_COLUMNS = {"audio": ("audio",), "visual": ("faces", "face_seconds", "face_scores")}
 
 
@@ -156,7 +155,7 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
     Raises:
         BadTable: if there are no finished media, or they hold other utterances, or the same in another order.
     """
-    _require_media(folder)
+    require_media(folder)
     paths = sorted(folder.glob("part-*.parquet"))
     columns = [pq.read_table(path, columns=["utterance_id"])["utterance_id"] for path in paths]
     there = [one for column in columns for one in column.to_pylist()]
@@ -176,29 +175,6 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
         groups[-1].append(path)
         sizes[-1] += len(column)
     return MediaSource(tuple(map(tuple, groups)), tuple(sizes), modality)
-
-
-def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
-    """What a modality's features are made from, for :class:`merc.parts.Fingerprint`.
-
-    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces are decoded later.
-
-    Raises:
-        BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
-    """
-    if modality == "text":
-        return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
-    _require_media(layout_media)
-    record = files.read_json(layout_media / parts.RECORD)
-    streams = record["inputs"].get("streams", {})
-    if modality not in streams:
-        raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
-    return {"media": files.digest({"settings": record["settings"], "inputs": {**record["inputs"], "streams": streams[modality]}})}
-
-
-def _require_media(folder: Path) -> None:
-    if not (folder / parts.RECORD).is_file():
-        raise BadTable(f"{folder}: there are no decoded media; run the media stage first")
 
 
 def _at(ids: list[str], row: int) -> str:

@@ -18,12 +18,13 @@ from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
-from merc.extraction.inputs import Source, input_hashes, media_source, text_source
+from merc.extraction.inputs import Source, media_source, text_source
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.parts import RECORD, Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
+from merc.records.inputs import input_hashes
 
 
 def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> Path:

@@ -1,6 +1,5 @@
 """DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import click
 
 from merc import files, log, provenance
 from merc.command_line import exiting
-from merc.corpora.stage import DATASETS, choose
-from merc.errors import BadPlugin, BadSettings, nearest
+from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
@@ -22,7 +20,7 @@ from merc.shards.format import reader
 from merc.trajectories import stage as trajectories
 
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, *, uncounted: Collection[str] = ()) -> Path:
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
     """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
@@ -31,7 +29,6 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
         datasets: which ones; None for all that have shards.
-        uncounted: those whose counts are compared with nothing (``check_counts``).
 
     Returns:
         The page.
@@ -40,7 +37,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         BadSettings: if a dataset has no shards, or the trajectories lack the similarity that is to be drawn.
         BadTable: if shards or runs do not hold what they should.
     """
-    found = [_dataset_report(config, Layout(Path("raw"), out, name), runs, counted=name not in uncounted) for name in _chosen(out, datasets)]
+    found = [_dataset_report(config, Layout(Path("raw"), out, name), runs) for name in _chosen(out, datasets)]
     coverage = [row for one in found for row in one.contents.coverage]
     labels = [row for one in found for row in one.contents.labels]
     results = {one.name: list(one.recipes) for one in found}
@@ -65,7 +62,7 @@ def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     return list(dict.fromkeys(datasets))
 
 
-def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool) -> DatasetReport:
+def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport:
     info = reader.info(layout.shards)
     recipes = read_recipes(runs, layout.dataset)
     records = {recipe.recipe: read_record(runs, recipe) for recipe in recipes}
@@ -76,7 +73,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool
         source=info.get("source", ""),
         label_set=info["label_set"],
         classes=classes,
-        deviations=info.get("deviations", []) if counted else None,
+        deviations=info.get("deviations", []) if info.get("counts_compared", True) else None,
         contents=tables.read_contents(layout.dataset, layout.shards, classes),
         encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
         recipes=recipes,
@@ -87,18 +84,6 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, *, counted: bool
         similarity=config.similarity,
         settings=_settings(layout, info) | {"runs": {name: record.get("settings", {}) for name, record in records.items()}},
     )
-
-
-def uncounted(params: Params) -> list[str]:
-    """The datasets whose counts are compared with nothing."""
-    return [name for name in DATASETS.names(params) if not _counts(params, name)]
-
-
-def _counts(params: Params, dataset: str) -> bool:
-    try:
-        return choose(params, dataset).reader.config.check_counts
-    except BadPlugin:  # none of a dataset that is reported on, which could not have been read
-        return True
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:
@@ -134,7 +119,7 @@ def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params
     log.set_up()
     with exiting():
         params = Params.load(params_file)
-        write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, uncounted=uncounted(params))
+        write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ def _about(parts: Sequence[_Part], corpora: Sequence[str]) -> dict[str, Any]:
     return {
         "source": "\n\n".join(sources),
         "corpus_settings": settings if several else settings[corpora[0]],
+        "counts_compared": all(part.info.get("counts_compared", True) for part in parts),
         "deviations": list(deviations),
         "made_from": [origin(part.info) for part in parts],
     }

@@ -81,7 +81,7 @@ def select(
             "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
             "select": {"splits": chosen_splits, "modalities": kept, "dialogues": sorted(dialogues), "transcripts": part.transcripts},
         }
-        more: dict[str, Any] = {key: info[key] for key in ("source", "corpus_settings", "deviations") if key in info}
+        more: dict[str, Any] = {key: info[key] for key in ("source", "corpus_settings", "counts_compared", "deviations") if key in info}
         writing.finish(settings, {"info": files.digest(info)}, more | {"made_from": [origin(info)]}, reader.stats(root))
     return notes
 

@@ -193,6 +193,7 @@ class _Building:
             "splits": self.prepared.splits,
             "source": self.prepared.record["source"],
             "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
+            "counts_compared": self.prepared.record.get("counts_compared", True),
             "deviations": self.prepared.record["deviations"],
             "versions": provenance.versions(),
         }

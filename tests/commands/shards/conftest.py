@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
+
 from merc.commands.shards import main
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
 from merc.commands.shards import main
 
 PARAMS = str(Path(__file__).parents[3] / "params.yaml")

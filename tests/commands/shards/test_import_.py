@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
 from merc.commands.shards import main
 from merc.shards.format import reader
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+
 from merc import files
 from merc.commands.shards import main
 from merc.layout import Layout

@@ -1,4 +1,5 @@
 from click.testing import CliRunner
+
 from merc.commands.shards import main
 
 

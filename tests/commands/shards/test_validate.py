@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc import files
 
 Run = Callable[..., Any]

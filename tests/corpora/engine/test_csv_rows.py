@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from merc.corpora.engine.csv_rows import CsvRow, read_rows
 from merc.errors import BadTable, RawDataMissing
 

@@ -1,4 +1,5 @@
 import pytest
+
 from merc.corpora.engine.labels import LABEL_SETS, label_set
 from merc.errors import BadSettings
 

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merc.corpora.engine.speaker_names import normalised, one_spelling
 
 TABLE = {"Phoebe Sr": "Phoebe Sr."}

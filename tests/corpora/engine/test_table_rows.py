@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc.corpora.engine.table_rows import TableRow, read_table
 from merc.errors import BadTable, RawDataMissing
 

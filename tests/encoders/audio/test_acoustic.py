@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from merc.encoders.audio.acoustic import FEATURE_NAMES, REFERENCE_HZ, Acoustic, one_thread
 from merc.encoders.engine.base import Encoded, UtteranceInput
 from merc.records.media import SAMPLE_RATE_HZ

@@ -4,6 +4,7 @@ from importlib import metadata
 
 import numpy as np
 import pytest
+
 from merc.encoders.audio import functionals
 from merc.encoders.audio.functionals import Functionals
 from merc.encoders.engine.base import UtteranceInput

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from merc.encoders.audio.spectrogram import GEOMETRIES, Spectrogram
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadSettings
 from merc.records.media import SAMPLE_RATE_HZ
-from safetensors.torch import load_file, save_file
 
 Make = Callable[..., Spectrogram]
 BOTH = pytest.mark.parametrize("kind", ["whisper", "ast"])

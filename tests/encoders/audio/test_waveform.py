@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.encoders.audio import waveform as family
 from merc.encoders.audio.waveform import Waveform
 from merc.encoders.engine import forward

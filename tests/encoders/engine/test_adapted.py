@@ -3,6 +3,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from merc import files
 from merc.encoders.engine import adapted
 from merc.encoders.engine.adapted import Adaptation

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.batching import by_length, one_by_one, padding_share, scatter
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
 from merc.encoders.engine.checkpoint import Checkpoint, check, check_whole, content_hash
 from merc.errors import BadSettings, ModelUnavailable
 

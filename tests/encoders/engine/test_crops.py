@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.encoders.engine import crops
 from merc.encoders.engine.base import UtteranceInput
 

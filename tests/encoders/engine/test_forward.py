@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from merc.encoders.engine.forward import Budget, in_batches
 from merc.errors import PipelineError
 from merc.log import logger

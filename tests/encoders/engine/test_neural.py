@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.neural import check_layer
 from merc.encoders.text.transformer import Transformer

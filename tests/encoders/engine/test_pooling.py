@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from merc.encoders.engine.pooling import masked_mean, masked_variance, mean_of_layers, weighted_layers
 
 

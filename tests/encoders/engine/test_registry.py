@@ -2,6 +2,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+
 from merc import plugins
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.registry import build, choose, names

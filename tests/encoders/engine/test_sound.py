@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.encoders.engine.sound import why_absent
 
 

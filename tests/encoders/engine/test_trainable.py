@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.trainable import TrainableEncoder
 

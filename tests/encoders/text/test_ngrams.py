@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.text.ngrams import CUE_NAMES, Ngrams, cues, tokens, word_ngrams
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.text.transformer import Transformer, cut_to_length
 from merc.errors import BadSettings, ModelUnavailable

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.visual.image_tower import ImageTower
 from merc.errors import BadSettings

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc import files
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.visual.sface import EYES_XY, OnnxFile, Sface, align

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.shards.card.writing import write_card
 from merc.shards.config import Config as ShardsConfig

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
 from merc import files
 from merc.errors import BadTable
 from merc.shards.card.writing import write_card

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from merc.params import Params
 from numpy.typing import NDArray
+
+from merc.params import Params
 
 ROOT = Path(__file__).resolve().parents[3]
 Vectors = dict[Any, list[NDArray[np.float32]]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError
 from merc.layout import Layout

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from merc import files
 from merc.corpora import meld
 from merc.corpora.engine import building

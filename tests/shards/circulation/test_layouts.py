@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from merc.errors import BadTable
 from merc.shards.circulation import layouts
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from merc.corpora import iemocap, meld
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable

@@ -1,6 +1,7 @@
 """Where shard files are cut."""
 
 import pytest
+
 from merc.shards.format.cutting import file_name, plan_files
 
 

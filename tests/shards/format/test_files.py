@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from merc.errors import BadTable
 from merc.records import features as feature_tables
 from merc.shards.format import files as shard_files

@@ -1,6 +1,7 @@
 """Running mean and standard deviation against numpy on the whole."""
 
 import numpy as np
+
 from merc.shards.joining.moments import RunningMoments
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.collate import collate
 from merc.training.models.context_gru import ContextGRU

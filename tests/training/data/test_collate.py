@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from merc.training.data.collate import collate, evaluation_batches, shuffled_batches
 from merc.training.data.dataset import read_split
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.parts import RunOptions

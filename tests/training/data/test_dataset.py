@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from merc.errors import BadSettings, BadTable
 from merc.shards.format import reader
 from merc.training.data.dataset import Standardisation, check_modalities, read_split

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc.errors import BadSettings, BadTable
 from merc.params import Params
 from merc.parts import RunOptions

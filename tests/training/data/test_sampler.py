@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from merc.training.data.sampler import EmotionWindowSampler
 
 NEUTRAL, JOY, FEAR, SAD = range(4)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError
 from merc.extraction import frames

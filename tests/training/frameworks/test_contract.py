@@ -1,6 +1,7 @@
 """What every framework promises: a new file in ``pipeline/merc/training/frameworks`` is tested here without being named."""
 
 import pytest
+
 from merc import plugins
 from merc.training.frameworks.base import Framework
 from merc.training.models.context_gru import ContextGRU

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from merc import plugins
 from merc.params import Params
 from merc.shards.format import reader

@@ -3,6 +3,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from merc.errors import BadSettings, BadTable
 from merc.parts import RunOptions
 from merc.training.data.dataset import Standardisation, read_split
@@ -11,8 +14,6 @@ from merc.training.loop.trainer import predict
 from merc.training.models.context_gru import ContextGRU
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 HEADER = checkpoint.Header(
     model="context_gru",

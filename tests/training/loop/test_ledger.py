@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from merc.training.loop.ledger import Ledger, LossNotFinite, check_weights
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.parts import RunOptions

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+
 from merc import files
 from merc.commands.train import main
 from merc.errors import BadSettings, BadTable

@@ -3,6 +3,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from merc import files
 from merc.errors import BadSettings
 from merc.params import Params
@@ -14,7 +16,6 @@ from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.models.context_gru import ContextGRU
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
-from safetensors.torch import load_file
 
 RUN = RunOptions(device="cpu", workers=1)
 CPU = torch.device("cpu")

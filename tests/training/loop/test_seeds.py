@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+
 from merc.params import Params
 from merc.parts import RunOptions
 from merc.training.loop import seeds

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from merc.params import Params
 from merc.shards.format import reader
 from merc.training.data.batch import DialogueBatch
@@ -15,8 +18,6 @@ from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")

@@ -4,10 +4,11 @@ import contextlib
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import MERCOutput
-from torch.utils._python_dispatch import TorchDispatchMode
 
 # What has to know values, or the number of Trues, before it can go on.
 WAITING = {"aten::nonzero", "aten::_local_scalar_dense", "aten::item", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::equal"}

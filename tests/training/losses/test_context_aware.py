@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from merc.training.data.collate import collate
 from merc.training.losses.context_aware import ContextAware, ContextAwareLoss, HistoryPooling
 from merc.training.losses.engine.base import TrainingFacts

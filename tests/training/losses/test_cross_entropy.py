@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.losses.cross_entropy import CrossEntropy, weights_of

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.errors import BadSettings
 from merc.training.losses.distillation import Distillation, DistillationLoss, FeatureDistillationLoss
 from merc.training.losses.engine.base import TrainingFacts

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from merc import plugins
 from merc.params import Params, Settings, fill
 from merc.training.data.collate import collate
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.models.engine.base import MERCModel, MERCOutput
-from torch import nn
 
 PACKAGE = "merc.training.losses"
 NAMES = plugins.names(PACKAGE, MERCLoss)

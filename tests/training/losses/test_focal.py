@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.losses.cross_entropy import weights_of
 from merc.training.losses.focal import Focal, FocalLoss
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.losses.focal_contrastive import FocalContrastive, FocalContrastiveLoss, class_weights
 from merc.training.losses.supcon import SupConLoss
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.errors import BadSettings
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.losses.info_nce import InfoNCE, InfoNCELoss

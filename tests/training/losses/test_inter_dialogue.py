@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+
 from merc.errors import BadSettings
 from merc.training.losses.inter_dialogue import InterDialogue, InterDialogueLoss, masked_mean
-from scipy import stats
 
 AUDIO = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, -0.8]], dtype=torch.float64)
 TEXT = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0], [0.8, -0.6]], dtype=torch.float64)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.losses.focal_contrastive import FocalContrastiveLoss
 from merc.training.losses.label_guided import LabelGuided, LabelGuidedLoss, anchor_spread
 from merc.training.losses.supcon import SupConLoss

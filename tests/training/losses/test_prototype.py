@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.losses.prototype import Prototype, PrototypeLoss, RunningPrototypes

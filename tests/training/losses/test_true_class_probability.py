@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.errors import BadSettings
 from merc.training.losses.true_class_probability import TrueClassProbability, TrueClassProbabilityLoss
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.training.metrics.any_modality_oracle import any_modality_oracle
 from merc.training.metrics.weighted_f1 import weighted_f1
 

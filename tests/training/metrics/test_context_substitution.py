@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.data.collate import evaluation_batches
 from merc.training.data.dataset import DialogueSplit
 from merc.training.metrics.context_substitution import substituted_predictions, substituted_splits

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.metrics.emotion_shift import emotion_shift, shift_subsets
 from merc.training.metrics.weighted_f1 import weighted_f1
 from merc.trajectories.trajectory import shifts

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.training.metrics.majority import majority
 
 # Test utterances per class; closed forms: accuracy n/N, weighted F1 2(n/N)²/(1 + n/N).

@@ -1,4 +1,5 @@
 import numpy as np
+
 from merc.training.metrics.per_class import confusion, per_class
 
 ACTUAL, PREDICTED = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+
 from merc.training.metrics.significance import cluster_bootstrap, holm, paired_t_test, significant
 from merc.training.metrics.weighted_f1 import weighted_f1
-from scipy import stats
 
 OPTIONS = {"resamples": 60, "confidence": 0.95, "seed": 0}
 

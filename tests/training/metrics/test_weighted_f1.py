@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from merc.training.metrics.accuracy import accuracy
 from merc.training.metrics.macro_f1 import macro_f1
 from merc.training.metrics.weighted_f1 import weighted_f1

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.training.models.aghmn import AGHMN
 from torch import nn
+
+from merc.training.models.aghmn import AGHMN
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from merc.training.models.context_gru import ContextGRU
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from merc import plugins
 from merc.training.models.engine.base import MERCModel
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from merc.params import Params
 from merc.shards.format import reader
 from merc.training.loop.trainer import _Training, predict
 from merc.training.models.df_erc import DFERC, agreement
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 4, "aligned_units": 3, "context_units": 5}

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.engine.party_recurrence import plan
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

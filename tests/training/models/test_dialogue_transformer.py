@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.dialogue_transformer import DialogueTransformer

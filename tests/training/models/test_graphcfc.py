@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from merc.training.models import graphcfc
 from merc.training.models.graphcfc import GraphCFC, build_edges
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "heads": 2, "layers": 2, "window": 3, "dropout": 0.4}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params, fill
 from merc.parts import RunOptions

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.m3net import M3Net
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4}

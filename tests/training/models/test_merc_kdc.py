@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.params import Params, fill
 from merc.training.models.dialogue_transformer import DialogueTransformer

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.mm_dfn import MMDFN
-from torch import nn
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from merc.training.models.multi_dag import MultiDAG, build_graph
 from torch import nn
+
+from merc.training.models.multi_dag import MultiDAG, build_graph
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8

@@ -1,4 +1,5 @@
 import pytest
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.training.recipes.resolution import resolve

@@ -1,10 +1,10 @@
-"""Label sets: which emotions a benchmark has, in the order of the field's feature files.
-
-Orders and counts: MMGCN/COGMEN feature files (IEMOCAP), MELD's feature files; see the counts in ``iemocap.py``, ``meld.py``.
-"""
+"""Label sets: which emotions a benchmark has, in the order of the field's feature files. One file each in ``corpora/label_sets/``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files as resources
+
+import yaml
 
 from merc.errors import BadSettings, nearest
 
@@ -14,7 +14,7 @@ class LabelSet:
     """An ordered set of emotion classes.
 
     Attributes:
-        name: as in params.yaml.
+        name: of its file.
         classes: index = position.
         merge: emotion → class, for emotions that a benchmark counts as another one.
     """
@@ -29,17 +29,17 @@ class LabelSet:
         return self.classes.index(emotion) if emotion in self.classes else -1
 
 
-LABEL_SETS = {
-    labels.name: labels
-    for labels in (
-        LabelSet("meld7", ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")),
-        LabelSet("iemocap6", ("happy", "sad", "neutral", "angry", "excited", "frustrated")),
-        # The two meanings of "4-way" are never mixed: the dialogue literature (COGMEN, IDCL) drops excited and frustrated …
-        LabelSet("iemocap4", ("happy", "sad", "neutral", "angry")),
-        # … speech emotion recognition counts excited as happy.
-        LabelSet("iemocap4_merged", ("happy", "sad", "neutral", "angry"), {"excited": "happy"}),
-    )
-}
+def _shipped() -> dict[str, LabelSet]:
+    found = {}
+    for path in sorted(resources("merc.corpora.label_sets").iterdir(), key=lambda one: one.name):
+        if path.name.endswith(".yaml"):
+            block = yaml.safe_load(path.read_text(encoding="utf-8"))
+            name = path.name.removesuffix(".yaml")
+            found[name] = LabelSet(name, tuple(block["classes"]), block.get("merge", {}))
+    return found
+
+
+LABEL_SETS = _shipped()
 
 
 def label_set(name: str) -> LabelSet:

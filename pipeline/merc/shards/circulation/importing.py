@@ -15,13 +15,13 @@ from merc.corpora import iemocap, meld
 from merc.corpora.engine import building
 from merc.encoders.engine import adapted
 from merc.errors import BadTable
-from merc.extraction.inputs import input_hashes
 from merc.layout import MODALITIES, Layout
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
 from merc.records.failures import Failure
+from merc.records.inputs import input_hashes
 from merc.shards.circulation import layouts, naming, unpickling
 from merc.shards.circulation.layouts import Conversation, FeatureFile, RobertaLayer
 from merc.shards.config import Config

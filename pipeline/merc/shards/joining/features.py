@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from merc import files, parts
 from merc.errors import BadTable
-from merc.extraction.inputs import input_hashes
 from merc.layout import Layout
 from merc.records import features as feature_tables
+from merc.records.inputs import input_hashes
 
 
 @dataclass(frozen=True)

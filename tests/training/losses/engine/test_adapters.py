@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from merc.errors import BadSettings
 from merc.training.losses.engine.adapters import OnHidden, common_space, labelled_rows, projection
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.focal_contrastive import FocalContrastiveLoss
 from merc.training.losses.label_guided import LabelGuidedLoss

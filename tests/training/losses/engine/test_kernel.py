@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from merc.training.losses.engine.kernel import masked_contrastive, normalised, off_diagonal, pair_logits, valid_anchors
 
 FORMS = ["out", "in_sum", "in_mean", "focal"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from merc.training.models.engine.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu, padded, present_shares, real_rows
 
 

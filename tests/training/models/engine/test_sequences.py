@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from merc.training.models.engine.sequences import Sequences, counted
 from torch import nn
+
+from merc.training.models.engine.sequences import Sequences, counted
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,35 @@
+"""What a modality's features are made from, told by hashes: the inputs in the fingerprint of all that rests on them."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from merc import files, parts
+from merc.errors import BadTable
+
+TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
+
+
+def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
+    """What a modality's features are made from, for :class:`merc.parts.Fingerprint`.
+
+    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces are decoded later.
+
+    Raises:
+        BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
+    """
+    if modality == "text":
+        return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
+    require_media(layout_media)
+    record = files.read_json(layout_media / parts.RECORD)
+    streams = record["inputs"].get("streams", {})
+    if modality not in streams:
+        raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
+    return {"media": files.digest({"settings": record["settings"], "inputs": {**record["inputs"], "streams": streams[modality]}})}
+
+
+def require_media(folder: Path) -> None:
+    """Raises ``BadTable`` if there are no decoded media."""
+    if not (folder / parts.RECORD).is_file():
+        raise BadTable(f"{folder}: there are no decoded media; run the media stage first")
