@@ -112,7 +112,7 @@ class Laid:
         parents = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
         for there in [one for one in self.origins if one == key or one.startswith(f"{key}.") or one in parents]:
             replaced = self.origins.pop(there)
-            if replaced.user and replaced != own:
+            if replaced.user and replaced != own and not (there in parents and self._at(there) == {}):  # an empty block is filled, not replaced
                 self._beaten.append((replaced, own))
         block = self.tree
         *above, last = key.split(".")
@@ -335,7 +335,8 @@ class Params:
             BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden wherever it was used.
         """
         for key, (origin, by) in self._lost.items():
-            if key not in self._won and (origin.override or not by.user):
+            asked_for = key.startswith("recipes.") and by.key.startswith("additions.")  # a recipe's name says which additions lie over it
+            if key not in self._won and (origin.override or not (by.user or asked_for)):
                 raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it{f'; set {by.key} instead' if by.key else ''}")
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):

@@ -45,9 +45,16 @@ def _digests(folder: Path) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def adapted(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> Path:
-    write_manifest(layout)
-    return _adapt(params(), layout)
+def adapted(made_once: Callable[..., Path], params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> Path:
+    """What a training with the plain settings leaves; it is made once, and copied."""
+
+    def make(folder: Path) -> None:
+        there = replace(layout, out=folder)
+        write_manifest(there)
+        _adapt(params(), there)
+
+    shutil.copytree(made_once("adapted", make), layout.out)
+    return layout.adapted("text", "plain-full")
 
 
 def test_it_learns_what_the_words_say_and_records_how(adapted: Path, bert: Callable[..., Path]) -> None:
@@ -87,10 +94,15 @@ def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_score
 
 
 def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
-    params: MakeParams, layout: Layout, write_manifest: WriteManifest, bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    adapted: Path,
+    params: MakeParams,
+    layout: Layout,
+    write_manifest: WriteManifest,
+    bert: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    write_manifest(layout)
-    first = _digests(_adapt(params(), layout))
+    first = _digests(adapted)
     other = replace(layout, out=tmp_path / "again")
     write_manifest(other)
     with monkeypatch.context() as killing:
@@ -192,13 +204,12 @@ def test_an_adapted_encoder_is_not_adapted_again(adapted: Path, params: MakePara
         _adapt(params(), layout, "plain_adapted")
 
 
-def test_a_checkpoint_without_a_pooler_gets_none(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_a_checkpoint_without_a_pooler_gets_none(adapted: Path, params: MakeParams, layout: Layout) -> None:
     from safetensors import safe_open
 
-    write_manifest(layout)
     names = {}
-    for encoder in ("plain", "no_pooler"):
-        with safe_open(_adapt(params(), layout, encoder) / "model.safetensors", "numpy") as weights:
+    for encoder, folder in (("plain", adapted), ("no_pooler", _adapt(params(), layout, "no_pooler"))):
+        with safe_open(folder / "model.safetensors", "numpy") as weights:
             names[encoder] = set(weights.keys())
     assert {name for name in names["plain"] if "pooler" in name} == {"pooler.dense.weight", "pooler.dense.bias"}
     assert names["no_pooler"] == {name for name in names["plain"] if "pooler" not in name}

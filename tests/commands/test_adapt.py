@@ -9,8 +9,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from merc import files
-from merc.commands.adapt import main
+from merc.commands.adapt import main, modality_of
 from merc.commands.extract import main as extract
+from merc.errors import BadSettings
+from merc.params import Params
 
 
 @pytest.fixture
@@ -107,3 +109,12 @@ def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> No
 def test_a_dataset_that_is_not_in_the_settings_is_refused_with_the_nearest(settings: Path) -> None:
     result = CliRunner().invoke(main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
     assert result.exit_code == 2
+
+
+def test_the_modality_is_that_of_the_encoder() -> None:
+    params = Params({"encoders": {"audio": {"minilm": {"family": "waveform"}}}})
+    assert (modality_of(params, "roberta_base"), modality_of(params, "wav2vec2_base")) == ("text", "audio")
+    with pytest.raises(BadSettings, match=r"no text or audio encoder 'clip_base'; .*valid: "):
+        modality_of(params, "clip_base")
+    with pytest.raises(BadSettings, match="'minilm' is a text and an audio encoder; say which with --modality"):
+        modality_of(params, "minilm")

@@ -1,5 +1,6 @@
 """A small dataset with all features extracted, written without any encoder, decoder or corpus."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,11 +144,16 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
 
 
 @pytest.fixture
-def sound(extracted: Callable[..., Any]) -> Path:
-    """Shards with one face missing and with trajectories, in which nothing is wrong."""
-    made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 2)})
+def sound(made_once: Callable[..., Path], extracted: Callable[..., Extracted], tmp_path: Path) -> Path:
+    """Shards with one face missing and with trajectories, in which nothing is wrong; they are made once, and copied."""
+    shutil.copytree(made_once("shards", lambda folder: _write_sound(extracted, folder)), tmp_path / "features", dirs_exist_ok=True)
+    return tmp_path / "features" / "tiny" / "shards"
+
+
+def _write_sound(extracted: Callable[..., Extracted], folder: Path) -> None:
+    made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}, folder=str(folder))
     made.write_features("visual", {1: "no_face"})
-    root: Path = made.build()
+    root = made.build()
     for split, neighbours in NEIGHBOURS.items():
         rows = reader.read_split(root, split, ["dialogue_id", "split", "n_utterances", "emotion_index"])
         lists = pa.array(neighbours, pa.list_(pa.string()))
@@ -160,7 +166,6 @@ def sound(extracted: Callable[..., Any]) -> Path:
         table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
         feature_tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
     write_card(root)
-    return root
 
 
 @pytest.fixture

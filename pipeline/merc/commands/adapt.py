@@ -6,6 +6,7 @@ import click
 
 from merc import __version__, log
 from merc.command_line import exiting
+from merc.errors import BadSettings, nearest
 from merc.files import read_json
 from merc.layout import Layout
 from merc.params import Params
@@ -14,7 +15,7 @@ from merc.parts import RunOptions
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", required=True, metavar="NAME", help="Whose train labels; as of merc-extract.")
-@click.option("--modality", required=True, type=click.Choice(["text", "audio"]))
+@click.option("--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name.")
 @click.option("--encoder", required=True, metavar="NAME", help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.")
 @click.option(
     "--settings",
@@ -38,7 +39,7 @@ from merc.parts import RunOptions
 @click.version_option(__version__)
 def main(
     dataset: str,
-    modality: str,
+    modality: str | None,
     encoder: str,
     settings: str,
     name: str,
@@ -59,9 +60,9 @@ def main(
 
     \b
     Examples:
-      merc-adapt --dataset meld --modality text --encoder minilm
+      merc-adapt --dataset meld --encoder minilm
       merc-extract --dataset meld --modalities text --encoder text=minilm_meld
-      merc-adapt --dataset meld --modality audio --encoder wav2vec2_base --settings lora
+      merc-adapt --dataset meld --encoder wav2vec2_base --settings lora
     """
     log.set_up(log_format)
     with exiting():
@@ -72,6 +73,7 @@ def main(
         from merc.media.stage import decode
 
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
+        modality = modality or modality_of(params, encoder)
         run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline)
         chosen, corpus, media = choose(params, modality=modality, encoder=encoder, settings=settings), choose_corpus(params, dataset), None
         if modality == "audio":
@@ -87,3 +89,16 @@ def main(
             if record[split]:
                 click.echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")
         click.echo(made)
+
+
+def modality_of(params: Params, encoder: str) -> str:
+    """The modality that has an encoder of this name, of those whose encoders can be adapted. Raises ``BadSettings`` if none has, or several have."""
+    from merc.encoders.engine import registry
+
+    there = {modality: registry.names(params, modality) for modality in ("text", "audio")}
+    found = [modality for modality, names in there.items() if encoder in names]
+    if not found:
+        raise BadSettings(f"no text or audio encoder {encoder!r}; {nearest(encoder, [name for names in there.values() for name in names])}")
+    if len(found) > 1:
+        raise BadSettings(f"{encoder!r} is a text and an audio encoder; say which with --modality")
+    return found[0]
