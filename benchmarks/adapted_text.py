@@ -23,6 +23,7 @@ import click
 import torch
 import transformers
 
+from _settings import settings_file, values_of
 from _tables import put_dated, spread
 from merc import files
 
@@ -36,27 +37,26 @@ def _run(command: str, arguments: Sequence[str], work: Path) -> float:
     print("  " + " ".join([command, *arguments]), flush=True)
     module = {"merc-adapt": "merc.commands.adapt", "merc-extract": "merc.commands.extract", "merc-train": "merc.commands.train"}[command]
     given = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
-    subprocess.run(given, cwd=work, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run(given, cwd=work, check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")})
     return time.perf_counter() - began
 
 
-def _adapted(work: Path, seed: str, settings: str, arguments: Sequence[str]) -> dict[str, Any]:
+def _adapted(work: Path, seed: str, settings: str, params: Path) -> dict[str, Any]:
     """The record of an adaptation, which is made unless it is there; ``seconds`` is None if it was."""
     out = Path("features") / f"{settings}-{seed}"
-    chosen = ["--set", f"adaptations.text.{settings}.seed={seed}", *arguments]
     folder = work / out / "meld" / "adapted" / "text" / f"minilm-{settings}"
-    there = (folder / "provenance.json").is_file()
+    there = (folder / "record.json").is_file()
     given = ["--dataset", "meld", "--modality", "text", "--encoder", "minilm", "--settings", settings, "--offline", "--device", "cpu", "--out", str(out)]
-    seconds = _run("merc-adapt", [*given, *chosen], work)
-    record: dict[str, Any] = files.read_json(folder / "provenance.json")
+    seconds = _run("merc-adapt", [*given, "--params", str(params)], work)
+    record: dict[str, Any] = files.read_json(folder / "record.json")
     return {**record, "seconds": None if there else seconds, "folder": out / "meld" / "adapted" / "text" / folder.name, "out": out}
 
 
-def _trained(work: Path, record: Mapping[str, Any], recipe: str, arguments: Sequence[str]) -> dict[str, Any]:
+def _trained(work: Path, record: Mapping[str, Any], recipe: str, params: Path) -> dict[str, Any]:
     """The results of a recipe on the features of an adapted encoder."""
     runs = Path("runs") / record["out"].name
     given = ["--dataset", "meld", "--recipe", recipe, "--device", "cpu", "--workers", "1", "--out", str(record["out"]), "--runs", str(runs)]
-    _run("merc-train", [*given, *arguments], work)
+    _run("merc-train", [*given, "--params", str(params)], work)
     found: dict[str, Any] = files.read_json(work / runs / "meld" / recipe / "results.json")
     return found
 
@@ -72,7 +72,7 @@ def _over(found: Sequence[Mapping[str, Any]], split: str, score: str) -> str:
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of the adaptation.")
 @click.option("--settings", default="full", show_default=True, help="A block under adaptations.text.")
 @click.option("--recipes", default="baseline_text,dialogue_transformer@text,mmgcn@text", show_default=True, help="Trained on the features; empty: none.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, as for a trial.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, as for a trial.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: adapted_text_<date>.md beside this file.")
 def main(
     annotations: Path | None,
@@ -89,19 +89,20 @@ def main(
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if not (work / "raw" / "meld").exists():
         (work / "raw" / "meld").symlink_to(annotations.resolve())
-    shared = ["--params", str(ROOT / "params.yaml"), *(part for one in overrides for part in ("--set", one))]
-    base = [*shared, "--set", f"encoders.text.minilm.repo={checkpoint.resolve()}"]
+    shared = {**values_of(overrides), "encoders.text.minilm.repo": checkpoint.resolve()}
     records, trained = [], {recipe: [] for recipe in recipes.split(",") if recipe}  # type: ignore[var-annotated]
     for seed in seeds.split(","):
-        records.append(_adapted(work, seed, settings, base))
+        values = {**shared, f"adaptations.text.{settings}.seed": int(seed)}
+        params = settings_file(work / f"params-{settings}-{seed}.yaml", values)
+        records.append(_adapted(work, seed, settings, params))
         if not trained:
             continue
-        block = [f"encoders.text.minilm_meld.{key}={value}" for key, value in (("repo", records[-1]["folder"]), *records[-1]["trained_with"].items())]
-        adapted = [*shared, *(part for one in block for part in ("--set", one))]
-        given = ["--dataset", "meld", "--modalities", "text", "--encoder", "text=minilm_meld", "--offline", "--device", "cpu"]
-        _run("merc-extract", [*given, "--out", str(records[-1]["out"]), *adapted], work)
+        block = {"repo": records[-1]["folder"], **records[-1]["trained_with"]}
+        settings_file(params, values | {f"encoders.text.minilm_meld.{key}": value for key, value in block.items()})
+        wanted = ["--dataset", "meld", "--modalities", "text", "--encoder", "text=minilm_meld", "--offline", "--device", "cpu"]
+        _run("merc-extract", [*wanted, "--out", str(records[-1]["out"]), "--params", str(params)], work)
         for recipe, found in trained.items():
-            found.append(_trained(work, records[-1], recipe, adapted))
+            found.append(_trained(work, records[-1], recipe, params))
     lines = [
         f"# MELD, text alone, fine-tuned MiniLM ({datetime.date.today()})",
         "",

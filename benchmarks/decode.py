@@ -133,8 +133,9 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
     return path
 
 
-def settings(yunet: Path, choice: str, *overrides: str) -> Params:
-    return Params.load(PARAMS, ("media.detector=yunet", f"media.yunet_file={yunet}", f"media.choice={choice}", *overrides))
+def settings(yunet: Path, choice: str) -> MediaConfig:
+    """The settings of params.yaml with YuNet, and this choice."""
+    return Params.load(PARAMS, ("media.detector=yunet", f"media.yunet_file={yunet}", f"media.choice={choice}")).fill("media", MediaConfig)
 
 
 def bare(paths: Sequence[Path]) -> Iterator[None]:
@@ -153,7 +154,7 @@ def stage(paths: Sequence[Path], yunet: Path, choice: str) -> Iterator[None]:
     from merc.media import pack
     from merc.media.clip import decode_dialogue
 
-    config = settings(yunet, choice).fill("media", MediaConfig)
+    config = settings(yunet, choice)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):

@@ -141,14 +141,11 @@ def write_corpus(layout: Any, utterances: int) -> None:
 
 
 def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]]:
-    """Settings of the encoders, those of params.yaml with these checkpoints."""
-    from merc.params import Params
-
-    params = Params.load(ROOT / "params.yaml")
+    """Settings of the encoders, those that ship with these checkpoints."""
     models = {"text": "roberta_large", "audio": "wav2vec2_base", "visual": "dinov2_base"}
     more: dict[str, dict[str, Any]] = {"text": {"history_turns": 3, "speaker_names": True, "tokens_per_batch": "auto"}, "audio": {}, "visual": {}}
     return {
-        modality: {"bench": {**params.get(f"encoders.{modality}.{name}"), "repo": str(checkpoints[modality]), "dtype": dtype, "dim": None, **more[modality]}}
+        modality: {"bench": {"base": name, "repo": str(checkpoints[modality]), "dtype": dtype, "dim": None, **more[modality]}}
         for modality, name in models.items()
     }
 
@@ -161,6 +158,8 @@ def resident_megabytes() -> int:
 def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple[str, ...]) -> dict[str, Any]:
     """One share, in this process."""
     from merc.compute import memory
+    from merc.encoders.engine.registry import choose
+    from merc.extraction.config import Config
     from merc.extraction.stage import extract
     from merc.layout import Layout
     from merc.params import Params
@@ -174,14 +173,14 @@ def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple
         subprocess.run([sys.executable, "-c", f"{write}; v.write_corpus({layout_words}, {round(share * UTTERANCES)})"], check=True)
         subprocess.run([sys.executable, "-c", f"{write}; v.save_checkpoints(Path({str(folder)!r}) / 'models', {shape!r})"], check=True)
         checkpoints = {modality: folder / "models" / modality for modality in MODALITIES}
-        tree = {"encoders": blocks(checkpoints, dtype), "extraction": Params.load(ROOT / "params.yaml").get("extraction")}
+        params = Params({"encoders": blocks(checkpoints, dtype)})
         found: dict[str, Any] = {"share": share, "utterances": round(share * UTTERANCES)}
         trim = memory.trim  # the last thing that is done for a part
         for modality in modalities:
             began = time.perf_counter()
             after_parts: list[int] = []
             with mock.patch.object(memory, "trim", lambda after=after_parts: (trim(), after.append(resident_megabytes()))):
-                extract(Params(tree), layout, RunOptions(device=device), modality=modality, encoder="bench")
+                extract(choose(params, modality, "bench"), Config(), layout, RunOptions(device=device))
             found[modality] = round(time.perf_counter() - began, 1)
             found[f"{modality}_megabytes_after_parts"] = after_parts
         found["seconds"] = round(sum(found[modality] for modality in modalities), 1)
@@ -204,7 +203,7 @@ def main(shares: tuple[float, ...], shape: str, dtype: str, device: str, modalit
     for share in shares:
         command = [sys.executable, __file__, "--share", str(share), "--shape", shape, "--dtype", dtype, "--device", device, "--inside"]
         command += [part for modality in modalities for part in ("--modality", modality)]
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'pipeline'}:{os.environ.get('PYTHONPATH', '')}"}
         print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip(), flush=True)
 
 

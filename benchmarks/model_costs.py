@@ -5,8 +5,8 @@
 An epoch is one pass over the train split, of 1,038 dialogues with MELD's real lengths and speakers and random vectors of RoBERTa-large's, wav2vec2-base's and
 ViT-B's widths, with the recipe's batches and losses, by the trainer itself; dev and test are one dialogue each, so that scoring does not count. It is
 timed on every fourth dialogue (--every), and taken times four. Every recipe runs in a process of its own: one epoch that does not count, one, then two;
-the seconds are the difference of the latter. Memory is the peak of the process over the peak before the training, with the data. A recipe with stages is
-given as the sum over its stages. The first row's model is what times are compared with.
+the seconds are the difference of the latter. Memory is the peak of the process over the peak before the training, with the data. A recipe with phases is
+given as the sum over its phases. The first row's model is what times are compared with.
 """
 
 import csv
@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from _tables import put_dated
 from merc.params import Params
 from merc.training.data.dataset import DialogueSplit
 from merc.training.loop.trainer import TrainingData, train_seed
-from merc.training.recipes.resolution import Plan, resolve
-from results_meld_text import OTHERS, OVER_ALL
+from merc.training.recipes.resolution import resolve
+from results_meld_text import OTHERS, OVER_ALL, shortened
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ("baseline", *OVER_ALL, "df_erc", *(name for name in OTHERS if "curriculum" not in name), "sdt")
@@ -69,12 +68,6 @@ def meld_dialogues(annotations: Path) -> list[list[str]]:
     return list(dialogues.values())
 
 
-def shortened(plan: Plan, epochs: int) -> Plan:
-    """The plan with so many epochs, in every stage."""
-    recipe = plan.recipe.model_copy(update={"epochs": epochs, "patience_epochs": epochs})
-    return replace(plan, recipe=recipe, stages=tuple(replace(stage, plan=shortened(stage.plan, epochs)) for stage in plan.stages))
-
-
 def _peak() -> int:
     """Bytes this process has held at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -82,16 +75,16 @@ def _peak() -> int:
 
 def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
     """In this process."""
-    plan = resolve(Params.load(ROOT / "params.yaml"), recipe)
+    resolved = resolve(Params.load(ROOT / "params.yaml"), recipe)
     dialogues = meld_dialogues(annotations)[::every]
     data = TrainingData(train=made_split("train", dialogues), dev=made_split("dev", dialogues[:1]), test=made_split("test", dialogues[:1]), classes=CLASSES)
     held, seconds = _peak(), []
     for epochs in (1, 1, 2):  # the first loads what torch loads late
         began = time.perf_counter()
-        trained = train_seed(shortened(plan, epochs), data, 0, torch.device("cpu"))
+        trained = train_seed(shortened(resolved, epochs), data, 0, torch.device("cpu"))
         seconds.append(time.perf_counter() - began)
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
-    return {"parameters": parameters, "seconds": every * (seconds[2] - seconds[1]), "memory": _peak() - held, "batch": plan.recipe.batch_dialogues}
+    return {"parameters": parameters, "seconds": every * (seconds[2] - seconds[1]), "memory": _peak() - held, "batch": resolved.recipe.batch_dialogues}
 
 
 @click.command()

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from _settings import settings_file, values_of
 from _tables import put_table, spread
 from merc import files
 from merc.layout import Layout
@@ -37,7 +38,8 @@ from merc.training.loop.trainer import train_seed
 from merc.training.metrics import significance
 from merc.training.metrics.accuracy import accuracy
 from merc.training.metrics.weighted_f1 import weighted_f1
-from merc.training.recipes.resolution import resolve
+from merc.training.recipes.recipe import Recipe
+from merc.training.recipes.resolution import ResolvedRecipe, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -122,10 +124,10 @@ class Place:
     dataset: str
     out: str
     runs: str
-    settings: tuple[str, ...]
+    settings: Path
 
     def run(self, command: str, *arguments: str) -> None:
-        given = [command, *arguments, "--dataset", self.dataset, "--out", self.out, *self.settings]
+        given = [command, *arguments, "--dataset", self.dataset, "--out", self.out, "--params", str(self.settings)]
         print("  " + " ".join(given), flush=True)
         subprocess.run([str(BIN / given[0]), *given[1:]], cwd=self.work, check=True)
 
@@ -141,17 +143,26 @@ class Place:
         return Layout(self.work / "raw", self.work / self.out, self.dataset)
 
 
+def shortened(resolved: ResolvedRecipe, epochs: int) -> ResolvedRecipe:
+    """The recipe with so many epochs, in every phase."""
+
+    def short(recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={"epochs": epochs, "patience_epochs": epochs})
+
+    phases = tuple(replace(phase, recipe=short(phase.recipe)) for phase in resolved.phases)
+    return replace(resolved, recipe=short(resolved.recipe), phases=phases)
+
+
 def _seconds_per_epoch(params: Params, layout: Layout, recipe: str, noted: Path) -> float:
     """Of one seed; measured once and noted, by two trainings of which one is longer, so that the start is not counted."""
     known: dict[str, float] = files.read_json(noted) if noted.is_file() else {}
     if recipe not in known:
-        plan = resolve(params, recipe)
-        data, _ = load_data(plan, reader.info(layout.shards), layout)
+        resolved = resolve(params, recipe)
+        data, _ = load_data(resolved, reader.info(layout.shards), layout)
         took = []
         for epochs in (1, 1 + TIMED_EPOCHS):
-            short = replace(plan, recipe=plan.recipe.model_copy(update={"epochs": epochs, "patience_epochs": epochs}))
             began = time.perf_counter()
-            train_seed(short, data, 0, torch.device("cpu"))
+            train_seed(shortened(resolved, epochs), data, 0, torch.device("cpu"))
             took.append(time.perf_counter() - began)
         known[recipe] = (took[1] - took[0]) / TIMED_EPOCHS
         files.write_json(noted, known)
@@ -258,8 +269,12 @@ def _about(place: Place, table: Table, seeds: str, chosen: Sequence[str]) -> lis
     ]
 
 
-def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Path | None, encoder: Path | None, values: list[str], name: str) -> Place:
-    """The features of a table, made if they are not there."""
+def _numbers(seeds: str) -> list[int]:
+    return [int(seed) for seed in seeds.split(",")]
+
+
+def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Path | None, encoder: Path | None, values: dict[str, Any], name: str) -> Place:
+    """The features of a table, made if they are not there; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
         annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
@@ -270,13 +285,13 @@ def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: P
     if table.encoder == "minilm_meld":
         if encoder is None:
             raise click.UsageError("give --encoder, the folder of a fine-tuned encoder")
-        block = {"repo": encoder.resolve(), **files.read_json(encoder / "provenance.json")["trained_with"]}
-        values += [f"encoders.text.minilm_meld.{key}={value}" for key, value in block.items()]
+        block = {"repo": encoder.resolve(), **files.read_json(encoder / "record.json")["trained_with"]}
+        values = values | {f"encoders.text.minilm_meld.{key}": value for key, value in block.items()}
     elif table.encoder:
         if checkpoint is None:
             raise click.UsageError("give --checkpoint or MERC_MINILM, all-MiniLM-L6-v2")
-        values.append(f"encoders.text.minilm.repo={checkpoint.resolve()}")
-    settings = ("--params", str(ROOT / "params.yaml"), *(part for value in values for part in ("--set", value)))
+        values = {**values, "encoders.text.minilm.repo": checkpoint.resolve()}
+    settings = settings_file(work / f"params-{name}.yaml", values)
     suffix = f"-{name}" if table.encoder == "minilm_meld" else ""
     place = Place(work, table.dataset, f"features{suffix}", f"runs{suffix}", settings)
     place.run("merc-extract", *(("--modalities", "text", "--encoder", f"text={table.encoder}") if table.encoder else ()), "--offline")
@@ -292,7 +307,7 @@ def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: P
 @click.option("--recipes", help="In place of all of the table, without the suffix that it adds.")
 @click.option("--seeds", help="In place of the table's.")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Seeds trained at once.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, as for a trial.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, as for a trial.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_suffix(".md"), show_default=True)
 def main(
     name: str,
@@ -311,14 +326,14 @@ def main(
     seeds = seeds or table.seeds
     chosen = recipes.split(",") if recipes else table.recipes
     of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in chosen}
-    values = [*overrides, *(f"recipes.{base}.seeds=[{given}]" for base, given in sorted(of_base.items()))]
-    # The addition for the demonstration corpus has seeds of its own.
-    values += [f"additions{table.suffix.replace('+', '.')}.seeds=[{seeds}]"] if table.suffix.startswith("+") else []
+    values = values_of(overrides) | {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())}
+    if table.suffix.startswith("+"):  # the addition for the demonstration corpus has seeds of its own
+        values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
     place = _extracted(table, work, annotations, checkpoint, encoder, values, name)
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
         place.run("merc-train", "--recipe", one, "--runs", place.runs, "--device", "cpu", "--workers", str(jobs))
-    params = Params.load(ROOT / "params.yaml", tuple(values))
+    params = Params.load(place.settings)
     noted = {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names} if table.timed else {}
     options = {"encoder": "<folder>" if encoder else None, "recipes": recipes, "seeds": seeds if seeds != table.seeds else None}
     shown = "    python benchmarks/results_meld_text.py " + " ".join([name, *(f"--{key} {value}" for key, value in options.items() if value)])

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from merc import files
 from merc.corpora.engine.labels import label_set
 from merc.layout import MODALITIES, Layout
-from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
 from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
+from merc.shards.config import Config
 from merc.shards.format.reader import Dialogues
 from merc.shards.stage import build_shards
 
@@ -120,8 +120,7 @@ def _write_manifest(layout: Layout, turns: list[int]) -> None:
 
 
 def join(layout: Layout) -> str:
-    params = Params.load(ROOT / "params.yaml")
-    write_card(build_shards(params, layout, RunOptions(), encoders=dict.fromkeys(MODALITIES, "random")))
+    write_card(build_shards(Config(), layout, RunOptions(), encoders=dict.fromkeys(MODALITIES, "random")))
     there = sorted((layout.shards / "dialogues").iterdir())
     return (
         f"{len(there)} files, {sum(path.stat().st_size for path in there) / 1e9:.2f} GB, the largest {max(path.stat().st_size for path in there) / 1e6:.0f} MB"

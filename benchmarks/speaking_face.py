@@ -14,7 +14,7 @@ What is not tested. These are not dialogues: no cuts, no speaker in profile, no 
 persons, some of them hidden behind hands or passers-by for a while. How often the choice is right on MELD is unknown; a high figure here is
 necessary, not sufficient.
 
-The weights in params.yaml were tried on seeds from 1000 on; the reported scenes are seeds 0 to 199.
+The default weights were tried on seeds from 1000 on; the reported scenes are seeds 0 to 199.
 """
 
 import argparse

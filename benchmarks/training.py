@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--annotations FOLDER_WITH_MELD_CSV_FILES] [--model ddin] [--corpus meld] [--batch 16] [--rounds 5] [--threads 1]
 
-The usual way is ``training_usual_mmgcn.py`` (edges put into one matrix of the whole batch in loops over dialogues, a product with it per layer),
-``training_usual_ddin.py`` (a small cell per step and modality for the padded batch, applied to all parties; the history put together anew),
-``training_usual_dialogue_rnn.py`` likewise, and ``training_usual_multi_dag.py`` (the same of its two cells per layer). All have the weights of the model, and
+The usual way stands in ``references/``: ``mmgcn.py`` (edges put into one matrix of the whole batch in loops over dialogues, a product with it per layer),
+``ddin.py`` (a small cell per step and modality for the padded batch, applied to all parties; the history put together anew),
+``dialogue_rnn.py`` likewise, and ``multi_dag.py`` (the same of its two cells per layer). All have the weights of the model, and
 before anything is timed must give the same scores on the batches that are used, to 1e-4.
 
 A step is forward, cross-entropy, backward and Adam, dropout on, on random features of the corpora's published sizes. Both ways are run in turn on
@@ -37,10 +37,10 @@ from merc.training.models.ddin import DDIN
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.mmgcn import MMGCN
 from merc.training.models.multi_dag import MultiDAG
-from training_usual_ddin import UsualDDIN
-from training_usual_dialogue_rnn import UsualDialogueRNN
-from training_usual_mmgcn import UsualMMGCN
-from training_usual_multi_dag import UsualMultiDAG
+from references.ddin import UsualDDIN
+from references.dialogue_rnn import UsualDialogueRNN
+from references.mmgcn import UsualMMGCN
+from references.multi_dag import UsualMultiDAG
 
 NAMES = ("mmgcn", "ddin", "multi_dag", "dialogue_rnn")
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.engine.common import backwards
-from training_usual_ddin import copy_cell
+from references.ddin import copy_cell
 
 
 class UsualDialogueRNN(nn.Module):

@@ -1,0 +1,1 @@
+"""Models written the usual way, which training.py measures ours against."""
