@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+
 from merc.adaptation import stage as adaptation
 from merc.adaptation.listing import MODALITIES as ADAPTED
 from merc.commands.extract import chosen_encoders
