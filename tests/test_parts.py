@@ -2,9 +2,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from merc import files
-from merc.errors import BadTable, SettingsDiffer
+from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint
 from merc.records.failures import Failure
 
@@ -44,7 +46,7 @@ def test_new_work_is_not_cached_and_has_nothing_in_place_until_it_is_finished(tm
 def test_finishing_moves_everything_into_place_with_a_record_of_what_made_it(tmp_path: Path) -> None:
     work = _work(tmp_path)
     _finish(work)
-    assert _names(work.out) == ["record.json", "part-00000.parquet", "part-00001.parquet"]
+    assert _names(work.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]
     assert files.read_json(work.out / "record.json") == {"fingerprint": work.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
     assert _names(tmp_path / "scratch") == []
     assert finished_fingerprint(work.out) == work.fingerprint.digest
@@ -95,10 +97,10 @@ def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> No
     other.start()
     assert not again.folder.exists()
     assert not other.is_done(0)
-    assert _names(other.out) == ["record.json", "part-00000.parquet", "part-00001.parquet"]  # the old result stays until the new one is whole
+    assert _names(other.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]  # the old result stays until the new one is whole
     _write_part(other, 0, "other rows")
     other.finish({})
-    assert _names(other.out) == ["record.json", "part-00000.parquet"]
+    assert _names(other.out) == ["part-00000.parquet", "record.json"]
     assert (other.out / "part-00000.parquet").read_text() == "other rows"
     assert _work(tmp_path, settings=OTHER).cached()
 
@@ -108,7 +110,7 @@ def test_changed_inputs_make_finished_work_stale_without_being_asked(tmp_path: P
     changed = _work(tmp_path, inputs={"manifest": "bb22"})
     assert not changed.cached()
     _finish(changed, parts=1)
-    assert _names(changed.out) == ["record.json", "part-00000.parquet"]
+    assert _names(changed.out) == ["part-00000.parquet", "record.json"]
 
 
 def test_changed_inputs_never_meet_parts_made_from_the_old_ones(tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
         return StageWork("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
 
     _finish(work(), parts=1)
-    assert (tmp_path / "out" / "meta" / "record.json").is_file()
+    assert (tmp_path / "out" / "meta" / "info.json").is_file()
     assert work().cached()
     assert finished_fingerprint(tmp_path / "out", "meta/info.json") == work().fingerprint.digest
     with pytest.raises(SettingsDiffer, match="max_clip_seconds"):
@@ -185,7 +187,7 @@ def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
 def test_a_record_that_is_none_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     work = _work(tmp_path)
     files.write_text(work.out / "record.json", content)
-    with pytest.raises(BadTable, match=r"out/info\.json: not (a JSON file|the record of a stage's work)"):
+    with pytest.raises(BadTable, match=r"out/record\.json: not (a JSON file|the record of a stage's work)"):
         work.cached()
 
 
@@ -219,8 +221,27 @@ def test_differing_settings_are_told_by_dotted_key(there: dict[str, Any], wanted
     assert differing_settings(there, wanted) == lines
 
 
+def test_how_to_run_is_told_by_the_command_line_else_the_settings_else_the_defaults() -> None:
+    params = Params({"run": {"max_failed": 7, "clip_timeout_seconds": 3}})
+    assert RunOptions.of(Params({})) == RunOptions()
+    assert RunOptions.of(params, workers=4) == RunOptions(workers=4, max_failed="7", clip_timeout_seconds=3.0)
+    assert RunOptions.of(params, "1%") == RunOptions(max_failed="1%", clip_timeout_seconds=3.0)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", ".nan", "true"])
+def test_a_time_limit_that_is_none_is_named(value: str) -> None:
+    with pytest.raises(BadSettings, match=r"run\.clip_timeout_seconds: Input should be (greater than 0|a valid number)"):
+        RunOptions.of(Params(yaml.safe_load(f"run: {{clip_timeout_seconds: {value}}}")))
+
+
+@pytest.mark.parametrize("value", ["", "-1", "five", "5 %%", "5%5"])
+def test_a_limit_of_failures_that_is_none_is_named(value: str) -> None:
+    with pytest.raises(BadSettings, match=r"max_failed .*: a number or a share such as 5% is expected"):
+        RunOptions.of(Params({"run": {"max_failed": value}}))
+
+
 def test_how_to_run_has_careful_defaults_and_cannot_be_changed_on_the_way() -> None:
     run = RunOptions()
-    assert (run.workers, run.device, run.overwrite, run.max_failed, run.offline) == (2, "auto", False, "5%", False)
+    assert (run.workers, run.device, run.overwrite, run.max_failed, run.offline, run.clip_timeout_seconds) == (2, "auto", False, "5%", False, 120.0)
     with pytest.raises(AttributeError):
         run.overwrite = True  # type: ignore[misc]

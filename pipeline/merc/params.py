@@ -337,7 +337,7 @@ class Params:
         for key, (origin, by) in self._lost.items():
             asked_for = key.startswith("recipes.") and by.key.startswith("additions.")  # a recipe's name says which additions lie over it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
-                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it; set {by.key} instead")
+                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it{f'; set {by.key} instead' if by.key else ''}")
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):
                 raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}")

@@ -14,17 +14,16 @@ from merc.commands.extract import main as extract
 from merc.errors import BadSettings
 from merc.params import Params
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
 def settings(tmp_path: Path, tiny_bert: Path) -> Path:
     """A params.yaml with a tiny encoder, ``plain``, and ``own``, what becomes of it; beside it a corpus whose words say the emotion."""
-    tree = Params.load(ROOT / "params.yaml").tree
-    block: dict[str, Any] = {**tree["encoders"]["text"]["minilm"], "repo": str(tiny_bert), "revision": "", "dim": 16, "max_tokens": 32}
+    plain = {"base": "minilm", "repo": str(tiny_bert), "revision": "", "dim": 16, "max_tokens": 32}
     made = {"repo": str(tmp_path / "features" / "table" / "adapted" / "text" / "plain-full"), "made_by": "merc-adapt …", "speaker_names": True}
-    tree["encoders"]["text"] = {"plain": block, "own": {**block, **made}, "ngrams": tree["encoders"]["text"]["ngrams"]}
-    tree["adaptations"]["text"]["full"] |= {"learning_rate": 0.005, "batch_utterances": 4}
+    tree = {
+        "encoders": {"text": {"plain": plain, "own": {"base": "plain", **made}}},
+        "adaptations": {"text": {"full": {"learning_rate": 0.005, "batch_utterances": 4}}},
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     (tmp_path / "raw").mkdir()
     with (tmp_path / "raw" / "utterances.csv").open("w", newline="") as file:
@@ -69,7 +68,7 @@ def test_an_encoder_is_adapted_and_extracted_with(settings: Path) -> None:
     assert adapted.exit_code == 0, adapted.output
     made = settings.parent / "features" / "table" / "adapted" / "text" / "plain-full"
     lines = adapted.stdout.splitlines()
-    record = files.read_json(made / "provenance.json")
+    record = files.read_json(made / "record.json")
     assert lines[0] == f"dev: weighted F1 {record['dev']['weighted_f1']:.4f}, accuracy {record['dev']['accuracy']:.4f}"
     assert lines[1].startswith("test: weighted F1 ")
     assert lines[2] == str(made)
@@ -86,11 +85,19 @@ def test_an_encoder_is_adapted_and_extracted_with(settings: Path) -> None:
         (["--modality", "visual", "--encoder", "plain"], 2),
         (["--modality", "text", "--encoder", "plain", "--settings", "none"], 2),
         (["--modality", "text"], 2),
+        (["--modality", "text", "--encoder", "plain", "--set", "adaptations.text.lora.epochs=1"], 2),
         (["--modality", "text", "--encoder", "plain", "--raw", "/nowhere"], 4),
     ],
 )
 def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: list[str], code: int) -> None:
     assert _run(main, settings, *arguments).exit_code == code
+
+
+def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does(settings: Path) -> None:
+    result = _run(main, settings, "--modality", "text", "--encoder", "plain", "--set", "encoders.text.plain.speaker_names=false")
+    assert result.exit_code == 2
+    assert "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder lies over it" in result.stderr
+    assert "set adaptations.text.full.encoder.speaker_names instead" in result.stderr
 
 
 def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> None:

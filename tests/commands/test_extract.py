@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from merc.commands.extract import chosen_encoders, main
+from merc.commands.extract import Order, chosen_encoders, main
 from merc.errors import BadSettings, ModelUnavailable
 from merc.params import Params
 
@@ -15,7 +15,7 @@ PARAMS = str(Path(__file__).parents[2] / "params.yaml")
 @pytest.fixture
 def params() -> Params:
     tree: dict[str, Any] = {
-        "corpora": {"meld": {}, "demo-meld": {}, "other": {}, "odd": {}},
+        "corpora": {"other": {"reader": "table"}, "odd": {"reader": "table"}},
         "presets": {
             "embedded": {"text": "ngrams", "audio": "acoustic", "visual": "gradients"},
             "base": {"text": "roberta", "audio": "wav2vec2", "visual": "vit"},
@@ -78,20 +78,39 @@ def test_the_help_names_presets_levels_and_the_list_of_models() -> None:
 
 @pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "frames"), "frames"), (("--level", "utterance"), "utterance")])
 def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str) -> None:
-    seen: list[Params] = []
-    monkeypatch.setattr("merc.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    seen: list[Order] = []
+    monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
     assert result.exit_code == 0, result.output
-    assert [params.get("extraction.level") for params in seen] == [level]
+    assert [order.extraction.level for order in seen] == [level]
 
 
 @pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "frames"), False)])
 def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool) -> None:
-    seen: list[Params] = []
-    monkeypatch.setattr("merc.commands.extract.extract_all", lambda params, *_: seen.append(params) or [])
+    seen: list[Order] = []
+    monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
     assert result.exit_code == 0, result.output
-    assert [params.get("shards.transcripts") for params in seen] == [transcripts]
+    assert [order.shards.transcripts for order in seen] == [transcripts]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("extraction.levle=frames", "unknown key extraction.levle; did you mean 'level'?"),
+        ("extractoin.level=frames", "no block 'extractoin'; did you mean 'extraction'?"),
+        ("encoders.text.minilm.max_tokens=9", "nothing that this command does uses encoders.text.minilm.max_tokens"),
+        ("encoders.text.ngrams.word_dims=0", "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1"),
+        ("demo.seed=-1", "demo.seed: Input should be greater than or equal to 0"),
+        ("run.clip_timeout_seconds=soon", "run.clip_timeout_seconds: Input should be a valid number"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, given: str, words: str) -> None:
+    folders = ["--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "features")]
+    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *folders, "--set", given])
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:

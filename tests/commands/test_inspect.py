@@ -29,7 +29,6 @@ from merc.media.faces import jpeg
 from merc.media.speaker import Evidence
 from merc.media.stage import decode
 from merc.media.tasks import Clip, DialogueTask
-from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
@@ -99,12 +98,8 @@ def finished(corpus: Layout, tmp_path_factory: pytest.TempPathFactory) -> Layout
     """The same with finished media."""
     layout = replace(corpus, out=tmp_path_factory.mktemp("finished"))
     manifest.write(layout.manifest, manifest.read(corpus.manifest))
-    decode(params(), layout, RunOptions(workers=1, max_failed="100%"), streams=BOTH)
+    decode(config(), layout, RunOptions(workers=1, max_failed="100%"), streams=BOTH)
     return layout
-
-
-def params(*overrides: str) -> Params:
-    return Params.load(PARAMS, overrides)
 
 
 def config(**changes: Any) -> MediaConfig:
@@ -255,6 +250,7 @@ def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
         (["--sample", "3", "--doubtful"], "no finished media"),
         (["--sample", "3", "--split", "dev"], "no utterance of dev to show"),
         (["--sample", "3", "--set", "media.detector=yunet", "--set", "media.yunet_file=gone.onnx"], "there is no file 'gone.onnx'"),
+        (["--sample", "3", "--set", "extraction.level=frames"], "nothing that this command does uses extraction.level"),
     ],
 )
 def test_what_cannot_be_shown_is_a_matter_of_settings(corpus, tmp_path, arguments, said):
@@ -328,7 +324,7 @@ def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, 
 def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
     shown: list[list[str]] = []
 
-    def nothing(params: Params, layout: Layout, table: Any, workers: int) -> dict[str, Seen]:
+    def nothing(settings: MediaConfig, layout: Layout, run: RunOptions, table: Any) -> dict[str, Seen]:
         shown.append(table["utterance_id"].to_pylist())
         clip = Clip("", "", "", "", "full", None, None, None, None)
         lost = DialogueTask(layout.raw, "tiny", tuple(replace(clip, utterance_id=one) for one in shown[-1]), BOTH, config(), None)
@@ -349,7 +345,7 @@ def test_a_decoder_that_crashes_costs_its_utterance_alone(corpus, tmp_path, monk
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(seen, "observe", importlib.import_module("fatal").observe)
     table = manifest.read(corpus.manifest)
-    found = decode_anew(params(), corpus, table.filter(np.array([one == MUTE for one in table["utterance_id"].to_pylist()])), 1)
+    found = decode_anew(config(), corpus, RunOptions(workers=1), table.filter(np.array([one == MUTE for one in table["utterance_id"].to_pylist()])))
     assert list(found) == [MUTE]
     assert found[MUTE].columns["visual_status"] == "media_crashed"
     assert "SIGSEGV" in words.remarks(found[MUTE])[0].text

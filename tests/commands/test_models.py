@@ -26,14 +26,15 @@ def _transformer(repo: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Path:
-    """A params.yaml with a built-in encoder and three with checkpoints."""
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A params.yaml with a built-in encoder and three with checkpoints; those that ship are left out."""
+    monkeypatch.setattr("merc.encoders.engine.registry.names", lambda params, modality: sorted(params.block(f"encoders.{modality}")))
     seen = {"licence": "CC-BY-NC-SA-4.0", "training_data_overlap": "IEMOCAP and MELD (both in the second stage)"}
     tree = {
         "presets": {"embedded": {"text": "ngrams"}, "base": {"text": "bert"}, "odd": {"text": "elmo"}},
         "encoders": {
             "text": {
-                "ngrams": {"family": "ngrams", "word_dims": 384, "char_dims": 120, "word_ngrams": [1, 2], "char_ngrams": [2, 4]},
+                "ngrams": {"word_dims": 384},
                 "bert": _transformer("org/model", dim=32, megabytes=1.5),
                 "other": _transformer("org/other", **seen),
                 "local": _transformer(str(tmp_path / "folder"), revision=""),
@@ -62,7 +63,7 @@ def _listed(settings: Path, *arguments: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.usefixtures("hub_cache")
 def test_every_encoder_is_listed_with_what_is_known_of_it(settings: Path, tmp_path: Path) -> None:
     listed = _listed(settings)
-    assert list(listed) == ["ngrams", "bert", "other", "local"]
+    assert list(listed) == ["bert", "local", "ngrams", "other"]
     command = listed["bert"].pop("how_to_get")
     assert listed["bert"] == {
         "modality": "text", "name": "bert", "family": "transformer", "dim": 32, "licence": "MIT", "training_data_overlap": "none known (books; news)",
@@ -79,12 +80,21 @@ def test_every_encoder_is_listed_with_what_is_known_of_it(settings: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("hub_cache")
+def test_those_that_ship_are_listed_without_any_block(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    listed = _listed(tmp_path / "params.yaml")
+    assert set(listed) >= {"ngrams", "roberta_base", "acoustic", "wavlm_large", "gradients", "vit_face"}
+    assert {one["modality"] for one in listed.values()} == {"text", "audio", "visual"}
+
+
+@pytest.mark.usefixtures("hub_cache")
 def test_the_table_shows_the_same_in_words(settings: Path) -> None:
     lines = _run(settings).stdout.splitlines()
-    assert lines[1] == "text   ngrams               ngrams         512  Apache-2.0            -  built in  embedded  none: nothing is fitted"
-    assert lines[2] == "       bert                 transformer     32  MIT                   2  not here  base      none known"
-    assert lines[3] == f"         org/model@{COMMIT}"
-    assert lines[4] == "       other                transformer      ?  CC-BY-NC-SA-4.0       ?  not here            IEMOCAP and MELD"
+    assert lines[1] == "text   bert                 transformer     32  MIT                   2  not here  base      none known"
+    assert lines[2] == f"         org/model@{COMMIT}"
+    assert lines[3].startswith("       local                transformer     32  MIT                   -  here")
+    assert lines[5] == "       ngrams               ngrams         512  Apache-2.0            -  built in  embedded  none: nothing is fitted"
+    assert lines[6] == "       other                transformer      ?  CC-BY-NC-SA-4.0       ?  not here            IEMOCAP and MELD"
 
 
 def test_a_refused_model_says_why(settings: Path, tmp_path: Path) -> None:
@@ -103,7 +113,7 @@ def test_the_columns_of_the_list_fit_a_terminal_of_120() -> None:
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(["bert"], ["bert"]), (["text=other", "bert"], ["bert", "other"]), (["--preset", "base"], ["bert"]), (["--preset", "base", "ngrams"], ["ngrams", "bert"])],
+    [(["bert"], ["bert"]), (["text=other", "bert"], ["bert", "other"]), (["--preset", "base"], ["bert"]), (["--preset", "base", "ngrams"], ["bert", "ngrams"])],
 )
 @pytest.mark.usefixtures("hub_cache")
 def test_names_and_presets_choose(settings: Path, names: list[str], expected: list[str]) -> None:
@@ -113,11 +123,12 @@ def test_names_and_presets_choose(settings: Path, names: list[str], expected: li
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["brt"], "no encoder 'brt' in params.yaml; did you mean 'bert'?"),
-        (["audio=bert"], "no encoder 'audio=bert' in params.yaml; valid: text=bert, text=local, text=ngrams, text=other"),
+        (["brt"], "no encoder 'brt'; did you mean 'bert'?"),
+        (["audio=bert"], "no encoder 'audio=bert'; valid: text=bert, text=local, text=ngrams, text=other"),
         (["--preset", "bse"], "--preset: no preset 'bse' under presets in params.yaml; did you mean 'base'?"),
-        (["--preset", "odd"], "presets.odd names text=elmo, which is not under encoders.text"),
+        (["--preset", "odd"], "presets.odd names text=elmo, and there is no such encoder; valid: bert, local, ngrams, other"),
         (["--set", "encoders.text.bert.poling=mean"], "did you mean 'pooling'?"),
+        (["--set", "encoders.text.other.max_tokens=9", "bert"], "nothing that this command does uses encoders.text.other.max_tokens"),
     ],
 )
 def test_wrong_names_end_with_2(settings: Path, arguments: list[str], words: str) -> None:

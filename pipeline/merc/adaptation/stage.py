@@ -150,7 +150,7 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
     key = f"adaptations.{modality}"
     laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)
     config = params.filled(laid, Config, f"{key}.{settings}")
-    return ChosenAdaptation(choose_encoder(params, modality, encoder, dict(config.encoder)), settings, config, laid)
+    return ChosenAdaptation(choose_encoder(params, modality, encoder, dict(config.encoder), f"{key}.{settings}.encoder"), settings, config, laid)
 
 
 @dataclass(frozen=True)

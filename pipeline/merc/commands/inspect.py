@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 
 from merc import files, log
 from merc.command_line import exiting
-from merc.errors import BadSettings, RawDataMissing
+from merc.errors import BadSettings
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media.config import Config as MediaConfig
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params
-from merc.parts import RECORD, RunConfig, differing_settings
+from merc.parts import RECORD, RunOptions, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 
@@ -53,7 +53,13 @@ _OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", 
 @click.option("--features", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder that was merc-extract's --out.")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml, to see what it would do; repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for a setting, such as media.choice=largest; repeatable.",
+)
 def inspect(
     dataset: str,
     utterances: tuple[str, ...],
@@ -85,23 +91,25 @@ def inspect(
     log.set_up()
     with exiting():
         params, layout = Params.load(params_file, overrides), Layout(raw, features, dataset)
+        config, run = params.fill("media", MediaConfig), RunOptions.of(params, workers=workers)
+        params.check_overrides()
         if sample is None:
-            written = draw(params, layout, utterances, out, workers)
+            written = draw(config, layout, run, utterances, out)
         else:
-            written = [make_page(params, layout, sample, out, workers, seed=seed, splits=splits or SPLITS, doubtful=doubtful)]
+            written = [make_page(config, layout, run, sample, out, seed=seed, splits=splits or SPLITS, doubtful=doubtful)]
         for path in written:
             click.echo(path)
 
 
-def draw(params: Params, layout: Layout, utterance_ids: Sequence[str], out: Path, workers: int) -> list[Path]:
+def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Sequence[str], out: Path) -> list[Path]:
     """Draws one picture per utterance.
 
     Args:
-        params: the block ``media``, and ``run.clip_timeout_seconds``.
+        config: how it is decoded.
         layout: of the dataset.
+        run: workers, ``clip_timeout_seconds``.
         utterance_ids: which; each once.
         out: a ``.png`` file for a single one, else a folder.
-        workers: processes for decoding.
 
     Returns:
         The files, in the order of the manifest.
@@ -112,15 +120,14 @@ def draw(params: Params, layout: Layout, utterance_ids: Sequence[str], out: Path
     """
     from merc.commands.inspection import picture
 
-    table = _manifest(layout)
+    table = manifest.read(layout.manifest)
     wanted = list(dict.fromkeys(utterance_ids))
     _check_known(wanted, table["utterance_id"].to_pylist(), layout)
     in_one_file = out.suffix.lower() == ".png"
     if in_one_file and len(wanted) > 1:
         raise BadSettings(f"--out {out}: one file cannot hold {len(wanted)} pictures; name a folder")
     table = table.filter(pc.is_in(table["utterance_id"], pa.array(wanted)))
-    config = params.fill("media", MediaConfig)
-    seen = decode_anew(params, layout, table, workers)
+    seen = decode_anew(config, layout, run, table)
     general, of_each = compare(layout, config, seen)
     for note in general:
         logger.warning("%s", note)
@@ -134,16 +141,16 @@ def draw(params: Params, layout: Layout, utterance_ids: Sequence[str], out: Path
 
 
 def make_page(
-    params: Params, layout: Layout, count: int, out: Path, workers: int, *, seed: int = 0, splits: Sequence[str] = SPLITS, doubtful: bool = False
+    config: MediaConfig, layout: Layout, run: RunOptions, count: int, out: Path, *, seed: int = 0, splits: Sequence[str] = SPLITS, doubtful: bool = False
 ) -> Path:
     """Makes the contact sheet of a sample.
 
     Args:
-        params: the block ``media``, and ``run.clip_timeout_seconds``.
+        config: how it is decoded.
         layout: of the dataset.
+        run: workers, ``clip_timeout_seconds``.
         count: how many utterances; all if there are no more.
         out: folder for ``index.html``, or a ``.html`` file.
-        workers: processes for decoding.
         seed: which ones are drawn.
         splits: from which they are drawn.
         doubtful: take those whose faces are the most doubtful in the finished media instead; those without a face are left out.
@@ -157,7 +164,7 @@ def make_page(
     """
     from merc.commands.inspection import sheet, words
 
-    table = _manifest(layout)
+    table = manifest.read(layout.manifest)
     table = table.filter(pc.is_in(table["split"], pa.array(list(splits))))
     media = _media_rows(layout, _OF_TOTALS, table["utterance_id"].to_pylist())
     wanted = _most_doubtful(media, count, layout) if doubtful else _drawn(table["utterance_id"].to_pylist(), count, seed)
@@ -166,8 +173,7 @@ def make_page(
         raise BadSettings(f"{layout.dataset}: no utterance{of} to show{' has a face' if doubtful else ''}")
     whole = table.num_rows
     table = table.filter(pc.is_in(table["utterance_id"], pa.array(wanted)))
-    config = params.fill("media", MediaConfig)
-    seen = decode_anew(params, layout, table, workers)
+    seen = decode_anew(config, layout, run, table)
     general, of_each = compare(layout, config, seen)
     entries = [sheet.Entry(seen[row["utterance_id"]], row, of_each.get(row["utterance_id"], [])) for row in table.to_pylist()]
     columns = {"on this page": words.totals([entry.seen.columns for entry in entries])}
@@ -179,14 +185,14 @@ def make_page(
     return path
 
 
-def decode_anew(params: Params, layout: Layout, table: pa.Table, workers: int) -> "dict[str, Seen]":
+def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.Table) -> "dict[str, Seen]":
     """Decodes rows of the manifest as the media stage does, in processes that may die of a broken file.
 
     Args:
-        params: the block ``media``, and ``run.clip_timeout_seconds``.
+        config: how it is decoded.
         layout: where the raw files are.
+        run: how many processes at most, ``clip_timeout_seconds``.
         table: the rows.
-        workers: how many processes at most.
 
     Returns:
         Utterance id → what was seen.
@@ -195,15 +201,13 @@ def decode_anew(params: Params, layout: Layout, table: pa.Table, workers: int) -
     from merc.compute import pool
     from merc.media import detector, faces, stage
 
-    config = params.fill("media", MediaConfig)
     model = detector.path(config, offline=False)
     faces.check(config, model)
-    timeout_seconds = params.fill("run", RunConfig).clip_timeout_seconds
     tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]
     found: dict[str, Seen] = {}
-    with pool.stoppable(), pool.Crew(observe, min(workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
+    with pool.stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
         for key, task in enumerate(tasks):
-            crew.submit(key, task, weight=task.seconds, limit_seconds=stage.time_limit_seconds(task, timeout_seconds))
+            crew.submit(key, task, weight=task.seconds, limit_seconds=stage.time_limit_seconds(task, run.clip_timeout_seconds))
         for _ in tasks:
             key, outcome = crew.next_outcome()
             of_task = [Seen(*one) for one in stage.given_up(tasks[key], outcome)] if isinstance(outcome, pool.Lost) else outcome
@@ -252,13 +256,6 @@ def file_name(utterance_id: str) -> str:
     if name and name == utterance_id.replace("/", ".") and "." not in utterance_id:
         return name
     return f"{name or 'utterance'}~{hashlib.sha256(utterance_id.encode('utf-8')).hexdigest()[:8]}"
-
-
-def _manifest(layout: Layout) -> pa.Table:
-    try:
-        return manifest.read(layout.manifest)
-    except FileNotFoundError as error:
-        raise RawDataMissing(f"{layout.manifest} does not exist; it is made by: merc-extract --dataset {layout.dataset}") from error
 
 
 def _check_known(wanted: Sequence[str], there: Sequence[str], layout: Layout) -> None:

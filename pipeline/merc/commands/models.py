@@ -59,7 +59,7 @@ class Listed:
 @click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
 @click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of params.yaml; repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting of an encoder, or for presets; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per encoder and line.")
 def models(
     names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool
@@ -78,6 +78,10 @@ def models(
     with exiting():
         params = Params.load(params_file, overrides)
         wanted = chosen(params, names, preset)
+        for modality, name in wanted:  # what is wrong with them shows before anything is fetched
+            registry.choose(params, modality, name)
+        params.read("presets")  # the list says which of them name an encoder
+        params.check_overrides()
         if download:
             fetch(params, wanted, offline=offline, asked_for=bool(names or preset))
         listed = [describe(params, modality, name) for modality, name in wanted]

@@ -50,6 +50,18 @@ def test_shards_that_are_there_are_replaced_only_when_told(file: Path, tmp_path:
     assert reader.splits(tmp_path / "out") == ["train", "test"]
 
 
+def test_how_dev_is_chosen_is_a_setting(file: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "params.yaml"
+    settings.write_text("corpora: {iemocap: {validation: none}}")
+    done = CliRunner().invoke(main, ["import", str(file), str(tmp_path / "out"), "--params", str(settings)])
+    assert done.exit_code == 0, done.output
+    assert reader.splits(tmp_path / "out") == ["train", "test"]
+    settings.write_text("corpora: {iemocap: {reader: meld}}")
+    refused = CliRunner().invoke(main, ["import", str(file), str(tmp_path / "other"), "--params", str(settings)])
+    assert refused.exit_code == 2
+    assert "corpora.iemocap.reader is 'meld'" in refused.stderr
+
+
 def test_a_folder_that_holds_something_else_is_never_replaced(file: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years")

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from merc import files
 from merc.commands.shards import main
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.trajectories.config import Config
 from merc.trajectories.stage import build_trajectories
 
 CLASSES = ("neutral", "joy", "anger")
@@ -65,7 +65,7 @@ def make(tmp_path: Path, texts: bool = True) -> Path:
     info |= {"modalities": ["text"], "dims": {"text": 2}, "encoders": {"text": {"name": "ngrams"}}, "source": "", "deviations": [], "versions": {}}
     files.write_json(layout.shards / "meta" / "info.json", info | {"fingerprint": "0", "versions": {"merc-pipeline": "0"}})
     files.write_json(layout.shards / "meta" / "stats.json", {"text": {"count": 9, "mean": [1.0, 1.0], "std": [0.0, 1.0]}})
-    build_trajectories(Params({"trajectories": {"order_permutations": 3}}), layout, RunOptions())
+    build_trajectories(Config(order_permutations=3), layout, RunOptions())
     return layout.shards
 
 

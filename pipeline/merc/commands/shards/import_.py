@@ -44,7 +44,7 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
     log.set_up()
     with exiting():
         from merc.corpora.iemocap import Iemocap
-        from merc.corpora.stage import DATASETS
+        from merc.corpora.stage import choose
         from merc.shards.card.writing import write_card
         from merc.shards.circulation import importing
         from merc.shards.config import Config as ShardsConfig
@@ -53,8 +53,13 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
 
         _check(file, out, overwrite)
         params = Params.load(params_file)
-        iemocap, shards = params.filled(DATASETS.read(params, "iemocap"), Iemocap.Config, "corpora.iemocap"), params.fill("shards", ShardsConfig)
-        trajectories = params.fill("trajectories", TrajectoriesConfig)
+        iemocap, shards, trajectories = (
+            choose(params, "iemocap").reader.config,
+            params.fill("shards", ShardsConfig),
+            params.fill("trajectories", TrajectoriesConfig),
+        )
+        if not isinstance(iemocap, Iemocap.Config):
+            raise BadSettings(f"corpora.iemocap.reader is {iemocap.reader!r}; how dev of IEMOCAP is chosen is a setting of the reader iemocap")
         imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer))
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that it gets there by a rename; a run that is killed leaves nothing at OUT.

@@ -46,9 +46,7 @@ class ChosenEncoder:
         return self.kind(self.config, offline=offline, frames=frames)
 
 
-def choose(
-    params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "the settings of the fine-tuning"
-) -> ChosenEncoder:
+def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "") -> ChosenEncoder:
     """Looks up an encoder.
 
     Args:
@@ -56,14 +54,14 @@ def choose(
         modality: ``text``, ``audio`` or ``visual``.
         name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more than its defaults.
         changed: settings that lie over all of it.
-        changed_by: where those come from, in words.
+        changed_by: the dotted key at which those stand.
 
     Raises:
         BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.
     """
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
-    laid.lay("", changed or {}, Origin(changed_by))
+    laid.lay("", changed or {}, Origin(changed_by, changed_by))
     _, kind = _family(shelf, name, laid)
     return ChosenEncoder(modality, name, kind, params.filled(laid, kind.Config, f"encoders.{modality}.{name}"), laid)
 
