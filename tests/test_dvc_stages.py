@@ -214,12 +214,16 @@ def test_two_experiments_are_compared(project: Path) -> None:
     changed = {key: (row["old"], row["new"]) for key, row in rows.items() if row["old"] != row["new"]}
     assert changed == {("params.yaml", "recipes.baseline.epochs"): (2, 3)}
     before, after = (
-        json.loads(_run(project, *command))["dev"]["weighted_f1"]["mean"]
-        for command in (
-            (sys.executable, "-m", "dvc", "api-show", "HEAD") if False else ("git", "show", "HEAD:.dvc-metrics.json"),
-            ("cat", "runs/demo-meld/baseline/metrics.json"),
+        (
+            json.loads(_run(project, *command))["dev"]["weighted_f1"]["mean"]
+            for command in (
+                (sys.executable, "-m", "dvc", "api-show", "HEAD") if False else ("git", "show", "HEAD:.dvc-metrics.json"),
+                ("cat", "runs/demo-meld/baseline/metrics.json"),
+            )
         )
-    ) if False else _both(project)
+        if False
+        else _both(project)
+    )
     shown = json.loads(_dvc(project, "metrics", "diff", "--all", "--json"))["runs/demo-meld/baseline/metrics.json"]["dev.weighted_f1.mean"]
     assert (shown["old"], shown["new"]) == (before, after)
 
