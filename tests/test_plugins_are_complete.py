@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc import plugins
 from merc.adaptation import stage as adaptation
 from merc.corpora.engine.base import CorpusReader

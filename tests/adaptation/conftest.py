@@ -148,6 +148,7 @@ def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callabl
 
     def make(**settings: Any) -> Params:
         block = {**_SETTINGS, **settings}
+        of_text = {**block, "encoder": {"speaker_names": False, **block["encoder"]}}  # otherwise than the one that ships
         encoders = {
             "text": {
                 "ngrams": {"family": "ngrams", "word_dims": 8, "char_dims": 8, "word_ngrams": [1, 1], "char_ngrams": [2, 2]},
@@ -158,9 +159,7 @@ def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callabl
             "audio": {"sound": sound, "sound_adapted": {**sound, "repo": str(layout.adapted("audio", "sound-full"))}},
             "visual": {},
         }
-        extraction = {"utterances_per_part": 100, "neural_texts_per_part": 1000, "neural_clips_per_part": 100, "level": "utterance"}
-        shards = {"row_group_dialogues": 128, "max_file_bytes": 10**8, "transcripts": True}
-        return Params({"encoders": encoders, "adaptations": {"text": {"full": block}, "audio": {"full": block}}, "extraction": extraction, "shards": shards})
+        return Params({"encoders": encoders, "adaptations": {"text": {"full": of_text}, "audio": {"full": block}}})
 
     return make
 

@@ -11,16 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from merc import files
-from merc.adaptation.stage import adapt
+from merc.adaptation.stage import adapt, choose
 from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.engine.checkpoint import check, content_hash
 from merc.encoders.engine.registry import build
-from merc.errors import BadSettings, BadTable, ModelUnavailable, SettingsDiffer
+from merc.encoders.engine.registry import choose as choose_encoder
+from merc.errors import BadSettings, BadTable, ModelUnavailable, RawDataMissing, SettingsDiffer
+from merc.extraction.config import Config as ExtractionConfig
 from merc.extraction.stage import extract
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
 from merc.records.dialogue import Dialogue
+from merc.shards.config import Config as ShardsConfig
 from merc.shards.stage import build_shards
 
 RUN = RunOptions(workers=1, device="cpu", offline=True)
@@ -29,8 +32,12 @@ WriteManifest = Callable[..., Any]
 Change = Callable[[Dialogue], Dialogue]
 
 
-def _adapt(params: Params, layout: Layout, encoder: str = "plain", modality: str = "text", **more: Any) -> Path:
-    return adapt(params, layout, RUN, modality=modality, encoder=encoder, settings="full", **more)
+def _adapt(params: Params, layout: Layout, encoder: str = "plain", modality: str = "text", settings: str = "full", **more: Any) -> Path:
+    return adapt(choose(params, modality=modality, encoder=encoder, settings=settings), layout, RUN, **more)
+
+
+def _extract(params: Params, layout: Layout, encoder: str = "plain_adapted", modality: str = "text") -> Path:
+    return extract(choose_encoder(params, modality, encoder), ExtractionConfig(), layout, RUN)
 
 
 def _digests(folder: Path) -> Mapping[str, str]:
@@ -38,13 +45,20 @@ def _digests(folder: Path) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def adapted(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> Path:
-    write_manifest(layout)
-    return _adapt(params(), layout)
+def adapted(made_once: Callable[..., Path], params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> Path:
+    """What a training with the plain settings leaves; it is made once, and copied."""
+
+    def make(folder: Path) -> None:
+        there = replace(layout, out=folder)
+        write_manifest(there)
+        _adapt(params(), there)
+
+    shutil.copytree(made_once("adapted", make), layout.out)
+    return layout.adapted("text", "plain-full")
 
 
 def test_it_learns_what_the_words_say_and_records_how(adapted: Path, bert: Callable[..., Path]) -> None:
-    record = files.read_json(adapted / "provenance.json")
+    record = files.read_json(adapted / "record.json")
     assert record["dev"]["weighted_f1"] > 0.9
     assert record["test"]["weighted_f1"] > 0.9
     assert (record["corpus"], record["label_set"], record["method"], record["seed"]) == ("words", "meld7", "full", 0)
@@ -68,22 +82,27 @@ def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_score
     settings = params(**changed)
     folder = _adapt(settings, layout)
     check(folder)
-    out = extract(settings, layout, RUN, modality="text", encoder="plain_adapted")
+    out = _extract(settings, layout)
     rows = pq.read_table(out / "part-00000.parquet")
     vectors = np.array(rows["embedding"].to_pylist(), dtype=np.float32)
     head = load_file(folder / "head.safetensors")
     right = (vectors @ head["weight"].T + head["bias"]).argmax(axis=1) == table["emotion_index"].to_numpy()
     splits = np.array(table["split"].to_pylist())
-    record = files.read_json(folder / "provenance.json")
+    record = files.read_json(folder / "record.json")
     assert right[splits == "dev"].mean() == pytest.approx(record["dev"]["accuracy"])
     assert right[splits == "test"].mean() == pytest.approx(record["test"]["accuracy"])
 
 
 def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
-    params: MakeParams, layout: Layout, write_manifest: WriteManifest, bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    adapted: Path,
+    params: MakeParams,
+    layout: Layout,
+    write_manifest: WriteManifest,
+    bert: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    write_manifest(layout)
-    first = _digests(_adapt(params(), layout))
+    first = _digests(adapted)
     other = replace(layout, out=tmp_path / "again")
     write_manifest(other)
     with monkeypatch.context() as killing:
@@ -94,7 +113,7 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
     assert _digests(_adapt(params(), other)) == first
     assert str(bert()) not in (other.adapted("text", "plain-full") / "config.json").read_text()
     assert sorted(first) == [
-        "config.json", "head.safetensors", "model.safetensors", "provenance.json", "seen.json", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "head.safetensors", "model.safetensors", "record.json", "seen.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
 
 
@@ -110,21 +129,21 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
 def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(adapted: Path, params: MakeParams, layout: Layout) -> None:
     other = _adapt(params(seed=1), layout, name="seed1")
     assert (other.parent, other.name) == (adapted.parent, "plain-seed1")
-    weights = [files.read_json(folder / "provenance.json")["weights_sha256"] for folder in (adapted, other)]
+    weights = [files.read_json(folder / "record.json")["weights_sha256"] for folder in (adapted, other)]
     assert weights[0] != weights[1]
 
 
 def test_the_labels_of_the_test_split_change_nothing_but_their_score(adapted: Path, params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
-    before = files.read_json(adapted / "provenance.json")
+    before = files.read_json(adapted / "record.json")
     write_manifest(layout, _labelled({"test": "fear"}))
-    after = files.read_json(_adapt(params(), layout) / "provenance.json")
+    after = files.read_json(_adapt(params(), layout) / "record.json")
     assert after["test"] != before["test"]
     assert [after[key] for key in ("weights_sha256", "epoch", "dev", "history")] == [before[key] for key in ("weights_sha256", "epoch", "dev", "history")]
 
 
 def test_a_corpus_without_test_labels_has_no_test_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, lambda one: None if one.split == "test" else one)
-    assert files.read_json(_adapt(params(), layout) / "provenance.json")["test"] == {}
+    assert files.read_json(_adapt(params(), layout) / "record.json")["test"] == {}
 
 
 def _with(dialogue: Dialogue, **changed: str) -> Dialogue:
@@ -153,7 +172,7 @@ def test_labels_that_teach_nothing_are_refused(params: MakeParams, layout: Layou
 
 
 def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(BadTable, match="there is no manifest; run the corpora stage first"):
+    with pytest.raises(RawDataMissing, match="there is no manifest; the stage manifest comes first"):
         _adapt(params(), layout)
 
 
@@ -162,8 +181,8 @@ def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout
     [
         ({}, {"modality": "visual"}, "no encoder of 'visual' can be adapted; valid: audio, text"),
         ({}, {"encoder": "ngrams"}, "the family ngrams has no weights that can be adapted; valid: transformer, waveform"),
-        ({}, {"encoder": "plane"}, "no text encoder 'plane' under encoders.text in params.yaml; did you mean 'plain'?"),
-        ({}, {"settings": "ful"}, "no 'ful' under adaptations.text in params.yaml; did you mean 'full'?"),
+        ({}, {"encoder": "plane"}, "no text encoder 'plane'; did you mean 'plain'?"),
+        ({}, {"settings": "ful"}, "no fine-tuning of text 'ful'; did you mean 'full'?"),
         ({"encoder": {"dtype": "bfloat16"}}, {}, "dtype is bfloat16; weights are adapted in float32"),
         ({"encoder": {"speaker_name": True}}, {}, "unknown key encoders.text.plain.speaker_name; did you mean 'speaker_names'?"),
         ({"method": "lora"}, {}, "method lora, and a block lora is missing"),
@@ -176,7 +195,7 @@ def test_what_cannot_be_adapted_is_refused_by_name(
 ) -> None:
     write_manifest(layout)
     with pytest.raises(BadSettings) as error:
-        adapt(params(**changed), layout, RUN, **{"modality": "text", "encoder": "plain", "settings": "full", **wanted})
+        _adapt(params(**changed), layout, **wanted)
     assert words in str(error.value)
 
 
@@ -185,23 +204,22 @@ def test_an_adapted_encoder_is_not_adapted_again(adapted: Path, params: MakePara
         _adapt(params(), layout, "plain_adapted")
 
 
-def test_a_checkpoint_without_a_pooler_gets_none(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_a_checkpoint_without_a_pooler_gets_none(adapted: Path, params: MakeParams, layout: Layout) -> None:
     from safetensors import safe_open
 
-    write_manifest(layout)
     names = {}
-    for encoder in ("plain", "no_pooler"):
-        with safe_open(_adapt(params(), layout, encoder) / "model.safetensors", "numpy") as weights:
+    for encoder, folder in (("plain", adapted), ("no_pooler", _adapt(params(), layout, "no_pooler"))):
+        with safe_open(folder / "model.safetensors", "numpy") as weights:
             names[encoder] = set(weights.keys())
     assert {name for name in names["plain"] if "pooler" in name} == {"pooler.dense.weight", "pooler.dense.bias"}
     assert names["no_pooler"] == {name for name in names["plain"] if "pooler" not in name}
-    assert files.read_json(layout.adapted("text", "no_pooler-full") / "provenance.json")["dev"]["weighted_f1"] > 0.9
+    assert files.read_json(layout.adapted("text", "no_pooler-full") / "record.json")["dev"]["weighted_f1"] > 0.9
 
 
 def test_the_folder_says_of_which_command_it_is_where_it_is_missing(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout)
     with pytest.raises(ModelUnavailable, match=r"there is no model folder .*; this makes it:\n  merc-adapt …"):
-        extract(params(), layout, RUN, modality="text", encoder="plain_adapted")
+        _extract(params(), layout)
     assert build(params(), "text", "plain_adapted").missing() == "merc-adapt …"
 
 
@@ -209,7 +227,7 @@ def test_it_is_not_used_with_other_settings_than_in_the_training(params: MakePar
     write_manifest(layout)
     _adapt(params(encoder={"speaker_names": True}), layout)
     with pytest.raises(BadSettings, match="it was adapted with other settings; speaker_names: True in the training, False now"):
-        extract(params(), layout, RUN, modality="text", encoder="plain_adapted")
+        _extract(params(), layout)
 
 
 def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
@@ -226,13 +244,13 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
     ):
         write_manifest(same_texts, moved(by))
         with pytest.raises(BadSettings) as error:
-            extract(params(), same_texts, RUN, modality="text", encoder="plain_adapted")
+            _extract(params(), same_texts)
         assert words in str(error.value)
     write_manifest(same_texts, moved({"test": "train"}))
-    extract(params(), same_texts, RUN, modality="text", encoder="plain_adapted")
+    _extract(params(), same_texts)
     other = Layout(tmp_path / "raw", tmp_path / "features", "other")
     write_manifest(other, lambda one: _with(replace(one, split={"train": "test", "test": "train"}.get(one.split, "dev")), speaker="Cyd"))
-    extract(params(), other, RUN, modality="text", encoder="plain_adapted")
+    _extract(params(), other)
 
 
 def test_shards_say_that_their_encoder_was_adapted_and_on_what(adapted: Path, params: MakeParams, layout: Layout) -> None:
@@ -240,8 +258,8 @@ def test_shards_say_that_their_encoder_was_adapted_and_on_what(adapted: Path, pa
 
     files.write_json(layout.folder / "manifest.json", {"source": "", "deviations": [], "failures": [], "settings": {"corpora": {"words": {}}}})
     pq.write_table(_no_failures(), _made(layout.media) / "failures.parquet")
-    extract(params(), layout, RUN, modality="text", encoder="plain_adapted")
-    shards = build_shards(params(), layout, RUN, encoders={"text": "plain_adapted"})
+    _extract(params(), layout)
+    shards = build_shards(ShardsConfig(), layout, RUN, encoders={"text": "plain_adapted"})
     facts = files.read_json(shards / "meta" / "info.json")["encoders"]["text"]
     assert (facts["tag"], facts["adapted"]["corpus"], facts["adapted"]["method"]) == ("adapted", "words", "full")
     assert facts["encoder"] == "folder with a bert model, adapted"
@@ -271,7 +289,7 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     table = write_manifest(layout)
     write_sound(layout, table, silent=[0, 100])
     folder = _adapt(params(epochs=6, learning_rate=0.005), layout, "sound", "audio")
-    record = files.read_json(folder / "provenance.json")
+    record = files.read_json(folder / "record.json")
     assert record["dev"]["weighted_f1"] > 0.8
     assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no sound counts as well
     before, after = load_file(wav2vec2 / "model.safetensors"), load_file(folder / "model.safetensors")
@@ -279,13 +297,13 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     same = {name for name in before if np.array_equal(before[name], after[name])}
     assert {name for name in before if name.startswith("feature_extractor.")} <= same
     assert not {name for name in same if name.startswith("encoder.layers.") and "weight" in name}
-    out = extract(params(), layout, RUN, modality="audio", encoder="sound_adapted")
-    assert files.read_json(out / "info.json")["counts"]["absent"] == {"no_audio_stream": 2}
+    out = _extract(params(), layout, "sound_adapted", "audio")
+    assert files.read_json(out / "record.json")["counts"]["absent"] == {"no_audio_stream": 2}
 
 
 def test_utterances_without_words_are_no_lesson_but_count_in_the_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, lambda one: replace(one, utterances=(replace(one.utterances[0], text="  "), *one.utterances[1:])))
-    record = files.read_json(_adapt(params(), layout) / "provenance.json")
+    record = files.read_json(_adapt(params(), layout) / "record.json")
     assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}
     assert record["dev"]["accuracy"] < 1
 
@@ -299,10 +317,9 @@ def test_a_corpus_without_any_words_is_refused(params: MakeParams, layout: Layou
 def test_the_record_of_what_was_seen_must_be_there(adapted: Path, params: MakeParams, layout: Layout) -> None:
     shutil.copytree(adapted, adapted.parent / "copy")
     (adapted.parent / "copy" / "seen.json").unlink()
-    changed = params()
-    changed.tree["encoders"]["text"]["plain_adapted"]["repo"] = str(adapted.parent / "copy")
+    changed = params().with_overrides(encoders__text__plain_adapted__repo=str(adapted.parent / "copy"))
     with pytest.raises(BadTable, match="what the encoder has seen is unknown"):
-        extract(changed, layout, RUN, modality="text", encoder="plain_adapted")
+        _extract(changed, layout)
 
 
 def test_a_frozen_and_an_adapted_encoder_give_other_vectors(adapted: Path, params: MakeParams) -> None:

@@ -217,10 +217,7 @@ def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are
     params: Callable[..., Params], config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("peft")
-    settings = params()
-    settings.tree["encoders"]["text"]["plain"]["layer"] = 1
-    adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+    adapt_encoder(_loaded(params().with_overrides(encoders__text__plain__layer=1)), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
     assert "12 of 24 low-rank weights, such as" in caplog.text
-    settings.tree["encoders"]["text"]["plain"]["layer"] = 0
     with pytest.raises(BadSettings, match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules"):
-        adapt_encoder(_loaded(settings), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+        adapt_encoder(_loaded(params().with_overrides(encoders__text__plain__layer=0)), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")

@@ -1,21 +1,21 @@
 """The stage on a small MELD-like corpus: files written, settings compared, limits, generators, exit codes."""
 
-import importlib
 import logging
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from merc import files
+from merc import corpora, files
 from merc.corpora.meld import Meld
 from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made
 from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
-from merc.params import Params, Settings
+from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import manifest
 
@@ -53,6 +53,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
         "source": Meld.SOURCE,
+        "counts_compared": False,
         "classes": ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"],
         "counts": {
             "train": {"utterances": 6, "dialogues": 3, "emotions": {"neutral": 3, "joy": 3}},
@@ -229,67 +230,65 @@ def test_impossible_options_are_refused_before_anything_is_read(meld: Any, optio
 
 
 @pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module ``merc.corpora.made_up`` to put a ``make`` into."""
+def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder ``merc.corpora.made_up`` whose ``make.py`` puts ``prepared`` into the place of the corpus, and notes its settings in ``made``."""
+    folder = tmp_path / "packages" / "made_up"
+    folder.mkdir(parents=True)
+    (folder / "config.py").write_text("from merc.params import Settings\n\n\nclass Config(Settings):\n    dialogues: int = 3\n")
+    (folder / "make.py").write_text(
+        "def make(raw, config):\n"
+        "    with (raw.parent / 'made').open('a') as file:\n"
+        "        file.write(f'{config.dialogues} dialogues;')\n"
+        "    (raw.parent / 'prepared').rename(raw / 'meld')\n"
+    )
+    monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(folder.parent)])
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("merc.corpora.made_up")]:
+        del sys.modules[name]
+    vars(corpora).pop("made_up", None)
 
-    class Config(Settings):
-        dialogues: int = 3
 
-    module = ModuleType("merc.corpora.made_up")
-    module.Config = Config
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
-
-
-def test_a_corpus_made_by_code_is_made_once_with_its_settings(meld: Any, generator: ModuleType) -> None:
-    made = []
-
-    def make(raw: Path, config: Settings) -> None:
-        made.append(config)
-        (raw / "meld").mkdir()
-        meld.small()
-
-    generator.make = make
-    meld.root.rmdir()
-    corpus = choose(Params({"corpora": {"meld": {"check_counts": False, "made_by": "made_up"}}, "made_up": {"dialogues": 5}}), "meld")
+def test_a_corpus_made_by_code_is_made_once_with_its_settings(meld: Any, generator: Path) -> None:
+    meld.small()
+    meld.root.rename(meld.raw.parent / "prepared")
+    corpus = choose(Params({"corpora": {"meld": {"check_counts": False, "made_by": "made_up.make"}}, "made_up": {"dialogues": 5}}), "meld")
     assert will_be_made(corpus, _layout(meld))
     assert build_manifest(corpus, _layout(meld), RunOptions(), modalities=TEXT).num_rows == 12
     assert not will_be_made(corpus, _layout(meld))
     build_manifest(corpus, _layout(meld), RunOptions(), modalities=TEXT)
-    assert made == [generator.Config(dialogues=5)]
+    assert (meld.raw.parent / "made").read_text() == "5 dialogues;"
 
 
-def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: ModuleType) -> None:
-    made = []
-    generator.make = lambda raw, config: made.append(raw)
+def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -> None:
     with pytest.raises(RawDataMissing):  # an empty folder is the user's to fill
-        build_manifest(_corpus(made_by="made_up"), _layout(meld), RunOptions(), modalities=TEXT)
-    assert made == []
+        build_manifest(_corpus(made_by="made_up.make"), _layout(meld), RunOptions(), modalities=TEXT)
+    assert not (meld.raw.parent / "made").exists()
 
 
-def test_a_generator_without_settings_is_refused(generator: ModuleType) -> None:
-    generator.make = lambda raw, config: None
-    del generator.Config
-    with pytest.raises(BadSettings, match=r"merc\.corpora\.made_up has no function make\(raw, config\) with its Config"):
-        _corpus(made_by="made_up")
-
-
-@pytest.mark.parametrize(("name", "message"), [("nowhere", r"there is no merc\.corpora\.nowhere"), ("table", r"merc\.corpora\.table has no function make")])
-def test_a_generator_that_is_none_is_refused(name: str, message: str) -> None:
-    with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: " + message):
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"])
+def test_a_generator_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(BadSettings, match=rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py beside it"):
         _corpus(made_by=name)
 
 
-def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    def import_module(name: str) -> ModuleType:
-        if name == "merc.corpora.made_up":
-            raise ModuleNotFoundError("No module named 'some_library'", name="some_library")
-        return real(name)
+def test_a_generator_without_a_function_is_refused(meld: Any, generator: Path) -> None:
+    (generator / "make.py").write_text("")
+    meld.root.rmdir()
+    with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: merc\.corpora\.made_up\.make has no function make\(raw, config\)"):
+        build_manifest(_corpus(made_by="made_up.make"), _layout(meld), RunOptions(), modalities=TEXT)
 
-    real = importlib.import_module
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    with pytest.raises(ModuleNotFoundError, match="some_library"):
-        _corpus(made_by="made_up")
+
+def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(meld: Any, generator: Path) -> None:
+    (generator / "make.py").write_text("import some_library_that_is_not_here\n")
+    meld.root.rmdir()
+    with pytest.raises(ModuleNotFoundError, match="some_library_that_is_not_here"):
+        build_manifest(_corpus(made_by="made_up.make"), _layout(meld), RunOptions(), modalities=TEXT)
+
+
+def test_a_generator_is_not_imported_before_it_is_needed() -> None:
+    program = "import sys; from merc.corpora.stage import choose; from merc.params import Params; choose(Params({}), 'demo-meld'); print('cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_missing_corpus_without_a_generator_is_missing_raw_data(meld: Any) -> None:

@@ -473,19 +473,27 @@ NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def loaded() -> dict[tuple[str, str], Encoder]:
+    """Those that were loaded before: what they encode must not depend on what they encoded earlier."""
+    return {}
+
+
 @pytest.fixture(
     params=[
         *(pytest.param((name, "cpu"), id=name) for name in (*WITHOUT_NETWORK, *NEURAL)),
         *(pytest.param((name, "cuda:0"), id=f"{name} on the GPU", marks=pytest.mark.needs_cuda) for name in NEURAL),
     ]
 )
-def encoder(request: pytest.FixtureRequest, much_padding: None) -> Encoder:
+def encoder(request: pytest.FixtureRequest, much_padding: None, loaded: dict[tuple[str, str], Encoder]) -> Encoder:
     """One encoder of every family, loaded; its batches may be all padding."""
     name, device = request.param
     if name in WITHOUT_NETWORK:
         return request.getfixturevalue(name)
-    maker, kind, settings = NEURAL[name]
-    return request.getfixturevalue(maker)(kind, device=device, **settings)
+    if request.param not in loaded:
+        maker, kind, settings = NEURAL[name]
+        loaded[request.param] = request.getfixturevalue(maker)(kind, device=device, **settings)
+    return loaded[request.param]
 
 
 @pytest.fixture(scope="session")

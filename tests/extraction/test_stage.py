@@ -40,7 +40,7 @@ def test_every_utterance_gets_a_row_in_manifest_order(chosen: Choose, layout: La
     table = write_manifest(layout, ["one", "three", ""], ["nan", "zeros", "pad"])
     out = extract(chosen("text", "device"), CONFIG, layout, RUN)
     assert out == layout.features("text", "device")
-    assert sorted(path.name for path in out.iterdir()) == ["failures.parquet", "info.json", "part-00000.parquet", "part-00001.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == ["failures.parquet", "part-00000.parquet", "part-00001.parquet", "record.json"]
     assert pq.read_schema(out / "part-00000.parquet").equals(feature_tables.schema(3))
     rows = _rows(out)
     assert [row["utterance_id"] for row in rows] == table["utterance_id"].to_pylist()
@@ -58,7 +58,7 @@ def test_every_utterance_gets_a_row_in_manifest_order(chosen: Choose, layout: La
         {"utterance_id": "train/dia1_utt1", "stage": "extraction", "modality": "text", "reason": "zero_vector", "kind": "absent", "detail": ""},
         {"utterance_id": "train/dia1_utt2", "stage": "extraction", "modality": "text", "reason": "padded", "kind": "altered", "detail": "from 3 to 8 letters"},
     ]
-    info = files.read_json(out / "info.json")
+    info = files.read_json(out / "record.json")
     assert info["dim"] == 3
     assert info["provenance"]["encoder"] == "fake"
     assert info["counts"] == {"utterances": 6, "present": 3, "absent": {"no_text": 1, "not_finite": 1, "zero_vector": 1}}
@@ -194,8 +194,8 @@ def test_frames_are_kept_on_request_and_serve_who_wants_none(chosen: Choose, lay
         ("train/dia0_utt1", []),
         ("train/dia0_utt2", [[5.0, 0.0], [5.0, 1.0]]),
     ]
-    before = (out / "info.json").stat().st_mtime_ns
-    assert (extract(chosen("text", "frames"), CONFIG, layout, RUN) / "info.json").stat().st_mtime_ns == before
+    before = (out / "record.json").stat().st_mtime_ns
+    assert (extract(chosen("text", "frames"), CONFIG, layout, RUN) / "record.json").stat().st_mtime_ns == before
 
 
 def test_frames_of_features_that_were_made_without_are_asked_for_by_overwrite(chosen: Choose, layout: Layout, write_manifest: WriteManifest) -> None:

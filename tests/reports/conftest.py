@@ -11,37 +11,17 @@ import pytest
 
 from merc import files
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import RunOptions
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
 from merc.shards.format.schema import SCHEMA_VERSION, schema
+from merc.trajectories.config import Config as TrajectoriesConfig
 from merc.trajectories.stage import build_trajectories
 
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
-PARAMS: dict[str, Any] = {
-    "corpora": {"tiny": {"check_counts": True}, "made-up": {"check_counts": False}},
-    "trajectories": {
-        "neighbours": 3,
-        "similarities": ["path", "edit"],
-        "exclude_same_scenario": False,
-        "path_bins": 8,
-        "speaker_slots": 4,
-        "valence_arousal": {},
-        "pooled_modalities": ["text"],
-        "order_permutations": 0,
-        "control_pairs": 100,
-        "control_seed": 0,
-    },
-    "report": {"similarity": "path", "example_dialogues": 2, "neighbours_drawn": 2},
-}
+TRAJECTORIES = TrajectoriesConfig(neighbours=3, similarities=("path", "edit"), order_permutations=0, control_pairs=100)
 Dialogues = dict[str, list[tuple[str, list[int]]]]
-
-
-@pytest.fixture
-def params() -> Params:
-    return Params(PARAMS)
 
 
 @pytest.fixture
@@ -65,7 +45,13 @@ def random_dialogues(sizes: dict[str, int], classes: int = len(CLASSES), seed: i
 
 
 def make_shards(
-    layout: Layout, *, dialogues: Dialogues | None = None, classes: Sequence[str] = CLASSES, source: str = "A made-up corpus.", deviations: Sequence[str] = ()
+    layout: Layout,
+    *,
+    dialogues: Dialogues | None = None,
+    classes: Sequence[str] = CLASSES,
+    source: str = "A made-up corpus.",
+    deviations: Sequence[str] = (),
+    counts_compared: bool = True,
 ) -> Layout:
     """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row that says so."""
     dialogues = dialogues if dialogues is not None else random_dialogues({"train": 12, "dev": 4, "test": 6}, len(classes))
@@ -95,10 +81,10 @@ def make_shards(
     }
     info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(classes), "encoders": encoders, "counts": counts, "splits": list(dialogues)}
     info |= {"modalities": ["text", "audio"], "source": source, "deviations": list(deviations), "versions": {"merc-pipeline": "0"}, "fingerprint": "0"}
-    info |= {"corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
+    info |= {"counts_compared": counts_compared, "corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
     files.write_json(layout.shards / "meta" / "info.json", info)
     files.write_json(layout.shards / "meta" / "stats.json", {})
-    build_trajectories(Params(PARAMS), layout, RunOptions(overwrite=True))
+    build_trajectories(TRAJECTORIES, layout, RunOptions(overwrite=True))
     return layout
 
 
@@ -176,7 +162,7 @@ def make_run(
         "seeds": seeds,
     }
     files.write_json(folder / "results.json", results | (replace or {}))
-    files.write_json(folder / "info.json", {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}})
+    files.write_json(folder / "record.json", {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}})
     with (folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["seed", "epoch", "train_loss", "dev_weighted_f1"])
         writer.writeheader()

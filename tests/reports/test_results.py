@@ -122,7 +122,7 @@ def test_a_run_without_history_or_record_is_read(write_run: WriteRun, tmp_path: 
     folder = write_run()
     (recipe,) = read_recipes(tmp_path / "runs", "tiny")
     assert read_record(tmp_path / "runs", recipe)["inputs"] == {"shards": "0"}
-    for name in ("history.csv", "info.json"):
+    for name in ("history.csv", "record.json"):
         (folder / name).unlink()
     assert read_history(tmp_path / "runs", recipe) == []
     assert read_record(tmp_path / "runs", recipe) == {}

@@ -6,18 +6,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from merc.errors import BadSettings
 from merc.layout import Layout
-from merc.params import Params
+from merc.reports.config import Config
 from merc.reports.stage import main, write_report
 
 FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md", "scores.json"]
 EVIL = '<script>alert("x")</script>'
 WriteShards = Callable[..., Layout]
 WriteRun = Callable[..., Path]
+CONFIG = Config(example_dialogues=2, neighbours_drawn=2)
 
 
 class _Page(HTMLParser):
@@ -43,16 +43,16 @@ class _Page(HTMLParser):
         return " ".join(word for word in self.words if word)
 
 
-def _write(params: Params, tmp_path: Path, datasets: list[str] | None = None) -> _Page:
-    page = write_report(params, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
+def _write(tmp_path: Path, datasets: list[str] | None = None, config: Config = CONFIG) -> _Page:
+    page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
     assert page == tmp_path / "reports" / "index.html"
     return _Page(page.read_text(encoding="utf-8"))
 
 
-def test_the_page_says_what_was_there_and_what_came_of_it(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_the_page_says_what_was_there_and_what_came_of_it(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards(source="Doe et al. 2020, licence: none", deviations=["train: 11 dialogues instead of 12"])
     write_run(scores=[(0.50, 0.40), (0.54, 0.46)])
-    text = _write(params, tmp_path).text
+    text = _write(tmp_path).text
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == FILES
     for words in (
         "Doe et al. 2020, licence: none",
@@ -71,45 +71,45 @@ def test_the_page_says_what_was_there_and_what_came_of_it(params: Params, write_
     assert "trained on it yet" not in text
 
 
-def test_rows_on_fine_tuned_encoders_stand_apart_on_the_page(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_rows_on_fine_tuned_encoders_stand_apart_on_the_page(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run(recipe="plain")
     write_run(recipe="tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
-    text = _write(params, tmp_path).text
+    text = _write(tmp_path).text
     assert text.count("Label set meld7, encoders fine-tuned on the train labels; not to be ranked with frozen ones.") == 1
     assert "Best recipe on dev: plain" in text
 
 
-def test_without_runs_the_page_says_so(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+def test_without_runs_the_page_says_so(write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
-    assert "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME" in _write(params, tmp_path).text
+    assert "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME" in _write(tmp_path).text
     assert "Nothing has been trained on it yet." in (tmp_path / "reports" / "results.md").read_text()
 
 
-def test_without_shards_the_page_says_what_to_do(params: Params, tmp_path: Path) -> None:
-    assert "There are no shards yet: run merc-extract first." in _write(params, tmp_path).text
+def test_without_shards_the_page_says_what_to_do(tmp_path: Path) -> None:
+    assert "There are no shards yet: run merc-extract first." in _write(tmp_path).text
     assert (tmp_path / "reports" / "coverage.json").read_text() == "{}\n"
 
 
-def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
-    for name in ("tiny", "made-up"):
-        write_shards(name)
-    assert set(json.loads((_write(params, tmp_path), (tmp_path / "reports" / "coverage.json").read_text())[1])) == {"tiny", "made-up"}
-    page = _write(params, tmp_path, ["made-up"])
+def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards("tiny")
+    write_shards("made-up", counts_compared=False)
+    assert set(json.loads((_write(tmp_path), (tmp_path / "reports" / "coverage.json").read_text())[1])) == {"tiny", "made-up"}
+    page = _write(tmp_path, ["made-up"])
     assert set(json.loads((tmp_path / "reports" / "coverage.json").read_text())) == {"made-up"}
     assert "not compared with those of an official distribution" in page.text
 
 
-def test_a_dataset_without_shards_is_named(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+def test_a_dataset_without_shards_is_named(write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
     with pytest.raises(BadSettings, match=r"no shards of 'tiyn' in .*did you mean 'tiny'"):
-        _write(params, tmp_path, ["tiyn"])
+        _write(tmp_path, ["tiyn"])
 
 
-def test_the_page_needs_nothing_else(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_the_page_needs_nothing_else(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
-    page = _write(params, tmp_path)
+    page = _write(tmp_path)
     assert all(target.startswith("#") for target in page.targets)
     assert not {"script", "link", "iframe", "img", "object", "form"} & set(page.tags)
     text = (tmp_path / "reports" / "index.html").read_text()
@@ -117,12 +117,12 @@ def test_the_page_needs_nothing_else(params: Params, write_shards: WriteShards, 
     assert "@import" not in text
 
 
-def test_texts_of_corpora_and_runs_are_never_taken_for_markup(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_texts_of_corpora_and_runs_are_never_taken_for_markup(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     classes = [EVIL, "$\\alpha$", "{{ 7 * 7 }}"]
     dialogues = {"train": [(f"train/{EVIL}{number}", [number % 3, 1, 2]) for number in range(4)]}
     write_shards(dialogues=dialogues, classes=classes, source=EVIL, deviations=[EVIL])
     write_run(classes=classes, recipe="<b>bold", replace={"model": EVIL, "selection": EVIL})
-    page = _write(params, tmp_path)
+    page = _write(tmp_path)
     assert "script" not in page.tags
     assert "b" not in page.tags
     assert EVIL in page.text
@@ -130,41 +130,37 @@ def test_texts_of_corpora_and_runs_are_never_taken_for_markup(params: Params, wr
     assert "$\\alpha$" in page.text
 
 
-def test_no_transcript_is_in_the_report(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_no_transcript_is_in_the_report(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
-    _write(params, tmp_path)
+    _write(tmp_path)
     assert all("secret transcript" not in path.read_text() for path in (tmp_path / "reports").iterdir())
 
 
-def test_the_same_inputs_give_the_same_bytes(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
-    _write(params, tmp_path)
+    _write(tmp_path)
     first = {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()}
-    _write(params, tmp_path)
+    _write(tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()} == first
 
 
-def test_runs_on_shards_that_were_made_again_are_marked(params: Params, write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_runs_on_shards_that_were_made_again_are_marked(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run(recipe="fresh")
-    assert "made again" not in _write(params, tmp_path).text
+    assert "made again" not in _write(tmp_path).text
     write_run(recipe="stale", shards="older")
-    assert "their scores belong to other data than the rest of this page: stale." in _write(params, tmp_path).text
+    assert "their scores belong to other data than the rest of this page: stale." in _write(tmp_path).text
 
 
-def test_a_wrong_setting_is_named(write_shards: WriteShards, tmp_path: Path) -> None:
-    write_shards()
-    with pytest.raises(BadSettings, match=r"report\.neighbours_drawn"):
-        _write(Params({"report": {"similarity": "path", "example_dialogues": 1, "neighbours_drawn": 0}}), tmp_path)
-
-
-def test_runs_as_a_command(params: Params, write_shards: WriteShards, tmp_path: Path) -> None:
+def test_runs_as_a_command(write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
     settings = tmp_path / "params.yaml"
-    settings.write_text(yaml.safe_dump(params.tree))
+    settings.write_text("report: {example_dialogues: 1}\n")
     folders = [f"--{name}={tmp_path / folder}" for name, folder in {"out": "features", "runs": "runs", "reports": "reports", "params": "params.yaml"}.items()]
     assert CliRunner().invoke(main, folders).exit_code == 0
     assert (tmp_path / "reports" / "index.html").is_file()
     assert CliRunner().invoke(main, [*folders, "--dataset", "nowhere"]).exit_code == 2
+    settings.write_text("report: {neighbours_drawn: 0}\n")
+    assert CliRunner().invoke(main, folders).exit_code == 2

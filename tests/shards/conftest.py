@@ -1,5 +1,6 @@
 """A small dataset with all features extracted, written without any encoder, decoder or corpus."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.layout import Layout
-from merc.params import Params
 from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
@@ -23,6 +23,7 @@ from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
 from merc.records.inputs import input_hashes
 from merc.shards.card.writing import write_card
+from merc.shards.config import Config
 from merc.shards.format import reader
 from merc.shards.format.schema import merc_metadata
 from merc.shards.stage import build_shards
@@ -41,15 +42,15 @@ class Extracted:
     """Manifest and features of a dataset, and what is needed to build its shards."""
 
     layout: Layout
-    params: Params
+    config: Config
     table: pa.Table
     vectors: dict[str, NDArray[np.float32]]
     encoders: dict[str, str] = field(default_factory=dict)
     run: RunOptions = field(default_factory=RunOptions)
 
-    def build(self, **params: int) -> Path:
-        self.params.tree["shards"].update(params)
-        return build_shards(self.params, self.layout, self.run, encoders=self.encoders)
+    def build(self, **settings: int) -> Path:
+        self.config = Config(**{**self.config.model_dump(), **settings})
+        return build_shards(self.config, self.layout, self.run, encoders=self.encoders)
 
     def write_features(self, modality: str, absent: Mapping[int, str], *, failed: bool = True, rows: list[int] | None = None) -> None:
         """Writes the features of a modality in two parts; ``absent``: row → reason, with a failure row if ``failed``; ``rows``: which, in which order."""
@@ -124,7 +125,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         media.finish({})
         random = np.random.default_rng(7)
         vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
-        made = Extracted(layout, Params({"shards": {"row_group_dialogues": 2, "max_file_bytes": 1_000_000}}), table, vectors)
+        made = Extracted(layout, Config(row_group_dialogues=2, max_file_bytes=1_000_000), table, vectors)
         for modality in modalities:
             made.write_features(modality, {})
         return made
@@ -143,11 +144,16 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
 
 
 @pytest.fixture
-def sound(extracted: Callable[..., Any]) -> Path:
-    """Shards with one face missing and with trajectories, in which nothing is wrong."""
-    made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 2)})
+def sound(made_once: Callable[..., Path], extracted: Callable[..., Extracted], tmp_path: Path) -> Path:
+    """Shards with one face missing and with trajectories, in which nothing is wrong; they are made once, and copied."""
+    shutil.copytree(made_once("shards", lambda folder: _write_sound(extracted, folder)), tmp_path / "features", dirs_exist_ok=True)
+    return tmp_path / "features" / "tiny" / "shards"
+
+
+def _write_sound(extracted: Callable[..., Extracted], folder: Path) -> None:
+    made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}, folder=str(folder))
     made.write_features("visual", {1: "no_face"})
-    root: Path = made.build()
+    root = made.build()
     for split, neighbours in NEIGHBOURS.items():
         rows = reader.read_split(root, split, ["dialogue_id", "split", "n_utterances", "emotion_index"])
         lists = pa.array(neighbours, pa.list_(pa.string()))
@@ -160,7 +166,6 @@ def sound(extracted: Callable[..., Any]) -> Path:
         table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
         feature_tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
     write_card(root)
-    return root
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from merc.records.failures import Failure
 from merc.shards.card.writing import write_card
 from merc.shards.format import reader
 from merc.shards.joining.features import Features
-from merc.shards.stage import build_shards, plan
+from merc.shards.stage import build_shards, dry_run
 from merc.shards.validate import validate
 
 Make = Callable[..., Any]
@@ -163,11 +163,11 @@ def test_features_of_an_older_manifest_are_refused(extracted: Make) -> None:
 def test_missing_tables_and_unknown_modalities_are_named(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     with pytest.raises(BadTable, match="no features; run the extraction of audio with acoustic"):
-        build_shards(made.params, made.layout, made.run, encoders={"audio": "acoustic"})
+        build_shards(made.config, made.layout, made.run, encoders={"audio": "acoustic"})
     with pytest.raises(BadSettings, match="no modality 'visuals'; did you mean 'visual'"):
-        build_shards(made.params, made.layout, made.run, encoders={"visuals": "fake"})
+        build_shards(made.config, made.layout, made.run, encoders={"visuals": "fake"})
     with pytest.raises(BadSettings, match="no modality; valid: text, audio, visual"):
-        build_shards(made.params, made.layout, made.run, encoders={})
+        build_shards(made.config, made.layout, made.run, encoders={})
     (made.layout.folder / "manifest.json").unlink()
     with pytest.raises(BadTable, match=r"manifest.json: the manifest's record is missing"):
         made.build()
@@ -211,7 +211,7 @@ def test_files_say_what_made_them_and_follow_the_agreed_encoding(extracted: Make
         "dim": 3,
         "settings": {"family": "fake", "scale": 1.0},
         "settings_sha256": files.digest({"family": "fake", "scale": 1.0}),
-        "fingerprint": files.read_json(root.parent / "audio" / "fake" / "info.json")["fingerprint"],
+        "fingerprint": files.read_json(root.parent / "audio" / "fake" / "record.json")["fingerprint"],
         "versions": {"numpy": "0"},
     }
     assert file.num_row_groups == 2  # three dialogues, two a group
@@ -382,7 +382,7 @@ def test_what_a_killed_run_left_behind_is_not_moved_into_place(extracted: Make) 
 
 def test_a_dry_run_says_what_would_be_built(extracted: Make) -> None:
     made = extracted(modalities=("text",))
-    found = plan(made.params, made.layout, made.run, encoders={"text": "fake"})
+    found = dry_run(made.config, made.layout, made.run, encoders={"text": "fake"})
     assert (found["cached"], found["utterances"], found["dialogues"]) == (False, 12, 6)
     assert found["bytes"] > 12 * 4 * 4
     assert not made.layout.shards.exists()

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from merc.command_line import stage_command
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
 from merc.params import Params
 from merc.parts import RunOptions
-from merc.trajectories.config import VALENCE_AROUSAL
-from merc.trajectories.stage import build_trajectories, plan
+from merc.shards.card.writing import write_card
+from merc.trajectories.config import Config
+from merc.trajectories.stage import build_trajectories, dry_run, main
 
 NAMES = ["histogram", "transition", "edit", "path", "path_speakers", "dtw"]  # those from labels
 DIALOGUES: dict[str, list[tuple[str, str, list[int]]]] = {
@@ -35,8 +35,12 @@ DIALOGUES: dict[str, list[tuple[str, str, list[int]]]] = {
 Write = Callable[..., Layout]
 
 
-def _params(**changes: Any) -> Params:
-    return Params({"trajectories": {"neighbours": 2, "similarities": [*NAMES, "pooled"], "order_permutations": 4, **changes}})
+def _block(**changes: Any) -> dict[str, Any]:
+    return {"neighbours": 2, "similarities": [*NAMES, "pooled"], "order_permutations": 4, **changes}
+
+
+def _config(**changes: Any) -> Config:
+    return Params({"trajectories": _block(**changes)}).fill("trajectories", Config)
 
 
 def _rows(layout: Layout, split: str) -> dict[str, dict[str, Any]]:
@@ -47,7 +51,7 @@ def _rows(layout: Layout, split: str) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def built(write_shards: Write) -> Layout:
     layout = write_shards(DIALOGUES)
-    assert build_trajectories(_params(), layout, RunOptions()) == layout.shards / "trajectories"
+    assert build_trajectories(_config(), layout, RunOptions()) == layout.shards / "trajectories"
     return layout
 
 
@@ -87,11 +91,11 @@ def test_neighbours_never_cross_splits(name: str, built: Layout) -> None:
 
 def test_labels_of_dev_and_test_change_nothing_in_train(write_shards: Write, tmp_path: Path) -> None:
     layout = write_shards(DIALOGUES)
-    train = build_trajectories(_params(), layout, RunOptions()) / "train-00000-of-00001.parquet"
+    train = build_trajectories(_config(), layout, RunOptions()) / "train-00000-of-00001.parquet"
     before = train.read_bytes()
     others = {split: [(name, speakers, [6] * len(labels)) for name, speakers, labels in DIALOGUES[split]] for split in ("dev", "test")}
     write_shards({**DIALOGUES, **others})
-    build_trajectories(_params(), layout, RunOptions())
+    build_trajectories(_config(), layout, RunOptions())
     assert _rows(layout, "test")["test/dia0"]["trajectory"] == [6, 6, 6]
     assert train.read_bytes() == before
 
@@ -111,10 +115,10 @@ def test_neighbours_by_features_are_found_in_every_split_and_stay_in_it(built: L
 
 def test_features_of_dev_and_test_change_nothing_in_train(write_shards: Write) -> None:
     layout = write_shards({"train": DIALOGUES["train"]})
-    train = build_trajectories(_params(), layout, RunOptions()) / "train-00000-of-00001.parquet"
+    train = build_trajectories(_config(), layout, RunOptions()) / "train-00000-of-00001.parquet"
     before = train.read_bytes()
     write_shards(DIALOGUES)
-    build_trajectories(_params(), layout, RunOptions())
+    build_trajectories(_config(), layout, RunOptions())
     assert train.read_bytes() == before
 
 
@@ -127,18 +131,18 @@ def test_every_neighbour_has_its_order_excess_and_none_where_no_shuffles_are_ask
     assert rows["train/dia0"]["order_excess_edit"][0] == 1
     assert rows["train/dia2"]["order_excess_edit"] == [0, 0]
     assert "order_excess_histogram" not in rows["train/dia0"]
-    build_trajectories(_params(order_permutations=0), built, RunOptions(overwrite=True))
+    build_trajectories(_config(order_permutations=0), built, RunOptions(overwrite=True))
     assert not [name for name in _rows(built, "train")["train/dia0"] if name.startswith("order_excess")]
 
 
 def test_dialogues_of_one_scenario_are_marked_and_can_be_kept_apart(write_shards: Write) -> None:
     scenarios = {"train/dia0": "script01", "train/dia1": "script01", "train/dia2": "impro02"}
     layout = write_shards(DIALOGUES, scenarios)
-    build_trajectories(_params(), layout, RunOptions())
+    build_trajectories(_config(), layout, RunOptions())
     rows = _rows(layout, "train")
     assert (rows["train/dia0"]["neighbours_path"], rows["train/dia0"]["same_scenario_path"]) == (["train/dia1", "train/dia4"], [True, False])
     assert rows["train/dia4"]["same_scenario_edit"] == [False, False]
-    build_trajectories(_params(exclude_same_scenario=True), layout, RunOptions(overwrite=True))
+    build_trajectories(_config(exclude_same_scenario=True), layout, RunOptions(overwrite=True))
     rows = _rows(layout, "train")
     for name in (*NAMES, "pooled"):
         assert sorted(rows["train/dia0"][f"neighbours_{name}"]) == sorted(rows["train/dia1"][f"neighbours_{name}"]) == ["train/dia2", "train/dia4"]
@@ -147,7 +151,7 @@ def test_dialogues_of_one_scenario_are_marked_and_can_be_kept_apart(write_shards
 
 def test_the_controls_stand_beside_the_tables_and_no_reader_takes_them_for_data(write_shards: Write) -> None:
     layout = write_shards(DIALOGUES, {"train/dia0": "script01", "train/dia1": "script01"})
-    folder = build_trajectories(_params(), layout, RunOptions())
+    folder = build_trajectories(_config(), layout, RunOptions())
     controls = json.loads((folder / "_controls.json").read_text())
     assert controls["pairs"] == 6  # of the four labelled dialogues
     assert list(controls["with_length"]) == sorted([*NAMES, "pooled", "pooled_with_length"])
@@ -161,7 +165,7 @@ def test_the_controls_stand_beside_the_tables_and_no_reader_takes_them_for_data(
 @pytest.mark.parametrize("labels", [[-1, -1], [2]])
 def test_a_split_of_a_single_dialogue_or_without_labels_has_no_neighbours(labels: list[int], write_shards: Write) -> None:
     layout = write_shards({"train": [("train/dia0", "AA"[: len(labels)], labels)]})
-    folder = build_trajectories(_params(), layout, RunOptions())
+    folder = build_trajectories(_config(), layout, RunOptions())
     row = _rows(layout, "train")["train/dia0"]
     assert [row[f"neighbours_{name}"] for name in (*NAMES, "pooled")] == [[]] * 7
     assert json.loads((folder / "_controls.json").read_text())["with_length"]["edit"] is None
@@ -170,20 +174,20 @@ def test_a_split_of_a_single_dialogue_or_without_labels_has_no_neighbours(labels
 def test_the_same_labels_give_the_same_bytes_and_the_second_run_writes_nothing(built: Layout, caplog: pytest.LogCaptureFixture) -> None:
     folder = built.shards / "trajectories"
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
-    assert plan(_params(), built, RunOptions())["cached"]
-    build_trajectories(_params(), built, RunOptions())
+    assert dry_run(_config(), built, RunOptions())["cached"]
+    build_trajectories(_config(), built, RunOptions())
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
     for path in folder.iterdir():
         path.unlink()
-    assert not plan(_params(), built, RunOptions())["cached"]
-    build_trajectories(_params(), built, RunOptions(workers=7))
+    assert not dry_run(_config(), built, RunOptions())["cached"]
+    build_trajectories(_config(), built, RunOptions(workers=7))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {name: content for name, (content, _) in before.items()}
 
 
 def test_another_setting_is_refused_by_name_and_replaced_when_told_to(built: Layout) -> None:
     with pytest.raises(SettingsDiffer, match=r"trajectories\.neighbours: 2 there, 1 wanted"):
-        build_trajectories(_params(neighbours=1), built, RunOptions())
-    build_trajectories(_params(neighbours=1, similarities=["path"]), built, RunOptions(overwrite=True))
+        build_trajectories(_config(neighbours=1), built, RunOptions())
+    build_trajectories(_config(neighbours=1, similarities=["path"]), built, RunOptions(overwrite=True))
     row = _rows(built, "train")["train/dia0"]
     assert row["neighbours_path"] == ["train/dia1"]
     assert "neighbours_edit" not in row
@@ -191,8 +195,8 @@ def test_another_setting_is_refused_by_name_and_replaced_when_told_to(built: Lay
 
 def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> None:
     write_shards({**DIALOGUES, "train": DIALOGUES["train"][:2]})
-    assert not plan(_params(), built, RunOptions())["cached"]
-    build_trajectories(_params(), built, RunOptions())
+    assert not dry_run(_config(), built, RunOptions())["cached"]
+    build_trajectories(_config(), built, RunOptions())
     assert list(_rows(built, "train")) == ["train/dia0", "train/dia1"]
 
 
@@ -201,9 +205,8 @@ def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> No
     [
         ({"similarities": ["dwt"]}, r"trajectories\.similarities\.0: Input should be 'histogram', 'transition', .* 'dtw' or 'pooled' \(given: 'dwt'\)"),
         ({"similarities": ["edit", "edit"]}, "'edit' is named twice"),
-        ({"valence_arousal": {**VALENCE_AROUSAL, "joy": [1.2, 0.0]}}, r"trajectories\.valence_arousal\.joy\.0"),
-        ({"valence_arousal": {"neutral": [0, 0]}, "similarities": ["dtw"]}, r"trajectories\.valence_arousal has no 'surprise', which dtw needs"),
-        ({"valence_arousal": {**VALENCE_AROUSAL, "joy": [1, -1], "anger": [-1, 1]}}, r"classes 4 and 6 are 2\.828 apart"),
+        ({"valence_arousal": {"joy": [1.2, 0.0]}}, r"trajectories\.valence_arousal\.joy\.0"),
+        ({"valence_arousal": {"joy": [1, -1], "anger": [-1, 1]}}, r"classes 4 and 6 are 2\.828 apart"),
         ({"pooled_modalities": ["audio"]}, r"trajectories\.pooled_modalities: audio; the shards have text"),
         ({"pooled_modalities": ["smell"]}, r"trajectories\.pooled_modalities\.0"),
         ({"similarities": []}, r"trajectories\.similarities"),
@@ -213,26 +216,33 @@ def test_changed_shards_are_done_again(built: Layout, write_shards: Write) -> No
 )
 def test_impossible_settings_are_named(change: dict[str, Any], message: str, write_shards: Write) -> None:
     with pytest.raises(BadSettings, match=message):
-        build_trajectories(_params(**change), write_shards(DIALOGUES), RunOptions())
+        build_trajectories(_config(**change), write_shards(DIALOGUES), RunOptions())
 
 
 def test_a_class_without_valence_and_arousal_leaves_dtw_out_and_says_so(write_shards: Write, caplog: pytest.LogCaptureFixture) -> None:
     built = write_shards(DIALOGUES)
-    build_trajectories(_params(valence_arousal={"neutral": [0, 0], "joyful": [1, 0]}), built, RunOptions())
+    build_trajectories(_config().model_copy(update={"valence_arousal": {"neutral": (0.0, 0.0), "joyful": (1.0, 0.0)}}), built, RunOptions())
     assert "no dtw: trajectories.valence_arousal has no 'surprise'" in caplog.text
     columns = _rows(built, "train")["train/dia0"].keys()
     assert "neighbours_path" in columns
     assert "neighbours_dtw" not in columns
 
 
+def test_a_class_without_valence_and_arousal_is_refused_where_dtw_is_all_that_is_asked_for(write_shards: Write) -> None:
+    alone = _config(similarities=["dtw"]).model_copy(update={"valence_arousal": {"neutral": (0.0, 0.0)}})
+    with pytest.raises(BadSettings, match=r"trajectories\.valence_arousal has no 'surprise', which dtw needs"):
+        build_trajectories(alone, write_shards(DIALOGUES), RunOptions())
+
+
 def test_without_shards_it_says_what_to_do(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
     with pytest.raises(RawDataMissing, match="merc-extract --dataset tiny"):
-        build_trajectories(_params(), layout, RunOptions())
-    assert plan(_params(), layout, RunOptions()) == {"cached": False, "neighbours": 2, "similarities": [*NAMES, "pooled"]}
+        build_trajectories(_config(), layout, RunOptions())
+    assert dry_run(_config(), layout, RunOptions()) == {"cached": False, "neighbours": 2, "similarities": [*NAMES, "pooled"]}
 
 
 def test_the_card_names_the_table_and_huggingface_datasets_loads_it(built: Layout, tmp_path: Path) -> None:
+    write_card(built.shards)
     loaded = datasets.load_dataset(str(built.shards), "trajectories", cache_dir=str(tmp_path / "cache"))
     assert {split: len(table) for split, table in loaded.items()} == {"train": 5, "dev": 1, "test": 2}
     assert loaded["train"][4]["speaker_trajectories"] == [[0, -1], [4]]
@@ -246,7 +256,7 @@ def test_the_file_says_what_made_it(built: Layout) -> None:
 
 def test_shards_of_one_split_give_one_table(write_shards: Write) -> None:
     layout = write_shards({"test": DIALOGUES["test"]})
-    folder = build_trajectories(_params(), layout, RunOptions())
+    folder = build_trajectories(_config(), layout, RunOptions())
     assert sorted(path.name for path in folder.glob("*.parquet")) == ["test-00000-of-00001.parquet"]
     assert _rows(layout, "test")["test/dia0"]["neighbours_path"] == []
 
@@ -254,8 +264,8 @@ def test_shards_of_one_split_give_one_table(write_shards: Write) -> None:
 def test_runs_as_a_command(write_shards: Write, tmp_path: Path) -> None:
     layout = write_shards(DIALOGUES)
     settings = tmp_path / "params.yaml"
-    settings.write_text(json.dumps({**_params().tree, "run": {"max_failed": "5%"}}))
-    result = CliRunner().invoke(stage_command(build_trajectories), ["--dataset", "tiny", "--out", str(layout.out), "--params", str(settings)])
+    settings.write_text(json.dumps({"trajectories": _block()}))
+    result = CliRunner().invoke(main, ["--dataset", "tiny", "--out", str(layout.out), "--params", str(settings)])
     assert result.exit_code == 0, result.output
     assert (layout.shards / "trajectories" / "train-00000-of-00001.parquet").is_file()
 
@@ -265,7 +275,7 @@ def test_every_dialogue_of_melds_train_split_has_its_neighbours(meld_dialogues: 
     numbered = {name: {one: chr(ord("A") + at) for at, one in enumerate(dict.fromkeys(speakers))} for name, (_, speakers) in dialogues.items()}
     rows = [(name, "".join(numbered[name][one] for one in speakers), labels.tolist()) for name, (labels, speakers) in dialogues.items()]
     layout = write_shards({"train": rows})
-    build_trajectories(_params(neighbours=10, order_permutations=0, control_pairs=1000), layout, RunOptions())
+    build_trajectories(_config(neighbours=10, order_permutations=0, control_pairs=1000), layout, RunOptions())
     found = _rows(layout, "train")
     assert len(found) == 1038
     assert {len(row[f"neighbours_{name}"]) for row in found.values() for name in NAMES} == {10}

@@ -10,6 +10,7 @@ A run that was killed begins again, and on a CPU ends with the same bytes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import click
 import pyarrow as pa
@@ -21,7 +22,7 @@ from merc.adaptation.listing import MODALITIES
 from merc.command_line import stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
-from merc.encoders.engine.registry import ChosenEncoder
+from merc.encoders.engine.registry import ChosenEncoder, family_of
 from merc.encoders.engine.registry import choose as choose_encoder
 from merc.encoders.engine.trainable import TrainableEncoder
 from merc.errors import BadSettings, nearest
@@ -54,15 +55,11 @@ class ChosenAdaptation:
         """The encoder.
 
         Raises:
-            BadSettings: if it has no weights to train, or was adapted before.
+            BadSettings: if it cannot be trained with its settings, or was adapted before.
             ModelUnavailable: if the checkpoint is not to be had.
         """
         modality, name = self.encoder.modality, self.encoder.name
-        encoder = self.encoder.build(offline=offline)
-        if not isinstance(encoder, TrainableEncoder):
-            raise BadSettings(
-                f"{modality} encoder {name!r}: the family {encoder.config.family} has no weights that can be adapted; valid: transformer, waveform"
-            )
+        encoder = cast(TrainableEncoder, self.encoder.build(offline=offline))  # see choose
         if encoder.config.dtype != "float32":
             raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
         encoder.check_trainable()
@@ -143,10 +140,13 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
         settings: a file of ``adaptation/<modality>/``, or a block under ``adaptations.<modality>``.
 
     Raises:
-        BadSettings: for an unknown name or key.
+        BadSettings: for an unknown name or key, or an encoder of a family that has no weights to train.
     """
     if modality not in MODALITIES:
         raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
+    family, kind = family_of(params, modality, encoder)
+    if not issubclass(kind, TrainableEncoder):  # its settings would lack those of the training
+        raise BadSettings(f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid: transformer, waveform")
     key = f"adaptations.{modality}"
     laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)
     config = params.filled(laid, Config, f"{key}.{settings}")

@@ -78,7 +78,7 @@ def choose(params: Params, dataset: str) -> Corpus:
         return Corpus(dataset, reader, None, laid)
     made_by = reader.config.made_by
     config = params.fill(made_by.split(".")[0], _config_of_maker(dataset, made_by))
-    return Corpus(dataset, reader, partial(_make, made_by, config), laid)
+    return Corpus(dataset, reader, partial(_make, dataset, made_by, config), laid)
 
 
 def build_manifest(
@@ -203,17 +203,29 @@ def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
     """The settings of what makes a corpus by code: ``config.py`` beside it, so that the decoders it needs are not imported yet.
 
     Raises:
-        BadSettings: if there is no such module.
+        BadSettings: if there is no such module, or no ``config.py`` beside it.
     """
-    name = f"{_PACKAGE}.{made_by}"
-    if made_by.count(".") != 1 or importlib.util.find_spec(name.rpartition(".")[0]) is None or importlib.util.find_spec(name) is None:
-        raise BadSettings(f"corpora.{dataset}.made_by: there is no {name}; a module with a function make(raw, config) is expected, and config.py beside it")
-    config: type[Settings] = importlib.import_module(f"{name.rpartition('.')[0]}.config").Config
+    folder, _, module = made_by.partition(".")
+    beside = f"{_PACKAGE}.{folder}.config"
+    if not module or "." in module or not _there(f"{_PACKAGE}.{made_by}") or not _there(beside):
+        words = "a module FOLDER.NAME with a function make(raw, config) is expected, and config.py beside it"
+        raise BadSettings(f"corpora.{dataset}.made_by: there is no {_PACKAGE}.{made_by}; {words}")
+    config: type[Settings] = importlib.import_module(beside).Config
     return config
 
 
-def _make(made_by: str, config: Settings, raw: Path) -> None:
-    importlib.import_module(f"{_PACKAGE}.{made_by}").make(raw, config)
+def _there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # what it would lie in is no folder
+        return False
+
+
+def _make(dataset: str, made_by: str, config: Settings, raw: Path) -> None:
+    maker = importlib.import_module(f"{_PACKAGE}.{made_by}")
+    if not hasattr(maker, "make"):
+        raise BadSettings(f"corpora.{dataset}.made_by: {_PACKAGE}.{made_by} has no function make(raw, config)")
+    maker.make(raw, config)
 
 
 def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[Dialogue]:

@@ -1,5 +1,7 @@
 """``merc-shards neighbours`` on small shards: strips, the page, predictions, and what it refuses."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,8 +36,9 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Path:
-    return make(tmp_path)
+def shards(made_once: Callable[..., Path], tmp_path: Path) -> Path:
+    shutil.copytree(made_once("shards of neighbours", make), tmp_path, dirs_exist_ok=True)
+    return tmp_path / "features" / "tiny" / "shards"
 
 
 def make(tmp_path: Path, texts: bool = True) -> Path:

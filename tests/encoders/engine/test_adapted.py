@@ -24,7 +24,7 @@ def _manifest(*rows: tuple[str, str, str, str]) -> pa.Table:
 
 @pytest.fixture
 def adaptation(tmp_path: Path) -> Adaptation:
-    files.write_json(tmp_path / "provenance.json", RECORD)
+    files.write_json(tmp_path / "record.json", RECORD)
     keys = adapted.utterance_keys(_manifest(("train", "u0", "Ann", "Yes."), ("dev", "u1", "Bob", "Yes.")))
     files.write_json(tmp_path / "seen.json", {"train": keys[:1], "dev": keys[1:]})
     found = Adaptation.of(tmp_path)
@@ -37,10 +37,10 @@ def test_a_folder_without_a_record_was_not_adapted(tmp_path: Path) -> None:
 
 
 def test_a_record_that_lacks_something_is_refused_by_name(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "provenance.json", {key: value for key, value in RECORD.items() if key not in ("seed", "corpus")})
-    with pytest.raises(BadTable, match=r"provenance\.json: no record of an adaptation: it lacks corpus, seed; make it again with merc-adapt"):
+    files.write_json(tmp_path / "record.json", {key: value for key, value in RECORD.items() if key not in ("seed", "corpus")})
+    with pytest.raises(BadTable, match=r"record\.json: no record of an adaptation: it lacks corpus, seed; make it again with merc-adapt"):
         Adaptation.of(tmp_path)
-    files.write_json(tmp_path / "provenance.json", ["a list"])
+    files.write_json(tmp_path / "record.json", ["a list"])
     with pytest.raises(BadTable, match="it lacks corpus"):
         Adaptation.of(tmp_path)
 

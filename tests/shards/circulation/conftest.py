@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from merc.params import Params
+from merc.corpora.iemocap import Iemocap
+from merc.shards.circulation.importing import Imported, Wishes, read_file
 
-ROOT = Path(__file__).resolve().parents[3]
 Vectors = dict[Any, list[NDArray[np.float32]]]
 
 
@@ -105,6 +105,7 @@ def pickled(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def params() -> Params:
-    """The shipped settings."""
-    return Params.load(ROOT / "params.yaml")
+def read() -> Callable[..., Imported]:
+    """Reads a file with the settings of IEMOCAP as they ship; wishes by name."""
+    config = Iemocap.Config(reader="iemocap")
+    return lambda path, **wishes: read_file(path, config, Wishes(**wishes))

@@ -12,22 +12,22 @@ import pytest
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError
 from merc.layout import Layout
-from merc.params import Params
 from merc.shards.circulation.exporting import export
-from merc.shards.circulation.importing import Wishes, build, read_file
+from merc.shards.circulation.importing import Imported, build
+from merc.shards.config import Config
 from merc.shards.format import reader
 
 Pickled = Callable[..., Path]
 
 
 @pytest.fixture
-def shards(tmp_path: Path, params: Params) -> Callable[..., Path]:
+def shards(tmp_path: Path, read: Callable[..., Imported]) -> Callable[..., Path]:
     """Imports a file and gives the folder of its shards."""
 
     def make(path: Path, folder: str) -> Path:
-        imported = read_file(path, params, Wishes())
+        imported = read(path)
         layout = Layout(tmp_path / folder, tmp_path / folder, imported.corpus)
-        build(imported, params, layout)
+        build(imported, Config(), layout)
         return layout.shards
 
     return make

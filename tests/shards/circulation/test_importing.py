@@ -14,21 +14,22 @@ from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable
 from merc.layout import Layout
-from merc.params import Params
-from merc.shards.circulation.importing import Wishes, build, read_file, summary
+from merc.shards.circulation.importing import Imported, build, summary
+from merc.shards.config import Config
 from merc.shards.format import reader
 
 Pickled = Callable[..., Path]
+Read = Callable[..., Imported]
 
 
 @pytest.fixture
-def shards(tmp_path: Path, params: Params) -> Callable[..., Path]:
+def shards(tmp_path: Path, read: Read) -> Callable[..., Path]:
     """Imports a file and gives the folder of its shards."""
 
-    def make(path: Path, wishes: Wishes | None = None, folder: str = "out") -> Path:
-        imported = read_file(path, params, wishes or Wishes())
+    def make(path: Path, folder: str = "out", **wishes: Any) -> Path:
+        imported = read(path, **wishes)
         layout = Layout(tmp_path / folder, tmp_path / folder, imported.corpus)
-        build(imported, params, layout)
+        build(imported, Config(), layout)
         return layout.shards
 
     return make
@@ -73,7 +74,7 @@ def test_the_file_of_mmgcn_becomes_shards_with_one_row_per_dialogue(feature_file
 
 def test_what_made_the_columns_is_recorded(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
     path = pickled(feature_files.cosmic(), "iemocap_features_roberta.pkl")
-    info = reader.info(shards(path, Wishes(layer="2")))
+    info = reader.info(shards(path, layer="2"))
     assert (info["corpus"], info["label_set"], info["dims"]) == ("iemocap", "iemocap6", {"text": 6})
     facts = info["encoders"]["text"]
     assert (facts["name"], facts["revision"], facts["dim"]) == ("imported", f"sha256 {files.sha256(path)}", 6)
@@ -142,10 +143,10 @@ def test_statistics_are_those_of_the_train_split(feature_files: Any, pickled: Pi
     np.testing.assert_allclose(stats["text"]["mean"], np.stack(content[3]["Ses01F_impro01"]).astype(np.float64).mean(axis=0), rtol=1e-12)
 
 
-def test_counts_that_are_not_the_corpuss_are_recorded_and_told(feature_files: Any, pickled: Pickled, params: Params) -> None:
+def test_counts_that_are_not_the_corpuss_are_recorded_and_told(feature_files: Any, pickled: Pickled, read: Read) -> None:
     content = feature_files.mmgcn_meld()
     content[8] = []
-    imported = read_file(pickled(content), params, Wishes())
+    imported = read(pickled(content))
     lines = summary(imported, Path("here"))
     assert lines[:6] == [
         "here: meld, layout mmgcn_meld",
@@ -160,30 +161,30 @@ def test_counts_that_are_not_the_corpuss_are_recorded_and_told(feature_files: An
     assert [line.removeprefix("  differs: ") for line in lines[6:]] == imported.record["deviations"]
 
 
-def test_dev_of_iemocap_can_be_chosen(feature_files: Any, pickled: Pickled, params: Params) -> None:
+def test_dev_of_iemocap_can_be_chosen(feature_files: Any, pickled: Pickled, read: Read) -> None:
     path = pickled(feature_files.mmgcn())
-    assert set(read_file(path, params, Wishes(validation="none")).table["split"].to_pylist()) == {"train", "test"}
+    assert set(read(path, validation="none").table["split"].to_pylist()) == {"train", "test"}
     with pytest.raises(BadSettings, match="random20 draws 20 of the training dialogues, but only 2 are there"):
-        read_file(path, params, Wishes(validation="random20"))
+        read(path, validation="random20")
 
 
-def test_a_fault_names_the_file(feature_files: Any, pickled: Pickled, params: Params) -> None:
+def test_a_fault_names_the_file(feature_files: Any, pickled: Pickled, read: Read) -> None:
     content = feature_files.mmgcn()
     content[3]["Ses01F_impro01"].pop()
     path = pickled(content)
     with pytest.raises(BadTable, match=f"^{path}: dialogue 'Ses01F_impro01': its entries differ in length: .*text 2"):
-        read_file(path, params, Wishes())
+        read(path)
 
 
-def test_an_utterance_twice_is_refused(feature_files: Any, pickled: Pickled, params: Params) -> None:
+def test_an_utterance_twice_is_refused(feature_files: Any, pickled: Pickled, read: Read) -> None:
     content = feature_files.mmgcn()
     content[0]["Ses01F_impro01"][1] = content[0]["Ses01F_impro01"][0]
     with pytest.raises(BadTable, match="utterance id 'train/Ses01F_impro01_F000' occurs 2 times"):
-        read_file(pickled(content), params, Wishes())
+        read(pickled(content))
 
 
-def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path, pickled: Pickled, params: Params) -> None:
-    reader_of_meld = meld.Meld(params.fill("corpora.meld", meld.Meld.Config))
+def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path, pickled: Pickled, read: Read) -> None:
+    reader_of_meld = meld.Meld(meld.Meld.Config(reader="meld"))
     dialogues = reader_of_meld.read(real_data / "meld", real_data, media=frozenset(), splits=("train", "dev", "test")).dialogues
     offsets = {"train": 0, "dev": 1039, "test": 1153}
     keyed = {int(one.source_dialogue_id[3:]) + offsets[one.split]: one.utterances for one in dialogues}
@@ -199,7 +200,7 @@ def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path,
         [key for key in keyed if key >= offsets["test"]],
         {key: [("neutral", "positive", "negative").index(one.sentiment) for one in row] for key, row in keyed.items()},
     )
-    imported = read_file(pickled(content), params, Wishes())
+    imported = read(pickled(content))
     assert imported.record["deviations"] == []
     wanted = building.build("meld", dialogues, label_set("meld7"))
     for column in ("utterance_id", "dialogue_id", "position", "text", "emotion_index", "sentiment"):

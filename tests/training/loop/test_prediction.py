@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +16,12 @@ from merc.training.stage import train
 
 
 @pytest.fixture
-def model_file(make_shards, tree, tmp_path):
+def model_file(made_once, make_shards, tree, tmp_path):
+    """The model of a run that is trained once, and copied."""
     tree["recipes"]["all"] |= {"seeds": [3], "epochs": 12, "patience_epochs": 12}
-    return train(resolve(Params(tree), "all"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / "runs") / "models" / "seed-3" / "model.safetensors"
+    trained = made_once("trained", lambda runs: train(resolve(Params(tree), "all"), make_shards(), RunOptions(device="cpu"), runs=runs))
+    shutil.copytree(trained, tmp_path / "runs")
+    return tmp_path / "runs" / "tiny" / "all" / "models" / "seed-3" / "model.safetensors"
 
 
 def changed_info(layout, change):

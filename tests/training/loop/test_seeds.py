@@ -1,4 +1,5 @@
 import os
+import pickle
 import signal
 import threading
 import time
@@ -65,10 +66,12 @@ def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monke
     train(resolve(params, "text"), make_shards(), TWO, runs=tmp_path / "runs")
 
 
-@pytest.mark.usefixtures("_always_at_once")
-def test_a_process_that_fails_ends_the_run_with_its_own_error(make_shards, deadly_loss, tmp_path):
-    with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia"):
-        train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), TWO, runs=tmp_path / "runs")
+def test_a_seed_that_fails_ends_the_run_with_an_error_that_comes_whole_out_of_a_process(make_shards, deadly_loss, tmp_path):
+    """That a process's error is raised here and ends the others is tested in ``tests/compute/test_pool.py``."""
+    with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia") as raised:
+        train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), ONE, runs=tmp_path / "runs")
+    sent = pickle.loads(pickle.dumps(raised.value))  # noqa: S301
+    assert (type(sent), str(sent)) == (LossNotFinite, str(raised.value))
 
 
 @pytest.fixture

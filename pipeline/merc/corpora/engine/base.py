@@ -23,8 +23,8 @@ class CorpusConfig(Settings):
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
     made_by: str = ""
-    """Module below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not there, by the ``Config``
-    of that module, filled with the block of the module's first name (``demo``); empty for a real one."""
+    """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
+    there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""
 
 
 @dataclass

@@ -64,14 +64,14 @@ def choose(
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
     laid.lay("", changed or {}, Origin(changed_by))
-    family = laid.at("family")
-    if family is None and name in _families(shelf.package):
-        family = name
-        laid.lay("family", family, Origin("its own name"))
-    if not isinstance(family, str):
-        raise BadSettings(f"encoders.{modality}.{name} has no key family; valid: {', '.join(_families(shelf.package))}")
-    kind = plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
+    _, kind = _family(shelf, name, laid)
     return ChosenEncoder(modality, name, kind, params.filled(laid, kind.Config, f"encoders.{modality}.{name}"), laid)
+
+
+def family_of(params: Params, modality: str, name: str) -> tuple[str, type[Encoder]]:
+    """An encoder's family, and its class; of the encoder's other settings none is looked at. Raises ``BadSettings`` as :func:`choose`."""
+    shelf = _shelf(modality)
+    return _family(shelf, name, shelf.read(params, name))
 
 
 def build(params: Params, modality: str, name: str, *, offline: bool = False, frames: bool = False) -> Encoder:
@@ -89,6 +89,17 @@ def _shelf(modality: str) -> Shelf:
         raise BadSettings(f"no modality {modality!r}; {nearest(modality, list(MODALITIES))}")
     package = f"merc.encoders.{modality}"
     return Shelf(f"encoders.{modality}", package, f"{modality} encoder", alone=partial(_complete, package))
+
+
+def _family(shelf: Shelf, name: str, laid: Laid) -> tuple[str, type[Encoder]]:
+    """The family that ``laid`` names, and its class; the family of an encoder that has the name of one is added to it."""
+    family = laid.at("family")
+    if family is None and name in _families(shelf.package):
+        family = name
+        laid.lay("family", family, Origin("its own name"))
+    if not isinstance(family, str):
+        raise BadSettings(f"{shelf.key}.{name} has no key family; valid: {', '.join(_families(shelf.package))}")
+    return family, plugins.load(shelf.package, family, Encoder)  # type: ignore[type-abstract]
 
 
 def _families(package: str) -> list[str]:
