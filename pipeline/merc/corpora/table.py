@@ -157,7 +157,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         path = root / config.file
         if not path.is_file():
             there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
-            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}")
+            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}\n{self.SOURCE}")
         self._check_media_columns(media)
         rows = read_table(path, config.columns.model_dump(), may_lack=() if media else ("video", "audio"))
         by_dialogue: dict[str, list[TableRow]] = {}
