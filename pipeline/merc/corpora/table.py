@@ -1,7 +1,7 @@
-"""One's own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
+"""Your own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
 
-Which column is what stands in the settings, so that a table need not be rewritten. For several corpora the block ``corpora.table`` of params.yaml is
-copied under other names. What holds of the rows:
+Which column is what stands in the settings, so that a table need not be rewritten. Each further corpus is a block under ``corpora`` with ``reader: table``.
+What holds of the rows:
 
 - The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
 - The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn, behind it; a cell that begins

@@ -161,7 +161,7 @@ def _counts(part_paths: list[Path]) -> dict[str, Any]:
 
 @stage_command
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))
-@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
+@click.option("--encoder", required=True, help="An encoder of `merc-extract models`.")
 def main(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str) -> None:
     """Manifest and media × encoder → one vector per utterance."""
     extract(choose(params, modality, encoder), params.fill("extraction", Config), layout, run)
