@@ -91,8 +91,7 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
     modality, config = chosen.encoder.modality, chosen.config
     prepared = _prepare(chosen, layout, run, name)
     work, trainable = prepared.work, prepared.encoder
-    if work.cached():
-        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     from merc.adaptation import saving
     from merc.adaptation.trainer import adapt_encoder

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from merc.corpora.engine import text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
@@ -31,8 +31,6 @@ from merc.records.failures import Failure
 OWN = "own"
 """The label set whose classes the settings or the table name."""
 UNLABELLED = "unlabelled"
-MISSING_MEDIA_TOLERATED = 0.05
-"""Share of the files; beyond it, and with more than one missing, the folder counts as incomplete. What is missing is recorded when it is decoded."""
 
 _SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "dev", "validation": "dev"}
 
@@ -254,7 +252,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
                 continue
             paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
             missing = [path for path in paths if not (path and (raw / path).is_file())]
-            if len(missing) == len(paths) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(paths)):
+            if half_unpacked(len(missing), len(paths)):
                 first = missing[0] or "an empty cell of the table"
                 raise RawDataMissing(
                     f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"

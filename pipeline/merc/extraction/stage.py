@@ -50,8 +50,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     """
     prepared = _prepare(chosen, config, layout, run)
     work, source = prepared.work, prepared.source
-    if work.cached():
-        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     work.start()
     left = prepared.left()

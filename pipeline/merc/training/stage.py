@@ -46,8 +46,7 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     fingerprint = Fingerprint(settings=resolved.settings(), inputs=made_of)
     home = runs / layout.dataset
     work = StageWork(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
-    if work.cached():
-        logger.info("train %s: done before", resolved.name, extra={"stage": "train", "recipe": resolved.name, "cached": True})
+    if work.done_before():
         return work.out
     device = devices.resolve(run.device)
     data, standardisation = load_data(resolved, info, layout)
