@@ -7,14 +7,20 @@ STAMP := $(VENV)/.installed
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-gpu check format setup system clean
+.PHONY: run test test-slow test-gpu check format setup system clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
 	@merc-report --where
 
-test: setup  ## run the tests; MERC_REAL_DATA=<folder> adds those on real data
-	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope  # more threads than that only wait for each other
+# More threads than one a process only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
+
+test: setup  ## run the tests that take less than ten seconds each; MERC_REAL_DATA=<folder> adds those on real data
+	$(PYTEST) -m "not slow"
+
+test-slow: setup  ## run the others: whole runs, killed runs, dvc repro, real annotations and clips
+	$(PYTEST) -m slow tests
 
 test-gpu: setup  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda
@@ -39,9 +45,13 @@ system:
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $$packages"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; \
 	  else echo "Missing system libraries. Once, as root:  apt-get install $$packages  (or their like)" >&2; exit 1; fi; }
 
+# numba compiles librosa's inner functions at their first use, which takes a quarter of a minute, and keeps them beside librosa.
+COMPILE := from merc.encoders.engine import registry; from merc.params import Params; registry.build(Params.load(), "audio", "acoustic").load("cpu")
+
 $(STAMP): pyproject.toml constraints.txt | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -c '$(COMPILE)'
 	touch $@
 
 clean:  ## remove what `make run` made; raw corpora of your own are kept

@@ -224,7 +224,7 @@ def test_two_experiments_are_compared(project: Path) -> None:
     }
     shown = list(csv.DictReader(_dvc(project, "exp", "show", "--csv").splitlines()))
     column = "runs/demo-meld/baseline/metrics.json:dev.weighted_f1.mean"
-    scores = {row["Experiment"]: float(row[column]) for row in shown if row["Experiment"]}
+    scores = {row["Experiment"] or row["rev"]: float(row[column]) for row in shown}
     assert scores["longer"] == found["new"]
     assert scores["master"] == before != scores["faster"]
     # What was set arrived in the training, which ran in another folder with the code that lay there.

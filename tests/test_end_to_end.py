@@ -73,8 +73,8 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     shutil.copytree(demonstration / "raw", folder / "raw", copy_function=os.link)
     settings = yaml.safe_load((demonstration / "params.yaml").read_text())
     settings["media"] |= {"utterances_per_part": 8, "frames_per_clip": 2}
-    settings["extraction"] |= {"utterances_per_part": 8}
-    settings["recipes"]["baseline"] |= {"epochs": 3, "seeds": [0, 1]}
+    settings["extraction"] = {"utterances_per_part": 8}
+    settings["recipes"] = {"baseline": {"epochs": 3, "seeds": [0, 1]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     made = World(folder)
     first = made.extract("--max-failed", "20%", "--workers", "1")
@@ -248,7 +248,7 @@ def test_the_iemocap_layout_goes_all_the_way_too_then_training_and_the_report(wo
     assert trained.returncode == 0, trained.stderr
     folder = world.folder / trained.stdout.strip()
     assert set(json.loads(folder.read_text())) >= {"dev", "test"}
-    assert {"model.safetensors"} == {path.name for path in folder.parent.glob("seed-*/*.safetensors")}
+    assert {"model.safetensors"} == {path.name for path in folder.parent.glob("models/seed-*/*.safetensors")}
     reported = world.run("merc-report")
     assert reported.returncode == 0, reported.stderr
     page = (world.folder / "reports" / "index.html").read_text()

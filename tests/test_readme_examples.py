@@ -26,6 +26,7 @@ def _block(section: str, language: str) -> str:
     return str(found[0])
 
 
+@pytest.mark.slow
 def test_the_corpus_of_ones_own_becomes_shards_by_each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = _section("One's own corpus")
     monkeypatch.chdir(tmp_path)

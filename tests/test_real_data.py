@@ -10,6 +10,8 @@ import pytest
 
 from merc.shards.format import reader
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
@@ -25,7 +27,7 @@ FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "outpu
 
 
 def _extract(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "merc-extract"), "--dataset", "meld", "--preset", "embedded", "--params", str(ROOT / "params.yaml"), *arguments]
+    command = [str(BIN / "merc-extract"), "--dataset", "meld", "--preset", "embedded", "--workers", "1", "--params", str(ROOT / "params.yaml"), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 

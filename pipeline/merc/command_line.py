@@ -17,6 +17,27 @@ from merc.parts import RunOptions
 
 INTERRUPTED = 130
 
+_FOLDER = click.Path(path_type=Path)
+PARAMS = click.option(
+    "--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own."
+)
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for any setting, such as run.max_failed=2; repeatable.")
+RAW = click.option(
+    "--raw", type=_FOLDER, default="raw", show_default=True, help="Folder of the corpora, with this one in raw/NAME, or the corpus's own folder."
+)
+OUT = click.option("--out", type=_FOLDER, default="features", show_default=True, help="Folder of all features; a dataset's are in <out>/NAME.")
+RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
+OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+LOG_FORMAT = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+
+
+def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], Any]:
+    """The option ``--workers``; ``what`` says what they do."""
+    cores = {"show_default": "cores"} if default == (os.cpu_count() or 1) else {"show_default": True}
+    return click.option("--workers", type=click.IntRange(min=1), default=default, help=what, **cores)
+
 
 @contextmanager
 def exiting() -> Iterator[None]:
@@ -67,11 +88,6 @@ def stage_command(stage: Callable[..., Any]) -> click.Command:
     command.__doc__ = stage.__doc__
     decorated: Any = command
     decorated.__click_params__ = list(getattr(stage, "__click_params__", []))
-    for option in (
-        click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here."),
-        click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features."),
-        click.option("--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder of the corpora."),
-        click.option("--dataset", required=True, help="A block under corpora in params.yaml."),
-    ):
+    for option in (PARAMS, OUT, RAW, click.option("--dataset", required=True, help="Its name, as of merc-extract.")):
         decorated = option(decorated)
     return click.command()(decorated)

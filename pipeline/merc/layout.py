@@ -13,7 +13,7 @@ class Layout:
     Attributes:
         raw: the folder of the corpora; paths in the manifest are relative to it.
         out: the folder of all features.
-        dataset: name of a block under ``corpora`` in params.yaml.
+        dataset: its name.
     """
 
     raw: Path

@@ -164,6 +164,13 @@ class StageWork:
             logger.info("%s: its inputs changed since it was made; it is made again", self.name, extra={"stage": self.name})
         return False
 
+    def done_before(self) -> bool:
+        """:meth:`cached`, and says so in the log."""
+        done = self.cached()
+        if done:
+            logger.info("%s: done before", self.name, extra={"stage": self.name, "cached": True})
+        return done
+
     def _others(self) -> list[Path]:
         if not self._stage_scratch.is_dir():
             return []

@@ -1,12 +1,15 @@
 """Tiny checkpoints with random weights, and one encoder of every family, all made on the spot."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from merc import plugins
 from merc.encoders.audio.acoustic import Acoustic
 from merc.encoders.audio.functionals import Functionals
 from merc.encoders.audio.spectrogram import Spectrogram
@@ -17,6 +20,7 @@ from merc.encoders.text.transformer import Transformer
 from merc.encoders.visual.gradients import Gradients
 from merc.encoders.visual.image_tower import ImageTower
 from merc.encoders.visual.sface import Sface
+from merc.layout import MODALITIES
 from merc.records.media import SAMPLE_RATE_HZ
 
 TEXTS = (
@@ -441,8 +445,10 @@ def functionals() -> Functionals:
     return _loaded(Functionals(Functionals.Config(family="functionals")))
 
 
-WITHOUT_NETWORK = ("ngrams", "acoustic", "functionals", "gradients", "sface")
-# Test id: the fixture that makes a loaded encoder of the family, the type of its tiny checkpoint, settings. They run on the GPU, too.
+# Families that need a file which a fixture of their name makes. All that are neither here nor below are built from their defaults.
+WITH_A_FILE = {"sface"}
+# Of families that need a checkpoint, test id: the family, whose fixture makes a loaded encoder, the type of its tiny checkpoint, settings. They run on the
+# GPU, too.
 NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("transformer", "bert", {}),
     "roberta": ("transformer", "roberta", {}),
@@ -479,21 +485,44 @@ def loaded() -> dict[tuple[str, str], Encoder]:
     return {}
 
 
+FAMILIES = {family: modality for modality in MODALITIES for family in plugins.names(f"merc.encoders.{modality}", Encoder)}
+OTHERS = [family for family in FAMILIES if family not in {case[0] for case in NEURAL.values()}]
+
+
 @pytest.fixture(
     params=[
-        *(pytest.param((name, "cpu"), id=name) for name in (*WITHOUT_NETWORK, *NEURAL)),
+        *(pytest.param((name, "cpu"), id=name) for name in (*OTHERS, *NEURAL)),
         *(pytest.param((name, "cuda:0"), id=f"{name} on the GPU", marks=pytest.mark.needs_cuda) for name in NEURAL),
     ]
 )
-def encoder(request: pytest.FixtureRequest, much_padding: None, loaded: dict[tuple[str, str], Encoder]) -> Encoder:
-    """One encoder of every family, loaded; its batches may be all padding."""
+def encoder(request: pytest.FixtureRequest, much_padding: None, by_defaults: Callable[[str], Encoder]) -> Encoder:
+    """Loaded encoders of every family; their batches may be all padding."""
     name, device = request.param
-    if name in WITHOUT_NETWORK:
+    if name in WITH_A_FILE:
         return request.getfixturevalue(name)
-    if request.param not in loaded:
-        maker, kind, settings = NEURAL[name]
-        loaded[request.param] = request.getfixturevalue(maker)(kind, device=device, **settings)
-    return loaded[request.param]
+    if name in FAMILIES:
+        return by_defaults(name)
+    family, kind, settings = NEURAL[name]
+    return request.getfixturevalue(family)(kind, device=device, **settings)
+
+
+@pytest.fixture(scope="session")
+def by_defaults() -> Callable[[str], Encoder]:
+    """Gives the loaded encoder of a family that needs no more than its defaults."""
+
+    @cache
+    def load(family: str) -> Encoder:
+        kind = plugins.load(f"merc.encoders.{FAMILIES[family]}", family, Encoder)
+        try:
+            made = kind(kind.Config(family=family))
+        except ValidationError as error:
+            pytest.fail(f"{family} needs more than its defaults: say in NEURAL or WITH_A_FILE how to make one that is tiny: {error}")
+        if missing := made.missing():
+            pytest.skip(missing)
+        made.load("cpu")
+        return made
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What an addition changes in a recipe of the user's counted as overridden: such a recipe could be used with no addition that has any of its keys."""
 
 import pytest
+
 from merc.errors import BadSettings
 from merc.params import Params
 from merc.training.recipes.resolution import resolve

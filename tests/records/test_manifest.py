@@ -155,7 +155,7 @@ def test_a_manifest_of_another_schema_version_is_refused_with_the_way_out(tmp_pa
     path = tmp_path / "manifest.parquet"
     for older in (_table().replace_schema_metadata({"schema_version": "1"}), _table().drop_columns(["text_characters"]).replace_schema_metadata(None)):
         pq.write_table(older, path)
-        with pytest.raises(BadTable, match=r"manifest\.parquet: schema version 1, this program reads 2; run the manifest stage again"):
+        with pytest.raises(BadTable, match=r"manifest\.parquet: schema version 1, this program reads 2; run the stage manifest again"):
             manifest.read(path)
 
 

@@ -91,8 +91,7 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
     modality, config = chosen.encoder.modality, chosen.config
     prepared = _prepare(chosen, layout, run, name)
     work, trainable = prepared.work, prepared.encoder
-    if work.cached():
-        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     from merc.adaptation import saving
     from merc.adaptation.trainer import adapt_encoder
@@ -182,8 +181,8 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
 
 
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))
-@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
-@click.option("--settings", required=True, help="A block under adaptations.<modality> in params.yaml.")
+@click.option("--encoder", required=True, help="An encoder of `merc-extract models`.")
+@click.option("--settings", required=True, help="full, lora, of text context, or a block under adaptations.<modality>.")
 def _adapt(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str) -> None:
     """Labels of a train split × encoder → the encoder, fine-tuned."""
     adapt(choose(params, modality=modality, encoder=encoder, settings=settings), layout, run)

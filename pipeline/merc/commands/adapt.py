@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from merc import __version__, log
-from merc.command_line import exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, exiting
+from merc.command_line import workers as workers_option
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
 from merc.layout import Layout
@@ -25,17 +26,15 @@ from merc.parts import RunOptions
     help="full, lora or, of text, context; or a block under adaptations.MODALITY in params.yaml.",
 )
 @click.option("--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings.")
-@click.option(
-    "--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder with the corpus in raw/NAME, or the corpus's own folder."
-)
-@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes for decoding sound.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
-@click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, such as adaptations.text.full.epochs=1; repeatable.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@RAW
+@OUT
+@workers_option("Processes for decoding sound.", 2)
+@DEVICE
+@OVERWRITE
+@OFFLINE
+@PARAMS
+@SET
+@LOG_FORMAT
 @click.version_option(__version__)
 def main(
     dataset: str,

@@ -1,6 +1,5 @@
 """``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from pathlib import Path
 import click
 
 from merc import __version__, log
-from merc.command_line import behind_a_subcommand, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, behind_a_subcommand, exiting
+from merc.command_line import workers as workers_option
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
@@ -88,15 +88,9 @@ class Order:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", help="meld, iemocap, table (your own), demo-meld, demo-iemocap, or a block under corpora in params.yaml.")
-@click.option(
-    "--raw",
-    type=click.Path(path_type=Path),
-    default="raw",
-    show_default=True,
-    help="Folder with the corpus in raw/NAME, or the corpus's own folder. Only the demonstration corpus is made there.",
-)
-@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of the results; they go to <out>/NAME.")
+@click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
+@RAW
+@OUT
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
 @click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="An encoder of `merc-extract models`, instead of the preset's; repeatable.")
@@ -104,21 +98,15 @@ class Order:
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding and CPU encoders.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N, for neural encoders.")
+@workers_option("Processes for decoding and CPU encoders.")
+@DEVICE
 @click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
-@click.option("--overwrite", is_flag=True, help="Replace work that was made with other settings, instead of ending with exit code 5.")
-@click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+@OVERWRITE
+@OFFLINE
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value for a setting (`merc-extract params`), such as media.frames_per_clip=4; repeatable.",
-)
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@PARAMS
+@SET
+@LOG_FORMAT
 @click.version_option(__version__)
 @click.pass_context
 def main(
@@ -280,8 +268,8 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas.")
 @click.option("--preset", metavar="NAME", help="As of merc-extract.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="As of merc-extract; repeatable.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting; repeatable.")
+@PARAMS
+@SET
 def params_command(dataset: str, modalities: str, preset: str | None, encoders: tuple[str, ...], params_file: Path | None, overrides: tuple[str, ...]) -> None:
     """Print every setting of an extraction, and where it comes from. Nothing is read or made."""
     log.set_up()

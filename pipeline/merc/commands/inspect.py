@@ -6,7 +6,6 @@ finished media are there, what differs from them is said.
 
 import difflib
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from merc import files, log
-from merc.command_line import exiting
+from merc.command_line import PARAMS, RAW, SET, exiting
+from merc.command_line import workers as workers_option
 from merc.errors import BadSettings
 from merc.layout import Layout
 from merc.log import logger, progress
@@ -49,17 +49,11 @@ _OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", 
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Draw from this split; repeatable. Default: all.")
 @click.option("--doubtful", is_flag=True, help="With --sample: the most doubtful faces of the finished media, instead of drawing.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE_OR_DIR", help="A .png file for one utterance, else a folder.")
-@click.option("--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder with the corpus in raw/NAME.")
+@RAW
 @click.option("--features", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder that was merc-extract's --out.")
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Processes for decoding.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value for a setting, such as media.choice=largest; repeatable.",
-)
+@workers_option("Processes for decoding.")
+@PARAMS
+@SET
 def inspect(
     dataset: str,
     utterances: tuple[str, ...],

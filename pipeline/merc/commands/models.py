@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import PARAMS, SET, exiting
 from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
@@ -58,8 +58,8 @@ class Listed:
 @click.option("--preset", metavar="NAME", help="Only the encoders of this preset of params.yaml.")
 @click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
 @click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting of an encoder, or for presets; repeatable.")
+@PARAMS
+@SET
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per encoder and line.")
 def models(
     names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool

@@ -5,17 +5,17 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import OUT, PARAMS, RUNS, exiting
 from merc.layout import Layout
 from merc.params import Params
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
-@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of the trained runs.")
+@OUT
+@RUNS
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the page and the tables.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@PARAMS
 @click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
 def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, where: bool) -> None:
     """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.

@@ -19,7 +19,7 @@ import click
 from merc import files, log
 from merc.adaptation import stage as adaptation
 from merc.adaptation.listing import MODALITIES as ADAPTED
-from merc.command_line import exiting
+from merc.command_line import OUT, PARAMS, exiting
 from merc.commands.extract import Order
 from merc.corpora.demo.config import Config as DemoConfig
 from merc.corpora.engine.labels import LABEL_SETS
@@ -141,8 +141,8 @@ def _file_of(module: str) -> Path | None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@OUT
+@PARAMS
 def main(out: Path, params_file: Path | None) -> None:
     """Looks up and checks every setting that `dvc repro` will use."""
     log.set_up()

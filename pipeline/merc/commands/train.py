@@ -1,12 +1,12 @@
 """``merc-train``: trains one recipe on the shards of one dataset, or labels shards with a model that it trained."""
 
-import os
 from pathlib import Path
 
 import click
 
 from merc import log
-from merc.command_line import behind_a_subcommand, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, behind_a_subcommand, exiting
+from merc.command_line import workers as workers_option
 from merc.commands.settings import lines_of
 from merc.layout import Layout
 from merc.params import Params
@@ -23,15 +23,11 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
 @click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features; the shards are in <out>/<dataset>/shards."
-)
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of the trained runs; this one goes to <runs>/<dataset>/<recipe>."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Seeds trained at once on a CPU.")
-@click.option("--overwrite", is_flag=True, help="Replace a run that was made with other settings.")
+@OUT
+@RUNS
+@DEVICE
+@workers_option("Seeds trained at once on a CPU.")
+@OVERWRITE
 @click.option("--predict", "model", type=click.Path(path_type=Path), metavar="CHECKPOINT", help="Label dialogues with this seed-<n>/model.safetensors.")
 @click.option("--shards", type=click.Path(path_type=Path), help="With --predict: the folder of the shards to label.")
 @click.option("--split", help="With --predict: only this split.")
@@ -39,9 +35,9 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
     "--predictions", type=click.Path(path_type=Path), default="predictions.parquet", show_default=True, help="With --predict: the Parquet file to write."
 )
 @click.option("--force", is_flag=True, help="With --predict: also label vectors of another encoder than the model was trained on.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting (`merc-train show`); repeatable.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+@PARAMS
+@SET
+@LOG_FORMAT
 @click.pass_context
 def main(
     context: click.Context,
@@ -97,7 +93,7 @@ def main(
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@PARAMS
 def recipes(params_file: Path | None) -> None:
     """List recipes and additions, a line each.
 
@@ -116,8 +112,8 @@ def recipes(params_file: Path | None) -> None:
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("recipe")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting; repeatable.")
+@PARAMS
+@SET
 def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> None:
     """Print every setting of a recipe, and where it comes from. Nothing is trained.
 

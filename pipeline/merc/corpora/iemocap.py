@@ -25,7 +25,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from merc.corpora.engine import iemocap_channels
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
 from merc.corpora.engine.iemocap_annotations import (
     UNDECIDED,
     WITHOUT_EVALUATION,
@@ -70,8 +70,6 @@ VALIDATION_12 = frozenset(
 )
 RANDOM_VALIDATION_DIALOGUES = 20
 
-# More missing media than this share (and more than one file) means that an archive was not unpacked to its end.
-MISSING_MEDIA_TOLERATED = 0.05
 
 # Counts of the release; a deviation is reported where `check_counts` is on.
 DIALOGUES_PER_SESSION = {1: 28, 2: 30, 3: 32, 4: 30, 5: 31}
@@ -295,7 +293,7 @@ IEMOCAP_full_release/             (or its content)
 
     def _check_media(self, base: Path, sessions: Mapping[int, SessionFiles], modality: str, there: Mapping[str, bool]) -> None:
         missing = [path for path, found in there.items() if not found]
-        if len(missing) == len(there) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(there)):
+        if half_unpacked(len(missing), len(there)):
             raise self._missing(f"{modality}: {len(missing)} of {len(there)} files are missing, the first is {missing[0]}", base, sessions)
 
     def _missing(self, what: str, base: Path, sessions: Mapping[int, SessionFiles]) -> RawDataMissing:

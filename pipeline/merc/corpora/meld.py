@@ -34,7 +34,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from merc.corpora.engine import speaker_names, text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
 from merc.corpora.engine.csv_rows import CsvRow, read_rows
 from merc.corpora.engine.labels import LABEL_SETS
 from merc.errors import BadTable, RawDataMissing
@@ -50,8 +50,6 @@ REPLACEMENT = "final_videos_test"
 EMOTIONS = LABEL_SETS["meld7"].classes
 SENTIMENTS = ("positive", "negative", "neutral")
 
-MISSING_CLIPS_TOLERATED = 0.05
-"""Share of a split's clips; beyond it, and with more than one missing, the archive counts as half unpacked. The official archive lacks one clip of 13,708."""
 
 SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. Ledbetter"})
 """Speakers with two spellings in the files → the one in use."""
@@ -225,7 +223,7 @@ class _ClipFolder:
         missing = [clip for clip in wanted if self.best(clip) not in self.names]
         if len(missing) == len(wanted):
             return [f"{self.path} holds none of its {len(wanted)} clips"]
-        if len(missing) > max(1, MISSING_CLIPS_TOLERATED * len(wanted)):
+        if half_unpacked(len(missing), len(wanted)):
             return [f"{len(missing)} of {len(wanted)} clips are missing from {self.path} (the first is {missing[0]}): the archive seems to be half unpacked"]
         return []
 

@@ -57,7 +57,7 @@ DATASETS = Shelf("corpora", _PACKAGE, "dataset", alone=partial(plugins.names, _P
 
 
 def choose(params: Params, dataset: str) -> Corpus:
-    """Looks up a dataset: a file of this folder, a block under ``corpora`` in params.yaml, or a reader by its own name.
+    """Looks up a dataset: a file of this folder, a block under ``corpora``, or a reader by its own name.
 
     Raises:
         BadSettings: if the dataset, its reader, its label set or a setting is none of the possible ones.

@@ -1,7 +1,7 @@
-"""One's own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
+"""Your own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
 
-Which column is what stands in the settings, so that a table need not be rewritten. For several corpora the block ``corpora.table`` of params.yaml is
-copied under other names. What holds of the rows:
+Which column is what stands in the settings, so that a table need not be rewritten. Each further corpus is a block under ``corpora`` with ``reader: table``.
+What holds of the rows:
 
 - The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
 - The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn, behind it; a cell that begins
@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from merc.corpora.engine import text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
@@ -31,8 +31,6 @@ from merc.records.failures import Failure
 OWN = "own"
 """The label set whose classes the settings or the table name."""
 UNLABELLED = "unlabelled"
-MISSING_MEDIA_TOLERATED = 0.05
-"""Share of the files; beyond it, and with more than one missing, the folder counts as incomplete. What is missing is recorded when it is decoded."""
 
 _SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "dev", "validation": "dev"}
 
@@ -157,7 +155,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         path = root / config.file
         if not path.is_file():
             there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
-            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}")
+            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}\n{self.SOURCE}")
         self._check_media_columns(media)
         rows = read_table(path, config.columns.model_dump(), may_lack=() if media else ("video", "audio"))
         by_dialogue: dict[str, list[TableRow]] = {}
@@ -254,7 +252,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
                 continue
             paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
             missing = [path for path in paths if not (path and (raw / path).is_file())]
-            if len(missing) == len(paths) or len(missing) > max(1, MISSING_MEDIA_TOLERATED * len(paths)):
+            if half_unpacked(len(missing), len(paths)):
                 first = missing[0] or "an empty cell of the table"
                 raise RawDataMissing(
                     f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"

@@ -1,4 +1,4 @@
-"""Settings of the extraction: the block ``extraction`` of params.yaml."""
+"""Settings of the extraction: the block ``extraction``."""
 
 from typing import Literal
 

@@ -50,8 +50,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     """
     prepared = _prepare(chosen, config, layout, run)
     work, source = prepared.work, prepared.source
-    if work.cached():
-        log.logger.info("%s: done before", work.name, extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     work.start()
     left = prepared.left()
@@ -161,7 +160,7 @@ def _counts(part_paths: list[Path]) -> dict[str, Any]:
 
 @stage_command
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))
-@click.option("--encoder", required=True, help="A block under encoders.<modality> in params.yaml.")
+@click.option("--encoder", required=True, help="An encoder of `merc-extract models`.")
 def main(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str) -> None:
     """Manifest and media × encoder → one vector per utterance."""
     extract(choose(params, modality, encoder), params.fill("extraction", Config), layout, run)

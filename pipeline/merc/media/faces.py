@@ -1,6 +1,6 @@
 """Finding faces in a picture: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around each.
 
-Which detector is `detector` in params.yaml. Both look at a reduced picture; what they find is mapped back, and of the
+Which detector is the setting ``media.detector``. Both look at a reduced picture; what they find is mapped back, and of the
 picture only the patches are kept, so that memory does not grow with the size of the video.
 """
 

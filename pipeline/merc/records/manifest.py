@@ -116,7 +116,7 @@ def read(path: Path) -> pa.Table:
         raise BadTable(f"{path}: not a Parquet file: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()
     if version != SCHEMA_VERSION:
-        raise BadTable(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the manifest stage again")
+        raise BadTable(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the stage manifest again")
     check(table, str(path))
     return table
 

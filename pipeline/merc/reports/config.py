@@ -1,4 +1,4 @@
-"""Settings of the report: the block ``report`` of params.yaml."""
+"""Settings of the report: the block ``report``."""
 
 from pydantic import Field
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from merc import files, log, provenance
-from merc.command_line import exiting
+from merc.command_line import OUT, PARAMS, RUNS, exiting
 from merc.errors import BadSettings, nearest
 from merc.layout import Layout
 from merc.log import logger
@@ -109,11 +109,11 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder of all features.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of the trained runs.")
+@OUT
+@RUNS
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report.")
 @click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@PARAMS
 def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
     """Writes the report of shards and runs."""
     log.set_up()

@@ -1,4 +1,4 @@
-"""Settings of the shards: the block ``shards`` of params.yaml."""
+"""Settings of the shards: the block ``shards``."""
 
 from pydantic import PositiveInt
 

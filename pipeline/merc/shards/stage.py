@@ -55,8 +55,7 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
     """
     prepared = _prepare(config, layout, run, encoders)
     work = prepared.work
-    if work.cached():
-        log.logger.info("shards: done before", extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     work.start()
     building = _Building(prepared, layout)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from merc.command_line import stage_command
+from merc.command_line import RUNS, stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
 from merc.layout import Layout
@@ -46,8 +46,7 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     fingerprint = Fingerprint(settings=resolved.settings(), inputs=made_of)
     home = runs / layout.dataset
     work = StageWork(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
-    if work.cached():
-        logger.info("train %s: done before", resolved.name, extra={"stage": "train", "recipe": resolved.name, "cached": True})
+    if work.done_before():
         return work.out
     device = devices.resolve(run.device)
     data, standardisation = load_data(resolved, info, layout)
@@ -67,8 +66,8 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     return work.out
 
 
-@click.option("--recipe", required=True, help="A block under recipes in params.yaml, or such with additions: mmgcn+dclf.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
+@click.option("--recipe", required=True, help="One of `merc-train recipes`, also with additions: mmgcn+dclf.")
+@RUNS
 def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: Path) -> None:
     """Trains all seeds of a recipe and scores them."""
     train(resolve(params, recipe), layout, run, runs=runs)

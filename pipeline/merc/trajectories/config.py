@@ -1,4 +1,4 @@
-"""Settings of the trajectories: the block ``trajectories`` of params.yaml."""
+"""Settings of the trajectories: the block ``trajectories``."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

@@ -48,8 +48,7 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         SettingsDiffer: if trajectories made with other settings are there and ``run.overwrite`` is off.
     """
     work = _prepare(config, layout, run)
-    if work.cached():
-        logger.info("trajectories: done before", extra={"stage": work.name, "cached": True})
+    if work.done_before():
         return work.out
     work.start()
     made = reader.info(layout.shards)

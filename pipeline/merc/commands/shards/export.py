@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import OVERWRITE, exiting
 from merc.errors import SettingsDiffer
 from merc.shards.circulation.exporting import FORMATS, Format
 
@@ -16,7 +16,7 @@ from merc.shards.circulation.exporting import FORMATS, Format
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="mmgcn: the tuple of MMGCN, MM-DFN; cogmen: of COGMEN; idcl: of IDCL.")
 @click.option("--absent", type=click.Choice(["zeros", "nan"]), default="zeros", show_default=True, help="What stands for an absent vector.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there, instead of ending with exit code 5.")
+@OVERWRITE
 def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "nan"], overwrite: bool) -> None:
     """Write SHARDS of MELD or IEMOCAP to FILE, a pickle in a layout in circulation.
 

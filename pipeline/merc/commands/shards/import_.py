@@ -7,7 +7,7 @@ from typing import get_args
 import click
 
 from merc import files, log
-from merc.command_line import exiting
+from merc.command_line import OVERWRITE, PARAMS, exiting
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
 from merc.params import Params
@@ -27,8 +27,8 @@ from merc.shards.circulation.layouts import RobertaLayer
 @click.option(
     "--roberta", "layer", type=click.Choice(get_args(RobertaLayer)), default="mean", show_default=True, help="Which of COSMIC's four layers is the text."
 )
-@click.option("--overwrite", is_flag=True, help="Replace shards that are at OUT already, instead of ending with exit code 5.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@OVERWRITE
+@PARAMS
 def command(file: Path, out: Path, label_set: str | None, validation: str | None, layer: RobertaLayer, overwrite: bool, params_file: Path | None) -> None:
     """Turn FILE, a pickle of features in circulation, into shards in OUT, with their trajectories.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import OVERWRITE, PARAMS, exiting
 from merc.params import Params
 
 
@@ -13,8 +13,8 @@ from merc.params import Params
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
 @click.option("--prefix", is_flag=True, help="Put the corpus into the ids, as in train/meld/dia0, where corpora use the same ones.")
-@click.option("--overwrite", is_flag=True, help="Replace shards that are at TARGET.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@OVERWRITE
+@PARAMS
 def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, params_file: Path | None) -> None:
     """Write the shards in FOLDERS to TARGET as one.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import OVERWRITE, PARAMS, exiting
 from merc.params import Params
 from merc.records.dialogue import SPLITS
 
@@ -17,8 +17,8 @@ from merc.records.dialogue import SPLITS
 @click.option("--modalities", metavar="LIST", help="Only the vectors of these, divided by commas. Default: all.")
 @click.option("--dialogue", "dialogues", multiple=True, metavar="ID", help="Only this dialogue, such as train/dia0; repeatable. Default: all.")
 @click.option("--no-text", is_flag=True, help="Leave out the transcripts. The text vectors stay.")
-@click.option("--overwrite", is_flag=True, help="Replace shards that are at TARGET.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own.")
+@OVERWRITE
+@PARAMS
 def command(
     folder: Path,
     target: Path,

@@ -1,4 +1,4 @@
-"""Settings of the demonstration corpus: the block ``demo`` of params.yaml."""
+"""Settings of the demonstration corpus: the block ``demo``."""
 
 from pydantic import Field
 

@@ -5,7 +5,7 @@
 
 Conversations follow a handful of emotional trajectories (dialogues.py). Words (words.py), voice (voices.py) and
 face (faces.py) show the emotion, each with errors of its own, so that each modality alone says something and all three
-together say more. Nothing in it comes from a real corpus. The bytes depend on the block ``demo`` of params.yaml and the libraries
+together say more. Nothing in it comes from a real corpus. The bytes depend on the settings ``demo`` and the libraries
 alone, not on the number of worker processes.
 """
 
@@ -23,7 +23,7 @@ import click
 import cv2
 
 from merc import files, log
-from merc.command_line import exiting
+from merc.command_line import PARAMS, RAW, exiting
 from merc.corpora.demo import iemocap_layout, meld_layout
 from merc.corpora.demo.config import Config
 from merc.params import Params
@@ -109,8 +109,8 @@ def _run(job: _Job) -> None:
 
 
 @click.command()
-@click.option("--raw", type=click.Path(path_type=Path), default="raw", show_default=True, help="Folder of the corpora.")
-@click.option("--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings; default: params.yaml here.")
+@RAW
+@PARAMS
 def main(raw: Path, params_file: Path | None) -> None:
     """Makes the demonstration corpus in the raw layouts of MELD and IEMOCAP."""
     log.set_up()

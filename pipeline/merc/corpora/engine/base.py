@@ -27,6 +27,19 @@ class CorpusConfig(Settings):
     there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""
 
 
+MISSING_MEDIA_TOLERATED = 0.05
+"""Share of a corpus's media files that may be missing; more, or all, and it is half unpacked. One may always be missing."""
+
+
+def half_unpacked(missing: int, wanted: int) -> bool:
+    """Whether so many of the files that a corpus should have are missing that it was not unpacked as a whole.
+
+    >>> [half_unpacked(missing, 100) for missing in (0, 5, 6)], half_unpacked(1, 10), half_unpacked(1, 1)
+    ([False, False, True], False, True)
+    """
+    return missing > 0 and (missing == wanted or missing > max(1, MISSING_MEDIA_TOLERATED * wanted))
+
+
 @dataclass
 class Reading:
     """What a reader gives.

@@ -73,11 +73,11 @@ def read_record(layout: Layout) -> dict[str, Any]:
     """
     path = layout.folder / "manifest.json"
     if not path.is_file():
-        raise BadTable(f"{path}: the manifest's record is missing; run the corpora stage again")
+        raise BadTable(f"{path}: the manifest's record is missing; run the stage manifest again")
     record = files.read_json(path)
     wanted = {"settings", "source", "deviations", "failures"}
     if not isinstance(record, dict) or not wanted <= record.keys() or not isinstance(record["failures"], list):
-        raise BadTable(f"{path}: not the record of a manifest: it lacks {', '.join(sorted(wanted))}; run the corpora stage again")
+        raise BadTable(f"{path}: not the record of a manifest: it lacks {', '.join(sorted(wanted))}; run the stage manifest again")
     return record
 
 

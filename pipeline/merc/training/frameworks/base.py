@@ -1,6 +1,6 @@
 """What a framework must offer: it wraps a model and changes what comes after it.
 
-A new one is one file here, its test, and a block under ``frameworks`` in params.yaml named after the file.
+A new one is one file here, with its settings as a nested ``Config``, and its test.
 """
 
 from torch import nn

@@ -8,7 +8,7 @@ T utterances, d width of the model's ``hidden`` h, d_m width of its extractors' 
            └─ context                        └─ one Linear each (U) ─► unimodal_logits
 
 The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by the additions
-``dclf`` (MELD's settings) and ``dclf_iemocap`` in params.yaml. To be named after one of them, the paper's ablations (its table 4):
+``dclf`` (MELD's settings) and ``dclf_iemocap``. To be named after one of them, the paper's ablations (its table 4):
 
     without_context       no context-aware loss
     without_extraction    that loss without the contextual extract ("w/o CE")

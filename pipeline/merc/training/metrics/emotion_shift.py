@@ -69,7 +69,12 @@ def emotion_shift(labels: Labels, predicted: Labels, speakers: Labels, lengths: 
         speakers: [N], index in the dialogue.
         lengths: [K].
         classes: number of classes.
+
+    Raises:
+        ValueError: if the labels, predictions, speakers and lengths do not fit each other.
     """
+    if len(labels) != len(predicted):
+        raise ValueError(f"{len(labels)} labels, and predictions of {len(predicted)} utterances")
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for definition in DEFINITIONS:
         subsets = zip(("shift", "no_shift"), shift_subsets(labels, speakers, lengths, definition), strict=True)

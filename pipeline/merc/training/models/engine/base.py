@@ -1,4 +1,4 @@
-"""What a model must offer. A new model is one file here, its test, and a block under ``models`` in params.yaml named after the file."""
+"""What a model must offer. A new model is one file in ``models/``, with its settings as a nested ``Config``, and its test."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
