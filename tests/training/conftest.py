@@ -1,6 +1,7 @@
 """Small shards whose vectors carry the class, written as the shards stage writes them, and batches made by hand."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from merc.shards.format.schema import SCHEMA_VERSION, schema
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.collate import collate
 from merc.training.data.dataset import DialogueSplit
+from merc.training.data.sequences import Sequences
 from merc.training.loop.trainer import _Training
-from merc.training.recipes.resolution import resolve
+from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.resolution import ResolvedPhase, resolve
 
 CLASSES = ("neutral", "joy", "anger")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -285,19 +288,76 @@ def make_split() -> Callable[..., DialogueSplit]:
     return make
 
 
-@pytest.fixture
-def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], tuple[torch.Tensor, set[str]]]:
-    """Trains one step of a recipe of params.yaml; gives the terms of its loss and the names of the weights that moved."""
+@dataclass(frozen=True)
+class Step:
+    """One step of one phase of a training.
 
-    def take(name: str) -> tuple[torch.Tensor, set[str]]:
-        plan = resolve(Params.load(Path(__file__).parents[2] / "params.yaml"), name)
-        emotions = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]] * 3  # more dialogues than a curriculum has buckets
-        split = make_split(emotions, modalities=plan.recipe.modalities, speakers=[[step % 2 for step in range(len(one))] for one in emotions])
-        training = _Training(plan, split, CLASSES, 0, torch.device("cpu"))
-        before = {key: weight.detach().clone() for key, weight in training.model.named_parameters()}
-        for loss in training.losses[0]:
-            loss.begin_epoch(0, training.model, training.generator)
-        terms = training.step(collate(split, torch.arange(5)), 1)
-        return terms, {key for key, weight in training.model.named_parameters() if not torch.equal(weight, before[key])}
+    Attributes:
+        terms: name → value of the loss.
+        trained: the names of the weights that the phase trains; those of losses begin with the loss's and the branch's.
+        moved: the names of all weights that the step changed.
+    """
+
+    terms: dict[str, float]
+    trained: set[str]
+    moved: set[str]
+
+
+STEP_EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1], [2, 0, 0, 1, 1, -1, 2, 2, 0, 1]] * 3  # more than a curriculum has buckets
+MANY_WEIGHTS = 5_000_000
+SMALL_UNITS = 64  # a multiple of all numbers of heads
+
+
+@pytest.fixture
+def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], list[Step]]:
+    """Trains one step of every phase of a recipe that ships; whole numbers in the settings of a model of many weights are made smaller."""
+
+    def take(name: str) -> list[Step]:
+        resolved = resolve(Params({}), name)
+        speakers = [[step % 2 for step in range(len(one))] for one in STEP_EMOTIONS]
+        split = make_split(STEP_EMOTIONS, modalities=resolved.recipe.modalities, speakers=speakers)
+        if resolved.model.longest_sequence(resolved.model_config) is not None:
+            split = replace(split, sequences={modality: _entries(split, modality) for modality in split.features})
+        if resolved.recipe.neighbours is not None:
+            split = replace(split, **_neighbours(len(split.dialogue_ids)))
+        with torch.device("meta"):
+            large = sum(weight.numel() for weight in resolved.build(split.dims, len(CLASSES)).parameters()) > MANY_WEIGHTS
+        if large:
+            small = {key: min(value, SMALL_UNITS) if type(value) is int else value for key, value in resolved.model_config.model_dump().items()}
+            resolved = replace(resolved, model_config=type(resolved.model_config)(**small))
+        torch.manual_seed(0)
+        model = resolved.build(split.dims, len(CLASSES))
+        return [_step(phase, model, split) for phase in resolved.phases]
 
     return take
+
+
+def _step(phase: ResolvedPhase, model: MERCModel, split: DialogueSplit) -> Step:
+    training = _Training(phase, model, split, CLASSES, 0, torch.device("cpu"))
+    weights = list(model.named_parameters())
+    for view, losses in zip(training.views, training.losses, strict=True):
+        for term, loss in zip(phase.losses, losses, strict=True):
+            weights += [(f"{term.name} of {view.named}: {key}", weight) for key, weight in loss.named_parameters()]
+    before = [weight.detach().clone() for _, weight in weights]
+    for view, losses in zip(training.views, training.losses, strict=True):
+        for loss in losses:
+            loss.begin_epoch(0, view, training.generator)
+    terms_L = training.step(collate(split, torch.arange(len(split.dialogue_ids) - 2)), 1)
+    return Step(
+        terms=dict(zip((term.name for term in phase.losses), terms_L.tolist(), strict=True)),
+        trained={key for key, weight in weights if weight.requires_grad},
+        moved={key for (key, weight), old in zip(weights, before, strict=True) if not torch.equal(weight, old)},
+    )
+
+
+def _entries(split: DialogueSplit, modality: str) -> Sequences:
+    """One to three entries below every vector that is there."""
+    counts = split.present[modality].long() * (1 + torch.arange(len(split.present[modality])) % 3)
+    values = torch.randn(1 + int(counts.sum()), split.dims[modality], generator=torch.Generator().manual_seed(0))
+    return Sequences(values.half(), (1 + counts.cumsum(0) - counts) * (counts > 0), counts)
+
+
+def _neighbours(dialogues: int) -> dict[str, torch.Tensor]:
+    """Of every dialogue the ten after it, the less alike the further."""
+    places = (torch.arange(dialogues)[:, None] + torch.arange(1, 11)) % dialogues
+    return {"neighbours": places, "neighbour_similarity": (1 / torch.arange(2.0, 12.0)).expand(dialogues, 10)}

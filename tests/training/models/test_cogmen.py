@@ -176,14 +176,6 @@ def test_what_is_dropped_are_sublayers_and_the_hidden_layer(make_batch, monkeypa
     assert seen == [("attended", (5, 24)), ("inner", (5, 12)), ("outer", (5, 24)), ("hidden", (5, 6))]
 
 
-@pytest.mark.parametrize("name", ["cogmen", "cogmen_iemocap", "cogmen+dclf@text", "cogmen_iemocap+idcl", "cogmen+dclf+idcl@audio-visual"])
-def test_its_recipes_and_the_frameworks_around_it_train_a_step(one_step, name):
-    terms_L, moved = one_step(name)
-    assert terms_L.isfinite().all()
-    assert terms_L.all()
-    assert any(key.endswith("relations.weights_2KHKH") for key in moved)
-
-
 def test_a_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(BadSettings, match=r"models\.cogmen: .*input_units is 8, no multiple of heads, 3"):
         build(heads=3)

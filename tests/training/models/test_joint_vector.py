@@ -13,7 +13,6 @@ from merc.errors import BadSettings
 from merc.params import Params, fill
 from merc.parts import RunOptions
 from merc.training.data.collate import collate
-from merc.training.data.sequences import Sequences
 from merc.training.loop.prediction import label
 from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.losses.engine.base import TrainingFacts
@@ -322,29 +321,6 @@ def step_of(recipe, split):
     terms = {term.name: loss(output, batch, epoch=0, generator=torch.Generator()) for term, loss in zip(plan.losses, losses, strict=True)}
     sum(term.weight * terms[term.name] for term in plan.losses).backward()
     return model, terms, output, batch
-
-
-def with_entries(split):
-    """The split, with one to three entries below every vector that is there."""
-    counts = {name: present.long() * (1 + torch.arange(len(present)) % 3) for name, present in split.present.items()}
-    return replace(
-        split,
-        sequences={
-            name: Sequences(torch.randn(1 + int(count.sum()), split.dims[name]).half(), (1 + count.cumsum(0) - count) * (count > 0), count)
-            for name, count in counts.items()
-        },
-    )
-
-
-@pytest.mark.parametrize("added", ["", "@audio", "+dclf", "+dclf@text", "+idcl", "+token", "+token@audio", "+token+dclf", "+token+idcl"])
-def test_its_recipes_train_a_step_with_every_loss(make_split, added):
-    recipe = f"joint_vector{added}"
-    split = make_split(EMOTIONS, modalities=resolve(PARAMS, recipe).recipe.modalities)
-    model, terms, _, _ = step_of(recipe, with_entries(split) if "token" in recipe else split)
-    assert all(term.isfinite() and term != 0 for term in terms.values())  # DCLF's terms may be negative
-    assert [name for name, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
-    # DCLF has a decoder of its own in place of the classifiers.
-    assert {name.split(".")[1] for name, weight in model.named_parameters() if weight.grad is None} == ({"classifiers"} if "dclf" in recipe else set())
 
 
 def test_the_loss_is_the_mean_of_the_classifiers_cross_entropies(make_split):

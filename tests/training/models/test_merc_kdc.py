@@ -140,8 +140,8 @@ def test_units_that_the_heads_do_not_divide_are_refused():
 def test_the_recipes_have_the_settings_of_their_corpus(recipe, tau, eta, gamma, alpha):
     plan = resolve(PARAMS, recipe)
     assert plan.model_config.shift_limit == eta
-    assert [(stage.name, stage.trains) for stage in plan.stages] == [("teacher", ("text",)), ("students", ("audio", "visual")), ("fusion", (FUSION,))]
-    teacher, students, fusion = ({term.name: term for term in stage.plan.losses} for stage in plan.stages)
+    assert [(stage.name, stage.trains) for stage in plan.phases] == [("teacher", ("text",)), ("students", ("audio", "visual")), ("fusion", (FUSION,))]
+    teacher, students, fusion = ({term.name: term for term in stage.losses} for stage in plan.phases)
     assert list(teacher) == list(fusion) == ["cross_entropy", "focal_contrastive"]
     assert list(students) == ["cross_entropy", "distillation", "label_guided"]
     for term in (teacher["focal_contrastive"], fusion["focal_contrastive"], students["label_guided"]):
