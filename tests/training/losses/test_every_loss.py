@@ -289,7 +289,7 @@ def test_a_step_waits_for_no_gpu(name, parts, split, no_waiting):
 def test_it_trains_a_model_that_comes_with_the_pipeline(name, split):
     model_name = next((GIVEN_BY[part] for part in sorted(NEEDS.get(name, set()))), "context_gru")
     kind = plugins.load("merc.training.models", model_name, MERCModel)
-    block = Params.load(Path(__file__).resolve().parents[3] / "params.yaml").tree.get("models", {}).get(model_name, {})
+    block = Params.load(Path(__file__).resolve().parents[3] / "params.yaml").read(f"models.{model_name}").tree
     torch.manual_seed(0)
     model = kind(fill({**block, "hidden_units": 4}, kind.Config, where=f"models.{model_name}"), split.dims, len(CLASSES))
     term = begun(name, split, model)
