@@ -30,7 +30,7 @@ from merc.training.recipes.resolution import resolve
 
 MODEL = '''
 from merc.params import Settings
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from torch import nn
 
 from .parts import UNITS
@@ -49,7 +49,7 @@ class MyModel(MERCModel):
 
     def __init__(self, config, dims, classes):
         super().__init__(config, dims, classes)
-        self.hidden_dim, self.unimodal_dims = config.units, {name: config.units for name in dims}
+        self.gives = Gives(hidden=config.units, unimodal={name: config.units for name in dims})
         self.inner, self.outer = nn.Linear(dims["text"], config.units), nn.Linear(config.units, classes)
 
     def forward(self, batch):

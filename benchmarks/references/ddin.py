@@ -33,9 +33,9 @@ class UsualDDIN(nn.Module):
         self.gates = nn.ModuleList([nn.Linear(units, 1, bias=False) for _ in self.modalities])
         self.joins = nn.ModuleList([nn.Linear(count * units, units) for _ in self.modalities])
         self.share = nn.Linear(emotions, 1, bias=False)
-        self.attention = nn.Linear(model.hidden_dim, model.hidden_dim, bias=False)
-        self.hidden = nn.Linear(model.hidden_dim, model.hidden_dim)
-        self.classifier = nn.Linear(model.hidden_dim, model.classes)
+        self.attention = nn.Linear(model.gives.hidden, model.gives.hidden, bias=False)
+        self.hidden = nn.Linear(model.gives.hidden, model.gives.hidden)
+        self.classifier = nn.Linear(model.gives.hidden, model.classes)
         with torch.no_grad():
             for k, name in enumerate(self.modalities):
                 self.project[k].load_state_dict(model.projections[0][name].linear.state_dict())

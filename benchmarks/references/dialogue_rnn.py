@@ -30,7 +30,7 @@ class UsualDialogueRNN(nn.Module):
         self.networks = nn.ModuleList([_Direction(model, direction, inputs, parties) for direction in range(model.directions)])
         width = model.directions * model.config.emotion_units
         self.query = None if model.query is None else nn.Linear(width, width)
-        self.hidden, self.classifier = nn.Linear(width, model.hidden_dim), nn.Linear(model.hidden_dim, model.classes)
+        self.hidden, self.classifier = nn.Linear(width, model.gives.hidden), nn.Linear(model.gives.hidden, model.classes)
         for project, name in zip(self.project, self.modalities, strict=True):
             project.load_state_dict(model.projections[name].linear.state_dict())
         for own, other in ((self.query, model.query), (self.hidden, model.hidden[0]), (self.classifier, model.classifier)):

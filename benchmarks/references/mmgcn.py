@@ -26,7 +26,7 @@ class UsualMMGCN(nn.Module):
         self.speaker_vectors = nn.Embedding.from_pretrained(model.speaker_vectors.weight.detach().clone(), freeze=False)
         self.enter = nn.Linear(units, model.config.hidden_units)
         self.layers = nn.ParameterList([weight.detach().clone() for weight in model.convolution.weights_L2HH])
-        self.classifier = nn.Linear(model.hidden_dim, model.classes)
+        self.classifier = nn.Linear(model.gives.hidden, model.classes)
         self.enter.load_state_dict(model.convolution.enter.state_dict())
         self.classifier.load_state_dict(model.classifier.state_dict())
         for name, projection in self.projections.items():

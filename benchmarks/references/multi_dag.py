@@ -17,7 +17,7 @@ class UsualMultiDAG(nn.Module):
 
     def __init__(self, model: MultiDAG) -> None:
         super().__init__()
-        units, self.modalities = model.hidden_dim, model.modalities
+        units, self.modalities = model.gives.hidden, model.modalities
         self.project = nn.Linear(sum(model.dims.values()), units)
         self.layers = nn.ModuleList([_Layer(layer, units) for layer in model.layers])
         self.hide = nn.Linear((len(self.layers) + 1) * units, units)

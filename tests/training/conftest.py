@@ -81,7 +81,7 @@ class Toy(Framework):
 
     def __init__(self, config, model):
         super().__init__(config, model)
-        self.head = nn.Linear(model.hidden_dim, model.classes)
+        self.head = nn.Linear(model.gives.hidden, model.classes)
 
     def forward(self, batch):
         output = self.model(batch)

@@ -15,7 +15,7 @@ def build_model():
 
 def test_it_is_filled_with_what_the_model_hides_without_dropout_and_gradient(make_split):
     split, model = make_split(EMOTIONS, modalities=("text",)), build_model().train()
-    bank = UtteranceBank(6, model.hidden_dim)
+    bank = UtteranceBank(6, model.gives.hidden)
     assert not bank.filled
     bank.fill(model, split)
     assert bank.filled
@@ -30,7 +30,7 @@ def test_it_is_filled_with_what_the_model_hides_without_dropout_and_gradient(mak
 def test_filling_takes_nothing_from_the_random_numbers(make_split):
     split, model = make_split(EMOTIONS, modalities=("text",)), build_model()
     torch.manual_seed(1)
-    UtteranceBank(6, model.hidden_dim).fill(model, split)
+    UtteranceBank(6, model.gives.hidden).fill(model, split)
     found = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(found, torch.rand(1))

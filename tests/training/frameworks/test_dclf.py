@@ -48,11 +48,11 @@ def test_around_any_model_the_output_has_the_shapes_of_the_contract(make_split, 
     wrapped, batch = build(model), collate(make_split(EMOTIONS), torch.arange(5))
     output, own = wrapped(batch), wrapped.model(batch)
     assert output.logits.shape == (5, 6, 3)
-    assert {name: tuple(logits.shape) for name, logits in output.unimodal_logits.items()} == dict.fromkeys(wrapped.unimodal_dims, (5, 6, 3))
-    assert output.hidden.shape[-1] == wrapped.hidden_dim
+    assert {name: tuple(logits.shape) for name, logits in output.unimodal_logits.items()} == dict.fromkeys(wrapped.gives.unimodal, (5, 6, 3))
+    assert output.hidden.shape[-1] == wrapped.gives.hidden
     assert torch.equal(output.hidden, own.hidden)
-    assert {name: vectors.shape[-1] for name, vectors in output.unimodal.items()} == wrapped.unimodal_dims
-    assert (output.context is None) == (own.context is None) == (wrapped.context_dim is None)
+    assert {name: vectors.shape[-1] for name, vectors in output.unimodal.items()} == wrapped.gives.unimodal
+    assert (output.context is None) == (own.context is None) == (wrapped.gives.context is None)
     assert wrapped.causal == wrapped.model.causal
 
 
@@ -71,7 +71,7 @@ def test_logits_are_one_linear_map_of_the_hidden_and_the_unimodal_vectors(make_s
 def test_without_independent_concatenation_the_decoder_sees_the_hidden_vector_alone(make_split):
     wrapped, batch = build(independent_concatenation=False), collate(make_split(EMOTIONS), torch.arange(5))
     output = wrapped(batch)
-    assert wrapped.decoder.in_features == wrapped.hidden_dim
+    assert wrapped.decoder.in_features == wrapped.gives.hidden
     assert not wrapped.absent
     assert set(output.unimodal_logits) == set(DIMS)
     torch.testing.assert_close(output.logits, wrapped.decoder(output.hidden))
@@ -89,9 +89,7 @@ def test_a_modality_that_is_nowhere_present_gives_finite_scores(make_split):
 
 def losses_of(plan, wrapped, split):
     """The losses of a recipe at the beginning of an epoch, by name."""
-    facts = TrainingFacts(
-        class_counts=torch.ones(3), hidden_dim=wrapped.hidden_dim, unimodal_dims=wrapped.unimodal_dims, context_dim=wrapped.context_dim, train=split
-    )
+    facts = TrainingFacts(class_counts=torch.ones(3), gives=wrapped.gives, train=split)
     losses = {term.name: term.kind(term.config, facts) for term in plan.losses}
     for loss in losses.values():
         loss.begin_epoch(0, wrapped, torch.Generator().manual_seed(0))

@@ -107,8 +107,8 @@ def test_the_losses_of_a_branch_see_it_as_the_model_and_what_was_trained_before(
     for view, name in ((teacher, "text"), (audio, "audio"), (visual, "visual")):
         assert torch.equal(view.of(output).logits, output.unimodal_logits[name])
         assert torch.equal(view.of(output).hidden, output.unimodal[name])
-        assert set(view.of(output).unimodal_logits) == set(view.of(output).pooled) == set(view.unimodal_dims) == set(view.of(output).unimodal)
-        assert view.hidden_dim == model.unimodal_dims[name]
+        assert set(view.of(output).unimodal_logits) == set(view.of(output).pooled) == set(view.gives.unimodal) == set(view.of(output).unimodal)
+        assert view.gives.hidden == model.gives.unimodal[name]
     assert torch.equal(fusion.of(output).logits, output.logits)
     assert torch.equal(fusion.of(output).hidden, output.hidden)
 
@@ -138,11 +138,11 @@ def test_a_phase_selects_on_dev_by_what_its_own_branches_say(loaded, tmp_path):
     plan, data = loaded()
     trained = train_seed(plan, data, 0, CPU, kept=tmp_path / "phases.safetensors")
     labels = data.dev.labels[:-1].numpy()
-    for row, parts in zip(trained.phases, [("text",), ("audio", "visual"), (FUSION,)], strict=True):
+    for row, branches in zip(trained.phases, [("text",), ("audio", "visual"), (FUSION,)], strict=True):
         dev = [one["dev_weighted_f1"] for one in trained.history if one["phase"] == row["phase"]]
         assert (row["epoch"], row["dev_weighted_f1"]) == (1 + dev.index(max(dev)), max(dev))
-        # A part is frozen once it is trained, so that the finished model's says the same.
-        own = [scores(labels, predict(BranchView(trained.model, part, data.dims), data.dev), 3)["weighted_f1"] for part in parts]
+        # A branch is frozen once it is trained, so that the finished model's says the same.
+        own = [scores(labels, predict(BranchView(trained.model, branch, data.dims), data.dev), 3)["weighted_f1"] for branch in branches]
         assert row["dev_weighted_f1"] == pytest.approx(sum(own) / len(own), abs=1e-12)
     assert trained.epoch == trained.phases[-1]["epoch"]
     assert trained.dev["weighted_f1"] == trained.phases[-1]["dev_weighted_f1"]

@@ -15,7 +15,7 @@ from merc.training.data.collate import collate
 from merc.training.loop.ledger import LossNotFinite
 from merc.training.loop.trainer import _Training, predict, scores, train_seed
 from merc.training.losses.cross_entropy import CrossEntropy
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import load_data
 
@@ -191,7 +191,7 @@ class Plain(MERCModel):
 
     def __init__(self, config, dims, classes):
         super().__init__(config, dims, classes)
-        self.hidden_dim, self.unimodal_dims, self.causal = 8, {}, False
+        self.gives, self.causal = Gives(hidden=8, unimodal={}), False
         self.hide, self.classify = nn.Linear(sum(dims.values()), 8), nn.Linear(8, classes)
 
     def forward(self, batch):

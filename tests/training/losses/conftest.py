@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.models.engine.base import MERCOutput
+from merc.training.models.engine.base import Gives, MERCOutput
 
 # What has to know values, or the number of Trues, before it can go on.
 WAITING = {"aten::nonzero", "aten::_local_scalar_dense", "aten::item", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::equal"}
@@ -40,7 +40,7 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def facts():
-    return TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), hidden_dim=6, unimodal_dims={"text": 4, "audio": 5, "visual": 3}, aligned_dim=4)
+    return TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), gives=Gives(hidden=6, unimodal={"text": 4, "audio": 5, "visual": 3}, aligned=4))
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def make_output(facts):
 
         return MERCOutput(
             logits=leaf(3),
-            hidden=leaf(facts.hidden_dim),
-            unimodal={name: leaf(dim) for name, dim in facts.unimodal_dims.items()},
-            unimodal_logits={name: leaf(3) for name in facts.unimodal_dims},
-            aligned={name: leaf(facts.aligned_dim) for name in facts.unimodal_dims},
-            confidence={name: leaf(1).detach().squeeze(-1).sigmoid().requires_grad_() for name in facts.unimodal_dims},
+            hidden=leaf(facts.gives.hidden),
+            unimodal={name: leaf(dim) for name, dim in facts.gives.unimodal.items()},
+            unimodal_logits={name: leaf(3) for name in facts.gives.unimodal},
+            aligned={name: leaf(facts.gives.aligned) for name in facts.gives.unimodal},
+            extras={"confidence": {name: leaf(1).detach().squeeze(-1).sigmoid().requires_grad_() for name in facts.gives.unimodal}},
         )
 
     return make

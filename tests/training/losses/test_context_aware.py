@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from merc.training.data.collate import collate
 from merc.training.losses.context_aware import ContextAware, ContextAwareLoss, HistoryPooling
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.models.engine.base import MERCOutput
+from merc.training.models.engine.base import Gives, MERCOutput
 
 H = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
 POS = torch.tensor([[[0.8, 0.6], [0.0, 1.0]]], dtype=torch.float64)
@@ -172,40 +172,40 @@ EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 DIM = 4
 
 
-def build(split, context_dim=None, **settings):
+def build(split, context_width=None, **settings):
     torch.manual_seed(7)
     config = ContextAware.Config(**{"window": 3, "temperature": 0.3, **settings})
-    return ContextAware(config, TrainingFacts(class_counts=torch.ones(3), hidden_dim=DIM, unimodal_dims={}, context_dim=context_dim, train=split))
+    return ContextAware(config, TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=DIM, unimodal={}, context=context_width), train=split))
 
 
 class Model(torch.nn.Module):
     """Hides random vectors that are its weights; counts how often it is asked."""
 
-    def __init__(self, split, context_dim=None):
+    def __init__(self, split, context_width=None):
         super().__init__()
         generator = torch.Generator().manual_seed(3)
         self.vectors = torch.nn.Parameter(torch.randn(split.utterances + 1, DIM, generator=generator))
-        self.contexts = torch.randn(split.utterances + 1, context_dim or 1, generator=generator)
-        self.context_dim, self.asked = context_dim, 0
+        self.contexts = torch.randn(split.utterances + 1, context_width or 1, generator=generator)
+        self.context_width, self.asked = context_width, 0
 
     def forward(self, batch):
         self.asked += 1
         hidden = self.vectors[batch.utterance_index]
-        return MERCOutput(logits=hidden, hidden=hidden, context=self.contexts[batch.utterance_index] if self.context_dim else None)
+        return MERCOutput(logits=hidden, hidden=hidden, context=self.contexts[batch.utterance_index] if self.context_width else None)
 
 
-def started(split, seed=0, epoch=0, context_dim=None, **settings):
+def started(split, seed=0, epoch=0, context_width=None, **settings):
     """A loss and a model at the beginning of an epoch."""
-    loss, model = build(split, context_dim, **settings), Model(split, context_dim)
+    loss, model = build(split, context_width, **settings), Model(split, context_width)
     loss.begin_epoch(epoch, model, torch.Generator().manual_seed(seed))
     return loss, model
 
 
-@pytest.mark.parametrize("context_dim", [None, 2])
+@pytest.mark.parametrize("context_width", [None, 2])
 @pytest.mark.parametrize("contextual_extract", [True, False])
-def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_split, contextual_extract, context_dim):
+def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_split, contextual_extract, context_width):
     split = make_split(EMOTIONS)
-    loss, model = started(split, contextual_extract=contextual_extract, context_dim=context_dim)
+    loss, model = started(split, contextual_extract=contextual_extract, context_width=context_width)
     batch = collate(split, torch.tensor([4, 2, 3, 0]))
     output = model(batch)
     pooled = HistoryPooling(DIM)
@@ -219,7 +219,7 @@ def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_
     values = []
     for place, number in enumerate([4, 2, 3, 0]):
         h = output.hidden[place, : len(EMOTIONS[number])]
-        contexts = output.context[place] if context_dim else pooled(h[None])[0]
+        contexts = output.context[place] if context_width else pooled(h[None])[0]
         for step, label in enumerate(EMOTIONS[number]):
             rows = loss.negatives[int(split.starts[number]) + step].tolist()
             assert sum(row >= 0 for row in rows) == min(3, step)
@@ -230,14 +230,14 @@ def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_
     assert loss(output, batch).item() == pytest.approx(mean(values), abs=1e-5)
 
 
-@pytest.mark.parametrize("context_dim", [None, 2])
-def test_gradient_reaches_all_weights_and_the_utterances_but_not_through_the_bank(make_split, context_dim):
+@pytest.mark.parametrize("context_width", [None, 2])
+def test_gradient_reaches_all_weights_and_the_utterances_but_not_through_the_bank(make_split, context_width):
     split = make_split(EMOTIONS)
-    loss, model = started(split, context_dim=context_dim)
+    loss, model = started(split, context_width=context_width)
     loss(model(collate(split, torch.tensor([0]))), collate(split, torch.tensor([0]))).backward()
     assert [name for name, weight in loss.named_parameters() if weight.grad is None or not weight.grad.any()] == []
     assert sorted({name.split(".")[0] for name, _ in loss.named_parameters()}) == (
-        ["of_context", "of_utterance"] if context_dim else ["extract", "of_context", "of_utterance"]
+        ["of_context", "of_utterance"] if context_width else ["extract", "of_context", "of_utterance"]
     )
     touched = model.vectors.grad.abs().sum(dim=1) > 0
     assert touched.tolist() == [True] * 5 + [False] * (split.utterances - 4)
@@ -314,10 +314,10 @@ def test_the_order_of_the_batch_and_what_stands_at_padding_change_nothing(make_s
     assert all(torch.isfinite(weight.grad).all() for weight in loss.parameters())
 
 
-@pytest.mark.parametrize("context_dim", [None, 2])
-def test_a_step_waits_for_no_gpu(make_split, no_waiting, context_dim):
+@pytest.mark.parametrize("context_width", [None, 2])
+def test_a_step_waits_for_no_gpu(make_split, no_waiting, context_width):
     split = make_split(EMOTIONS)
-    loss, model = started(split, context_dim=context_dim)
+    loss, model = started(split, context_width=context_width)
     batch = collate(split, torch.arange(5))
     output = model(batch)
     with no_waiting(batch):
@@ -353,6 +353,6 @@ def test_what_is_missing_is_said(make_split):
     batch = collate(split, torch.tensor([0]))
     with pytest.raises(ValueError, match="begin_epoch was not called"):
         build(split)(Model(split)(batch), batch)
-    loss, _ = started(split, context_dim=2)
+    loss, _ = started(split, context_width=2)
     with pytest.raises(ValueError, match="its output has none"):
         loss(Model(split)(batch), batch)

@@ -9,14 +9,14 @@ from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.losses.cross_entropy import CrossEntropy, weights_of
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.models.engine.base import MERCOutput
+from merc.training.models.engine.base import Gives, MERCOutput
 
 COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 
 def build(counts=COUNTS, **settings):
     config = fill({"effective_beta": 0.9, **settings}, CrossEntropy.Config, where="losses.cross_entropy")
-    return CrossEntropy(config, TrainingFacts(class_counts=counts, hidden_dim=4, unimodal_dims={}, classes=("neutral", "joy", "anger")))
+    return CrossEntropy(config, TrainingFacts(class_counts=counts, gives=Gives(hidden=4, unimodal={}), classes=("neutral", "joy", "anger")))
 
 
 def scored(batch):

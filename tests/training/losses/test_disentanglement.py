@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.training.losses.disentanglement import Disentanglement, DisentanglementLoss
 from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.base import Gives
 
 VIEWS = {
     "text": torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64),
@@ -73,11 +74,14 @@ def test_what_cannot_be_is_refused(facts):
     with pytest.raises(ValueError, match=r"'text': \(2, 2\), 'audio': \(1, 2\)"):
         DisentanglementLoss("modality")(views={"text": VIEWS["text"], "audio": VIEWS["audio"][:1]})
     with pytest.raises(BadSettings, match="has but audio"):
-        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={"audio": 4}))
+        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={"audio": 4})))
 
 
 def build(facts):
     return Disentanglement(Disentanglement.Config(temperature=0.5, units=3), facts)
+
+
+LEVELS = frozenset({"of_modality", "of_utterance"})
 
 
 def given_levels(output, seed=1):
@@ -85,15 +89,15 @@ def given_levels(output, seed=1):
     generator = torch.Generator().manual_seed(seed)
     shape = (*output.logits.shape[:2], 3)
     first, second = ({name: torch.randn(shape, generator=generator, requires_grad=True) for name in output.unimodal} for _ in range(2))
-    return replace(output, of_modality=first, of_utterance=second)
+    return replace(output, extras={"of_modality": first, "of_utterance": second})
 
 
 def test_the_levels_of_a_model_that_disentangles_are_taken_as_they_are(make_batch, make_output, facts):
     batch = make_batch([5, 3], pad_to=6)
     output, real = given_levels(make_output(batch)), batch.utterance_mask
-    term = build(replace(facts, disentangles=True))
+    term = build(replace(facts, gives=replace(facts.gives, extras=LEVELS)))
     present = {name: batch.modality_mask[name][real] for name in output.unimodal}
-    levels = {"modality": output.of_modality, "utterance": output.of_utterance}
+    levels = {"modality": output.extras["of_modality"], "utterance": output.extras["of_utterance"]}
     expected = sum(slow({name: z[real] for name, z in views.items()}, present, level, 0.5) for level, views in levels.items())
     value = term(output, batch)
     assert value.item() == pytest.approx(expected, abs=1e-4)
@@ -106,11 +110,11 @@ def test_the_levels_of_a_model_that_disentangles_are_taken_as_they_are(make_batc
 def test_one_modality_of_a_model_that_disentangles_costs_exactly_nothing_and_backward_runs(make_batch, make_output, facts):
     batch = make_batch([5, 3], modalities=("text",))
     output = given_levels(make_output(batch))
-    output = replace(output, of_modality={"text": output.of_modality["text"]}, of_utterance={"text": output.of_utterance["text"]})
-    value = build(replace(facts, unimodal_dims={"text": 4}, disentangles=True))(output, batch)
+    output = replace(output, extras={level: {"text": views["text"]} for level, views in output.extras.items()})
+    value = build(replace(facts, gives=replace(facts.gives, unimodal={"text": 4}, extras=LEVELS)))(output, batch)
     value.backward()
     assert value.item() == 0.0
-    assert not output.of_modality["text"].grad.any()
+    assert not output.extras["of_modality"]["text"].grad.any()
 
 
 def test_the_term_is_the_sum_of_both_levels_over_real_utterances(make_batch, make_output, facts):

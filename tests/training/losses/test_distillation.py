@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.training.losses.distillation import Distillation, DistillationLoss, FeatureDistillationLoss
 from merc.training.losses.engine.base import TrainingFacts
+from merc.training.models.engine.base import Gives
 
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, -0.5]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, 0.0, -2.0], [-1.0, 1.0, 0.0]], dtype=torch.float64)
@@ -130,11 +131,11 @@ def test_what_cannot_be_is_refused(facts):
     with pytest.raises(BadSettings, match="did you mean 'fused'"):
         build(facts, teacher="fussed")
     with pytest.raises(BadSettings, match="at least two"):
-        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={"text": 4}))
+        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={"text": 4})))
     with pytest.raises(BadSettings, match="at least two"):
-        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={}), teacher="fused")
+        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={})), teacher="fused")
     with pytest.raises(BadSettings, match=r"'fused': 6.*feature_weight must be 0"):
-        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=6, unimodal_dims={"text": 4}), teacher="fused", feature_weight=1.0)
+        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal={"text": 4})), teacher="fused", feature_weight=1.0)
     with pytest.raises(BadSettings, match="feature_weight must be 0"):
         build(facts, feature_weight=1.0)
 
@@ -161,7 +162,7 @@ def test_representations_of_one_width_are_compared_too(make_batch, make_output, 
     output = make_output(batch)
     for name in output.unimodal:
         output.unimodal[name] = torch.randn(*batch.labels.shape, 4)
-    same = TrainingFacts(class_counts=facts.class_counts, hidden_dim=6, unimodal_dims=dict.fromkeys(output.unimodal, 4))
+    same = TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal=dict.fromkeys(output.unimodal, 4)))
     feature = []
     for name in ("audio", "visual"):
         both = batch.modality_mask[name] & batch.modality_mask["text"]
@@ -205,7 +206,7 @@ def test_a_model_of_one_modality_is_its_own_teacher(make_batch, make_output, fac
     batch = make_batch([4, 2], modalities=("text",))
     output = make_output(batch)
     output.unimodal_logits.clear()
-    term = build(replace(facts, unimodal_dims={"text": 4}), teacher="fused", kind="hinton")(output, batch)
+    term = build(replace(facts, gives=replace(facts.gives, unimodal={"text": 4})), teacher="fused", kind="hinton")(output, batch)
     term.backward()
     assert term.item() == 0.0
     with pytest.raises(BadSettings, match="logits of each modality"):

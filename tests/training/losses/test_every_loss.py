@@ -15,7 +15,7 @@ from merc import plugins
 from merc.params import Params, Settings, fill
 from merc.training.data.collate import collate
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 
 PACKAGE = "merc.training.losses"
 NAMES = plugins.names(PACKAGE, MERCLoss)
@@ -40,6 +40,8 @@ SPECIAL = {
     "of_utterance": dict.fromkeys(MODALITIES, 4),
     "pooled": dict.fromkeys(MODALITIES, 4),
 }
+# The special parts that are extras of the output.
+EXTRAS = frozenset({"confidence", "of_modality", "of_utterance"})
 # What a loss cannot do without beside the usual parts.
 NEEDS = {"prototype": {"aligned"}, "true_class_probability": {"confidence"}}
 # What a loss makes use of if a model gives it: further cases.
@@ -77,10 +79,13 @@ class Table(MERCModel):
         for part, widths in self.widths.items():
             by_modality = widths if isinstance(widths, dict) else {"all": widths}
             self.tables[part] = nn.ParameterDict({name: table(part, width) for name, width in by_modality.items()})
-        self.hidden_dim, self.unimodal_dims = USUAL["hidden"], USUAL["unimodal"]
-        self.context_dim = self.widths.get("context")
-        self.aligned_dim = SPECIAL["aligned"]["text"] if "aligned" in parts else None
-        self.disentangles = "of_modality" in parts
+        self.gives = Gives(
+            hidden=USUAL["hidden"],
+            unimodal=USUAL["unimodal"],
+            context=self.widths.get("context"),
+            aligned=SPECIAL["aligned"]["text"] if "aligned" in parts else None,
+            extras=EXTRAS & parts,
+        )
         self.dtype = torch.float32
 
     def forward(self, batch):
@@ -91,7 +96,8 @@ class Table(MERCModel):
             if part == "confidence":
                 rows = {name: values.squeeze(-1) for name, values in rows.items()}
             given[part] = rows if isinstance(self.widths[part], dict) else rows["all"]
-        return MERCOutput(**given)
+        extras = {part: given.pop(part) for part in EXTRAS & given.keys()}
+        return MERCOutput(**given, extras=extras)
 
     def fill_padding(self, value):
         with torch.no_grad():
@@ -106,16 +112,7 @@ def split(make_split):
 
 
 def facts_of(model, split):
-    return TrainingFacts(
-        class_counts=split.class_counts(len(CLASSES)),
-        hidden_dim=model.hidden_dim,
-        unimodal_dims=model.unimodal_dims,
-        context_dim=model.context_dim,
-        aligned_dim=model.aligned_dim,
-        disentangles=model.disentangles,
-        classes=CLASSES,
-        train=split,
-    )
+    return TrainingFacts(class_counts=split.class_counts(len(CLASSES)), gives=model.gives, classes=CLASSES, train=split)
 
 
 def generator():
@@ -292,7 +289,7 @@ def test_a_step_waits_for_no_gpu(name, parts, split, no_waiting):
 def test_it_trains_a_model_that_comes_with_the_pipeline(name, split):
     model_name = next((GIVEN_BY[part] for part in sorted(NEEDS.get(name, set()))), "context_gru")
     kind = plugins.load("merc.training.models", model_name, MERCModel)
-    block = Params.load(Path(__file__).resolve().parents[3] / "params.yaml").tree.get("models", {}).get(model_name, {})
+    block = Params.load(Path(__file__).resolve().parents[3] / "params.yaml").read(f"models.{model_name}").tree
     torch.manual_seed(0)
     model = kind(fill({**block, "hidden_units": 4}, kind.Config, where=f"models.{model_name}"), split.dims, len(CLASSES))
     term = begun(name, split, model)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.losses.info_nce import InfoNCE, InfoNCELoss
+from merc.training.models.engine.base import Gives
 
 A = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
 B = torch.tensor([[0.6, 0.8], [0.0, 1.0], [0.8, -0.6]], dtype=torch.float64)
@@ -95,7 +96,7 @@ def test_the_term_is_the_mean_over_pairs_of_modalities_where_both_are_present(ma
     output = make_output(batch)
     term = build(facts, 2)
     values = []
-    for one, other in combinations(facts.unimodal_dims, 2):
+    for one, other in combinations(facts.gives.unimodal, 2):
         both = batch.modality_mask[one] & batch.modality_mask[other]
         views = tuple(term.project[name](output.unimodal[name][both]) for name in (one, other))
         values.append(InfoNCELoss(temperature=0.5)(views=views))
@@ -105,6 +106,6 @@ def test_the_term_is_the_mean_over_pairs_of_modalities_where_both_are_present(ma
 
 def test_one_modality_or_widths_that_differ_without_a_projection_are_refused(facts):
     with pytest.raises(BadSettings, match="has but text"):
-        build(TrainingFacts(class_counts=facts.class_counts, hidden_dim=4, unimodal_dims={"text": 4}), 2)
+        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={"text": 4})), 2)
     with pytest.raises(BadSettings, match=r"differ in width, .*losses\.info_nce\.projection_units"):
         build(facts, 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.losses.modality_contribution import ModalityContribution, ModalityContributionLoss
-from merc.training.models.engine.base import MERCOutput
+from merc.training.models.engine.base import Gives, MERCOutput
 
 FEATURES = {
     "text": [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.8, 0.6]],
@@ -169,7 +169,7 @@ def test_what_makes_no_sense_is_refused():
 
 def build(**settings):
     config = ModalityContribution.Config(**{"temperature": 0.3, **settings})
-    return ModalityContribution(config, TrainingFacts(class_counts=torch.ones(3), hidden_dim=2, unimodal_dims={"text": 4, "audio": 3}))
+    return ModalityContribution(config, TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=2, unimodal={"text": 4, "audio": 3})))
 
 
 def outputs(batch, seed=0):

@@ -114,7 +114,7 @@ def rows_of(output, batch):
 
 
 def test_in_training_a_batch_enters_the_prototypes_before_it_is_compared_and_otherwise_never(make_batch, make_output, facts):
-    term, expected = build(facts), RunningPrototypes(3, facts.aligned_dim, memory=0.5).double()
+    term, expected = build(facts), RunningPrototypes(3, facts.gives.aligned, memory=0.5).double()
     for seed in range(3):
         batch = make_batch([5, 3], pad_to=6, seed=seed)
         output = make_output(batch, seed)
@@ -152,6 +152,6 @@ def test_what_cannot_be_is_refused(facts):
     with pytest.raises(ValueError, match=r"\[C, 4\], not \(2, 3\)"):
         PrototypeLoss()({"text": torch.zeros(2, 4)}, labels=labels, prototypes=prototypes)
     with pytest.raises(BadSettings, match="in one space, such as df_erc"):
-        build(replace(facts, aligned_dim=None))
+        build(replace(facts, gives=replace(facts.gives, aligned=None)))
     with pytest.raises(BadSettings, match=r"losses\.prototype\.memory.*given: 1\.5"):
         build(facts, memory=1.5)

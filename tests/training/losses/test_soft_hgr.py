@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from merc.errors import BadSettings
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.losses.soft_hgr import SoftHGR, SoftHGRLoss
+from merc.training.models.engine.base import Gives
 
 
 def of_pair(f, g):
@@ -129,8 +130,8 @@ def test_of_a_model_without_such_vectors_it_compares_the_modalities_own_ones(mak
     output.aligned = {}
     dims = {"text": 4, "audio": 5, "visual": 3}
     with pytest.raises(BadSettings, match=r"losses\.soft_hgr\.projection_units above 0"):
-        term(TrainingFacts(class_counts=torch.ones(3), hidden_dim=6, unimodal_dims=dims))
-    loss = term(TrainingFacts(class_counts=torch.ones(3), hidden_dim=6, unimodal_dims=dims), projection_units=2)
+        term(TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=6, unimodal=dims)))
+    loss = term(TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=6, unimodal=dims)), projection_units=2)
     loss(output, batch).backward()
     assert all(values.grad.any() for values in output.unimodal.values())
 
@@ -138,6 +139,6 @@ def test_of_a_model_without_such_vectors_it_compares_the_modalities_own_ones(mak
 def test_with_one_modality_it_costs_nothing(make_batch, make_output):
     batch = make_batch([5, 3])
     output = make_output(batch)
-    value = term(TrainingFacts(class_counts=torch.ones(3), hidden_dim=6, unimodal_dims={"text": 4}))(output, batch)
+    value = term(TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=6, unimodal={"text": 4})))(output, batch)
     value.backward()
     assert value.item() == 0.0

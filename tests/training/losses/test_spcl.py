@@ -131,7 +131,7 @@ def test_the_term_compares_with_prototypes_of_the_batches_before(make_batch, mak
     term(outputs[0], first)
     seen, labels = outputs[0].hidden[first.labelled].detach(), first.labels[first.labelled]
     known = torch.stack([(labels == c).any() for c in range(3)])
-    prototypes = torch.stack([seen[labels == c].mean(dim=0) if known[c] else torch.zeros(facts.hidden_dim) for c in range(3)])
+    prototypes = torch.stack([seen[labels == c].mean(dim=0) if known[c] else torch.zeros(facts.gives.hidden) for c in range(3)])
     expected = SPCLLoss(temperature=0.5)(outputs[1].hidden[second.labelled], labels=second.labels[second.labelled], anchors=prototypes, known=known)
     torch.testing.assert_close(term(outputs[1], second), expected)
 

@@ -70,7 +70,7 @@ def test_the_term_looks_at_labelled_utterances_where_the_modality_is_present(mak
     output, chosen = make_output(batch), batch.labelled
     term = TrueClassProbability(TrueClassProbability.Config(classifier_weight=0.5), facts)
     expected = slow(
-        {name: values[chosen] for name, values in output.confidence.items()},
+        {name: values[chosen] for name, values in output.extras["confidence"].items()},
         {name: values[chosen] for name, values in output.unimodal_logits.items()},
         batch.labels[chosen],
         {name: batch.modality_mask[name][chosen] for name in NAMES},
@@ -82,7 +82,7 @@ def test_the_term_looks_at_labelled_utterances_where_the_modality_is_present(mak
 def test_what_cannot_be_is_refused(make_batch, make_output, facts):
     term = TrueClassProbability(TrueClassProbability.Config(classifier_weight=1.0), facts)
     batch = make_batch([2])
-    for lacking in ({"confidence": {}}, {"unimodal_logits": {}}):
+    for lacking in ({"extras": {}}, {"extras": {"confidence": {}}}, {"unimodal_logits": {}}):
         with pytest.raises(BadSettings, match="gives confidence and logits of each modality, such as df_erc"):
             term(replace(make_output(batch), **lacking), batch)
     with pytest.raises(ValueError, match=r"text: confidence is \(3,\) and logits \(2, 2\) for labels of \(2,\)"):

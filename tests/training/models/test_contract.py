@@ -97,8 +97,8 @@ def given(output, *, at=None):
     per_utterance = {"logits": output.logits, "hidden": output.hidden, "context": output.context}
     per_utterance |= {f"unimodal {name}": value for name, value in output.unimodal.items()}
     per_utterance |= {f"unimodal logits {name}": value for name, value in output.unimodal_logits.items()}
-    for part in ("of_modality", "of_utterance", "aligned", "confidence"):
-        per_utterance |= {f"{part} {name}": value for name, value in getattr(output, part).items()}
+    for part, by_modality in {"aligned": output.aligned, **output.extras}.items():
+        per_utterance |= {f"{part} {name}": value for name, value in by_modality.items()}
     tensors = {name: value if at is None else value[at] for name, value in per_utterance.items() if value is not None}
     return tensors | {f"pooled {name}": value for name, value in output.pooled.items()}
 
@@ -197,19 +197,20 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
     model = build(name, **settings)
     output = model(make_batch([3, 5]))
     assert output.logits.shape == (2, 5, CLASSES)
-    assert output.hidden.shape == (2, 5, model.hidden_dim)
-    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.unimodal_dims[one]) for one in DIMS}
+    assert output.hidden.shape == (2, 5, model.gives.hidden)
+    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.gives.unimodal[one]) for one in DIMS}
     assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(DIMS, (2, 5, CLASSES)))
     assert {one: tuple(value.shape) for one, value in output.aligned.items()} == (
-        {} if model.aligned_dim is None else dict.fromkeys(DIMS, (2, 5, model.aligned_dim))
+        {} if model.gives.aligned is None else dict.fromkeys(DIMS, (2, 5, model.gives.aligned))
     )
-    assert {one: tuple(value.shape) for one, value in output.confidence.items()} in ({}, dict.fromkeys(DIMS, (2, 5)))
-    for level in (output.of_modality, output.of_utterance):
-        assert level.keys() == (set(DIMS) if model.disentangles else set())
-        assert len({value.shape for value in level.values()}) <= 1
+    assert output.extras.keys() == model.gives.extras
+    for extra in output.extras.values():
+        assert extra.keys() == set(DIMS)
+        assert {value.shape[:2] for value in extra.values()} == {(2, 5)}
+        assert len({value.shape for value in extra.values()}) == 1
     assert {value.shape[0] for value in output.pooled.values()} <= {2}
     assert output.pooled.keys() in (set(), set(DIMS))
-    assert (None if output.context is None else tuple(output.context.shape)) == (None if model.context_dim is None else (2, 5, model.context_dim))
+    assert (None if output.context is None else tuple(output.context.shape)) == (None if model.gives.context is None else (2, 5, model.gives.context))
 
 
 @every_model

@@ -120,10 +120,10 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
             for found, key in (
                 (output.unimodal, "X"),
                 (output.unimodal_logits, "p"),
-                (output.of_modality, "z"),
-                (output.of_utterance, "w"),
+                (output.extras["of_modality"], "z"),
+                (output.extras["of_utterance"], "w"),
                 (output.aligned, "a"),
-                (output.confidence, "kappa"),
+                (output.extras["confidence"], "kappa"),
             ):
                 for name in modalities:
                     torch.testing.assert_close(found[name][at], one[key][name], atol=1e-9, rtol=0)

@@ -310,9 +310,7 @@ def step_of(recipe, split):
     plan = resolve(PARAMS, recipe)
     torch.manual_seed(0)
     model = plan.build(split.dims, 3).train()
-    facts = TrainingFacts(
-        class_counts=torch.ones(3), hidden_dim=model.hidden_dim, unimodal_dims=model.unimodal_dims, context_dim=model.context_dim, train=split
-    )
+    facts = TrainingFacts(class_counts=torch.ones(3), gives=model.gives, train=split)
     losses = [term.kind(term.config, facts) for term in plan.losses]
     for loss in losses:
         loss.begin_epoch(0, model, torch.Generator().manual_seed(0))

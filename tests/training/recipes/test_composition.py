@@ -74,7 +74,7 @@ def test_a_framework_wraps_the_model_and_its_settings_stand_in_the_plan(tree):
     tree["additions"]["louder"] = {"framework_settings": {"scale": 2.0}}
     plan = resolve(Params(tree), "all+toy+louder@text")
     model = plan.build({"text": 6}, 3)
-    assert (model.modalities, model.classes, model.hidden_dim, model.causal) == (("text",), 3, 8, False)
+    assert (model.modalities, model.classes, model.gives.hidden, model.causal) == (("text",), 3, 8, False)
     assert model.config.scale == 2.0
     settings = plan.settings()
     assert settings["frameworks"] == {"toy": {"scale": 2.0}}

@@ -12,7 +12,7 @@ from merc.training.models.engine.base import MERCModel
 class Framework(MERCModel):
     """A model around a model, for losses and metrics a model like any other.
 
-    As it stands the framework has what the wrapped model has: modalities, classes, widths, and whether it is causal. A framework that
+    As it stands the framework has what the wrapped model has: modalities, classes, ``gives``, and whether it is causal. A framework that
     changes one of them (the width of ``hidden``, say) sets it in its constructor, after this one.
 
     Args:
@@ -24,11 +24,7 @@ class Framework(MERCModel):
         super().__init__(config, model.dims, model.classes)
         self.model = model
         self.causal = model.causal
-        self.hidden_dim = model.hidden_dim
-        self.unimodal_dims = dict(model.unimodal_dims)
-        self.context_dim = model.context_dim
-        self.aligned_dim = model.aligned_dim
-        self.disentangles = model.disentangles
+        self.gives = model.gives
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
         """The wrapped model's; the framework's own weights are of the fusion."""

@@ -46,10 +46,10 @@ class DCLF(Framework):
     def __init__(self, config: Config, model: MERCModel) -> None:
         super().__init__(config, model)
         self.detach_unimodal = config.detach_unimodal
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.unimodal_dims.items()})
-        self.beside = tuple(self.unimodal_dims) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.unimodal_dims[name])) for name in self.beside})
-        self.decoder = nn.Linear(self.hidden_dim + sum(self.unimodal_dims[name] for name in self.beside), self.classes)
+        self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.gives.unimodal.items()})
+        self.beside = tuple(self.gives.unimodal) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.gives.unimodal[name])) for name in self.beside})
+        self.decoder = nn.Linear(self.gives.hidden + sum(self.gives.unimodal[name] for name in self.beside), self.classes)
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
         """The model's, with the head that speaks for it here."""

@@ -16,7 +16,7 @@ Each named phase begins with random numbers of its own, so that one whose predec
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,10 +54,9 @@ class BranchView(Framework):
         super().__init__(model.config, model)
         self.named = named
         self.known = tuple(known)
-        self.unimodal_dims = self._known(model.unimodal_dims)
+        self.gives = replace(model.gives, unimodal=self._known(model.gives.unimodal))
         if named != FUSION:
-            self.hidden_dim = model.unimodal_dims[named]
-            self.context_dim = None
+            self.gives = replace(self.gives, hidden=model.gives.unimodal[named], context=None)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         return self.of(self.model(batch))
@@ -68,9 +67,9 @@ class BranchView(Framework):
         known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
         if self.named == FUSION:
             return known
-        return replace(known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None, aux={})
+        return replace(known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None)
 
-    def _known(self, by_modality: dict[str, Any]) -> dict[str, Any]:
+    def _known(self, by_modality: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}
 
 
@@ -81,16 +80,7 @@ def views(model: MERCModel, phase: ResolvedPhase) -> list[BranchView]:
 
 def losses_of(phase: ResolvedPhase, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
     """The phase's losses for what a model, or a branch of it, gives; weights of their own are drawn now."""
-    facts = TrainingFacts(
-        class_counts=train.class_counts(len(classes)),
-        hidden_dim=view.hidden_dim,
-        unimodal_dims=view.unimodal_dims,
-        context_dim=view.context_dim,
-        aligned_dim=view.aligned_dim,
-        disentangles=view.disentangles,
-        classes=classes,
-        train=train,
-    )
+    facts = TrainingFacts(class_counts=train.class_counts(len(classes)), gives=view.gives, classes=classes, train=train)
     return [term.kind(term.config, facts) for term in phase.losses]
 
 

@@ -61,9 +61,6 @@ def _in_float32(output: MERCOutput) -> MERCOutput:
         unimodal_logits=each(output.unimodal_logits),
         context=None if output.context is None else output.context.float(),
         pooled=each(output.pooled),
-        of_modality=each(output.of_modality),
-        of_utterance=each(output.of_utterance),
         aligned=each(output.aligned),
-        confidence=each(output.confidence),
-        aux=each(output.aux),
+        extras={name: each(tensors) for name, tensors in output.extras.items()},
     )

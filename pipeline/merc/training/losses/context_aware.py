@@ -124,16 +124,16 @@ class ContextAware(MERCLoss):
         self.sampler = EmotionWindowSampler(
             facts.train, config.window, exclude_same_scenario=config.exclude_same_scenario, match_speakers=config.match_speakers
         )
-        self.bank = UtteranceBank(facts.train.utterances, facts.hidden_dim)
+        self.bank = UtteranceBank(facts.train.utterances, facts.gives.hidden)
         self.register_buffer("negatives", None, persistent=False)  # long [N of the split, W]
         # W_g in two halves: one product for h_{i-p}, one for c_i, added.
-        self.of_utterance = nn.Linear(facts.hidden_dim, facts.hidden_dim)
+        self.of_utterance = nn.Linear(facts.gives.hidden, facts.gives.hidden)
         self.extract: nn.Module | None = None
         self.of_context: nn.Module | None = None
         if config.contextual_extract:
-            if facts.context_dim is None:
-                self.extract = HistoryPooling(facts.hidden_dim)
-            self.of_context = nn.Linear(facts.context_dim or facts.hidden_dim, facts.hidden_dim, bias=False)
+            if facts.gives.context is None:
+                self.extract = HistoryPooling(facts.gives.hidden)
+            self.of_context = nn.Linear(facts.gives.context or facts.gives.hidden, facts.gives.hidden, bias=False)
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
         """Draws the negatives of this epoch, and fills the bank before the first one."""

@@ -75,8 +75,8 @@ class DisentanglementLoss(nn.Module):
 class Disentanglement(MERCLoss):
     """Sum of both levels over the batch's utterances, labelled or not, where the modalities are present.
 
-    A model that disentangles gives the rows of both levels. For others the first level's rows are a projection of each modality's own representation, the
-    second's a projection of the first's; the projections belong to the loss.
+    A model that disentangles gives the rows of both levels, ``of_modality`` and ``of_utterance`` in :attr:`MERCOutput.extras`. For others the first level's
+    rows are a projection of each modality's own representation, the second's a projection of the first's; the projections belong to the loss.
 
     Raises:
         BadSettings: if there is but one modality. A model that disentangles may have one, as its recipe asks for this loss whatever it is given: the second
@@ -93,8 +93,9 @@ class Disentanglement(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        dims = {} if facts.disentangles else dict(facts.unimodal_dims)
-        if len(dims) < 2 and not facts.disentangles:
+        disentangled = "of_modality" in facts.gives.extras
+        dims = {} if disentangled else dict(facts.gives.unimodal)
+        if len(dims) < 2 and not disentangled:
             raise BadSettings(f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
         self.of_modality = nn.ModuleDict({name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()})
         self.of_utterance = nn.ModuleDict({name: nn.Sequential(nn.Linear(config.units, config.units), nn.GELU()) for name in dims})
@@ -106,8 +107,8 @@ class Disentanglement(MERCLoss):
             first = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()}
             second = {name: project(first[name]) for name, project in self.of_utterance.items()}
         else:
-            first = {name: real_rows(z_BTD, batch) for name, z_BTD in output.of_modality.items()}
-            second = {name: real_rows(w_BTD, batch) for name, w_BTD in output.of_utterance.items()}
+            first = {name: real_rows(z_BTD, batch) for name, z_BTD in output.extras["of_modality"].items()}
+            second = {name: real_rows(w_BTD, batch) for name, w_BTD in output.extras["of_utterance"].items()}
         if len(first) < 2:
             return torch.cat([*first.values(), *second.values()]).float().sum() * 0.0
         present = {name: real_rows(batch.modality_mask[name], batch) for name in first}

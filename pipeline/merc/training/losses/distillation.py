@@ -164,7 +164,7 @@ class Distillation(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        dims = dict(facts.unimodal_dims)
+        dims = dict(facts.gives.unimodal)
         self.teacher = config.teacher
         self.students = [name for name in dims if name != config.teacher]
         if not self.students or config.teacher not in (*dims, FUSED):
@@ -173,7 +173,7 @@ class Distillation(MERCLoss):
                 f"{nearest(config.teacher, [*dims, FUSED])}"
             )
         if config.teacher == FUSED:
-            dims[FUSED] = facts.hidden_dim
+            dims[FUSED] = facts.gives.hidden
         if config.feature_weight and len(set(dims.values())) > 1:
             raise BadSettings(f"the representations differ in width, {dims}: losses.distillation.feature_weight must be 0")
         self.feature_weight = config.feature_weight

@@ -90,7 +90,7 @@ class InfoNCE(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        dims = dict(facts.unimodal_dims)
+        dims = dict(facts.gives.unimodal)
         if len(dims) < 2:
             raise BadSettings(f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
         self.project = common_space(dims, config.projection_units, "info_nce")

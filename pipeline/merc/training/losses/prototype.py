@@ -144,9 +144,9 @@ class Prototype(MERCLoss):
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         """Raises ``BadSettings`` if the model gives no aligned vectors."""
         super().__init__(config, facts)
-        if facts.aligned_dim is None:
+        if facts.gives.aligned is None:
             raise BadSettings("the loss prototype needs a model with vectors of all modalities in one space, such as df_erc")
-        self.running = RunningPrototypes(self.classes, facts.aligned_dim, memory=config.memory)
+        self.running = RunningPrototypes(self.classes, facts.gives.aligned, memory=config.memory)
         self.loss = PrototypeLoss(margin=config.margin)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

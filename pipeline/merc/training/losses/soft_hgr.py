@@ -97,8 +97,8 @@ class SoftHGR(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.of_aligned = facts.aligned_dim is not None
-        dims = {name: dim if facts.aligned_dim is None else facts.aligned_dim for name, dim in facts.unimodal_dims.items()}
+        self.of_aligned = facts.gives.aligned is not None
+        dims = {name: dim if facts.gives.aligned is None else facts.gives.aligned for name, dim in facts.gives.unimodal.items()}
         self.project = common_space(dims, config.projection_units, "soft_hgr")
         self.loss = SoftHGRLoss()
 

@@ -81,14 +81,15 @@ class TrueClassProbability(MERCLoss):
         self.loss = TrueClassProbabilityLoss(classifier_weight=config.classifier_weight)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
-        """See :class:`merc.training.losses.engine.base.MERCLoss`.
+        """See :class:`merc.training.losses.engine.base.MERCLoss`. κ is ``confidence`` in :attr:`MERCOutput.extras`.
 
         Raises:
             BadSettings: if the model gives no confidence, or no logits of each modality.
         """
-        if not output.confidence or output.confidence.keys() - output.unimodal_logits.keys():
+        given = output.extras.get("confidence", {})
+        if not given or given.keys() - output.unimodal_logits.keys():
             raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
-        confidence = {name: labelled_rows(kappa_BT, batch) for name, kappa_BT in output.confidence.items()}
+        confidence = {name: labelled_rows(kappa_BT, batch) for name, kappa_BT in given.items()}
         logits = {name: labelled_rows(output.unimodal_logits[name], batch) for name in confidence}
         present = {name: labelled_rows(batch.modality_mask[name], batch) for name in confidence}
         value: Tensor = self.loss(confidence, logits=logits, labels=labelled_rows(batch.labels, batch), mask=present)

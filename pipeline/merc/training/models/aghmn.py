@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, masked_mean, padded, real_rows
 from merc.training.models.engine.sequences import Sequences, counted
 
@@ -45,8 +45,7 @@ class AGHMN(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.window = config.window
-        self.unimodal_dims = dict.fromkeys(dims, config.units)
-        self.hidden_dim = self.context_dim = config.units
+        self.gives = Gives(hidden=config.units, unimodal=dict.fromkeys(dims, config.units), context=config.units)
         self.projections = nn.ModuleDict({name: Projection(dim, config.units) for name, dim in dims.items()})
         self.dropout = Dropout(config.dropout)
         self.memory = nn.GRU(config.units, config.units, bidirectional=True)

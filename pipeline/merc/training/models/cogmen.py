@@ -38,7 +38,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, real_rows
 
 
@@ -84,8 +84,7 @@ class COGMEN(MERCModel):
         super().__init__(config, dims, classes)
         units, width = config.hidden_units, config.graph_heads * config.hidden_units
         self.past, self.future, self.speakers = config.past, config.future, config.speakers
-        self.hidden_dim = units
-        self.unimodal_dims = dict.fromkeys(dims, config.input_units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.input_units))
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
         self.transformer = nn.ModuleList([_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)])
         self.enter = nn.Linear(len(dims) * config.input_units, units)

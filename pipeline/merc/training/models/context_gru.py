@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, masked_mean, present_shares
 
 
@@ -44,8 +44,7 @@ class ContextGRU(MERCModel):
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
-        self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
-        self.hidden_dim = config.hidden_units * len(dims)
+        self.gives = Gives(hidden=config.hidden_units * len(dims), unimodal=dict.fromkeys(dims, config.hidden_units))
         self.branches = nn.ModuleDict({name: _Branch(config, dim) for name, dim in dims.items()})
         self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, check_heads, masked_mean, position_codes
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
@@ -73,21 +73,20 @@ class DDIN(MERCModel):
         super().__init__(config, dims, classes)
         self.causal = config.direction == "forward"
         self.legacy_gate = config.legacy_gate
-        self.unimodal_dims = dict.fromkeys(dims, config.input_units)
-        self.hidden_dim = len(dims) * config.emotion_units
+        width = len(dims) * config.emotion_units
+        self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, config.input_units), context=width if self.causal else None)
         directions = 1 if self.causal else 2
         self.projections = nn.ModuleList([_Projections(dims, config.input_units) for _ in range(directions)])
         self.input_dropout = Dropout(config.input_dropout)
         self.networks = _Networks(config, directions, len(dims))
         self.share_RE = nn.Parameter(_uniform(directions, config.emotion_units, fan=config.emotion_units))
-        self.attention = _CausalAttention(self.hidden_dim) if self.causal else _WholeAttention(2 * self.hidden_dim, config)
+        self.attention = _CausalAttention(width) if self.causal else _WholeAttention(2 * width, config)
         self.shortcut = config.shortcut
-        seen = directions * self.hidden_dim + self.shortcut * len(dims) * config.input_units
-        self.hidden = nn.Sequential(nn.Linear(seen, self.hidden_dim), nn.ReLU(), nn.Dropout(config.dropout))
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        seen = directions * width + self.shortcut * len(dims) * config.input_units
+        self.hidden = nn.Sequential(nn.Linear(seen, width), nn.ReLU(), nn.Dropout(config.dropout))
+        self.classifier = nn.Linear(width, classes)
         if self.causal:
-            self.context_dim = self.hidden_dim
-            self.context = nn.Linear(len(dims) * config.state_units, self.hidden_dim)
+            self.context = nn.Linear(len(dims) * config.state_units, width)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, len(self.projections))

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu
 
 # Keeps the shares finite where no modality is present, or where all confidences vanish.
@@ -42,7 +42,15 @@ HE_BOUND = 6**0.5
 
 
 class DFERC(MERCModel):
-    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees."""
+    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees, ``aligned`` are a.
+
+    In ``extras`` stand, by modality:
+
+        of_modality     [B, T, H], z: what the modality's utterances have in common; read by the loss ``disentanglement``
+        of_utterance    [B, T, H], w: what the utterance has in common with its other modalities; read by the same
+        confidence      [B, T], κ, between 0 and 1: how probable the modality's own logits are expected to find the true class; read by the loss
+                        ``true_class_probability``
+    """
 
     class Config(Settings):
         """Settings of DF-ERC."""
@@ -71,16 +79,18 @@ class DFERC(MERCModel):
         """Whether the scores of heads and confidence pass a GELU, as in the published code, so that none falls below -0.17."""
 
     causal = False
-    disentangles = True
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         modalities, units, width, dropout = len(dims), config.hidden_units, 2 * config.hidden_units, config.dropout
         self.disentangled_share, self.confident_share, self.context_share = config.disentangled_share, config.confident_share, config.context_share
         self.gelu_logits = config.gelu_logits
-        self.unimodal_dims = dict.fromkeys(dims, width)
-        self.aligned_dim = config.aligned_units
-        self.hidden_dim = 2 * width + 2 * config.context_units
+        self.gives = Gives(
+            hidden=2 * width + 2 * config.context_units,
+            unimodal=dict.fromkeys(dims, width),
+            aligned=config.aligned_units,
+            extras=frozenset({"of_modality", "of_utterance", "confidence"}),
+        )
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.dropout = Dropout(dropout)
         self.of_modality = _Maps(modalities, units, units, dropout)
@@ -89,7 +99,7 @@ class DFERC(MERCModel):
         self.heads = _Maps(modalities, width, classes, dropout)
         self.confide = _Maps(modalities, width, 1, dropout)
         self.context = _Context(2 * width, config)
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        self.classifier = nn.Linear(self.gives.hidden, classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
@@ -114,10 +124,12 @@ class DFERC(MERCModel):
             unimodal=unimodal,
             unimodal_logits=self._named(logits_MBTC),
             pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
-            of_modality=self._named(of_modality_MBTH),
-            of_utterance=self._named(of_utterance_MBTH),
             aligned=self._named(aligned_MBTA),
-            confidence=self._named(confidence_MBT1.squeeze(-1)),
+            extras={
+                "of_modality": self._named(of_modality_MBTH),
+                "of_utterance": self._named(of_utterance_MBTH),
+                "confidence": self._named(confidence_MBT1.squeeze(-1)),
+            },
         )
 
     def _scores(self, maps: "_Maps", unimodal_MBTD: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, masked_mean
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
@@ -58,9 +58,7 @@ class DialogueRNN(MERCModel):
         super().__init__(config, dims, classes)
         self.causal = config.direction == "forward"
         self.directions = 1 if self.causal else 2
-        self.unimodal_dims = dict.fromkeys(dims, config.input_units)
-        self.hidden_dim = self.directions * config.hidden_units
-        self.context_dim = config.state_units
+        self.gives = Gives(hidden=self.directions * config.hidden_units, unimodal=dict.fromkeys(dims, config.input_units), context=config.state_units)
         emotions = self.directions * config.emotion_units
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
         self.networks = Networks(
@@ -72,8 +70,8 @@ class DialogueRNN(MERCModel):
         )
         self.emotion_dropout = Dropout(config.emotion_dropout)
         self.query = None if self.causal else nn.Linear(emotions, emotions)
-        self.hidden = nn.Sequential(nn.Linear(emotions, self.hidden_dim), nn.ReLU(), Dropout(config.dropout))
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        self.hidden = nn.Sequential(nn.Linear(emotions, self.gives.hidden), nn.ReLU(), Dropout(config.dropout))
+        self.classifier = nn.Linear(self.gives.hidden, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)

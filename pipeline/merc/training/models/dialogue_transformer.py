@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, masked_mean, padded, position_codes, real_rows
 
 
@@ -59,8 +59,7 @@ class DialogueTransformer(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.pool_from = config.pool_from
-        self.hidden_dim = config.hidden_units
-        self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
+        self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units))
         self.projections = nn.ModuleDict({name: Projection(dim, config.hidden_units, bias=False) for name, dim in dims.items()})
         self.encoders = nn.ModuleDict({name: _Encoder(config) for name in dims})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, config.hidden_units) if config.speakers == "slots" else None
@@ -69,7 +68,7 @@ class DialogueTransformer(MERCModel):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         steps = batch.utterance_mask.shape[1]
-        codes_NH = position_codes(steps, self.hidden_dim, batch.utterance_mask.device)[batch.real_positions % steps]
+        codes_NH = position_codes(steps, self.gives.hidden, batch.utterance_mask.device)[batch.real_positions % steps]
         unimodal, pooled = {}, {}
         for name in self.modalities:
             content_NH = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))

@@ -51,7 +51,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, real_rows
 from merc.training.models.engine.sequences import Sequences, counted
 
@@ -92,8 +92,7 @@ class GraphCFC(MERCModel):
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.window = config.window
-        self.hidden_dim = units
-        self.unimodal_dims = dict.fromkeys(dims, units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units))
         self.text_context = _TextContext(units, config.dropout) if "text" in dims and config.text_context == "lstm" else None
         widths = {name: 2 * units if name == "text" and self.text_context is not None else units for name in dims}
         self.projections = nn.ModuleDict({name: Projection(dim, widths[name]) for name, dim in dims.items()})

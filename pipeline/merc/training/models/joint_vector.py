@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, check_heads, masked_mean, padded, position_codes, present_shares
 
 # Of the joint vectors' first values, as of the bottleneck tokens.
@@ -74,8 +74,7 @@ class JointVector(MERCModel):
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.causal = config.mode == "token"
-        self.unimodal_dims = dict.fromkeys(dims, units)
-        self.hidden_dim = units * (1 + len(dims))
+        self.gives = Gives(hidden=units * (1 + len(dims)), unimodal=dict.fromkeys(dims, units))
         self.source: _Tokens | _Utterances = _Tokens(config, dims) if config.mode == "token" else _Utterances(config, dims)
         self.joint_KH = nn.Parameter(torch.empty(config.joint_vectors, units).normal_(std=INITIAL_STD))
         self.blocks = nn.ModuleList([_Block(config, self.modalities) for _ in range(config.blocks)])

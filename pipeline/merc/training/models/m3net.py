@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, masked_mean, padded, real_rows
 
 TEXT_LAYERS = 2
@@ -59,8 +59,7 @@ class M3Net(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.unimodal_dims = dict.fromkeys(dims, units)
-        self.hidden_dim = 2 * units * len(dims)
+        self.gives = Gives(hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units))
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = RecurrentContext(nn.GRU, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
@@ -69,7 +68,7 @@ class M3Net(MERCModel):
         self.low = _Hypergraph(units, config.low_layers, len(dims))
         self.high = nn.ModuleList([_Differences(units) for _ in range(config.high_layers)])
         self.dropout = Dropout(config.dropout)
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        self.classifier = nn.Linear(self.gives.hidden, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         unimodal_MNH = torch.stack([self._rows(name, batch) for name in self.modalities])

@@ -11,7 +11,7 @@ Legend: B dialogues, T utterances, N real utterances of the batch, D features of
 A reconstruction: of Kim, Park and Kim (ICUFN 2025) the abstract alone is known, which names the parts and gives no equation. The branch is that of
 :mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and Lee, NAACL 2024, section 3.4) with one thing mended: there the
 attention runs over the utterances of a batch, so that a score depends on batch mates, and here over the modalities of one utterance, the absent ones masked.
-Of a model without text the first modality is shifted. Distillation and contrast are in the losses, the order of training in the recipe's stages:
+Of a model without text the first modality is shifted. Distillation and contrast are in the losses, the order of training in the recipe's phases:
 :mod:`merc.training.loop.phases`.
 """
 
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_transformer import DialogueTransformer
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, padded, real_rows
 
 # Shorter vectors count as this long, so that a shift of nothing is no division by zero and its gradient is finite.
@@ -53,8 +53,7 @@ class MercKDC(MERCModel):
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
-        self.hidden_dim = config.hidden_units
-        self.unimodal_dims = dict.fromkeys(dims, config.hidden_units)
+        self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units))
         self.branches = nn.ModuleDict({name: DialogueTransformer(config, {name: dim}, classes) for name, dim in dims.items()})
         self.shifted = "text" if "text" in dims else self.modalities[0]
         self.helping = tuple(name for name in self.modalities if name != self.shifted)

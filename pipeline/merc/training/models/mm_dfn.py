@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, masked_mean, padded, real_rows
 from merc.training.models.engine.sequences import Sequences
 from merc.training.models.mmgcn import Graph, build_graph
@@ -72,15 +72,14 @@ class MMDFN(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.node_units
-        self.unimodal_dims = dict.fromkeys(dims, units)
-        self.hidden_dim = len(dims) * (units + config.hidden_units)
+        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units))
         self.party_weights = {name: weight for name, weight in config.party_weights.model_dump().items() if name in dims and weight}
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = _recurrence(config) if "text" in dims else None
         self.party_context = _recurrence(config) if self.party_weights else None
         self.dropout = Dropout(config.dropout)
         self.fusion = _DynamicFusion(config)
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        self.classifier = nn.Linear(self.gives.hidden, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         present_MN = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities])

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, masked_mean, padded, real_rows
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
@@ -73,8 +73,7 @@ class MMGCN(MERCModel):
         units = config.node_units
         self.causal = config.causal
         self.detach_graph = config.detach_graph
-        self.unimodal_dims = dict.fromkeys(dims, units)
-        self.hidden_dim = len(dims) * (units + config.hidden_units)
+        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units))
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = (
             RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
@@ -83,7 +82,7 @@ class MMGCN(MERCModel):
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
         self.dropout = Dropout(config.dropout)
         self.convolution = _GraphConvolution(config)
-        self.classifier = nn.Linear(self.hidden_dim, classes)
+        self.classifier = nn.Linear(self.gives.hidden, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         rows = {name: self._rows(name, batch) for name in self.modalities}

@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, masked_mean
 
 
@@ -52,8 +52,7 @@ class MultiDAG(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.hidden_dim = self.context_dim = units
-        self.unimodal_dims = dict.fromkeys(dims, units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units), context=units)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.layers = nn.ModuleList([_Layer(units) for _ in range(config.layers)])
         self.hide = nn.Linear((config.layers + 1) * units, units)

@@ -36,7 +36,7 @@ from torch.nn import functional
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_rnn import Networks
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, real_rows
 from merc.training.models.engine.party_recurrence import plan
 
@@ -75,8 +75,7 @@ class MultiEMO(MERCModel):
         super().__init__(config, dims, classes)
         units = config.hidden_units
         self.causal = len(dims) == 1 and config.direction == "forward"
-        self.hidden_dim = self.aligned_dim = units
-        self.unimodal_dims = dict.fromkeys(dims, units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units), aligned=units)
         self.with_context = tuple(name for name in dims if name != "text" or config.text_context or len(dims) == 1)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.context = _Context(config, len(self.with_context))

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, position_codes, real_rows
 
 
@@ -57,8 +57,7 @@ class SDT(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units, modalities = config.hidden_units, len(dims)
-        self.hidden_dim = units
-        self.unimodal_dims = dict.fromkeys(dims, units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units))
         self.projections = nn.ModuleDict({name: Projection(dim, units, bias=False) for name, dim in dims.items()})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units)
         self.dropout = Dropout(config.dropout)
@@ -89,7 +88,7 @@ class SDT(MERCModel):
         """[M, N, H]."""
         steps = batch.utterance_mask.shape[1]
         positions_N = batch.real_positions
-        codes_NH = position_codes(steps, self.hidden_dim, positions_N.device).index_select(0, positions_N % steps)
+        codes_NH = position_codes(steps, self.gives.hidden, positions_N.device).index_select(0, positions_N % steps)
         marks_NH = codes_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         projected = [self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities]
         inputs_MNH: Tensor = self.dropout(torch.stack(projected) + marks_NH)

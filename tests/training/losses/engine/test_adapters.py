@@ -26,7 +26,7 @@ def test_a_loss_on_hidden_gets_projected_labelled_rows_and_their_labels(make_bat
     output = make_output(batch)
     term = SumOfLabels(SumOfLabels.Config(projection_units=units), facts)
     rows = term.project(output.hidden[batch.labelled])
-    assert rows.shape[1] == term.dim == (units or facts.hidden_dim)
+    assert rows.shape[1] == term.dim == (units or facts.gives.hidden)
     torch.testing.assert_close(term(output, batch), (rows * batch.labels[batch.labelled][:, None]).sum())
 
 

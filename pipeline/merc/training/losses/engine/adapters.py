@@ -33,8 +33,8 @@ class OnHidden(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = projection(facts.hidden_dim, config.projection_units)
-        self.dim = config.projection_units or facts.hidden_dim
+        self.project = projection(facts.gives.hidden, config.projection_units)
+        self.dim = config.projection_units or facts.gives.hidden
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         z_ND = self.project(labelled_rows(output.hidden, batch))

@@ -1,7 +1,7 @@
 """What a loss must offer. A new loss is one file here, named after it, with its settings inside, and its test."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.dataset import DialogueSplit
-from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +20,13 @@ class TrainingFacts:
 
     Attributes:
         class_counts: [C] float32, labelled utterances per class in the train split.
-        hidden_dim: width of :attr:`MERCOutput.hidden`.
-        unimodal_dims: modality → width of :attr:`MERCOutput.unimodal`.
-        context_dim: width of :attr:`MERCOutput.context`; None if the model gives none.
-        aligned_dim: width of :attr:`MERCOutput.aligned`; None if the model gives none.
-        disentangles: whether the model gives :attr:`MERCOutput.of_modality` and :attr:`MERCOutput.of_utterance`.
+        gives: what the model gives, or the branch of it that is trained.
         classes: names of the classes, for settings that name them; in the order of the labels.
         train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
 
     class_counts: Tensor
-    hidden_dim: int
-    unimodal_dims: Mapping[str, int]
-    context_dim: int | None = None
-    aligned_dim: int | None = None
-    disentangles: bool = False
+    gives: Gives
     classes: Sequence[str] = ()
     train: DialogueSplit | None = None
 

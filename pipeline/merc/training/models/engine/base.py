@@ -11,7 +11,7 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 
 FUSION = "fusion"
-"""The part of a model that makes ``logits``: every weight that belongs to no modality's branch. The other parts bear their modality's name."""
+"""The branch of a model that makes ``logits``: every weight that belongs to no modality's branch. The other branches bear their modality's name."""
 
 
 @dataclass(kw_only=True)
@@ -26,11 +26,8 @@ class MERCOutput:
         context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
             attention, whose values are states of earlier utterances.
         pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
-        of_modality: modality → [B, T, d_z], what the modality's utterances have in common; as the next three, empty in most models.
-        of_utterance: modality → [B, T, d_z], what the utterance has in common with its other modalities.
-        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other.
-        confidence: modality → [B, T], between 0 and 1: how probable the modality's own logits are expected to find the true class.
-        aux: name → scalar, terms a loss may add.
+        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other; empty in most models.
+        extras: name → modality → [B, T, …], what else a model gives, as its docstring says, for the losses made for it; empty in most models.
     """
 
     logits: Tensor
@@ -39,11 +36,28 @@ class MERCOutput:
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
     context: Tensor | None = None
     pooled: dict[str, Tensor] = field(default_factory=dict)
-    of_modality: dict[str, Tensor] = field(default_factory=dict)
-    of_utterance: dict[str, Tensor] = field(default_factory=dict)
     aligned: dict[str, Tensor] = field(default_factory=dict)
-    confidence: dict[str, Tensor] = field(default_factory=dict)
-    aux: dict[str, Tensor] = field(default_factory=dict)
+    extras: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gives:
+    """What a model gives, by width: known before the first batch, so that losses with weights of their own and wrapping models can be built.
+
+    Attributes:
+        hidden: d, width of :attr:`MERCOutput.hidden` [B, T, d]; read by every loss on that, by the bank of utterances and by frameworks.
+        unimodal: modality → d_m, width of :attr:`MERCOutput.unimodal` [B, T, d_m]; read by losses that compare modalities, and by frameworks. In a branch of
+            a model only the modalities that it may look at.
+        context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if the model gives none; read by the loss ``context_aware``.
+        aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none; read by ``prototype`` and ``soft_hgr``.
+        extras: names of what stands in :attr:`MERCOutput.extras`; read by the loss ``disentanglement``.
+    """
+
+    hidden: int
+    unimodal: Mapping[str, int]
+    context: int | None = None
+    aligned: int | None = None
+    extras: frozenset[str] = frozenset()
 
 
 class MERCModel(nn.Module, ABC):
@@ -61,19 +75,10 @@ class MERCModel(nn.Module, ABC):
     """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and a docstring of its own."""
     causal: bool
     """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor where a setting decides."""
-    hidden_dim: int
-    """Width d of :attr:`MERCOutput.hidden`; set in the constructor, so that losses with weights of their own and wrapping models can be built."""
-    unimodal_dims: dict[str, int]
-    """modality → width d_m of :attr:`MERCOutput.unimodal`; set in the constructor."""
-    context_dim: int | None = None
-    """Width of :attr:`MERCOutput.context`; set in the constructor by a model that gives one."""
+    gives: Gives
+    """What the model gives, by width; set once, in the constructor."""
     wants_pooled: bool = True
     """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty. Set by :meth:`pool`."""
-
-    aligned_dim: int | None = None
-    """Width of :attr:`MERCOutput.aligned`; set in the constructor by a model that gives it."""
-    disentangles: bool = False
-    """True if the model gives :attr:`MERCOutput.of_modality` and :attr:`MERCOutput.of_utterance`. Set by the class."""
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -85,7 +90,7 @@ class MERCModel(nn.Module, ABC):
         self.classes = classes
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for training in stages
+        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for training in phases
         (:mod:`merc.training.loop.phases`); none, as here, if the model cannot be trained so.
         """
         return ()
