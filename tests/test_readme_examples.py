@@ -1,4 +1,4 @@
-"""The README's example of a corpus of one's own does what it says: its table is written as it stands there, its commands are run."""
+"""The README's example of your own corpus does what it says: its table is written as it stands there, its commands are run."""
 
 import csv
 import re
@@ -28,7 +28,7 @@ def _block(section: str, language: str) -> str:
 
 @pytest.mark.slow
 def test_the_corpus_of_ones_own_becomes_shards_by_each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = _section("One's own corpus")
+    section = _section("Your own corpus")
     monkeypatch.chdir(tmp_path)
     table = Path("own/utterances.csv")
     table.parent.mkdir()
