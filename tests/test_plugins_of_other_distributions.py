@@ -21,7 +21,6 @@ from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder, UtteranceInput
 from merc.errors import BadPlugin, BadSettings
 from merc.params import Params
-from merc.reports.stage import uncounted
 from merc.shards.format.reader import Dialogues
 from merc.training.loop import checkpoint
 from merc.training.losses.engine.base import MERCLoss
@@ -318,7 +317,6 @@ def test_a_broken_encoder_or_reader_does_not_disturb_the_others(install: Install
     assert "text=bad: Encoder 'bad': the entry point" in caplog.text
     with pytest.raises(BadPlugin, match="Encoder 'bad'"):
         registry.choose(params, "text", "bad")
-    assert "demo-meld" in uncounted(params)
     assert corpora.choose(params, "meld").name == "meld"
     with pytest.raises(BadPlugin, match="CorpusReader 'worse'"):
         corpora.choose(params, "worse")
