@@ -180,7 +180,10 @@ def test_settings_that_cannot_be_stop_everything_before_the_first_stage(project:
         with pytest.raises(AssertionError, match=r"losses\.cross_entropy\.label_smoothing: Input should be less than"):
             _dvc(project, "repro")
         path.write_text(before.replace("also_reads: demo-meld", "also_reads: meld"))
-        with pytest.raises(AssertionError, match=r"train\.demo-meld-baseline\.also_reads is 'meld', and has to be 'demo-meld'"):
+        with pytest.raises(AssertionError, match=r"train\.demo-meld-baseline\.also_reads: 'meld' is not under build; .*valid: demo-meld"):
+            _dvc(project, "repro")
+        path.write_text(before.replace("base: baseline_text", "base: baseline"))
+        with pytest.raises(AssertionError, match=r"train\.demo-meld-text\.base is 'baseline', and has to be 'baseline_text'"):
             _dvc(project, "repro")
     finally:
         path.write_text(before)

@@ -87,6 +87,10 @@ def _training(params: Params, name: str, given: Mapping[str, Any]) -> dict[str, 
     missing = [key for key in ("dataset", "recipe", "base", "also_reads") if key not in given]
     if missing:
         raise BadSettings(f"train.{name} has no key {missing[0]}")
+    built = params.block("build")
+    for key in ("dataset", "also_reads"):
+        if given[key] not in built:
+            raise BadSettings(f"train.{name}.{key}: {given[key]!r} is not under build; {nearest(str(given[key]), list(built))}")
     resolved = resolve(params, given["recipe"])
     ships = next((one for one in RECIPES.lineage(params, RecipeName.parse(given["recipe"]).base) if one in RECIPES.shipped()), None)
     reads = given["dataset"] if resolved.pretraining is None else resolved.pretraining.settings.dataset
