@@ -194,6 +194,7 @@ def test_metrics_and_plots_can_be_shown(project: Path) -> None:
     assert "test.weighted_f1.mean" in shown
     assert "runs/demo-meld/baseline/metrics.json" in shown
     assert "reports/coverage.json" in shown
+    assert _run(project, "git", "check-ignore", "dvc_plots/index.html").strip() == "dvc_plots/index.html"
     plots = _dvc(project, "plots", "show", "--json")
     assert set(json.loads(plots)["data"]) >= {
         f"runs/demo-meld/{recipe}/{file}" for recipe in ("baseline", "baseline_text") for file in ("history.csv", "confusion.csv")
