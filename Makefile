@@ -20,7 +20,7 @@ test: setup  ## run the tests that take less than ten seconds each; MERC_REAL_DA
 	$(PYTEST) -m "not slow"
 
 test-slow: setup  ## run the others: whole runs, killed runs, dvc repro, real annotations and clips
-	$(PYTEST) -m slow tests
+	$(PYTEST) -m slow $$(grep -rl --include='test_*.py' 'mark\.slow' tests)  # only these files are imported
 
 test-gpu: setup  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda

@@ -237,9 +237,9 @@ def test_a_block_of_the_users_lies_over_the_file_and_its_base_below_both(shelf: 
 @pytest.mark.parametrize(
     ("recipes", "name", "words"),
     [
-        ({}, "plian", r"no recipe 'plian'; did you mean 'plain'\? valid: bare, broken, plain, quick"),
+        ({}, "plaain", r"no recipe 'plaain'; did you mean 'plain'\? valid: bare, broken, plain, quick"),
         ({}, "../plain", r"no recipe '\.\./plain'"),
-        ({"a": {"base": "plian"}}, "a", r"recipes\.a\.base: no recipe 'plian'; did you mean 'plain'"),
+        ({"a": {"base": "plaain"}}, "a", r"recipes\.a\.base: no recipe 'plaain'; did you mean 'plain'"),
         ({"plain": {"base": "quick"}}, "quick", r"recipes\.quick\.base: a recipe is its own ancestor: quick → plain → quick"),
         ({"a": {"base": ["plain"]}}, "a", r"recipes\.a\.base is \['plain'\]; the name of a recipe is expected"),
         ({"a": 3}, "a", r"params\.yaml: recipes\.a is 3; a block of keys and values is expected"),
@@ -270,8 +270,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 
 
 def test_an_unknown_block_is_named_with_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("medai: {}")
-    with pytest.raises(BadSettings, match=r"params\.yaml: unknown key 'medai'; did you mean 'media'"):
+    (tmp_path / "params.yaml").write_text("mediaa: {}")
+    with pytest.raises(BadSettings, match=r"params\.yaml: unknown key 'mediaa'; did you mean 'media'"):
         Params.load(tmp_path / "params.yaml")
 
 

@@ -97,7 +97,7 @@ def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("extraction.levle=frames", "unknown key extraction.levle; did you mean 'level'?"),
+        ("extraction.leevel=frames", "unknown key extraction.leevel; did you mean 'level'?"),
         ("extractoin.level=frames", "no block 'extractoin'; did you mean 'extraction'?"),
         ("encoders.text.minilm.max_tokens=9", "nothing that this command does uses encoders.text.minilm.max_tokens"),
         ("encoders.text.ngrams.word_dims=0", "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1"),

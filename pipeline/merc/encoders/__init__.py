@@ -1,15 +1,21 @@
-"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and without any file."""
+"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and without any file; every public class of
+the files here can be imported from this package.
 
-from typing import Any
+from merc.encoders import UtteranceInput, encoder
+"""
 
-from merc.encoders.engine.base import Encoder, UtteranceInput
-from merc.encoders.engine.registry import choose
+from typing import TYPE_CHECKING, Any
+
+from merc import plugins
 from merc.params import Params
 
-__all__ = ["Encoder", "UtteranceInput", "encoder"]
+if TYPE_CHECKING:
+    from merc.encoders.engine.base import Encoder
+
+__getattr__, __dir__ = plugins.exports(__name__)
 
 
-def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = False, **settings: Any) -> Encoder:
+def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = False, **settings: Any) -> "Encoder":
     """An encoder that ships, or a family that needs no more than its settings; nothing is loaded yet.
 
     Args:
@@ -23,9 +29,12 @@ def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = F
         BadSettings: if there is no such modality, encoder or key, naming the nearest, or a value is impossible.
 
     Example:
+        >>> from merc.encoders import UtteranceInput
         >>> ngrams = encoder("text", "ngrams", word_dims=64)
         >>> ngrams.load("cpu")
         >>> ngrams.encode([UtteranceInput(utterance_id="a", text="Hello there!")]).embeddings.shape == (1, ngrams.dim)
         True
     """
+    from merc.encoders.engine.registry import choose  # which imports numpy; listing families imports nothing
+
     return choose(Params({}), modality, name, settings, "the caller").build(offline=offline, frames=frames)

@@ -44,22 +44,24 @@ def _encode(encoder: Waveform, sounds: Sequence[np.ndarray | None]) -> Encoded:
     return encoder.encode([UtteranceInput(utterance_id=f"u{number}", waveform=sound) for number, sound in enumerate(sounds)])
 
 
-def _by_transformers(kind: str, folder: str, sounds: Sequence[np.ndarray], together: bool = False, layer: int | None = None) -> np.ndarray:
+def _by_transformers(
+    kind: str, folder: str, sounds: Sequence[np.ndarray], together: bool = False, layer: int | None = None, dtype: str = "float32"
+) -> np.ndarray:
     """(clips, D): the official feature extractor and model, a clip at a time, or all in a batch with the attention mask."""
     import torch
     from transformers import AutoFeatureExtractor, AutoModel
 
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager" if kind.startswith("wavlm") else "sdpa").eval()
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager" if kind.startswith("wavlm") else "sdpa", dtype=getattr(torch, dtype)).eval()
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     vectors = []
     with torch.inference_mode():
         for batch in [list(sounds)] if together else [[sound] for sound in sounds]:
             given = extractor(batch, sampling_rate=SAMPLE_RATE_HZ, padding=True, return_tensors="pt")
             mask = given["attention_mask"] if together else None
-            output = model(given["input_values"], attention_mask=mask, output_hidden_states=layer is not None)
+            output = model(given["input_values"].to(model.dtype), attention_mask=mask, output_hidden_states=layer is not None)
             hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
             frames = [int(model._get_feat_extract_output_lengths(torch.tensor(sound.size))) for sound in batch]
-            vectors += [hidden[row, :count].mean(0).numpy() for row, count in enumerate(frames)]
+            vectors += [hidden[row, :count].float().mean(0).numpy() for row, count in enumerate(frames)]
     return np.stack(vectors)
 
 
@@ -106,12 +108,14 @@ def test_an_attention_mask_alone_would_not_do(kind: str, waveform: Make) -> None
 @pytest.mark.usefixtures("any_padding")
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "hubert with batch norm", "wavlm large", "data2vec"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_sixteen_bits_stay_near_float32(kind: str, dtype: str, waveform: Make) -> None:
+def test_sixteen_bits_in_a_batch_are_those_of_the_model_alone(kind: str, dtype: str, waveform: Make) -> None:
+    """How near they are to float32 is the processor's affair: with bfloat16 of its own, one gave a cosine of 0.85 for the model alone, and 0.85 in a batch."""
     sounds = _sounds()[:5]
-    short, full = (_encode(waveform(kind, samples_per_batch=10_000_000, dtype=given, layer=1), sounds) for given in (dtype, "float32"))
-    assert short.present.all()
-    # Weights of ten times the usual size magnify what is rounded; a leak would be far below.
-    assert _cosines(short.embeddings, full.embeddings).min() > 0.99
+    encoded = _encode(waveform(kind, samples_per_batch=10_000_000, dtype=dtype, layer=1), sounds)
+    assert encoded.present.all()
+    alone = _by_transformers(kind, waveform(kind).config.repo, sounds, layer=1, dtype=dtype)
+    # Weights of ten times the usual size magnify what is rounded; a leak of the padding would be far below.
+    assert _cosines(encoded.embeddings, alone).min() > 0.99
 
 
 @pytest.mark.needs_cuda

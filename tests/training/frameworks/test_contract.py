@@ -35,10 +35,10 @@ def test_its_output_has_the_shapes_that_it_says(make_batch, name, modalities):
     framework = build(name, modalities)
     output = framework(make_batch([3, 5], modalities=modalities))
     assert output.logits.shape == (2, 5, framework.classes)
-    assert output.hidden.shape == (2, 5, framework.hidden_dim)
-    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, framework.unimodal_dims[one]) for one in modalities}
+    assert output.hidden.shape == (2, 5, framework.gives.hidden)
+    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, framework.gives.unimodal[one]) for one in modalities}
     assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(modalities, (2, 5, 3)))
-    assert (None if output.context is None else output.context.shape[-1]) == framework.context_dim
+    assert (None if output.context is None else output.context.shape[-1]) == framework.gives.context
 
 
 @every_framework
