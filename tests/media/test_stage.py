@@ -30,7 +30,7 @@ BOTH = frozenset({"audio", "visual"})
 ONE = RunOptions(workers=1)
 
 
-def params(*overrides: str) -> Config:
+def config(*overrides: str) -> Config:
     return Params.load(PARAMS, ("media.utterances_per_part=3", *overrides)).fill("media", Config)
 
 
@@ -54,7 +54,7 @@ def tolerant(**options) -> RunOptions:
 
 
 def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(corpus):
-    folder = decode(params(), corpus, tolerant(), streams=BOTH)
+    folder = decode(config(), corpus, tolerant(), streams=BOTH)
     assert sorted(content(folder)) == ["failures.parquet", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet", "record.json"]
     parts = [pq.read_table(path) for path in sorted(folder.glob("part-*"))]
     assert all(part.schema.equals(tables.SCHEMA) for part in parts)
@@ -83,20 +83,20 @@ def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(cor
 
 
 def test_a_second_run_does_nothing_and_changed_inputs_are_decoded_again(corpus, write_media):
-    folder = decode(params(), corpus, tolerant(), streams=BOTH)
+    folder = decode(config(), corpus, tolerant(), streams=BOTH)
     made = folder.stat().st_mtime_ns
-    assert dry_run(params(), corpus, tolerant(), streams=BOTH)["cached"]
-    decode(params(), corpus, tolerant(), streams=BOTH)
+    assert dry_run(config(), corpus, tolerant(), streams=BOTH)["cached"]
+    decode(config(), corpus, tolerant(), streams=BOTH)
     assert folder.stat().st_mtime_ns == made
     write_media(corpus.raw / "gone.mp4", seconds=0.5)
-    assert not dry_run(params(), corpus, tolerant(), streams=BOTH)["cached"]
-    decode(params(), corpus, tolerant(), streams=BOTH)
+    assert not dry_run(config(), corpus, tolerant(), streams=BOTH)["cached"]
+    decode(config(), corpus, tolerant(), streams=BOTH)
     assert pq.read_table(folder / "part-00000.parquet")["audio_status"].to_pylist() == ["ok"] * 4
 
 
 def test_other_settings_are_refused_by_name_unless_told_to_overwrite(corpus):
-    decode(params(), corpus, tolerant(), streams=BOTH)
-    changed = params("media.frames_per_clip=4")
+    decode(config(), corpus, tolerant(), streams=BOTH)
+    changed = config("media.frames_per_clip=4")
     with pytest.raises(SettingsDiffer, match=r"media\.frames_per_clip: 8 there, 4 wanted"):
         decode(changed, corpus, tolerant(), streams=BOTH)
     folder = decode(changed, corpus, tolerant(overwrite=True), streams=BOTH)
@@ -105,28 +105,28 @@ def test_other_settings_are_refused_by_name_unless_told_to_overwrite(corpus):
 
 def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_goes_on_without_decoding(corpus, monkeypatch):
     with pytest.raises(TooManyFailures, match=r"2 of 8 utterances are broken \(media_empty 1, media_missing 1"):
-        decode(params(), corpus, ONE, streams=BOTH)
+        decode(config(), corpus, ONE, streams=BOTH)
     assert not corpus.media.exists()
-    assert dry_run(params(), corpus, ONE, streams=BOTH)["utterances_to_decode"] == 0
+    assert dry_run(config(), corpus, ONE, streams=BOTH)["utterances_to_decode"] == 0
     from merc.media import clip
 
     monkeypatch.setattr(clip, "decode_dialogue", None)
-    assert decode(params(), corpus, tolerant(), streams=BOTH).is_dir()
+    assert decode(config(), corpus, tolerant(), streams=BOTH).is_dir()
 
 
 def test_media_with_more_streams_are_used_and_other_streams_are_added(corpus):
-    folder = decode(params(), corpus, tolerant(), streams=frozenset({"audio"}))
+    folder = decode(config(), corpus, tolerant(), streams=frozenset({"audio"}))
     part = pq.read_table(folder / "part-00002.parquet")
     assert (part["audio_status"].to_pylist(), part["visual_status"].to_pylist()) == (["ok"], ["not_decoded"])
-    assert dry_run(params(), corpus, tolerant(), streams=frozenset({"visual"}))["streams"] == ["audio", "visual"]
-    decode(params(), corpus, tolerant(), streams=frozenset({"visual"}))
+    assert dry_run(config(), corpus, tolerant(), streams=frozenset({"visual"}))["streams"] == ["audio", "visual"]
+    decode(config(), corpus, tolerant(), streams=frozenset({"visual"}))
     part = pq.read_table(folder / "part-00002.parquet")
     assert (part["audio_status"].to_pylist(), part["visual_status"].to_pylist()) == (["ok"], ["no_face"])
-    assert dry_run(params(), corpus, tolerant(), streams=frozenset({"audio"}))["cached"]
+    assert dry_run(config(), corpus, tolerant(), streams=frozenset({"audio"}))["cached"]
 
 
 def test_the_plan_counts_what_there_is_to_do(corpus):
-    assert dry_run(params(), corpus, ONE, streams=BOTH) == {
+    assert dry_run(config(), corpus, ONE, streams=BOTH) == {
         "cached": False,
         "streams": ["audio", "visual"],
         "utterances": 8,
@@ -145,15 +145,15 @@ def test_the_plan_imports_no_decoder():
 
 def test_mistakes_are_named(corpus, tmp_path):
     with pytest.raises(BadSettings, match="'video'"):
-        decode(params(), corpus, ONE, streams=frozenset({"video"}))
+        decode(config(), corpus, ONE, streams=frozenset({"video"}))
     with pytest.raises(BadSettings, match="give one or both"):
-        decode(params(), corpus, ONE, streams=frozenset())
+        decode(config(), corpus, ONE, streams=frozenset())
     with pytest.raises(BadSettings, match=r"media\.yunet_file: there is no file 'gone\.onnx'"):
-        decode(params("media.detector=yunet", "media.yunet_file=gone.onnx"), corpus, ONE, streams=BOTH)
+        decode(config("media.detector=yunet", "media.yunet_file=gone.onnx"), corpus, ONE, streams=BOTH)
     with pytest.raises(BadSettings, match=r"media\.detector"):
-        decode(params("media.detector=mtcnn"), corpus, ONE, streams=BOTH)
+        decode(config("media.detector=mtcnn"), corpus, ONE, streams=BOTH)
     with pytest.raises(RawDataMissing, match="manifest"):
-        decode(params(), Layout(tmp_path, tmp_path / "nowhere", "tiny"), ONE, streams=BOTH)
+        decode(config(), Layout(tmp_path, tmp_path / "nowhere", "tiny"), ONE, streams=BOTH)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def careful(workers: int, clip_timeout_seconds: float = 2.0) -> RunOptions:
 
 def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("merc"), "propagate", True)
-    folder = decode(params(), minefield, careful(3), streams=BOTH)
+    folder = decode(config(), minefield, careful(3), streams=BOTH)
     rows = [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert [row["utterance_id"] for row in rows] == manifest.read(minefield.manifest)["utterance_id"].to_pylist()
     lost = {row["utterance_id"]: (row["audio_status"], row["visual_status"]) for row in rows if row["audio_status"] != "ok"}
@@ -223,7 +223,7 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
 
 
 def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_path, monkeypatch):
-    decode(params(), minefield, careful(1), streams=BOTH)  # with one worker, which is replaced each time
+    decode(config(), minefield, careful(1), streams=BOTH)  # with one worker, which is replaced each time
     assert json.loads((minefield.media / "record.json").read_text())["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
     undisturbed = content(minefield.media)
 
@@ -241,11 +241,11 @@ def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_
 
     monkeypatch.setattr(pack, "write_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        decode(params(), again, careful(2), streams=BOTH)
+        decode(config(), again, careful(2), streams=BOTH)
     monkeypatch.setattr(pack, "write_part", write_part)
     assert not again.media.exists()
-    assert dry_run(params(), again, careful(2), streams=BOTH)["utterances_to_decode"] in (2, 3)
-    decode(params(), again, careful(2, clip_timeout_seconds=2.2), streams=BOTH)
+    assert dry_run(config(), again, careful(2), streams=BOTH)["utterances_to_decode"] in (2, 3)
+    decode(config(), again, careful(2, clip_timeout_seconds=2.2), streams=BOTH)
     assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {"failures.parquet", "record.json"}
     ours, theirs = (pq.read_table(folder / "failures.parquet").to_pylist() for folder in (again.media, minefield.media))
     assert [{**row, "detail": ""} for row in ours] == [{**row, "detail": ""} for row in theirs]
@@ -255,12 +255,12 @@ def test_mistakes_in_the_settings_that_a_worker_finds_end_the_run(corpus, danger
     os.link(corpus.raw / "0.mp4", corpus.raw / "settings.mp4")
     layout = write_manifest([["1.mp4", "settings.mp4"]])
     with pytest.raises(BadSettings, match="the settings are wrong: 1000"):
-        decode(params(), layout, tolerant(), streams=BOTH)
+        decode(config(), layout, tolerant(), streams=BOTH)
 
 
 def test_the_time_limit_is_no_setting_of_the_result(corpus):
-    decode(params(), corpus, tolerant(), streams=BOTH)
-    assert dry_run(params(), corpus, tolerant(clip_timeout_seconds=7.0), streams=BOTH)["cached"]
+    decode(config(), corpus, tolerant(), streams=BOTH)
+    assert dry_run(config(), corpus, tolerant(clip_timeout_seconds=7.0), streams=BOTH)["cached"]
 
 
 def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_media, write_manifest):
@@ -273,7 +273,7 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_medi
     for workers in (1, 3):
         out = Layout(layout.raw, tmp_path / f"with{workers}", "tiny")
         manifest.write(out.manifest, manifest.read(layout.manifest))
-        made.append(content(decode(params(), out, RunOptions(workers=workers, max_failed="50%"), streams=BOTH)))
+        made.append(content(decode(config(), out, RunOptions(workers=workers, max_failed="50%"), streams=BOTH)))
     assert made[0] == made[1]
     assert len(made[0]) == 9 + 2
 
@@ -282,7 +282,7 @@ def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus
     for seconds in (2.0, 2.39, 2.6, 5.0):
         write_media(corpus.raw / f"lasts{seconds}.mp4", seconds=seconds, layout="stereo")
     names = ["lasts2.0.mp4", "lasts2.39.mp4", "lasts2.6.mp4", "lasts5.0.mp4", "gone.mp4", "empty.mp4"]
-    folder = decode(params("media.max_overlong_seconds=0.4"), write_manifest([names], expected_seconds=2.0), tolerant(), streams=BOTH)
+    folder = decode(config("media.max_overlong_seconds=0.4"), write_manifest([names], expected_seconds=2.0), tolerant(), streams=BOTH)
     rows = pq.read_table(folder / "part-00000.parquet").to_pylist()
     lengths = [row["duration_seconds"] for row in rows]
     assert lengths[:2] == pytest.approx([2.0, 2.39], abs=0.15)  # AAC ends with a whole block
@@ -293,7 +293,7 @@ def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus
     details = [row["detail"] for row in failed if row["reason"] == "cut_to_annotation"]
     assert all(detail.startswith("cut from 5.") and detail.endswith(" s to 2.000 s") for detail in details[2:])
     assert not any(row["truncated"] for row in rows)
-    as_they_are = decode(params(), write_manifest([names]), tolerant(overwrite=True), streams=BOTH)
+    as_they_are = decode(config(), write_manifest([names]), tolerant(overwrite=True), streams=BOTH)
     assert pq.read_table(as_they_are / "part-00000.parquet")["duration_seconds"].to_pylist()[3] > 4.9
 
 
@@ -382,7 +382,7 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
     layout = write_manifest(
         [["0.mp4", "cut.mp4", "2.mp4"], ["gone.mp4", "noise.mp4", "4.mp4"], *[[f"more{2 * n}.mp4", f"more{2 * n + 1}.mp4"] for n in range(20)]]
     )
-    decode(params(), layout, tolerant(), streams=BOTH)
+    decode(config(), layout, tolerant(), streams=BOTH)
     undisturbed = content(layout.media)
 
     again = Layout(layout.raw, tmp_path / "again", "tiny")
@@ -406,6 +406,6 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
 
     kept = {path.name: path.stat().st_ino for path in again.scratch.glob("media/*/part-*.parquet") if path.stem in done}
     assert len(kept) == len(done)
-    decode(params(), again, RunOptions(workers=2, max_failed="50%"), streams=BOTH)
+    decode(config(), again, RunOptions(workers=2, max_failed="50%"), streams=BOTH)
     assert {name: (again.media / name).stat().st_ino for name in kept} == kept
     assert content(again.media) == undisturbed
