@@ -312,6 +312,7 @@ def test_elsewhere_the_file_that_came_with_the_package_is_read(tmp_path: Path, m
         Params.load()
 
 
+@pytest.mark.slow
 def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> None:
     """Exit code 2 before anything is read or made, whichever block the setting belongs to."""
     environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}

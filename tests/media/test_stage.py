@@ -222,6 +222,7 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
     assert any("Traceback" in message and "LookupError: 1000" in message for message in told)
 
 
+@pytest.mark.slow
 def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_path, monkeypatch):
     decode(config(), minefield, careful(1), streams=BOTH)  # with one worker, which is replaced each time
     assert json.loads((minefield.media / "record.json").read_text())["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
