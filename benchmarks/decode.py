@@ -35,11 +35,11 @@ import numpy as np
 
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.media.config import Config as MediaConfig
 from merc.media.tasks import Clip, DialogueTask
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
 

@@ -82,9 +82,9 @@ def write_corpus(layout: Any, utterances: int) -> None:
 
     from merc.corpora.engine import building
     from merc.corpora.engine.labels import label_set
+    from merc.job import Fingerprint, Job
     from merc.media import pack
     from merc.media.tables import SCHEMA
-    from merc.parts import Fingerprint, StageWork
     from merc.records import failures, manifest
     from merc.records.dialogue import Dialogue, Utterance
 
@@ -121,8 +121,8 @@ def write_corpus(layout: Any, utterances: int) -> None:
         for _ in range(64)
     ]
     empty = {field.name: [] if pa.types.is_list(field.type) else "" if pa.types.is_string(field.type) else 0 for field in SCHEMA}
-    work = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": 0, "visual": 0}}))
-    work.start()
+    job = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": 0, "visual": 0}}))
+    job.start()
     ids, dialogues = table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist()
     for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 256)):
         rows = [
@@ -134,10 +134,10 @@ def write_corpus(layout: Any, utterances: int) -> None:
             }
             for row in range(start, stop)
         ]  # fmt: skip
-        pack.write_part(work.part(index), rows)
-        work.mark_done(index, [])
-    pq.write_table(failures.table([]), work.folder / "failures.parquet")
-    work.finish({})
+        pack.write_part(job.part(index), rows)
+        job.mark_done(index, [])
+    pq.write_table(failures.table([]), job.folder / "failures.parquet")
+    job.finish({})
 
 
 def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]]:
@@ -161,9 +161,9 @@ def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple
     from merc.encoders.engine.registry import choose
     from merc.extraction.config import Config
     from merc.extraction.stage import extract
+    from merc.job import RunOptions
     from merc.layout import Layout
     from merc.params import Params
-    from merc.parts import RunOptions
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

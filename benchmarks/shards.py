@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from merc import files
 from merc.corpora.engine.labels import label_set
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
@@ -54,15 +54,15 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
     """
     _write_manifest(layout, turns)
     table = manifest.read(layout.manifest)
-    media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
+    media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
     feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
     ids = table["utterance_id"]
     for seed, modality in enumerate(MODALITIES):
         fingerprint = Fingerprint({"encoders": {modality: {"random": {"seed": seed}}}}, input_hashes(layout.media, table, modality))
-        work = StageWork(f"{modality}/random", layout.features(modality, "random"), layout.scratch, fingerprint)
-        work.start()
+        job = Job(f"{modality}/random", layout.features(modality, "random"), layout.scratch, fingerprint)
+        job.start()
         failed = []
         for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 512)):
             rows_N = np.arange(start, stop)
@@ -76,9 +76,9 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
             names = ids.slice(start, stop - start)
             failed += [Failure(names[int(row)].as_py(), "extraction", modality, "zero_vector").row() for row in np.flatnonzero(~present_N)]
             columns = [names.combine_chunks(), feature_tables.vectors(values_ND), pa.array(present_N), pa.array(np.where(present_N, "ok", "zero_vector"))]
-            feature_tables.write(work.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
-        feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(failed))
-        work.finish({"modality": modality, "encoder": "random", "dim": dim, "provenance": {"encoder": "random"}, "counts": {}, "versions": {}})
+            feature_tables.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
+        feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(failed))
+        job.finish({"modality": modality, "encoder": "random", "dim": dim, "provenance": {"encoder": "random"}, "counts": {}, "versions": {}})
 
 
 def _write_manifest(layout: Layout, turns: list[int]) -> None:

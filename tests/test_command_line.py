@@ -8,10 +8,10 @@ from click.testing import CliRunner, Result
 
 from merc.command_line import exiting, stage_command
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
-from merc.parts import RunOptions
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,9 @@ from merc.commands.resolve import resolve_all, sources
 from merc.corpora import stage as corpora
 from merc.encoders.engine import registry
 from merc.errors import BadSettings
+from merc.job import flat
 from merc.layout import MODALITIES
 from merc.params import Params, Shelf
-from merc.parts import flat
 from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
 

@@ -11,9 +11,9 @@ import click
 
 from merc import log
 from merc.errors import PipelineError
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 
 INTERRUPTED = 130
 

@@ -14,10 +14,10 @@ import soundfile
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
+from merc.job import Fingerprint, Job
 from merc.layout import Layout
 from merc.media import tables as media_tables
 from merc.params import Params
-from merc.parts import Fingerprint, StageWork
 from merc.records import failures, manifest
 from merc.records.dialogue import Dialogue, Utterance
 
@@ -190,12 +190,12 @@ def write_sound() -> Callable[..., None]:
             soundfile.write(buffer, _tone(one["emotion"], row), 16_000, format="FLAC", subtype="PCM_16")
             heard = {"audio": b"", "audio_status": "no_audio_stream"} if row in silent else {"audio": buffer.getvalue(), "audio_status": "ok"}
             rows.append({**empty, "utterance_id": one["utterance_id"], "dialogue_id": one["dialogue_id"], "truncated": False, **heard})
-        work = StageWork("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": {"audio": table["utterance_id"].to_pylist()}}))
-        work.start()
+        job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": {"audio": table["utterance_id"].to_pylist()}}))
+        job.start()
         for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 20)):
-            pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), work.part(index))
-            work.mark_done(index, [])
-        pq.write_table(failures.table([]), work.folder / "failures.parquet")
-        work.finish({})
+            pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), job.part(index))
+            job.mark_done(index, [])
+        pq.write_table(failures.table([]), job.folder / "failures.parquet")
+        job.finish({})
 
     return write

@@ -19,9 +19,9 @@ from merc.encoders.engine.registry import choose as choose_encoder
 from merc.errors import BadSettings, BadTable, ModelUnavailable, RawDataMissing, SettingsDiffer
 from merc.extraction.config import Config as ExtractionConfig
 from merc.extraction.stage import extract
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.records.dialogue import Dialogue
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.stage import build_shards

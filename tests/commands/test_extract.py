@@ -76,7 +76,7 @@ def test_the_help_names_presets_levels_and_the_list_of_models() -> None:
         assert part in text
 
 
-@pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "frames"), "frames"), (("--level", "utterance"), "utterance")])
+@pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "sequences"), "sequences"), (("--level", "utterance"), "utterance")])
 def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str) -> None:
     seen: list[Order] = []
     monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
@@ -85,7 +85,7 @@ def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatc
     assert [order.extraction.level for order in seen] == [level]
 
 
-@pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "frames"), False)])
+@pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "sequences"), False)])
 def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool) -> None:
     seen: list[Order] = []
     monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
@@ -98,7 +98,7 @@ def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch
     ("given", "words"),
     [
         ("extraction.leevel=frames", "unknown key extraction.leevel; did you mean 'level'?"),
-        ("extractoin.level=frames", "no block 'extractoin'; did you mean 'extraction'?"),
+        ("extractoin.level=sequences", "no block 'extractoin'; did you mean 'extraction'?"),
         ("encoders.text.minilm.max_tokens=9", "nothing that this command does uses encoders.text.minilm.max_tokens"),
         ("encoders.text.ngrams.word_dims=0", "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1"),
         ("demo.seed=-1", "demo.seed: Input should be greater than or equal to 0"),

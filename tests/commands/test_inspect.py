@@ -22,6 +22,7 @@ from merc.commands.inspection.seen import NO_TRACK, Face, Look, Seen, observe
 from merc.corpora.demo import clips, faces
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.media.clip import decode_dialogue, without_result
 from merc.media.config import Config as MediaConfig
@@ -29,7 +30,6 @@ from merc.media.faces import jpeg
 from merc.media.speaker import Evidence
 from merc.media.stage import decode
 from merc.media.tasks import Clip, DialogueTask
-from merc.parts import RunOptions
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
 
@@ -250,7 +250,7 @@ def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
         (["--sample", "3", "--doubtful"], "no finished media"),
         (["--sample", "3", "--split", "dev"], "no utterance of dev to show"),
         (["--sample", "3", "--set", "media.detector=yunet", "--set", "media.yunet_file=gone.onnx"], "there is no file 'gone.onnx'"),
-        (["--sample", "3", "--set", "extraction.level=frames"], "nothing that this command does uses extraction.level"),
+        (["--sample", "3", "--set", "extraction.level=sequences"], "nothing that this command does uses extraction.level"),
     ],
 )
 def test_what_cannot_be_shown_is_a_matter_of_settings(corpus, tmp_path, arguments, said):

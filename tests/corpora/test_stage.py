@@ -14,9 +14,9 @@ from merc import corpora, files
 from merc.corpora.meld import Meld
 from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made
 from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.records import manifest
 
 TEXT = ("text",)

@@ -12,9 +12,9 @@ from merc.corpora.engine.base import Reading
 from merc.corpora.stage import build_manifest, choose
 from merc.corpora.table import Table
 from merc.errors import BadSettings, BadTable, RawDataMissing
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 
 SPLITS = ("train", "dev", "test")
 BOTH = frozenset({"audio", "visual"})

@@ -126,14 +126,14 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> A
 
 @pytest.fixture(scope="session")
 def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transformer]:
-    """Makes a loaded transformer of a type; ``device``, ``frames`` and further settings by name."""
+    """Makes a loaded transformer of a type; ``device``, ``sequences`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)  # two threads on models this small only wait for each other
 
-    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Transformer:
+    def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> Transformer:
         given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 1000, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Transformer(Transformer.Config(family="transformer", repo=str(tiny_checkpoint(kind)), **given), frames=frames)
+        encoder = Transformer(Transformer.Config(family="transformer", repo=str(tiny_checkpoint(kind)), **given), sequences=sequences)
         encoder.load(device)
         return encoder
 
@@ -198,17 +198,17 @@ def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform]:
-    """Makes a loaded encoder of a kind; ``device``, ``frames``, ``checkpoint`` (settings of its configuration) and further settings by name."""
+    """Makes a loaded encoder of a kind; ``device``, ``sequences``, ``checkpoint`` (settings of its configuration) and further settings by name."""
     import torch
 
     torch.set_num_threads(1)
 
-    def make(kind: str, *, device: str = "cpu", frames: bool = False, checkpoint: dict[str, Any] | None = None, **settings: Any) -> Waveform:
+    def make(kind: str, *, device: str = "cpu", sequences: bool = False, checkpoint: dict[str, Any] | None = None, **settings: Any) -> Waveform:
         given = {
             "repo": str(waveform_checkpoint(kind, **(checkpoint or {}))), "attention": WAVEFORM_KINDS[kind][3], "pooling": "mean", "window_seconds": 30,
             "overlap_seconds": 2, "minimum_seconds": 0.1, "samples_per_batch": 160_000, "licence": "none", "training_data_overlap": "none", **settings,
         }  # fmt: skip
-        encoder = Waveform(Waveform.Config(family="waveform", **given), frames=frames)
+        encoder = Waveform(Waveform.Config(family="waveform", **given), sequences=sequences)
         encoder.load(device)
         return encoder
 
@@ -264,14 +264,14 @@ def _save_spectrogram(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., Spectrogram]:
-    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``frames`` and further settings by name."""
+    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``sequences`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)
 
-    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> Spectrogram:
+    def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> Spectrogram:
         given = {"pooling": "mean", "overlap_seconds": 0.2, "windows_per_batch": 3, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), frames=frames)
+        encoder = Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), sequences=sequences)
         encoder.load(device)
         return encoder
 
@@ -337,17 +337,17 @@ def _save_image(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageTower]:
-    """Makes a loaded image tower of a kind; ``device``, ``frames`` and further settings by name."""
+    """Makes a loaded image tower of a kind; ``device``, ``sequences`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)
 
-    def make(kind: str, *, device: str = "cpu", frames: bool = False, **settings: Any) -> ImageTower:
+    def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> ImageTower:
         given = {
             "repo": str(image_checkpoint(kind)), "frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "images_per_batch": 4,
             "licence": "none", "training_data_overlap": "none", **settings,
         }  # fmt: skip
-        encoder = ImageTower(ImageTower.Config(family="image_tower", **given), frames=frames)
+        encoder = ImageTower(ImageTower.Config(family="image_tower", **given), sequences=sequences)
         encoder.load(device)
         return encoder
 

@@ -94,23 +94,23 @@ def test_the_same_input_gives_the_same_bytes(encoder: Encoder, utterances: Seque
     assert encoder.encode(utterances).embeddings.tobytes() == again.encode(utterances).embeddings.tobytes()
 
 
-def test_frames_are_float16_without_padding_and_the_same_alone_and_in_a_batch(encoder: Encoder, utterances: Sequence[UtteranceInput]) -> None:
-    if not encoder.HAS_FRAMES:
-        with pytest.raises(BadSettings, match="give one vector per utterance and no frames"):
-            type(encoder)(encoder.config, frames=True)
+def test_sequences_are_float16_without_padding_and_the_same_alone_and_in_a_batch(encoder: Encoder, utterances: Sequence[UtteranceInput]) -> None:
+    if not encoder.HAS_SEQUENCES:
+        with pytest.raises(BadSettings, match="give one vector per utterance and no sequences"):
+            type(encoder)(encoder.config, sequences=True)
         return
-    with_frames = type(encoder)(encoder.config, offline=True, frames=True)
-    with_frames.load(getattr(encoder, "device", "cpu"))
-    encoded = with_frames.encode(utterances)
+    with_sequences = type(encoder)(encoder.config, offline=True, sequences=True)
+    with_sequences.load(getattr(encoder, "device", "cpu"))
+    encoded = with_sequences.encode(utterances)
     np.testing.assert_allclose(encoded.embeddings, encoder.encode(utterances).embeddings, atol=2e-5)
-    assert [frames is not None for frames in encoded.frames] == encoded.present.tolist()
-    for utterance, frames in zip(utterances, encoded.frames, strict=True):
-        [alone] = with_frames.encode([utterance]).frames
+    assert [frames is not None for frames in encoded.sequences] == encoded.present.tolist()
+    for utterance, frames in zip(utterances, encoded.sequences, strict=True):
+        [alone] = with_sequences.encode([utterance]).sequences
         if frames is None:
             assert alone is None
             continue
         assert (frames.vectors.dtype, frames.seconds.dtype) == (np.float16, np.float32)
-        assert frames.vectors.shape == (len(frames.vectors), with_frames.frame_dim)
+        assert frames.vectors.shape == (len(frames.vectors), with_sequences.sequence_dim)
         assert len(frames.vectors) > 0
         assert len(frames.seconds) in (0, len(frames.vectors))
         assert alone is not None
@@ -118,7 +118,7 @@ def test_frames_are_float16_without_padding_and_the_same_alone_and_in_a_batch(en
         np.testing.assert_array_equal(alone.seconds, frames.seconds)
         wide = alone.vectors.astype(np.float32), frames.vectors.astype(np.float32)
         assert (_cosines(*wide) >= 0.9999).all()
-    assert encoder.encode(utterances).frames == []
+    assert encoder.encode(utterances).sequences == []
 
 
 def test_nothing_heavy_is_imported_before_load(tiny_checkpoint, tmp_path) -> None:

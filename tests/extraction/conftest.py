@@ -17,9 +17,9 @@ from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.encoders.engine.registry import ChosenEncoder
+from merc.job import Fingerprint, Job
 from merc.layout import Layout
 from merc.media import tables as media_tables
-from merc.parts import Fingerprint, StageWork
 from merc.records import failures, manifest
 from merc.records.dialogue import Dialogue, Utterance
 
@@ -107,15 +107,13 @@ def write_media() -> Callable[..., None]:
                     "truncated": False,
                 }
             )
-        work = StageWork(
-            "media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, table["utterance_id"].to_pylist())})
-        )
-        work.start()
+        job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, table["utterance_id"].to_pylist())}))
+        job.start()
         for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 4)):
-            pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), work.part(index))
-            work.mark_done(index, [])
-        pq.write_table(failures.table([]), work.folder / "failures.parquet")
-        work.finish({})
+            pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), job.part(index))
+            job.mark_done(index, [])
+        pq.write_table(failures.table([]), job.folder / "failures.parquet")
+        job.finish({})
 
     return write
 

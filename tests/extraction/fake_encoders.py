@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
+from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.params import Laid
 
@@ -61,21 +61,21 @@ class FakeWithHistory(FakeOnDevice):
     history_turns = 2
 
 
-class FakeWithFrames(FakeOnDevice):
-    HAS_FRAMES = True
-    frame_dim = 2
+class FakeWithSequences(FakeOnDevice):
+    HAS_SEQUENCES = True
+    sequence_dim = 2
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         encoded = super().encode(utterances)
-        if self.frames:
+        if self.sequences:
             seconds = np.zeros(0, dtype=np.float32)
-            encoded.frames = [
-                Frames(np.array([[vector[0], turn] for turn in range(2)], dtype=np.float16), seconds) if present else None
+            encoded.sequences = [
+                EncodedSequence(np.array([[vector[0], turn] for turn in range(2)], dtype=np.float16), seconds) if present else None
                 for vector, present in zip(encoded.embeddings, encoded.present, strict=True)
             ]
         return encoded
 
 
 def chosen(modality: str, name: str, **settings: float) -> ChosenEncoder:
-    kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice, "frames": FakeWithFrames}[name]
+    kind = {"fake": Fake, "history": FakeWithHistory, "device": FakeOnDevice, "sequences": FakeWithSequences}[name]
     return ChosenEncoder(modality, name, kind, FakeConfig(family="fake", **settings), Laid())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from merc.compute import device
-from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, Frames, UtteranceInput
+from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder, EncoderConfig, UtteranceInput
 from merc.errors import BadSettings, BadTable
-from merc.extraction import frames
+from merc.extraction import sequences
 from merc.extraction.inputs import PartInput
 from merc.extraction.runner import encode_part
 from merc.records import features as feature_tables
@@ -79,30 +79,30 @@ def test_an_encoder_that_breaks_its_contract_is_named(encoded: Encoded, message:
 def test_a_part_of_nothing_but_failures_has_only_absent_rows() -> None:
     empty = Encoded(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=bool))
     part = encode_part(Returning(lambda: empty), _part("no_face", "no_face"), "visual")
-    assert (part.vectors["present"].to_pylist(), part.failures, part.frames) == ([False, False], [], None)
+    assert (part.vectors["present"].to_pylist(), part.failures, part.sequences) == ([False, False], [], None)
 
 
-class ReturningFrames(Returning):
-    HAS_FRAMES = True
-    frame_dim = 3
+class ReturningSequences(Returning):
+    HAS_SEQUENCES = True
+    sequence_dim = 3
 
     def __init__(self, give: Callable[[], Encoded]) -> None:
         super().__init__(give)
-        self.frames = True
+        self.sequences = True
 
 
-def _frames(*numbers: float) -> Frames:
-    return Frames(np.array([[number, -number, 0.5] for number in numbers], dtype=np.float16), np.arange(len(numbers), dtype=np.float32))
+def _sequence(*numbers: float) -> EncodedSequence:
+    return EncodedSequence(np.array([[number, -number, 0.5] for number in numbers], dtype=np.float16), np.arange(len(numbers), dtype=np.float32))
 
 
-def test_frames_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
+def test_sequences_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
     vectors = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, np.inf], [5.0, 5.0]], dtype=np.float32)
-    encoded = Encoded(vectors, np.array([True, False, True, True]), [(1, "silence", "")], [_frames(1, 2, 3), None, _frames(7), _frames(9)])
-    part = encode_part(ReturningFrames(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
+    encoded = Encoded(vectors, np.array([True, False, True, True]), [(1, "silence", "")], [_sequence(1, 2, 3), None, _sequence(7), _sequence(9)])
+    part = encode_part(ReturningSequences(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
     path = tmp_path / "part-00000.parquet"
-    assert part.frames is not None
-    feature_tables.write(frames.path_of(path), part.frames, row_group_rows=2)
-    found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in frames.read(tmp_path)}
+    assert part.sequences is not None
+    feature_tables.write(sequences.path_of(path), part.sequences, row_group_rows=2)
+    found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in sequences.read(tmp_path)}
     assert found == {
         "train/u0": ([1, 2, 3], [0, 1, 2]),
         "train/u1": ([], []),
@@ -110,30 +110,30 @@ def test_frames_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
         "train/u3": ([], []),  # its vector is not finite
         "train/u4": ([9], [0]),
     }
-    column = datasets.Dataset.from_parquet(str(frames.path_of(path)), cache_dir=str(tmp_path)).with_format("numpy")[0]["frames"]
-    np.testing.assert_array_equal(column, _frames(1, 2, 3).vectors)
+    column = datasets.Dataset.from_parquet(str(sequences.path_of(path)), cache_dir=str(tmp_path)).with_format("numpy")[0]["sequence"]
+    np.testing.assert_array_equal(column, _sequence(1, 2, 3).vectors)
 
 
 @pytest.mark.parametrize(
-    ("frames", "message"),
+    ("kept", "message"),
     [
-        ([], "frames of 0 utterances out of 1"),
-        ([None], "no frames that are finite"),
-        ([_frames()], "no frames that"),
-        ([_frames(np.inf)], "no frames that"),
-        ([Frames(np.ones((1, 2), np.float16), np.zeros(0, np.float32))], r"frames of \[2\] numbers, where the encoder states 3"),
-        ([Frames(np.ones((2, 3), np.float16), np.zeros(1, np.float32))], "frames and their times differ in number"),
+        ([], "sequences of 0 utterances out of 1"),
+        ([None], "no sequence that is finite"),
+        ([_sequence()], "no sequence that"),
+        ([_sequence(np.inf)], "no sequence that"),
+        ([EncodedSequence(np.ones((1, 2), np.float16), np.zeros(0, np.float32))], r"sequences of vectors of \[2\] numbers, where the encoder states 3"),
+        ([EncodedSequence(np.ones((2, 3), np.float16), np.zeros(1, np.float32))], "vectors and their times differ in number"),
     ],
 )
-def test_a_vector_without_its_frames_is_refused(frames: list[Frames | None], message: str) -> None:
-    encoded = Encoded(_ones(1), np.array([True]), frames=frames)
+def test_a_vector_without_its_sequence_is_refused(kept: list[EncodedSequence | None], message: str) -> None:
+    encoded = Encoded(_ones(1), np.array([True]), sequences=kept)
     with pytest.raises(BadTable, match=message):
-        encode_part(ReturningFrames(lambda: encoded), _part("ok"), "audio")
+        encode_part(ReturningSequences(lambda: encoded), _part("ok"), "audio")
 
 
-def test_features_without_frames_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(BadTable, match="--level frames"):
-        next(frames.read(tmp_path))
+def test_features_without_sequences_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(BadTable, match="--level sequences"):
+        next(sequences.read(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:999", "mps", ""])

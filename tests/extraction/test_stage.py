@@ -17,16 +17,16 @@ import pytest
 from merc import files
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import BadSettings, BadTable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
-from merc.extraction import frames
+from merc.extraction import sequences
 from merc.extraction.config import Config
 from merc.extraction.stage import dry_run, extract
+from merc.job import RunOptions
 from merc.layout import Layout
-from merc.parts import RunOptions
 from merc.records import features as feature_tables
 
 RUN = RunOptions(workers=1, device="cpu", max_failed="50%")
 CONFIG = Config(utterances_per_part=3, neural_texts_per_part=3, neural_clips_per_part=1)
-FRAMES = CONFIG.model_copy(update={"level": "frames"})
+SEQUENCES = CONFIG.model_copy(update={"level": "sequences"})
 Choose = Callable[..., ChosenEncoder]
 WriteManifest = Callable[..., pa.Table]
 WriteMedia = Callable[..., None]
@@ -140,7 +140,7 @@ from fake_encoders import chosen
 from merc.extraction.config import Config
 from merc.extraction.stage import extract
 from merc.layout import Layout
-from merc.parts import RunOptions
+from merc.job import RunOptions
 config = Config(utterances_per_part=3, neural_texts_per_part=3, neural_clips_per_part=1)
 extract(chosen("text", "fake"), config, Layout(Path(sys.argv[2]), Path(sys.argv[3]), "tiny"), RunOptions(workers=2))
 """
@@ -186,28 +186,28 @@ def test_neural_encoders_take_several_media_parts_of_sound_at_once(
     assert [vector[0] for vector in vectors["device"]] == [100.0 * (row + 1) for row in range(9)]
 
 
-def test_frames_are_kept_on_request_and_serve_who_wants_none(chosen: Choose, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_sequences_are_kept_on_request_and_serve_who_wants_none(chosen: Choose, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, ["one", "", "three"])
-    out = extract(chosen("text", "frames"), FRAMES, layout, RUN)
-    assert [(one, vectors.tolist()) for one, vectors, _ in frames.read(out)] == [
+    out = extract(chosen("text", "sequences"), SEQUENCES, layout, RUN)
+    assert [(one, vectors.tolist()) for one, vectors, _ in sequences.read(out)] == [
         ("train/dia0_utt0", [[3.0, 0.0], [3.0, 1.0]]),
         ("train/dia0_utt1", []),
         ("train/dia0_utt2", [[5.0, 0.0], [5.0, 1.0]]),
     ]
     before = (out / "record.json").stat().st_mtime_ns
-    assert (extract(chosen("text", "frames"), CONFIG, layout, RUN) / "record.json").stat().st_mtime_ns == before
+    assert (extract(chosen("text", "sequences"), CONFIG, layout, RUN) / "record.json").stat().st_mtime_ns == before
 
 
-def test_frames_of_features_that_were_made_without_are_asked_for_by_overwrite(chosen: Choose, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_sequences_of_features_that_were_made_without_are_asked_for_by_overwrite(chosen: Choose, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, ["one"])
-    extract(chosen("text", "frames"), CONFIG, layout, RUN)
-    with pytest.raises(SettingsDiffer, match=r"extraction\.level: utterance there, frames wanted"):
-        extract(chosen("text", "frames"), FRAMES, layout, RUN)
+    extract(chosen("text", "sequences"), CONFIG, layout, RUN)
+    with pytest.raises(SettingsDiffer, match=r"extraction\.level: utterance there, sequences wanted"):
+        extract(chosen("text", "sequences"), SEQUENCES, layout, RUN)
 
 
-def test_an_encoder_without_frames_says_so_before_anything_is_read(chosen: Choose, layout: Layout) -> None:
-    with pytest.raises(BadSettings, match="family fake give one vector per utterance and no frames"):
-        extract(chosen("text", "fake"), FRAMES, layout, RUN)
+def test_an_encoder_without_sequences_says_so_before_anything_is_read(chosen: Choose, layout: Layout) -> None:
+    with pytest.raises(BadSettings, match="family fake give one vector per utterance and no sequences"):
+        extract(chosen("text", "fake"), SEQUENCES, layout, RUN)
 
 
 def test_a_worker_that_dies_is_an_error_that_names_its_part(
@@ -284,7 +284,7 @@ def test_a_dry_run_imports_no_torch(layout: Layout, write_manifest: WriteManifes
     write_manifest(layout, ["one"])
     code = (
         "import sys; from pathlib import Path; from merc.encoders.engine.registry import choose; from merc.extraction.config import Config; "
-        "from merc.extraction.stage import dry_run; from merc.layout import Layout; from merc.params import Params; from merc.parts import RunOptions; "
+        "from merc.extraction.stage import dry_run; from merc.layout import Layout; from merc.params import Params; from merc.job import RunOptions; "
         "dry_run(choose(Params.load(), 'text', 'ngrams'), Config(), Layout(Path(sys.argv[1]), Path(sys.argv[2]), 'tiny'), RunOptions()); "
         "print(sorted({'torch', 'transformers', 'cv2', 'soundfile'} & set(sys.modules)))"
     )

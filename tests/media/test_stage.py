@@ -17,12 +17,12 @@ import soundfile
 
 from merc.corpora.stage import build_manifest, choose
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.media import tables
 from merc.media.config import Config
 from merc.media.stage import decode, dry_run
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.records import failures, manifest
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -350,7 +350,7 @@ from merc.layout import Layout
 from merc.media.config import Config
 from merc.media.stage import decode
 from merc.params import Params
-from merc.parts import RunOptions
+from merc.job import RunOptions
 if __name__ == "__main__":
     params, raw, out, workers = sys.argv[1:]
     options = RunOptions(workers=int(workers), max_failed="50%")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from merc import files
+from merc.job import RunOptions
 from merc.layout import Layout
-from merc.parts import RunOptions
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure

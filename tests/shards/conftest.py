@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import Dialogue, Utterance
@@ -61,16 +61,16 @@ class Extracted:
         ids = self.table["utterance_id"].to_pylist()
         status = [absent.get(row, "ok") for row in range(len(values))]
         fingerprint = Fingerprint({"encoders": {modality: {"fake": {"family": "fake", "scale": 1.0}}}}, input_hashes(self.layout.media, self.table, modality))
-        work = StageWork(f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True)
-        work.start()
+        job = Job(f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True)
+        job.start()
         for index, part in enumerate(np.array_split(np.array(chosen, dtype=int), 2)):
             columns = [[ids[row] for row in part], feature_tables.vectors(values[part]), present[part], [status[row] for row in part]]
-            feature_tables.write(work.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
+            feature_tables.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
         why = [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()] if failed else []
-        feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(why))
+        feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(why))
         provenance = {"encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none"}
         counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
-        work.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
+        job.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
         self.encoders[modality] = "fake"
 
 
@@ -119,7 +119,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         settings = {"corpora": {"tiny": {"reader": "meld", "label_set": "meld7"}}}
         record = {"settings": settings, "source": "MELD, from its authors", "deviations": ["train has 6 utterances"], "failures": [altered]}
         files.write_json(layout.folder / "manifest.json", record)
-        media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
+        media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
         media.start()
         feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
         media.finish({})

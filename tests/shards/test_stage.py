@@ -13,8 +13,8 @@ import pytest
 
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError, SettingsDiffer
+from merc.job import Job, RunOptions
 from merc.layout import Layout
-from merc.parts import RunOptions, StageWork
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
@@ -347,16 +347,16 @@ def test_a_full_disk_leaves_the_old_shards_as_they_were(extracted: Make, folder_
     made = extracted()
     root = made.build()
     before = folder_digest(root)
-    start = StageWork.start
+    start = Job.start
 
-    def start_on_a_full_disk(work: StageWork) -> None:
-        start(work)
-        (work.folder / "dialogues").mkdir()
-        (work.folder / "dialogues" / f".dev-00000-of-00001.parquet.{os.getpid()}.tmp").symlink_to("/dev/full")
+    def start_on_a_full_disk(job: Job) -> None:
+        start(job)
+        (job.folder / "dialogues").mkdir()
+        (job.folder / "dialogues" / f".dev-00000-of-00001.parquet.{os.getpid()}.tmp").symlink_to("/dev/full")
 
     made.run = RunOptions(overwrite=True)
     with monkeypatch.context() as context:
-        context.setattr(StageWork, "start", start_on_a_full_disk)
+        context.setattr(Job, "start", start_on_a_full_disk)
         with pytest.raises(PipelineError, match=r"dev-00000-of-00001.parquet cannot be written: .*No space left"):
             made.build(row_group_dialogues=1)
     assert folder_digest(root) == before

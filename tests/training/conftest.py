@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from merc import files
-from merc.encoders.engine.base import Frames
-from merc.extraction import frames
+from merc.encoders.engine.base import EncodedSequence
+from merc.extraction import sequences
 from merc.layout import Layout
 from merc.params import Params
 from merc.shards.format.schema import SCHEMA_VERSION, schema
@@ -206,8 +206,8 @@ def keep_frames() -> Callable[..., Layout]:
                         noise = generator.normal(size=(int(generator.integers(1, 10)), dim))
                         vectors = (np.resize(vector, dim) + noise - noise.mean(axis=0)).astype(np.float16)
                         ids.append(utterance_id)
-                        kept.append(Frames(vectors, np.zeros(0, np.float32)) if there else None)
-                frames.write(folder / f"part-{number:05d}.parquet", frames.table(ids, kept, dim))
+                        kept.append(EncodedSequence(vectors, np.zeros(0, np.float32)) if there else None)
+                sequences.write(folder / f"part-{number:05d}.parquet", sequences.table(ids, kept, dim))
             encoder["fingerprint"] = files.digest([name, dim])
             files.write_json(folder / "record.json", {"fingerprint": encoder["fingerprint"]})
         files.write_json(layout.shards / "meta" / "info.json", info)

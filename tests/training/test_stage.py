@@ -9,9 +9,9 @@ import yaml
 from click.testing import CliRunner
 
 from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.loop import seeds
 from merc.training.loop.trainer import train_seed
 from merc.training.recipes.resolution import resolve

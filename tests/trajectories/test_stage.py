@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from scipy import stats
 
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.shards.card.writing import write_card
 from merc.trajectories.config import Config
 from merc.trajectories.stage import build_trajectories, dry_run, main

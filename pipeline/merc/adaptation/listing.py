@@ -8,9 +8,9 @@ from typing import Any
 
 from merc import files
 from merc.command_line import stage_command
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 
 MODALITIES = ("text", "audio")
 NAME = "list.json"

@@ -26,9 +26,9 @@ from merc.encoders.engine.registry import ChosenEncoder, family_of
 from merc.encoders.engine.registry import choose as choose_encoder
 from merc.encoders.engine.trainable import TrainableEncoder
 from merc.errors import BadSettings, nearest
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.params import Laid, Params, Shelf
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import manifest
 from merc.records.inputs import input_hashes
 
@@ -90,14 +90,14 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
     """
     modality, config = chosen.encoder.modality, chosen.config
     prepared = _prepare(chosen, layout, run, name)
-    work, trainable = prepared.work, prepared.encoder
-    if work.done_before():
-        return work.out
+    job, trainable = prepared.job, prepared.encoder
+    if job.done_before():
+        return job.out
     from merc.adaptation import saving
     from merc.adaptation.trainer import adapt_encoder
 
     device = devices.resolve(run.device)
-    work.start()
+    job.start()
     base = trainable.provenance()
     trainable.load(device)
     examples = read_examples(layout, prepared.table, modality, trainable.history_turns)
@@ -105,8 +105,8 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
     found = adapt_encoder(trainable, examples, len(classes), config, device)
     keys, splits = adapted.utterance_keys(prepared.table), prepared.table["split"].to_pylist()
     seen = {split: [key for key, of in zip(keys, splits, strict=True) if of == split] for split in ("train", "dev")}
-    weights = saving.save(work.folder, trainable, found.head, seen)
-    work.finish(
+    weights = saving.save(job.folder, trainable, found.head, seen)
+    job.finish(
         {
             **weights,
             "corpus": layout.dataset,
@@ -125,8 +125,8 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
             "versions": provenance.versions(),
         }
     )
-    log.logger.info("%s: epoch %d, dev weighted F1 %.4f", work.name, found.epoch, found.dev["weighted_f1"], extra={"stage": work.name, **found.dev})
-    return work.out
+    log.logger.info("%s: epoch %d, dev weighted F1 %.4f", job.name, found.epoch, found.dev["weighted_f1"], extra={"stage": job.name, **found.dev})
+    return job.out
 
 
 def choose(params: Params, *, modality: str, encoder: str, settings: str) -> ChosenAdaptation:
@@ -156,7 +156,7 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
 class _Prepared:
     encoder: TrainableEncoder
     table: pa.Table
-    work: StageWork
+    job: Job
 
 
 def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: str) -> _Prepared:
@@ -176,8 +176,8 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
         },
     )
     out = layout.adapted(modality, f"{encoder}-{name or settings}")
-    work = StageWork(f"adapted/{modality}/{out.name}", out, layout.scratch, fingerprint, run.overwrite, record=adapted.RECORD)
-    return _Prepared(trainable, table, work)
+    job = Job(f"adapted/{modality}/{out.name}", out, layout.scratch, fingerprint, run.overwrite, record=adapted.RECORD)
+    return _Prepared(trainable, table, job)
 
 
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))

@@ -9,9 +9,9 @@ from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAM
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from merc.corpora.stage import read_corpus, will_be_made
 from merc.errors import BadTable
+from merc.job import RunOptions
 from merc.layout import Layout
-from merc.parts import RunOptions
 from merc.records import manifest
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from merc.encoders.engine.registry import choose as choose_encoder
 from merc.errors import BadSettings, ModelUnavailable, nearest
 from merc.extraction.config import Config as ExtractionConfig
 from merc.files import read_json
+from merc.job import RunConfig, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.media.config import Config as MediaConfig
 from merc.params import Params
-from merc.parts import RunConfig, RunOptions
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config as ShardsConfig
 from merc.trajectories.config import Config as TrajectoriesConfig
@@ -94,7 +94,9 @@ class Order:
 @click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
 @click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="An encoder of `merc-extract models`, instead of the preset's; repeatable.")
-@click.option("--level", type=click.Choice(["utterance", "frames"]), help="frames: keep tokens, pieces of sound and faces, too. Default: extraction.level.")
+@click.option(
+    "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
+)
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")

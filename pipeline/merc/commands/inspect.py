@@ -21,13 +21,13 @@ from merc import files, log
 from merc.command_line import PARAMS, RAW, SET, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings
+from merc.job import RECORD, RunOptions, differing_settings
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media.config import Config as MediaConfig
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params
-from merc.parts import RECORD, RunOptions, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 

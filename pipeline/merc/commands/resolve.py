@@ -26,9 +26,9 @@ from merc.corpora.engine.labels import LABEL_SETS
 from merc.corpora.stage import Corpus
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import BadSettings, nearest
+from merc.job import RunConfig
 from merc.layout import MODALITIES
 from merc.params import Params
-from merc.parts import RunConfig
 from merc.reports.config import Config as ReportConfig
 from merc.training.recipes.composition import RECIPES, RecipeName
 from merc.training.recipes.resolution import ResolvedRecipe, resolve

@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from merc.job import flat
 from merc.params import Origin, Settings
-from merc.parts import flat
 
 _KEY_COLUMNS = 52
 _ELSEWHERE = re.compile(r"^(model_settings|framework_settings)|\.settings($|\.)")

@@ -8,9 +8,9 @@ from merc import log
 from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, behind_a_subcommand, exiting
 from merc.command_line import workers as workers_option
 from merc.commands.settings import lines_of
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 
 
 def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards: Path | None) -> None:

@@ -23,10 +23,10 @@ from merc.corpora.engine import building
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
+from merc.job import RunOptions, differing_settings
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
 from merc.params import Laid, Origin, Params, Settings, Shelf
-from merc.parts import RunOptions, differing_settings
 from merc.records import manifest
 from merc.records.dialogue import SPLITS, Dialogue
 

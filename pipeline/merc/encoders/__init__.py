@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = plugins.exports(__name__)
 
 
-def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = False, **settings: Any) -> "Encoder":
+def encoder(modality: str, name: str, *, offline: bool = False, sequences: bool = False, **settings: Any) -> "Encoder":
     """An encoder that ships, or a family that needs no more than its settings; nothing is loaded yet.
 
     Args:
         modality: ``text``, ``audio`` or ``visual``.
         name: of ``merc-extract models``, such as ``roberta_base``.
         offline: never ask a model hub.
-        frames: keep what the vectors are pooled from, too.
+        sequences: keep what the vectors are pooled from, too.
         settings: keys of the encoder's ``Config``, over what ships. No params.yaml is read.
 
     Raises:
@@ -37,4 +37,4 @@ def encoder(modality: str, name: str, *, offline: bool = False, frames: bool = F
     """
     from merc.encoders.engine.registry import choose  # which imports numpy; listing families imports nothing
 
-    return choose(Params({}), modality, name, settings, "the caller").build(offline=offline, frames=frames)
+    return choose(Params({}), modality, name, settings, "the caller").build(offline=offline, sequences=sequences)

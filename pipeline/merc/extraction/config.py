@@ -20,6 +20,6 @@ class Config(Settings):
     """Utterances of text, for encoders that run on one device."""
     neural_clips_per_part: PositiveInt = 1024
     """Clips of sound, in whole media parts, for encoders that run on one device; 1,024 of 3 s take 200 MB."""
-    level: Literal["utterance", "frames"] = "utterance"
-    """``utterance`` keeps one vector per utterance; ``frames`` also what it was pooled from (tokens, 20 ms of sound,
+    level: Literal["utterance", "sequences"] = "utterance"
+    """``utterance`` keeps one vector per utterance; ``sequences`` also what it was pooled from (tokens, 20 ms of sound,
     face crops), in tables of their own."""

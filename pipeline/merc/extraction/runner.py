@@ -21,31 +21,31 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from merc.compute import memory, pool
-from merc.encoders.engine.base import Encoded, Encoder, Frames
+from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.errors import BadTable
-from merc.extraction import frames
+from merc.extraction import sequences
 from merc.extraction.inputs import PartInput, Source
+from merc.job import Job
 from merc.log import logger
-from merc.parts import StageWork
 from merc.records import features as feature_tables
 from merc.records.failures import REASONS, Failure
 
 
 @dataclass(frozen=True)
-class Job:
+class Encoding:
     """What a worker needs to do a part by itself.
 
     Attributes:
         make_encoder: gives the encoder, not yet loaded; can be pickled.
         source: where the parts come from.
-        work: where they go.
+        job: where they go.
         modality: for the failure rows.
     """
 
     make_encoder: Callable[[], Encoder]
     source: Source
-    work: StageWork
+    job: Job
     modality: str
 
 
@@ -63,12 +63,12 @@ class EncodedPart:
 
     Attributes:
         vectors: the feature table, one row per utterance of the part.
-        frames: the frame table, the same rows; None if frames were not asked for.
+        sequences: the table of sequences, the same rows; None if they were not asked for.
         failures: the failure rows of this stage, in row order.
     """
 
     vectors: pa.Table
-    frames: pa.Table | None
+    sequences: pa.Table | None
     failures: list[Failure]
 
 
@@ -81,7 +81,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
         modality: for the failure rows.
 
     Returns:
-        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent, and so do its frames.
+        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent, and so does its sequence.
 
     Raises:
         BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown reason).
@@ -114,19 +114,19 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
         status[rows[index]] = why_absent[index]
     failures = [Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail) for index, reason, detail in remarks]
     columns = [pa.array(part.utterance_ids, pa.string()), feature_tables.vectors(values), pa.array(present), pa.array(status, pa.string())]
-    sequences = frames.table(part.utterance_ids, _frames_by_row(encoded, rows, usable, len(status), name), encoder.frame_dim) if encoder.frames else None
-    return EncodedPart(pa.table(columns, schema=feature_tables.schema(encoder.dim)), sequences, failures)
+    kept = sequences.table(part.utterance_ids, _sequences_by_row(encoded, rows, usable, len(status), name), encoder.sequence_dim) if encoder.sequences else None
+    return EncodedPart(pa.table(columns, schema=feature_tables.schema(encoder.dim)), kept, failures)
 
 
-def _frames_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str) -> list[Frames | None]:
-    """The frames in their rows; None where the vector is absent."""
-    if len(encoded.frames) != len(rows):
-        raise BadTable(f"{name}: frames of {len(encoded.frames)} utterances out of {len(rows)}")
-    by_row: list[Frames | None] = [None] * total
+def _sequences_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str) -> list[EncodedSequence | None]:
+    """The sequences in their rows; None where the vector is absent."""
+    if len(encoded.sequences) != len(rows):
+        raise BadTable(f"{name}: sequences of {len(encoded.sequences)} utterances out of {len(rows)}")
+    by_row: list[EncodedSequence | None] = [None] * total
     for index in np.flatnonzero(usable).tolist():
-        of_one = encoded.frames[index]
+        of_one = encoded.sequences[index]
         if of_one is None or not len(of_one.vectors) or not np.isfinite(of_one.vectors).all():
-            raise BadTable(f"{name}: utterance {index} of the part has a vector, but no frames that are finite")
+            raise BadTable(f"{name}: utterance {index} of the part has a vector, but no sequence that is finite")
         by_row[rows[index]] = of_one
     return by_row
 
@@ -147,37 +147,37 @@ def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
     return remarks
 
 
-def save_part(job: Job, index: int, encoded: EncodedPart) -> None:
+def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
     """Writes the tables of part ``index``, then its marker."""
-    if encoded.frames is not None:
-        frames.write(job.work.part(index), encoded.frames)
-    feature_tables.write(job.work.part(index), encoded.vectors)
-    job.work.mark_done(index, [failure.row() for failure in encoded.failures])
+    if encoded.sequences is not None:
+        sequences.write(encoding.job.part(index), encoded.sequences)
+    feature_tables.write(encoding.job.part(index), encoded.vectors)
+    encoding.job.mark_done(index, [failure.row() for failure in encoded.failures])
 
 
-def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+def run_here(encoding: Encoding, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
     """Encodes in this process; while one part is encoded, threads read and decode the next and write the last.
 
     Args:
-        job: the work.
+        encoding: the work.
         device: resolved, see :func:`merc.compute.device.resolve`.
         left: parts that are not done.
         advance: told the number of utterances after each part.
     """
     memory.return_large_blocks()
-    encoder = job.make_encoder()
+    encoder = encoding.make_encoder()
     encoder.load(device)
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
         ahead: Future[PartInput] | None = None
         behind: Future[None] | None = None
         for position, index in enumerate(left):
-            part = (ahead or reader.submit(job.source.read, index, encoder.history_turns, threads)).result()
-            ahead = reader.submit(job.source.read, left[position + 1], encoder.history_turns, threads) if position + 1 < len(left) else None
-            encoded = encode_part(encoder, part, job.modality)
+            part = (ahead or reader.submit(encoding.source.read, index, encoder.history_turns, threads)).result()
+            ahead = reader.submit(encoding.source.read, left[position + 1], encoder.history_turns, threads) if position + 1 < len(left) else None
+            encoded = encode_part(encoder, part, encoding.modality)
             if behind is not None:
                 behind.result()  # a full disk ends the run here; and no more than two parts are in memory
-            behind = writer.submit(save_part, job, index, encoded)
+            behind = writer.submit(save_part, encoding, index, encoded)
             advance(len(part.utterance_ids))
             del part, encoded
             memory.trim()
@@ -185,17 +185,17 @@ def run_here(job: Job, device: str, left: Sequence[int], advance: Callable[[int]
             behind.result()
     if isinstance(encoder, NeuralEncoder):
         logger.info(
-            "%s: batches of up to %d %s on %s", job.work.name, encoder.budget.units, encoder.budget.unit, device,
-            extra={"stage": job.work.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
+            "%s: batches of up to %d %s on %s", encoding.job.name, encoder.budget.units, encoder.budget.unit, device,
+            extra={"stage": encoding.job.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
         )  # fmt: skip
     return EncoderFacts(encoder.dim, encoder.provenance())
 
 
-def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
+def run_in_processes(encoding: Encoding, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
     """Spreads the parts over processes, each with its own encoder on the CPU.
 
     Args:
-        job: the work; is sent to the workers.
+        encoding: the work; is sent to the workers.
         workers: how many, at least one.
         left: parts that are not done.
         advance: told the number of utterances after each part.
@@ -204,22 +204,22 @@ def run_in_processes(job: Job, workers: int, left: Sequence[int], advance: Calla
         PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
     """
     facts: EncoderFacts | None = None
-    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(job, index) for index in left], workers, apart=True)) as results:
+    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
         for index, found in zip(left, results, strict=True):
             facts = found
-            advance(job.source.sizes[index])
-    return facts or _facts(_loaded(job))
+            advance(encoding.source.sizes[index])
+    return facts or _facts(_loaded(encoding))
 
 
 @dataclass(frozen=True)
 class _Part:
     """One task of a worker."""
 
-    job: Job
+    encoding: Encoding
     index: int
 
     def __str__(self) -> str:
-        return f"part {self.index} of {self.job.work.name}"
+        return f"part {self.index} of {self.encoding.job.name}"
 
 
 class _Worker:
@@ -230,17 +230,17 @@ class _Worker:
 
 
 def _do_part(part: _Part) -> EncoderFacts:
-    encoder = _loaded(part.job)
-    save_part(part.job, part.index, encode_part(encoder, part.job.source.read(part.index, encoder.history_turns), part.job.modality))
+    encoder = _loaded(part.encoding)
+    save_part(part.encoding, part.index, encode_part(encoder, part.encoding.source.read(part.index, encoder.history_turns), part.encoding.modality))
     return _facts(encoder)
 
 
-def _loaded(job: Job) -> Encoder:
-    """The job's encoder on the CPU, loaded once in a process."""
-    if _Worker.of != job.work.fingerprint.digest:
-        encoder = job.make_encoder()
+def _loaded(encoding: Encoding) -> Encoder:
+    """Its encoder on the CPU, loaded once in a process."""
+    if _Worker.of != encoding.job.fingerprint.digest:
+        encoder = encoding.make_encoder()
         encoder.load("cpu")
-        _Worker.encoder, _Worker.of = encoder, job.work.fingerprint.digest
+        _Worker.encoder, _Worker.of = encoder, encoding.job.fingerprint.digest
     return _Worker.encoder
 
 

@@ -19,11 +19,11 @@ from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
 from merc.extraction.inputs import Source, media_source, text_source
+from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
-from merc.parts import RECORD, Fingerprint, RunOptions, StageWork
-from merc.records import failures, manifest
 from merc.records import features as feature_tables
+from merc.records import manifest
 from merc.records.inputs import input_hashes
 
 
@@ -37,7 +37,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         run: workers, device, overwrite, limit of failures.
 
     Returns:
-        The folder with ``part-NNNNN.parquet`` and perhaps ``frames/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
+        The folder with ``part-NNNNN.parquet`` and perhaps ``sequences/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
         stage's rows) and ``record.json``.
 
     Raises:
@@ -49,25 +49,25 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """
     prepared = _prepare(chosen, config, layout, run)
-    work, source = prepared.work, prepared.source
-    if work.done_before():
-        return work.out
-    work.start()
+    job, source = prepared.job, prepared.source
+    if job.done_before():
+        return job.out
+    job.start()
     left = prepared.left()
     total = sum(source.sizes)
     if len(left) < len(source.sizes):
-        log.logger.info("%s: %d of %d parts were done before", work.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": work.name})
-    build = partial(chosen.build, offline=run.offline, frames=prepared.encoder.frames)
-    job = runner.Job(build, source, work, chosen.modality)
-    with log.progress(total, work.name, "utterance") as bar:
+        log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
+    build = partial(chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
+    encoding = runner.Encoding(build, source, job, chosen.modality)
+    with log.progress(total, job.name, "utterance") as bar:
         bar.update(total - sum(source.sizes[index] for index in left))
         if prepared.encoder.ACCELERATED:
-            facts = runner.run_here(job, device.resolve(run.device), left, bar.update)
+            facts = runner.run_here(encoding, device.resolve(run.device), left, bar.update)
         else:
-            facts = runner.run_in_processes(job, run.workers, left, bar.update)
+            facts = runner.run_in_processes(encoding, run.workers, left, bar.update)
     _finish(prepared, facts, run.max_failed)
-    log.logger.info("%s: %d utterances", work.name, total, extra={"stage": work.name, "utterances": total})
-    return work.out
+    log.logger.info("%s: %d utterances", job.name, total, extra={"stage": job.name, "utterances": total})
+    return job.out
 
 
 def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
@@ -81,10 +81,10 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         As :func:`extract`, as far as it can be told beforehand.
     """
     prepared = _prepare(chosen, config, layout, run)
-    cached = prepared.work.cached()
+    cached = prepared.job.cached()
     left = [] if cached else prepared.left()
     sizes = prepared.source.sizes
-    dim = files.read_json(prepared.work.out / prepared.work.record)["dim"] if cached else prepared.encoder.planned_dim()
+    dim = files.read_json(prepared.job.out / prepared.job.record)["dim"] if cached else prepared.encoder.planned_dim()
     return {
         "cached": cached,
         "utterances": sum(sizes),
@@ -100,15 +100,15 @@ class _Prepared:
     chosen: ChosenEncoder
     encoder: Encoder
     source: Source
-    work: StageWork
+    job: Job
 
     def left(self) -> list[int]:
-        return [index for index in range(len(self.source.sizes)) if not self.work.is_done(index)]
+        return [index for index in range(len(self.source.sizes)) if not self.job.is_done(index)]
 
 
 def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> _Prepared:
     modality, name = chosen.modality, chosen.name
-    encoder = chosen.build(offline=run.offline, frames=config.level == "frames")
+    encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
     table = manifest.read(layout.manifest)
     settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
     if isinstance(encoder, NeuralEncoder) and encoder.adaptation is not None:
@@ -123,30 +123,28 @@ def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOpti
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}
     inputs = input_hashes(layout.media, table, modality)
     out = layout.features(modality, name)
-    if config.level == "utterance" and (frames := _with_frames(out, settings, inputs)) is not None:
-        settings = frames
-    work = StageWork(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
-    return _Prepared(chosen, encoder, source, work)
+    if config.level == "utterance" and (with_sequences := _with_sequences(out, settings, inputs)) is not None:
+        settings = with_sequences
+    job = Job(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
+    return _Prepared(chosen, encoder, source, job)
 
 
-def _with_frames(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
-    """The settings with frames, if finished features have these: they hold all that is wanted."""
-    wanted = {**settings, "extraction": {**settings["extraction"], "level": "frames"}}
+def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings with sequences, if finished features have these: they hold all that is wanted."""
+    wanted = {**settings, "extraction": {**settings["extraction"], "level": "sequences"}}
     there = (out / RECORD).is_file() and files.read_json(out / RECORD).get("fingerprint") == Fingerprint(wanted, inputs).digest
     return wanted if there else None
 
 
 def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) -> None:
-    work, count = prepared.work, len(prepared.source.sizes)
-    rows = work.failures(count)
-    failures.check_limit(rows, sum(prepared.source.sizes), max_failed, work.name)
-    feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(rows))
-    work.finish(
+    job, count = prepared.job, len(prepared.source.sizes)
+    feature_tables.write_failures(job, count, sum(prepared.source.sizes), max_failed)
+    job.finish(
         {
             "modality": prepared.chosen.modality,
             "encoder": prepared.chosen.name,
             **asdict(facts),
-            "counts": _counts([work.part(index) for index in range(count)]),
+            "counts": _counts([job.part(index) for index in range(count)]),
             "versions": provenance.versions(),
         }
     )

@@ -22,15 +22,16 @@ import pyarrow.parquet as pq
 from merc import files
 from merc.command_line import stage_command
 from merc.errors import BadSettings, PipelineError
+from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media import detector
 from merc.media.config import Config
 from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
-from merc.parts import RECORD, Fingerprint, RunOptions, StageWork
 from merc.provenance import versions
-from merc.records import failures, manifest
+from merc.records import features as feature_tables
+from merc.records import manifest
 from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -81,25 +82,20 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
         PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
     """
-    job = _prepare(config, layout, run, streams)
-    if job.work.cached():
-        logger.info("media: up to date, %d utterances", job.table.num_rows, extra={"stage": NAME, "utterances": job.table.num_rows})
+    decoding = _prepare(config, layout, run, streams)
+    if decoding.job.done_before():
         return layout.media
-    model = detector.path(job.config, offline=run.offline) if "visual" in job.streams else None
-    if "visual" in job.streams:
+    model = detector.path(decoding.config, offline=run.offline) if "visual" in decoding.streams else None
+    if "visual" in decoding.streams:
         from merc.media import faces
 
-        faces.check(job.config, model)
-    job.work.start()
-    _make_parts(job, model, layout, run.workers, run.clip_timeout_seconds)
-    rows = job.work.failures(len(job.parts))
-    failures.check_limit(rows, job.table.num_rows, run.max_failed, NAME)
-    table = failures.table(rows)
-    with files.replacing(job.work.folder / "failures.parquet") as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    info = _summary(job, table)
-    job.work.finish(info)
-    logger.info("media: %d utterances decoded", job.table.num_rows, extra={"stage": NAME, **info["counts"]})
+        faces.check(decoding.config, model)
+    decoding.job.start()
+    _make_parts(decoding, model, layout, run.workers, run.clip_timeout_seconds)
+    failed = feature_tables.write_failures(decoding.job, len(decoding.parts), decoding.table.num_rows, run.max_failed)
+    info = _summary(decoding, failed)
+    decoding.job.finish(info)
+    logger.info("media: %d utterances decoded", decoding.table.num_rows, extra={"stage": NAME, **info["counts"]})
     return layout.media
 
 
@@ -114,31 +110,31 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     Raises:
         RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
     """
-    job = _prepare(config, layout, run, streams)
-    cached = job.work.cached()
-    left = 0 if cached else sum(stop - start for index, (start, stop) in enumerate(job.parts) if not job.work.is_done(index))
-    seconds = pc.min_element_wise(pc.subtract(job.table["end_seconds"], job.table["start_seconds"]), job.config.max_clip_seconds)
+    decoding = _prepare(config, layout, run, streams)
+    cached = decoding.job.cached()
+    left = 0 if cached else sum(stop - start for index, (start, stop) in enumerate(decoding.parts) if not decoding.job.is_done(index))
+    seconds = pc.min_element_wise(pc.subtract(decoding.table["end_seconds"], decoding.table["start_seconds"]), decoding.config.max_clip_seconds)
     return {
         "cached": cached,
-        "streams": sorted(job.streams),
-        "utterances": job.table.num_rows,
+        "streams": sorted(decoding.streams),
+        "utterances": decoding.table.num_rows,
         "utterances_to_decode": left,
-        "files": len(_paths(job.table, job.streams)),
+        "files": len(_paths(decoding.table, decoding.streams)),
         "seconds": float(pc.sum(seconds).as_py()),
         "workers": run.workers,
     }
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Decoding:
     config: Config
     table: pa.Table
     streams: frozenset[str]
     parts: Sequence[tuple[int, int]]
-    work: StageWork
+    job: Job
 
 
-def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> _Job:
+def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> _Decoding:
     strange = streams - set(STREAMS)
     if strange or not streams:
         raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
@@ -147,8 +143,8 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset
     looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
     fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
-    work = StageWork(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
-    return _Job(config, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), work)
+    job = Job(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
+    return _Decoding(config, table, streams, manifest.cut_into_parts(table, config.utterances_per_part), job)
 
 
 def _streams_there(layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
@@ -208,13 +204,13 @@ def _look_of(layout: Layout, relative: str) -> str:
     return f"{size} {seen.hexdigest()}"
 
 
-def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
+def _make_parts(decoding: _Decoding, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
     """Decodes the parts that are not done, and writes each as soon as its last clip is there."""
     from merc.compute import pool
     from merc.media import clip
 
-    left = deque(index for index in range(len(job.parts)) if not job.work.is_done(index))
-    rows_left = sum(stop - start for start, stop in (job.parts[index] for index in left))
+    left = deque(index for index in range(len(decoding.parts)) if not decoding.job.is_done(index))
+    rows_left = sum(stop - start for start, stop in (decoding.parts[index] for index in left))
     open_parts: dict[int, _OpenPart] = {}
     tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
     keys = count()
@@ -222,8 +218,8 @@ def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, tim
         while left or open_parts:
             while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
                 index = left.popleft()
-                open_parts[index] = _OpenPart(job.parts[index])
-                for rows, task in _tasks(job, model, layout, index):
+                open_parts[index] = _OpenPart(decoding.parts[index])
+                for rows, task in _tasks(decoding, model, layout, index):
                     key = next(keys)
                     tasks[key] = index, rows, task
                     crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, timeout_seconds))
@@ -233,7 +229,7 @@ def _make_parts(job: _Job, model: Path | None, layout: Layout, workers: int, tim
             open_parts[index].take(rows, decoded)
             bar.update(len(rows))
             if open_parts[index].whole:
-                _write(job, index, open_parts.pop(index))
+                _write(decoding, index, open_parts.pop(index))
 
 
 class _OpenPart:
@@ -259,10 +255,10 @@ class _OpenPart:
             self._missing -= 1
 
 
-def _tasks(job: _Job, model: Path | None, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+def _tasks(decoding: _Decoding, model: Path | None, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work of a part: rows of the manifest, and the task that makes them."""
-    first, last = job.parts[part]
-    for rows, task in tasks_of(job.table.slice(first, last - first), layout, job.streams, job.config, model):
+    first, last = decoding.parts[part]
+    for rows, task in tasks_of(decoding.table.slice(first, last - first), layout, decoding.streams, decoding.config, model):
         yield tuple(first + row for row in rows), task
 
 
@@ -302,28 +298,28 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
     return clip.without_result(task, reason, detail)
 
 
-def _write(job: _Job, index: int, part: _OpenPart) -> None:
+def _write(decoding: _Decoding, index: int, part: _OpenPart) -> None:
     from merc.media import pack
 
     rows = [row for row in part.rows if row is not None]
-    pack.write_part(job.work.part(index), [columns for columns, _ in rows])
-    job.work.mark_done(index, [failure for _, of_row in rows for failure in of_row])
+    pack.write_part(decoding.job.part(index), [columns for columns, _ in rows])
+    decoding.job.mark_done(index, [failure for _, of_row in rows for failure in of_row])
 
 
-def _summary(job: _Job, failed: pa.Table) -> dict[str, Any]:
+def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
     """What record.json says beside the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
-    rows = pa.concat_tables([pq.read_table(job.work.part(index), columns=columns) for index in range(len(job.parts))])
+    rows = pa.concat_tables([pq.read_table(decoding.job.part(index), columns=columns) for index in range(len(decoding.parts))])
     counts = {
         "utterances": rows.num_rows,
-        "parts": len(job.parts),
+        "parts": len(decoding.parts),
         "seconds": round(float(pc.sum(rows["duration_seconds"]).as_py()), 3),
         "truncated": int(pc.sum(rows["truncated"]).as_py()),
         "failures": {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()},
     }
-    for stream in sorted(job.streams):
+    for stream in sorted(decoding.streams):
         counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())
-    return {"counts": counts, "streams": sorted(job.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
+    return {"counts": counts, "streams": sorted(decoding.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
 
 
 @stage_command

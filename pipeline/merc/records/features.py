@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from merc import files
 from merc.errors import BadTable, PipelineError
+from merc.job import Job
+from merc.records import failures
 
 OK = "ok"
 FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
@@ -76,6 +78,28 @@ def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
             yield writer
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
+
+
+def write_failures(job: Job, parts: int, utterances: int, max_failed: str) -> pa.Table:
+    """Writes the failure rows of all parts of a job beside them, where these are few enough.
+
+    Args:
+        job: whose parts are done.
+        parts: how many there are.
+        utterances: how many it handled.
+        max_failed: see :func:`merc.records.failures.check_limit`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        TooManyFailures: if more utterances are broken; the parts are kept.
+    """
+    rows = job.failures(parts)
+    failures.check_limit(rows, utterances, max_failed, job.name)
+    table = failures.table(rows)
+    write(job.folder / FAILURES, table)
+    return table
 
 
 @contextmanager

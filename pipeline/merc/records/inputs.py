@@ -5,14 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from merc import files, parts
+from merc import files, job
 from merc.errors import BadTable
 
 TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 
 
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
-    """What a modality's features are made from, for :class:`merc.parts.Fingerprint`.
+    """What a modality's features are made from, for :class:`merc.job.Fingerprint`.
 
     For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces are decoded later.
 
@@ -22,7 +22,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
     if modality == "text":
         return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
     require_media(layout_media)
-    record = files.read_json(layout_media / parts.RECORD)
+    record = files.read_json(layout_media / job.RECORD)
     streams = record["inputs"].get("streams", {})
     if modality not in streams:
         raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
@@ -31,5 +31,5 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
 
 def require_media(folder: Path) -> None:
     """Raises ``BadTable`` if there are no decoded media."""
-    if not (folder / parts.RECORD).is_file():
+    if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no decoded media; run the media stage first")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from merc import files
 from merc.encoders.engine.adapted import FROZEN
 from merc.errors import BadTable
-from merc.parts import RECORD
+from merc.job import RECORD
 
 RESULTS = "results.json"
 HISTORY = "history.csv"

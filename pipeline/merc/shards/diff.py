@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from merc.parts import flat
+from merc.job import flat
 from merc.records.dialogue import SPLITS
 from merc.shards.difference import Difference, SplitChange, VectorChange
 from merc.shards.facts import Facts, dialogue_rows, read_info

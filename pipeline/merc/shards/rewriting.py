@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from merc import files, provenance
 from merc.errors import PipelineError
-from merc.parts import Fingerprint
+from merc.job import Fingerprint
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.shards.card.writing import write_card

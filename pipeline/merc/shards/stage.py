@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from merc import files, log, provenance
 from merc.command_line import stage_command
 from merc.errors import BadSettings, nearest
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
@@ -54,17 +54,17 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
         PipelineError: if a file cannot be written; the shards that were there before stay.
     """
     prepared = _prepare(config, layout, run, encoders)
-    work = prepared.work
-    if work.done_before():
-        return work.out
-    work.start()
+    job = prepared.job
+    if job.done_before():
+        return job.out
+    job.start()
     building = _Building(prepared, layout)
     for split in prepared.splits:
         building.write_split(split)
-    files.write_json(work.folder / STATS, {modality: moments.as_json() for modality, moments in building.moments.items()})
-    work.finish(building.info())
-    log.logger.info("shards: %d utterances", prepared.table.num_rows, extra={"stage": work.name, "utterances": prepared.table.num_rows})
-    return work.out
+    files.write_json(job.folder / STATS, {modality: moments.as_json() for modality, moments in building.moments.items()})
+    job.finish(building.info())
+    log.logger.info("shards: %d utterances", prepared.table.num_rows, extra={"stage": job.name, "utterances": prepared.table.num_rows})
+    return job.out
 
 
 def dry_run(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[s
     """
     prepared = _prepare(config, layout, run, encoders)
     return {
-        "cached": prepared.work.cached(),
+        "cached": prepared.job.cached(),
         "utterances": prepared.table.num_rows,
         "dialogues": len(manifest.dialogue_bounds(prepared.table)),
         "bytes": int(cutting.row_bytes(prepared.table, [one.dim for one in prepared.features.values()]).sum()),
@@ -89,7 +89,7 @@ class _Prepared:
     record: dict[str, Any]
     features: dict[str, Features]
     encoders: dict[str, str]
-    work: StageWork
+    job: Job
 
     @property
     def splits(self) -> list[str]:
@@ -115,8 +115,8 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, encoders: Mapping[
             "features": {modality: found.fingerprint for modality, found in features.items()},
         },
     )
-    work = StageWork("shards", layout.shards, layout.scratch, fingerprint, run.overwrite, record=INFO)
-    return _Prepared(config, table, record, features, in_order, work)
+    job = Job("shards", layout.shards, layout.scratch, fingerprint, run.overwrite, record=INFO)
+    return _Prepared(config, table, record, features, in_order, job)
 
 
 @dataclass
@@ -160,7 +160,7 @@ class _Building:
         self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {"present": present, "failures": failed.num_rows}
 
     def _path(self, name: str, split: str, index: int, count: int) -> Path:
-        return self.prepared.work.folder / name / cutting.file_name(split, index, count)
+        return self.prepared.job.folder / name / cutting.file_name(split, index, count)
 
     def _groups(self, split: str, bounds_D2: NDArray[np.int64], present: dict[str, int]) -> Iterator[pa.Table]:
         """The dialogue rows of one file, row group by row group; adds to the statistics and the counts on the way."""

@@ -1,4 +1,4 @@
-"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or stage of a seed."""
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or phase of a seed."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import click
 from merc.command_line import RUNS, stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.shards.format import reader
 from merc.training.data.splits import check_shards, inputs, load_data
 from merc.training.loop import phases, results, seeds
-from merc.training.loop.pretraining import FirstStage
+from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.recipes.resolution import ResolvedRecipe, resolve
 
 SCRATCH = ".scratch"
@@ -33,7 +33,7 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
         ``runs/<dataset>/<recipe>``; its files are described in :mod:`merc.training.loop.results`.
 
     Raises:
-        BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a stage of the
+        BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a phase of the
             recipe lacks what an earlier one should have trained.
         BadTable: if there are no shards, or not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
@@ -41,29 +41,29 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     """
     info = reader.info(layout.shards)
     check_shards(resolved, info, layout)
-    first = FirstStage.of(resolved, layout, info["classes"], runs)
+    first = PreparedPretraining.of(resolved, layout, info["classes"], runs)
     made_of = inputs(resolved, layout) | ({} if first is None else {"pretraining": first.digest})
     fingerprint = Fingerprint(settings=resolved.settings(), inputs=made_of)
     home = runs / layout.dataset
-    work = StageWork(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
-    if work.done_before():
-        return work.out
+    job = Job(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
+    if job.done_before():
+        return job.out
     device = devices.resolve(run.device)
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
-    work.start()
-    jobs = [seeds.Job(resolved, layout, runs, work.folder, seed, device) for seed in resolved.recipe.seeds]
-    for job in jobs:
-        if results.is_done(work.folder, job.seed):
-            logger.info("seed %d: done before", job.seed, extra={"stage": "train", "seed": job.seed, "cached": True})
-    left = [job for job in jobs if not results.is_done(work.folder, job.seed)]
+    job.start()
+    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device) for seed in resolved.recipe.seeds]
+    for one in each:
+        if results.is_done(job.folder, one.seed):
+            logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})
+    left = [one for one in each if not results.is_done(job.folder, one.seed)]
     if left:
         seeds.train_seeds(left, data, standardisation, run.workers)
     encoders = {name: info["encoders"][name]["name"] for name in resolved.recipe.modalities}
     tag = adapted.tag({name: info["encoders"][name] for name in resolved.recipe.modalities})
-    results.combine(work.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
-    work.finish({})
-    return work.out
+    results.combine(job.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
+    job.finish({})
+    return job.out
 
 
 @click.option("--recipe", required=True, help="One of `merc-train recipes`, also with additions: mmgcn+dclf.")

@@ -13,10 +13,10 @@ import pyarrow as pa
 from merc import files
 from merc.command_line import stage_command
 from merc.errors import RawDataMissing
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import features as feature_tables
 from merc.shards.format import cutting, reader
 from merc.shards.format.schema import merc_metadata
@@ -47,10 +47,10 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         RawDataMissing: if there are no shards.
         SettingsDiffer: if trajectories made with other settings are there and ``run.overwrite`` is off.
     """
-    work = _prepare(config, layout, run)
-    if work.done_before():
-        return work.out
-    work.start()
+    job = _prepare(config, layout, run)
+    if job.done_before():
+        return job.out
+    job.start()
     made = reader.info(layout.shards)
     classes: list[str] = made["classes"]
     config = config.fitting(classes)
@@ -68,10 +68,10 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         if split == NEIGHBOURS_FROM:
             controls = control_report(dialogues, config, classes, means, features.trend if features else None)
         table = as_table(columns)
-        feature_tables.write(work.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
+        feature_tables.write(job.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
         counts[split] = _counts(table)
-    files.write_json(work.folder / CONTROLS, controls)
-    work.finish({"counts": counts})
+    files.write_json(job.folder / CONTROLS, controls)
+    job.finish({"counts": counts})
     logger.info(
         "trajectories: %d dialogues, the %d nearest among %d %s dialogues by %s",
         sum(count["dialogues"] for count in counts.values()),
@@ -79,9 +79,9 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         counts.get(NEIGHBOURS_FROM, {}).get("dialogues", 0),
         NEIGHBOURS_FROM,
         ", ".join(config.similarities),
-        extra={"stage": work.name, "dataset": layout.dataset, "counts": counts},
+        extra={"stage": job.name, "dataset": layout.dataset, "counts": counts},
     )
-    return work.out
+    return job.out
 
 
 def dry_run(config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _counts(table: pa.Table) -> dict[str, int]:
     return {"dialogues": table.num_rows} | {name: int(table[name].to_numpy().sum()) for name in summed}
 
 
-def _prepare(config: Config, layout: Layout, run: RunOptions) -> StageWork:
+def _prepare(config: Config, layout: Layout, run: RunOptions) -> Job:
     if not layout.shards.is_dir():
         raise RawDataMissing(f"{layout.shards}: there are no shards of {layout.dataset!r}; make them first: merc-extract --dataset {layout.dataset}")
     dialogues = sorted((layout.shards / "dialogues").glob("*.parquet"))
@@ -160,7 +160,7 @@ def _prepare(config: Config, layout: Layout, run: RunOptions) -> StageWork:
         inputs={"version": VERSION, "dialogues": {path.name: files.sha256(path) for path in dialogues}},
     )
     out = layout.shards / "trajectories"
-    return StageWork("trajectories", out, layout.scratch, fingerprint, overwrite=run.overwrite, record=RECORD)
+    return Job("trajectories", out, layout.scratch, fingerprint, overwrite=run.overwrite, record=RECORD)
 
 
 @stage_command

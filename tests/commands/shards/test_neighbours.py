@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from merc import files
 from merc.commands.shards import main
+from merc.job import RunOptions
 from merc.layout import Layout
-from merc.parts import RunOptions
 from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION, schema
 from merc.trajectories.config import Config

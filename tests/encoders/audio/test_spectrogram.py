@@ -154,7 +154,7 @@ def test_each_position_of_a_clip_counts_once(spectrogram: Make, kind: str, overl
 
 @BOTH
 def test_a_long_clip_is_the_mean_over_its_windows_own_positions(spectrogram: Make, spectrogram_checkpoint: Any, kind: str) -> None:
-    encoder, sound = spectrogram(kind, frames=True), _noise(40_000)
+    encoder, sound = spectrogram(kind, sequences=True), _noise(40_000)
     items = encoder._items(0, sound)
     assert len(items) == 3
     pieces = []
@@ -165,7 +165,7 @@ def test_a_long_clip_is_the_mean_over_its_windows_own_positions(spectrogram: Mak
     expected = np.concatenate(pieces)
     encoded = encoder.encode(_clips(sound))
     np.testing.assert_allclose(encoded.embeddings[0], expected.mean(axis=0), atol=2e-5, rtol=0)
-    frames = encoded.frames[0]
+    frames = encoded.sequences[0]
     assert frames is not None
     np.testing.assert_allclose(frames.vectors.astype(np.float32), expected, atol=0.01, rtol=0)
     assert encoded.remarks == []
@@ -173,9 +173,9 @@ def test_a_long_clip_is_the_mean_over_its_windows_own_positions(spectrogram: Mak
 
 @BOTH
 def test_five_minutes_are_not_cut(spectrogram: Make, kind: str) -> None:
-    encoder = spectrogram(kind, frames=True, windows_per_batch=64, overlap_seconds=0.1)
+    encoder = spectrogram(kind, sequences=True, windows_per_batch=64, overlap_seconds=0.1)
     encoded = encoder.encode(_clips(_noise(300 * SAMPLE_RATE_HZ)))
-    frames = encoded.frames[0]
+    frames = encoded.sequences[0]
     assert frames is not None
     assert len(frames.vectors) == {"whisper": 15_000, "ast": 3000}[kind]
     assert encoded.remarks == []
@@ -184,8 +184,8 @@ def test_five_minutes_are_not_cut(spectrogram: Make, kind: str) -> None:
 
 def test_frames_are_what_the_vector_was_pooled_from(spectrogram: Make) -> None:
     clips = _clips(_noise(5000, 1), None, _noise(16_000, 2))
-    encoded = spectrogram("whisper", frames=True).encode(clips)
-    short, absent, long = encoded.frames
+    encoded = spectrogram("whisper", sequences=True).encode(clips)
+    short, absent, long = encoded.sequences
     assert absent is None
     assert short is not None
     assert long is not None
@@ -197,16 +197,16 @@ def test_frames_are_what_the_vector_was_pooled_from(spectrogram: Make) -> None:
 
 
 def test_frames_of_ast_are_a_tenth_of_a_second_apart(spectrogram: Make) -> None:
-    encoder = spectrogram("ast", frames=True, pooling="mean_std")
+    encoder = spectrogram("ast", sequences=True, pooling="mean_std")
     encoded = encoder.encode(_clips(_noise(5000)))
-    frames = encoded.frames[0]
+    frames = encoded.sequences[0]
     assert frames is not None
     np.testing.assert_allclose(frames.seconds, [0.0875, 0.1875, 0.2875], atol=1e-6)
-    assert (encoder.dim, encoder.frame_dim, frames.vectors.shape) == (64, 32, (3, 32))
+    assert (encoder.dim, encoder.sequence_dim, frames.vectors.shape) == (64, 32, (3, 32))
 
 
-def test_frames_are_an_empty_list_unless_asked_for(spectrogram: Make) -> None:
-    assert spectrogram("ast").encode(_clips(_noise(5000))).frames == []
+def test_sequences_are_an_empty_list_unless_asked_for(spectrogram: Make) -> None:
+    assert spectrogram("ast").encode(_clips(_noise(5000))).sequences == []
 
 
 @BOTH
@@ -253,12 +253,12 @@ def test_one_sample_is_silence(spectrogram: Make, kind: str) -> None:
 
 
 def test_output_that_is_not_finite_is_absent_and_recorded(spectrogram: Make) -> None:
-    encoder = spectrogram("whisper", dtype="float16", frames=True)
+    encoder = spectrogram("whisper", dtype="float16", sequences=True)
     with torch.no_grad():
         encoder._model.layer_norm.bias[3] = torch.inf
     encoded = encoder.encode(_clips(_noise(8000)))
     assert encoded.remarks == [(0, "not_finite", "the model's output in float16 is not finite")]
-    assert encoded.frames == [None]
+    assert encoded.sequences == [None]
     assert not encoded.embeddings.any()
 
 

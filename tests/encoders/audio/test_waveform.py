@@ -152,20 +152,20 @@ def test_the_last_layer_by_number_is_the_last_layer(waveform: Make) -> None:
 
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "wav2vec2 large"])
 def test_mean_std_is_the_mean_and_the_deviation_of_the_frames(kind: str, waveform: Make) -> None:
-    encoder = waveform(kind, pooling="mean_std", frames=True)
+    encoder = waveform(kind, pooling="mean_std", sequences=True)
     encoded = _encode(encoder, _sounds())
     assert encoder.dim == 64
-    for vector, frames in zip(encoded.embeddings, encoded.frames, strict=True):
+    for vector, frames in zip(encoded.embeddings, encoded.sequences, strict=True):
         assert frames is not None
         wide = frames.vectors.astype(np.float64)
         np.testing.assert_allclose(vector, np.concatenate([wide.mean(axis=0), wide.std(axis=0)]), atol=2e-3)
 
 
 def test_frames_are_twenty_milliseconds_apart_and_without_padding(waveform: Make) -> None:
-    encoded = _encode(waveform("wav2vec2 base", frames=True, minimum_seconds=0), [*_sounds(), None])
+    encoded = _encode(waveform("wav2vec2 base", sequences=True, minimum_seconds=0), [*_sounds(), None])
     # (length - 400) // 320 + 1, for each of LENGTHS
-    assert [None if frames is None else len(frames.vectors) for frames in encoded.frames] == [49, 49, 50, 50, 93, 31, 75, 2, 1, None]
-    first = encoded.frames[0]
+    assert [None if frames is None else len(frames.vectors) for frames in encoded.sequences] == [49, 49, 50, 50, 93, 31, 75, 2, 1, None]
+    first = encoded.sequences[0]
     assert first is not None
     assert first.vectors.dtype == np.float16
     assert first.seconds.dtype == np.float32
@@ -173,12 +173,12 @@ def test_frames_are_twenty_milliseconds_apart_and_without_padding(waveform: Make
 
 
 def test_frames_beyond_half_precision_are_limited_and_the_vector_is_not(waveform: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = waveform("wav2vec2 large", frames=True)
+    encoder = waveform("wav2vec2 large", sequences=True)
     hidden = encoder._hidden
     monkeypatch.setattr(encoder, "_hidden", lambda inputs: hidden(inputs) * 1e5)
     encoded = _encode(encoder, _sounds()[:1])
-    assert encoded.frames[0] is not None
-    assert np.abs(encoded.frames[0].vectors).max() == 65504
+    assert encoded.sequences[0] is not None
+    assert np.abs(encoded.sequences[0].vectors).max() == 65504
     assert np.abs(encoded.embeddings).max() > 65504
 
 
@@ -203,13 +203,13 @@ def test_windows_give_what_the_whole_clip_gives_where_nothing_looks_further_than
 
 
 def test_five_minutes_are_used_to_the_end(waveform: Make) -> None:
-    encoder = waveform("wav2vec2 base", frames=True, checkpoint={"conv_dim": [4] * 7}, layer=0, window_seconds=10)
+    encoder = waveform("wav2vec2 base", sequences=True, checkpoint={"conv_dim": [4] * 7}, layer=0, window_seconds=10)
     sound = _sounds((300 * SAMPLE_RATE_HZ,))[0]
     other_end = sound.copy()
     other_end[-SAMPLE_RATE_HZ:] *= -0.5
     encoded = _encode(encoder, [sound, other_end])
     assert encoded.remarks == []
-    first, second = encoded.frames
+    first, second = encoded.sequences
     assert first is not None
     assert second is not None
     assert len(first.vectors) == (300 * SAMPLE_RATE_HZ - 400) // 320 + 1 == 14999
@@ -260,13 +260,13 @@ def test_no_memory_halfway_through_the_layers_leaves_nothing_behind(waveform: Ma
     ],
 )
 def test_what_cannot_be_encoded_is_absent_and_leaves_its_neighbours_as_they_are(sound: np.ndarray | None, reason: str, waveform: Make) -> None:
-    encoder = waveform("wav2vec2 base", frames=True)
+    encoder = waveform("wav2vec2 base", sequences=True)
     neighbours = _sounds((8000, 8000))
     alone = _encode(encoder, neighbours)
     encoded = _encode(encoder, [neighbours[0], sound, neighbours[1]])
     assert encoded.present.tolist() == [True, False, True]
     assert not encoded.embeddings[1].any()
-    assert encoded.frames[1] is None
+    assert encoded.sequences[1] is None
     assert [remark[:2] for remark in encoded.remarks] == [(1, reason)]
     assert (encoded.embeddings[[0, 2]] == alone.embeddings).all()
 
@@ -293,12 +293,12 @@ def test_an_output_that_is_not_finite_makes_one_clip_absent_and_no_other(wavefor
 @pytest.mark.parametrize(("samples", "least", "padded"), [(2, 0, 400), (399, 0, 400), (400, 0, None), (800, 0.1, 1600), (1600, 0.1, None)])
 def test_short_clips_are_padded_and_recorded(samples: int, least: float, padded: int | None, waveform: Make) -> None:
     sound = _sounds((1600,))[0][:samples]
-    encoded = _encode(waveform("wav2vec2 base", frames=True, minimum_seconds=least), [sound])
+    encoded = _encode(waveform("wav2vec2 base", sequences=True, minimum_seconds=least), [sound])
     assert encoded.present.all()
     wanted = [] if padded is None else [(0, "padded", f"from {samples / 16000:.4f} to {padded / 16000:.4f} s with zeros")]
     assert encoded.remarks == wanted
-    assert encoded.frames[0] is not None
-    assert len(encoded.frames[0].vectors) == ((padded or samples) - 400) // 320 + 1
+    assert encoded.sequences[0] is not None
+    assert len(encoded.sequences[0].vectors) == ((padded or samples) - 400) // 320 + 1
 
 
 def test_a_clip_is_normalised_by_its_own_samples_and_the_padding_is_zero_after_that(waveform: Make) -> None:

@@ -65,19 +65,19 @@ def test_scores_stand_beside_their_crops_and_what_is_no_number_counts_as_zero() 
 def test_a_clip_that_is_not_finite_is_recorded_and_spoils_no_other(pooling: crops.Pooling, dim: int) -> None:
     vectors = VECTORS.copy()
     vectors[1, 0], vectors[2] = np.inf, 0
-    encoded = crops.encoded(vectors, crops.of(PART), PART, pooling=pooling, temperature=0.1, frames=True, what="the model")
+    encoded = crops.encoded(vectors, crops.of(PART), PART, pooling=pooling, temperature=0.1, sequences=True, what="the model")
     assert encoded.present.tolist() == [False, False, False, False, True, False]
     assert encoded.embeddings.shape == (6, dim)
     assert encoded.embeddings[4, :2].tolist() == [4, 0]
     assert (1, "not_finite", "the model gave values that are not finite") in encoded.remarks
     assert (3, "zero_vector", "the model gave nothing but zeros") in encoded.remarks
     assert [index for index, _, _ in encoded.remarks] == [0, 1, 2, 3, 5]
-    assert [frames is not None for frames in encoded.frames] == encoded.present.tolist()
+    assert [frames is not None for frames in encoded.sequences] == encoded.present.tolist()
 
 
 def test_frames_are_the_crops_within_the_range_of_float16() -> None:
     vectors = VECTORS * np.array([[1], [1], [1], [1], [1], [20_000]], dtype=np.float32)
-    frames = crops.encoded(vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, frames=True, what="the model").frames[4]
+    frames = crops.encoded(vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, sequences=True, what="the model").frames[4]
     assert frames is not None
     assert frames.vectors.tolist() == [[2, 0], [4, 0], [65504, 0]]
     assert frames.seconds.tolist() == [0, 1, 2]

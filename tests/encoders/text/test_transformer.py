@@ -279,9 +279,9 @@ def test_a_cut_and_a_padding_that_come_with_the_tokenizer_are_not_used(tiny_chec
 def test_frames_are_the_utterances_own_tokens_of_the_layers_pooled(
     transformer: Callable[..., Transformer], tiny_checkpoint: Callable[[str], Path], much_padding: None, pooling: str, position: int | None
 ) -> None:
-    encoded = transformer("roberta", frames=True, pooling=pooling, tokens_per_batch=100_000).encode(_inputs(*TEXTS, ""))
-    assert encoded.frames[-1] is None
-    for text, frames in zip(TEXTS, encoded.frames[:-1], strict=True):
+    encoded = transformer("roberta", sequences=True, pooling=pooling, tokens_per_batch=100_000).encode(_inputs(*TEXTS, ""))
+    assert encoded.sequences[-1] is None
+    for text, frames in zip(TEXTS, encoded.sequences[:-1], strict=True):
         layers, _ = _layers(tiny_checkpoint("roberta"), text)
         expected = layers[-4:].mean(axis=0) if position is None else layers[position]
         assert len(frames.seconds) == 0
@@ -289,10 +289,10 @@ def test_frames_are_the_utterances_own_tokens_of_the_layers_pooled(
 
 
 def test_frames_leave_out_the_context(transformer: Callable[..., Transformer]) -> None:
-    encoder = transformer("bert", frames=True, history_turns=2, speaker_names=True)
+    encoder = transformer("bert", sequences=True, history_turns=2, speaker_names=True)
     history = (("Monica", "hello"), ("Ross", "no"))
     encoded = encoder.encode([UtteranceInput(utterance_id="a", text="You can't", speaker="Monica", history=history)])
-    [frames] = encoded.frames
+    [frames] = encoded.sequences
     assert len(frames.vectors) == len(encoder._tokenizer("You can't")["input_ids"]) - 2
     np.testing.assert_allclose(frames.vectors.astype(np.float32).mean(axis=0), encoded.embeddings[0], atol=5e-3)
 
@@ -300,10 +300,10 @@ def test_frames_leave_out_the_context(transformer: Callable[..., Transformer]) -
 def test_frames_beyond_float16_are_limited(transformer: Callable[..., Transformer]) -> None:
     import torch
 
-    encoder = transformer("bert", frames=True, layer=0)
+    encoder = transformer("bert", sequences=True, layer=0)
     with torch.no_grad():
         encoder._model.embeddings.LayerNorm.bias.fill_(1e6)
-    [frames] = encoder.encode(_inputs("no")).frames
+    [frames] = encoder.encode(_inputs("no")).sequences
     assert (frames.vectors == 65504).all()
 
 

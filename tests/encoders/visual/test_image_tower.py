@@ -61,11 +61,11 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_vectors_are_those_of_a_plain_call_picture_by_picture(image_tower, image_checkpoint, kind: str) -> None:
     faces = _faces(112, 112, 112)
-    encoded = image_tower(kind, frames=True).encode([_utterance(faces)])
+    encoded = image_tower(kind, sequences=True).encode([_utterance(faces)])
     expected = np.stack([_plain(image_checkpoint(kind), kind, face, lambda output: output.last_hidden_state[:, SPECIAL[kind] :].mean(dim=1)) for face in faces])
     assert _cosine(encoded.embeddings[0], expected.mean(axis=0)) >= 0.999999
     np.testing.assert_allclose(encoded.embeddings[0], expected.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(encoded.frames[0].vectors, expected, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(encoded.sequences[0].vectors, expected, rtol=2e-3, atol=2e-3)
     assert np.abs(expected[0] - expected[1]).max() > 1e-2  # the pictures do make a difference
 
 
@@ -129,7 +129,7 @@ def test_clips_with_crops_of_different_size_share_batches(image_tower, images_pe
 
 def test_pooling_by_confidence_prefers_the_sure_crops(image_tower) -> None:
     faces = _faces(40, 40)
-    sure = image_tower("vit", pooling="confidence", frames=True).encode([_utterance(faces, face_scores=np.array([0.95, 0.15], dtype=np.float32))])
+    sure = image_tower("vit", pooling="confidence", sequences=True).encode([_utterance(faces, face_scores=np.array([0.95, 0.15], dtype=np.float32))])
     assert sure.frames[0] is not None
     np.testing.assert_allclose(sure.embeddings[0], sure.frames[0].vectors[0], atol=5e-3)  # exp(8) times the weight of the other
     for scores in (None, np.full(2, 0.4, dtype=np.float32)):
@@ -139,9 +139,9 @@ def test_pooling_by_confidence_prefers_the_sure_crops(image_tower) -> None:
 
 def test_frames_are_crops_with_their_times(image_tower) -> None:
     seconds = np.array([0.2, 0.5, 1.25], dtype=np.float32)
-    encoder = image_tower("dinov2", pooling="mean_std", frames=True)
+    encoder = image_tower("dinov2", pooling="mean_std", sequences=True)
     [frames] = encoder.encode([_utterance(_faces(40, 40, 40), face_seconds=seconds)]).frames
-    assert (encoder.dim, encoder.frame_dim, encoder.planned_dim()) == (64, 32, 64)
+    assert (encoder.dim, encoder.sequence_dim, encoder.planned_dim()) == (64, 32, 64)
     assert frames is not None
     assert (frames.vectors.shape, frames.vectors.dtype) == ((3, 32), np.float16)
     assert frames.seconds.tolist() == seconds.tolist()

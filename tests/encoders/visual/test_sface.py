@@ -17,7 +17,7 @@ def _build(folder: Path | str, **settings: Any) -> Sface:
     given = {
         "filename": "tiny.onnx", "sha256": "", "dim": None, "licence": "none", "training_data_overlap": "none", **settings
     }  # fmt: skip
-    return Sface(Sface.Config(family="sface", repo=str(folder), **given), frames=True)
+    return Sface(Sface.Config(family="sface", repo=str(folder), **given), sequences=True)
 
 
 def _loaded(folder: Path, **settings: Any) -> Sface:
@@ -48,7 +48,7 @@ def test_vectors_have_length_one_and_are_the_networks_for_rgb(sface_folder: Path
     faces[..., 0] //= 4  # red and blue differ, so that a mix-up of channels shows
     encoder = _loaded(sface_folder)
     [vector] = encoder.encode([_utterance(faces)]).embeddings
-    assert (encoder.dim, encoder.frame_dim) == (128, 128)
+    assert (encoder.dim, encoder.sequence_dim) == (128, 128)
     np.testing.assert_allclose(vector, _expected(sface_folder, faces[0]), atol=1e-5)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from merc.errors import BadSettings
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.data.curriculum import Curriculum, Lessons, difficulty
 from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.recipes.resolution import resolve

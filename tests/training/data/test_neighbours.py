@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from merc.errors import BadSettings, BadTable
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.data.collate import collate, neighbour_batches
 from merc.training.data.dataset import read_split
 from merc.training.data.neighbours import with_neighbours

@@ -8,7 +8,7 @@ import torch
 
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError
-from merc.extraction import frames
+from merc.extraction import sequences
 from merc.shards.format import reader
 from merc.training.data.collate import collate, evaluation_batches
 from merc.training.data.dataset import concatenated, read_split
@@ -29,7 +29,7 @@ def read(layout, split="train", longest=4):
 
 def kept(layout, name):
     """utterance id → its frames, as the extraction gives them."""
-    return {utterance_id: vectors for utterance_id, vectors, _ in frames.read(layout.features(name, f"{name}-encoder"))}
+    return {utterance_id: vectors for utterance_id, vectors, _ in sequences.read(layout.features(name, f"{name}-encoder"))}
 
 
 def shortened(vectors, longest):
@@ -123,13 +123,13 @@ def test_a_file_whose_writing_was_interrupted_is_written_again(layout):
 
 
 def test_without_frames_it_is_said_how_to_get_them(make_shards):
-    with pytest.raises(BadTable, match="--level frames"):
+    with pytest.raises(BadTable, match="--level sequences"):
         read(make_shards(modalities=MODALITIES))
 
 
 def test_frames_of_another_length_than_the_vectors_are_refused(make_shards, keep_frames):
     layout = keep_frames(make_shards(modalities=MODALITIES), dims={"text": 3, "audio": 5})
-    with pytest.raises(BadSettings, match="frames of 3 numbers and vectors of 6"):
+    with pytest.raises(BadSettings, match="entries of 3 numbers and vectors of 6"):
         read(layout)
     assert not list((layout.scratch / "sequences").rglob("values.float16"))
 
@@ -138,7 +138,7 @@ def test_a_vector_without_frames_is_named(layout):
     split = read_split(layout.shards, "train", MODALITIES, 3)
     row = int((~split.present["text"][:-1]).nonzero()[0])
     wrong = replace(split, present={**split.present, "text": torch.ones_like(split.present["text"])})
-    with pytest.raises(BadTable, match=f"{split.utterance_ids[row]} has 0 frames"):
+    with pytest.raises(BadTable, match=f"{split.utterance_ids[row]} has 0 entries"):
         with_sequences(wrong, layout.shards, reader.info(layout.shards), 4)
 
 

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from merc.errors import BadSettings, BadTable
-from merc.parts import RunOptions
+from merc.job import RunOptions
 from merc.training.data.dataset import Standardisation, read_split
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import predict

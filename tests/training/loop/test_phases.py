@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from merc.errors import BadSettings
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.shards.format import reader
 from merc.training.data.collate import collate
 from merc.training.data.splits import load_data

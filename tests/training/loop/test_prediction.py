@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from merc import files
 from merc.commands.train import main
 from merc.errors import BadSettings, BadTable
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.loop.prediction import label, labelled_schema
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train

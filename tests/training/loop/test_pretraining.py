@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 
 from merc import files
 from merc.errors import BadSettings
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.data.dataset import concatenated, read_split
 from merc.training.loop import pretraining
-from merc.training.loop.pretraining import FirstStage, fitting, head_names
+from merc.training.loop.pretraining import PreparedPretraining, fitting, head_names
 from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.models.context_gru import ContextGRU
 from merc.training.recipes.resolution import resolve
@@ -36,7 +36,7 @@ def relabelled(layout, dataset, classes):
 
 
 def stage_one(params, layout, runs, recipe="second", classes=("neutral", "joy", "anger")):
-    return FirstStage.of(resolve(params, recipe), layout, classes, runs)
+    return PreparedPretraining.of(resolve(params, recipe), layout, classes, runs)
 
 
 def test_training_begins_with_the_weights_of_the_first_stage_of_the_same_seed(two, tree, tmp_path):
@@ -64,7 +64,7 @@ def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, t
     for recipe in ("second", "third"):
         train(resolve(Params(tree), recipe), two, RUN, runs=tmp_path / "runs")
     assert trained == [0, 1]
-    tree["recipes"]["stage_one"] |= {"seeds": [7]}  # those of the second stage count
+    tree["recipes"]["stage_one"] |= {"seeds": [7]}  # those of the second training count
     assert stage_one(Params(tree), two, tmp_path / "runs").folder.is_dir()
     tree["recipes"]["stage_one"] |= {"epochs": 3}
     assert not stage_one(Params(tree), two, tmp_path / "runs").folder.exists()

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from merc.job import RunOptions
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.training.loop import seeds
 from merc.training.loop.ledger import LossNotFinite
 from merc.training.recipes.resolution import resolve

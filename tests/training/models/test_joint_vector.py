@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from merc.errors import BadSettings
+from merc.job import RunOptions
 from merc.params import Params, fill
-from merc.parts import RunOptions
 from merc.training.data.collate import collate
 from merc.training.loop.prediction import label
 from merc.training.losses.cross_entropy import CrossEntropy

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from merc.errors import BadSettings
+from merc.job import flat
 from merc.params import Params
-from merc.parts import flat
 from merc.training.models.engine.base import FUSION
 from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.recipe import Recipe

@@ -9,9 +9,9 @@ import click
 from merc import files, log
 from merc.command_line import OVERWRITE, PARAMS, exiting
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.shards.circulation.layouts import RobertaLayer
 
 

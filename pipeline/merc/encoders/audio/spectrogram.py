@@ -26,7 +26,7 @@ from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.layers import LayersConfig, shares
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.sound import why_absent
-from merc.encoders.engine.windows import combine, cut, join_frames
+from merc.encoders.engine.windows import combine, cut, join_sequences
 from merc.errors import BadSettings
 from merc.records.media import SAMPLE_RATE_HZ
 
@@ -83,8 +83,8 @@ class Item:
 class Spectrogram(NeuralEncoder):
     """A frozen Whisper encoder or AST.
 
-    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself. Frames
-    are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all frequencies.
+    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself. The entries
+    of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all frequencies.
     """
 
     class Config(LayersConfig):
@@ -112,7 +112,7 @@ class Spectrogram(NeuralEncoder):
             return self
 
     MODALITY = "audio"
-    HAS_FRAMES = True
+    HAS_SEQUENCES = True
     BUDGET_KEY = "windows_per_batch"
     UNIT = "windows"
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 128}
@@ -158,7 +158,7 @@ class Spectrogram(NeuralEncoder):
         }
 
     @property
-    def frame_dim(self) -> int:
+    def sequence_dim(self) -> int:
         return self._at.dim
 
     def load(self, device: str) -> None:
@@ -225,8 +225,8 @@ class Spectrogram(NeuralEncoder):
         finite = np.isfinite(vectors).all(axis=1)
         remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
-        if self.frames:
-            encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
+        if self.sequences:
+            encoded.sequences = join_sequences([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
 
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
@@ -281,7 +281,7 @@ class Spectrogram(NeuralEncoder):
         else:
             mean_BD = pooling.masked_mean(frames_BTD, counts_BT)
         variance_BD = pooling.masked_variance(frames_BTD, counts_BT, mean_BD) if self.config.pooling == "mean_std" else torch.zeros_like(mean_BD)
-        return (mean_BD, variance_BD, frames_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.frames else (mean_BD, variance_BD)
+        return (mean_BD, variance_BD, frames_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.sequences else (mean_BD, variance_BD)
 
     def _hidden(self, spectrograms: "torch.Tensor") -> "torch.Tensor":
         """(B, P, D) of the chosen layers, special tokens first."""

@@ -29,7 +29,7 @@ from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.layers import LayersConfig, shares
 from merc.encoders.engine.sound import why_absent
 from merc.encoders.engine.trainable import TrainableEncoder, TrainingItems
-from merc.encoders.engine.windows import combine, cut, join_frames
+from merc.encoders.engine.windows import combine, cut, join_sequences
 from merc.errors import BadSettings
 from merc.records.media import SAMPLE_RATE_HZ
 
@@ -100,7 +100,7 @@ class Waveform(TrainableEncoder):
             return self
 
     MODALITY = "audio"
-    HAS_FRAMES = True
+    HAS_SEQUENCES = True
     BUDGET_KEY = "samples_per_batch"
     UNIT = "samples"
     # 1,200 s through 512 channels at a fifth of the sampling rate are 2.0e9 numbers, just within the 2^31 that cuDNN's kernels can count.
@@ -168,7 +168,7 @@ class Waveform(TrainableEncoder):
         self.settle(self._width if self.config.pooling == "mean" else 2 * self._width, device)
 
     @property
-    def frame_dim(self) -> int:
+    def sequence_dim(self) -> int:
         return self._width
 
     def _frames(self, samples: int) -> int:
@@ -194,8 +194,8 @@ class Waveform(TrainableEncoder):
         finite = np.isfinite(vectors).all(axis=1)
         remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
-        if self.frames:
-            encoded.frames = join_frames([item.clip for item in items], kept, encoded.present, self._middles)
+        if self.sequences:
+            encoded.sequences = join_sequences([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
 
     def frozen_part(self) -> Any:
@@ -282,7 +282,7 @@ class Waveform(TrainableEncoder):
 
             squares_BD = pooling.masked_mean((hidden_BTD.float() - pooled_BD[:, None]).square_(), own_BT)
             pooled_BD = torch.cat([pooled_BD, squares_BD.sqrt()], dim=1)
-        return (pooled_BD, hidden_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.frames else (pooled_BD,)
+        return (pooled_BD, hidden_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.sequences else (pooled_BD,)
 
     def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
         """(B, T, D) of the chosen layers; what stands in padded frames has no meaning.

@@ -44,12 +44,12 @@ class UtteranceInput:
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
+class EncodedSequence:
     """What an utterance's vector was pooled from.
 
     Attributes:
-        vectors: (frames, frame_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order, without padding.
-        seconds: (frames,) float32, the middle of each, from the utterance's begin; empty for tokens.
+        vectors: (length, sequence_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order, without padding.
+        seconds: (length,) float32, the middle of each, from the utterance's begin; empty for tokens.
     """
 
     vectors: NDArray[np.float16]
@@ -65,13 +65,13 @@ class Encoded:
         present: (utterances,) bool.
         remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
             :data:`merc.records.failures.REASONS`. Every absent vector has one.
-        frames: one per utterance, None where absent; an empty list if they were not asked for.
+        sequences: one per utterance, None where absent; an empty list if they were not asked for.
     """
 
     embeddings: NDArray[np.float32]
     present: NDArray[np.bool_]
     remarks: list[tuple[int, str, str]] = field(default_factory=list)
-    frames: list[Frames | None] = field(default_factory=list)
+    sequences: list[EncodedSequence | None] = field(default_factory=list)
 
 
 class EncoderConfig(Settings):
@@ -89,10 +89,10 @@ class Encoder(ABC):
     Args:
         config: an instance of the family's ``Config``.
         offline: never ask a model hub.
-        frames: keep what the vectors are pooled from, too (:class:`Frames`).
+        sequences: keep what the vectors are pooled from, too (:class:`EncodedSequence`).
 
     Raises:
-        BadSettings: if frames are asked for and the family has none.
+        BadSettings: if sequences are asked for and the family has none.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -101,17 +101,19 @@ class Encoder(ABC):
     """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
-    HAS_FRAMES: ClassVar[bool] = False
-    """Whether the family can give :class:`Frames`."""
+    HAS_SEQUENCES: ClassVar[bool] = False
+    """Whether the family can give :class:`EncodedSequence`."""
 
     history_turns: int = 0
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
-        if frames and not self.HAS_FRAMES:
-            raise BadSettings(f"encoders of the family {config.family} give one vector per utterance and no frames; choose a neural one, or --level utterance")
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
+        if sequences and not self.HAS_SEQUENCES:
+            raise BadSettings(
+                f"encoders of the family {config.family} give one vector per utterance and no sequences; choose a neural one, or --level utterance"
+            )
         self.config = config
         self.offline = offline
-        self.frames = frames
+        self.sequences = sequences
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine path.
@@ -152,7 +154,7 @@ class Encoder(ABC):
         """Length of the vectors; known after :meth:`load`."""
 
     @property
-    def frame_dim(self) -> int:
+    def sequence_dim(self) -> int:
         """Length of a frame's vector; known after :meth:`load`."""
         return self.dim
 

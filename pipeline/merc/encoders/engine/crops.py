@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from merc.encoders.engine.base import Encoded, Frames, UtteranceInput
+from merc.encoders.engine.base import Encoded, EncodedSequence, UtteranceInput
 from merc.encoders.engine.batching import scatter
 
 Pooling = Literal["mean", "confidence", "mean_std"]
@@ -104,7 +104,7 @@ def encoded(
     *,
     pooling: Pooling,
     temperature: float,
-    frames: bool,
+    sequences: bool,
     what: str,
 ) -> Encoded:
     """The utterances' vectors and, if asked for, the crops' own.
@@ -114,7 +114,7 @@ def encoded(
         crops: whose they are.
         utterances: all of the part.
         pooling, temperature: as for :func:`pooled`.
-        frames: keep the crops' vectors, in float16 (limited to its range).
+        sequences: keep the crops' vectors, in float16 (limited to its range).
         what: gave the vectors, for remarks.
     """
     vectors_CD = pooled(vectors_ND, crops, pooling, scores_of(utterances, crops), temperature)
@@ -126,11 +126,11 @@ def encoded(
     ]
     good_C = finite_C & nonzero_C
     result = scatter(vectors_CD[good_C], crops.clips[good_C].tolist(), len(utterances), remarks)
-    if frames:
+    if sequences:
         half_ND = vectors_ND.clip(-LARGEST_HALF, LARGEST_HALF).astype(np.float16)
-        result.frames = [None] * len(utterances)
+        result.sequences = [None] * len(utterances)
         for clip, begin, end in zip(crops.clips, crops.starts, crops.ends, strict=True):
             if result.present[clip]:
                 seconds = utterances[clip].face_seconds
-                result.frames[clip] = Frames(half_ND[begin:end], np.zeros(0, dtype=np.float32) if seconds is None else seconds)
+                result.sequences[clip] = EncodedSequence(half_ND[begin:end], np.zeros(0, dtype=np.float32) if seconds is None else seconds)
     return result

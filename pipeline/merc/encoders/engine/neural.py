@@ -69,8 +69,8 @@ class NeuralEncoder(Encoder):
     not_in_checkpoint: list[str]
     """Names of the model's weights that its files lack, which transformers fills with random numbers; known after :meth:`model_from`."""
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
-        super().__init__(config, offline=offline, frames=frames)
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
+        super().__init__(config, offline=offline, sequences=sequences)
         self.checkpoint = Checkpoint(self.config.repo, self.config.revision, offline, made_by=self.config.made_by)
 
     @cached_property

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from merc.compute import masked
+
 
 def masked_mean(hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the tokens where the mask is True, in float32.
-
-    Args:
-        hidden_BTD: any float type; what stands where the mask is False does not matter, not even NaN.
-        mask_BT: bool.
-
-    Returns:
-        [B, D] float32; zeros where a row's mask is all False.
-    """
-    kept_BTD = hidden_BTD.float().masked_fill(~mask_BT.unsqueeze(-1), 0.0)
-    return kept_BTD.sum(dim=1) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    """Mean over the tokens where the mask is True, [B, D] in float32 whatever the type of ``hidden_BTD`` (:func:`merc.compute.masked.masked_mean`)."""
+    return masked.masked_mean(hidden_BTD.float(), mask_BT)
 
 
 def mean_of_layers(hidden_BTD: Sequence[Tensor]) -> Tensor:

@@ -36,14 +36,14 @@ class ChosenEncoder:
     config: EncoderConfig
     laid: Laid
 
-    def build(self, *, offline: bool = False, frames: bool = False) -> Encoder:
+    def build(self, *, offline: bool = False, sequences: bool = False) -> Encoder:
         """The encoder.
 
         Args:
             offline: never ask a model hub.
-            frames: keep what the vectors are pooled from, too.
+            sequences: keep what the vectors are pooled from, too.
         """
-        return self.kind(self.config, offline=offline, frames=frames)
+        return self.kind(self.config, offline=offline, sequences=sequences)
 
 
 def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "") -> ChosenEncoder:
@@ -72,9 +72,9 @@ def family_of(params: Params, modality: str, name: str) -> tuple[str, type[Encod
     return _family(shelf, name, shelf.read(params, name))
 
 
-def build(params: Params, modality: str, name: str, *, offline: bool = False, frames: bool = False) -> Encoder:
+def build(params: Params, modality: str, name: str, *, offline: bool = False, sequences: bool = False) -> Encoder:
     """:func:`choose` and :meth:`ChosenEncoder.build` in one."""
-    return choose(params, modality, name).build(offline=offline, frames=frames)
+    return choose(params, modality, name).build(offline=offline, sequences=sequences)
 
 
 def names(params: Params, modality: str) -> list[str]:

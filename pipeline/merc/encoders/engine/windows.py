@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from merc.encoders.engine.base import Frames
+from merc.encoders.engine.base import EncodedSequence
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def _divide_up(number: int, by: int) -> int:
     return -(-number // by)
 
 
-def join_frames(
+def join_sequences(
     clips: Sequence[int], pieces: Sequence[NDArray[np.float16]], present: NDArray[np.bool_], middles: Callable[[int], NDArray[np.float32]]
-) -> list[Frames | None]:
+) -> list[EncodedSequence | None]:
     """The frames of each utterance, its windows put together.
 
     Args:
@@ -126,4 +126,4 @@ def join_frames(
     for clip, piece in zip(clips, pieces, strict=True):
         of_clip.setdefault(clip, []).append(piece)
     joined = [np.concatenate(of_clip[index]) if there else None for index, there in enumerate(present)]
-    return [None if vectors is None else Frames(vectors, middles(len(vectors))) for vectors in joined]
+    return [None if vectors is None else EncodedSequence(vectors, middles(len(vectors))) for vectors in joined]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from merc.encoders.engine.base import Encoded, EncoderConfig, Frames, UtteranceInput
+from merc.encoders.engine.base import Encoded, EncodedSequence, EncoderConfig, UtteranceInput
 from merc.encoders.engine.batching import scatter
 from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.neural import NeuralConfig, check_layer
@@ -76,7 +76,7 @@ class Transformer(TrainableEncoder):
 
     Without context the mean is taken over all tokens, special ones included, as sentence-transformers does it; with
     earlier turns or speaker names, over the utterance's own tokens alone. Batches are padded on the right and the mask
-    goes with them. Frames are the utterance's own tokens, always without the special ones.
+    goes with them. A sequence holds the utterance's own tokens, always without the special ones.
     """
 
     class Config(NeuralConfig):
@@ -97,14 +97,14 @@ class Transformer(TrainableEncoder):
         """Whether ``name: `` stands before the utterance and before each earlier turn."""
 
     MODALITY = "text"
-    HAS_FRAMES = True
+    HAS_SEQUENCES = True
     BUDGET_KEY = "tokens_per_batch"
     UNIT = "tokens"
     AUTOMATIC = {"cpu": 1024, "cuda": 65_536}  # noqa: RUF012
     config: Config
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
-        super().__init__(config, offline=offline, frames=frames)
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
+        super().__init__(config, offline=offline, sequences=sequences)
         self.history_turns = self.config.history_turns
         self._with_context = self.config.history_turns > 0 or self.config.speaker_names
 
@@ -209,38 +209,38 @@ class Transformer(TrainableEncoder):
             (filled[at], "truncated", f"{tokens.cut[at]} of {tokens.cut[at] + own[at]} tokens were cut; the model is given at most {self.config.max_tokens}")
             for at in np.flatnonzero(tokens.cut)
         ]
-        vectors, frames = self._vectors(tokens)
+        vectors, sequences = self._vectors(tokens)
         finite = np.isfinite(vectors).all(axis=1)
-        if self.frames:
-            finite &= np.array([frame is not None and bool(np.isfinite(frame.vectors).all()) for frame in frames], dtype=np.bool_)
+        if self.sequences:
+            finite &= np.array([one is not None and bool(np.isfinite(one.vectors).all()) for one in sequences], dtype=np.bool_)
         remarks += [(int(places[at]), "not_finite", f"the model's output in {self.config.dtype} is not finite") for at in np.flatnonzero(~finite)]
         encoded = scatter(vectors[finite], places[finite].tolist(), len(utterances), remarks)
-        if self.frames:
-            encoded.frames = [None] * len(utterances)
+        if self.sequences:
+            encoded.sequences = [None] * len(utterances)
             for at in np.flatnonzero(finite):
-                encoded.frames[places[at]] = frames[at]
+                encoded.sequences[places[at]] = sequences[at]
         return encoded
 
-    def _vectors(self, tokens: Tokens) -> tuple[NDArray[np.float32], list[Frames | None]]:
-        """(B, D) vectors of the utterances that have tokens, and their frames, if asked for."""
+    def _vectors(self, tokens: Tokens) -> tuple[NDArray[np.float32], list[EncodedSequence | None]]:
+        """(B, D) vectors of the utterances that have tokens, and their sequences, if asked for."""
         import torch
 
         real = tokens.filled()
         own_lengths = real.own_end - real.own_begin
         vectors = np.zeros((len(real.lengths), self.dim), dtype=np.float32)
-        frames: list[Frames | None] = [None] * len(real.lengths)
+        sequences: list[EncodedSequence | None] = [None] * len(real.lengths)
         no_seconds = np.zeros(0, dtype=np.float32)
 
         def prepare(batch: NDArray[np.int64]) -> dict[str, Any]:
             inputs = self._padded(real, batch)
-            if self.frames:
+            if self.sequences:
                 inputs["own_n"] = np.flatnonzero(real.own(batch, inputs["input_ids"].shape[1]))
             return inputs
 
         def compute(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
             hidden_BTD = self._hidden(inputs)
             vectors_BD = self._pooled(hidden_BTD, inputs)
-            if not self.frames:
+            if not self.sequences:
                 return (vectors_BD,)
             own_nD = hidden_BTD.flatten(0, 1)[inputs["own_n"]]
             return vectors_BD, own_nD.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half()
@@ -250,10 +250,10 @@ class Transformer(TrainableEncoder):
             for packed in own_nD:
                 pieces = np.split(packed.numpy(), np.cumsum(own_lengths[batch])[:-1])
                 for at, piece in zip(batch, pieces, strict=True):
-                    frames[at] = Frames(piece.copy(), no_seconds)
+                    sequences[at] = EncodedSequence(piece.copy(), no_seconds)
 
         in_batches(real.lengths, self.budget, self.device, prepare, compute, take)
-        return vectors, frames
+        return vectors, sequences
 
     def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
         filled = np.array([at for at, utterance in enumerate(utterances) if utterance.text.strip()], dtype=np.int64)

@@ -95,7 +95,7 @@ class ImageTower(NeuralEncoder):
             return self
 
     MODALITY = "visual"
-    HAS_FRAMES = True
+    HAS_SEQUENCES = True
     BUDGET_KEY = "images_per_batch"
     UNIT = "images"
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 16, "cuda": 256}
@@ -136,8 +136,8 @@ class ImageTower(NeuralEncoder):
         return {"pooling": config.pooling, "frame_vector": config.frame_vector, "sample_rate_hz": None, **temperature}
 
     @property
-    def frame_dim(self) -> int:
-        return self._frame_dim
+    def sequence_dim(self) -> int:
+        return self._sequence_dim
 
     def load(self, device: str) -> None:
         import transformers
@@ -164,8 +164,8 @@ class ImageTower(NeuralEncoder):
         self._before_patches = tower.special_tokens + int(getattr(model.config, "num_register_tokens", 0))
         self._check_size(tower, model.config)
         self._model = model.to(device)
-        self._frame_dim = int(model.config.projection_dim if config.frame_vector == "projection" else model.config.hidden_size)
-        self.settle(self._frame_dim * (2 if config.pooling == "mean_std" else 1), device)
+        self._sequence_dim = int(model.config.projection_dim if config.frame_vector == "projection" else model.config.hidden_size)
+        self.settle(self._sequence_dim * (2 if config.pooling == "mean_std" else 1), device)
 
     def _load_processor(self, folder: Any) -> Any:
         import torch
@@ -204,14 +204,14 @@ class ImageTower(NeuralEncoder):
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         row = crops.of(utterances)
-        vectors_ND = np.zeros((len(row), self.frame_dim), dtype=np.float32)
+        vectors_ND = np.zeros((len(row), self.sequence_dim), dtype=np.float32)
 
         def take(indices: NDArray[np.int64], vectors: "torch.Tensor") -> None:
             vectors_ND[indices] = vectors.numpy()
 
         in_batches(np.ones(len(row), dtype=np.int64), self.budget, self.device, lambda batch: _by_size([row.pictures[at] for at in batch]), self._compute, take)
         return crops.encoded(
-            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, frames=self.frames,
+            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, sequences=self.sequences,
             what=f"the model in {self.config.dtype}",
         )  # fmt: skip
 

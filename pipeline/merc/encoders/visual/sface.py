@@ -119,11 +119,11 @@ class Sface(Encoder):
         """Whether the network has seen the corpora, in words, as of every encoder with a checkpoint."""
 
     MODALITY = "visual"
-    HAS_FRAMES = True
+    HAS_SEQUENCES = True
     config: Config
 
-    def __init__(self, config: EncoderConfig, *, offline: bool = False, frames: bool = False) -> None:
-        super().__init__(config, offline=offline, frames=frames)
+    def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
+        super().__init__(config, offline=offline, sequences=sequences)
         self.checkpoint = OnnxFile(self.config.repo, self.config.revision, offline, self.config.filename, self.config.sha256)
 
     @cached_property
@@ -153,11 +153,11 @@ class Sface(Encoder):
 
     @property
     def dim(self) -> int:
-        return self._frame_dim * (2 if self.config.pooling == "mean_std" else 1)
+        return self._sequence_dim * (2 if self.config.pooling == "mean_std" else 1)
 
     @property
-    def frame_dim(self) -> int:
-        return self._frame_dim
+    def sequence_dim(self) -> int:
+        return self._sequence_dim
 
     def planned_dim(self) -> int | None:
         return self.config.dim
@@ -176,17 +176,17 @@ class Sface(Encoder):
             raise BadSettings(f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}") from error
         if probe.ndim != 2 or probe.shape[0] != 1:
             raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")
-        self._frame_dim = int(probe.shape[1])
+        self._sequence_dim = int(probe.shape[1])
         if self.config.dim not in (None, self.dim):
             raise BadSettings(f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct it, or set it to null")
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         row = crops.of(utterances)
-        vectors_ND = np.zeros((len(row), self._frame_dim), dtype=np.float32)
+        vectors_ND = np.zeros((len(row), self._sequence_dim), dtype=np.float32)
         for at, picture in enumerate(row.pictures):
             vectors_ND[at] = self._vector(picture)
         return crops.encoded(
-            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, frames=self.frames, what="SFace"
+            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, sequences=self.sequences, what="SFace"
         )
 
     def _vector(self, crop_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
 """DVC stage ``card``: the dataset card, ``croissant.json`` and the checksums of finished shards and trajectories."""
 
 from merc.command_line import stage_command
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
-from merc.parts import RunOptions
 from merc.shards.card.writing import write_card
 
 

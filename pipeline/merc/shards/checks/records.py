@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from merc import files
 from merc.errors import BadTable
-from merc.parts import flat
+from merc.job import flat
 from merc.records.dialogue import SPLITS
 from merc.shards.checks.dialogues import SeenSplit
 from merc.shards.checks.problems import UNREADABLE, Problems

@@ -15,8 +15,8 @@ from merc.corpora import iemocap, meld
 from merc.corpora.engine import building
 from merc.encoders.engine import adapted
 from merc.errors import BadTable
+from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.parts import Fingerprint, RunOptions, StageWork
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
@@ -122,7 +122,7 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)
     # In place of the media of an extraction, so that sound and face features are known to be those of this file.
-    media = StageWork("media", layout.media, layout.scratch, Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}))
+    media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}))
     media.start()
     feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
@@ -139,14 +139,14 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     ids = imported.table["utterance_id"].to_pylist()
     settings = {"family": ENCODER, **imported.record["settings"]["corpora"][imported.corpus]}
     fingerprint = Fingerprint({"encoders": {modality: {ENCODER: settings}}}, input_hashes(layout.media, imported.table, modality))
-    work = StageWork(f"{modality}/{ENCODER}", layout.features(modality, ENCODER), layout.scratch, fingerprint)
-    work.start()
+    job = Job(f"{modality}/{ENCODER}", layout.features(modality, ENCODER), layout.scratch, fingerprint)
+    job.start()
     status = [reasons.get(one, feature_tables.OK) for one in ids]
     present = [one == feature_tables.OK for one in status]
-    feature_tables.write(work.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
-    feature_tables.write(work.folder / feature_tables.FAILURES, failures.table(rows))
+    feature_tables.write(job.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
+    feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(rows))
     fine_tuned = modality == "text" and imported.layout.startswith("cosmic")
-    work.finish(
+    job.finish(
         {
             "modality": modality,
             "encoder": ENCODER,

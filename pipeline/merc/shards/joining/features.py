@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from merc import files, parts
+from merc import files, job
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import features as feature_tables
@@ -99,9 +99,9 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
         BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are missing, too many or in another order.
     """
     folder = layout.features(modality, encoder)
-    if not (folder / parts.RECORD).is_file():
+    if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
-    info = files.read_json(folder / parts.RECORD)
+    info = files.read_json(folder / job.RECORD)
     if info["inputs"] != input_hashes(layout.media, table, modality):
         raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
     paths = tuple(sorted(folder.glob("part-*.parquet")))

@@ -1,6 +1,6 @@
 """Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which batches gather.
 
-    features/<dataset>/audio/<encoder>/frames/part-*.parquet                   (extraction with --level frames; float16)
+    features/<dataset>/audio/<encoder>/sequences/part-*.parquet                (extraction with --level sequences; float16)
         │  a row group at a time; a longer sequence becomes the means of ``longest`` equal parts of it
     features/<dataset>/.scratch/sequences/audio-<hash>-<longest>/values.float16   [R, D], utterances.parquet
         │  mapped, not read
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from merc import files
 from merc.errors import BadSettings, BadTable, PipelineError
-from merc.extraction import frames
-from merc.parts import finished_fingerprint
+from merc.extraction import sequences
+from merc.job import finished_fingerprint
 
 _FOLDER = Path(".scratch", "sequences")
 _VALUES = "values.float16"
@@ -85,7 +85,7 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
     counts = np.where(rows < 0, 0, counts_of_all[rows])
     wrong = np.flatnonzero((counts > 0) != present[:-1].numpy())
     if len(wrong):
-        raise BadTable(f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} frames, which does not fit the vector in the shards; make them again")
+        raise BadTable(f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} entries, which does not fit the vector in the shards; make them again")
     starts = np.where(counts > 0, 1 + (np.cumsum(counts_of_all) - counts_of_all)[rows], 0)
     size = (1 + int(counts_of_all.sum()), info["dims"][modality])
     values = torch.from_file(str(folder / _VALUES), shared=False, size=size[0] * size[1], dtype=torch.float16).view(size)
@@ -94,8 +94,8 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
 
 def _fingerprint(features: Path, info: Mapping[str, Any], modality: str) -> str:
     made_of = info["encoders"][modality].get("fingerprint")
-    if made_of is None or not (features / frames.FOLDER).is_dir():
-        raise BadTable(f"{features}: the recipe reads sequences, and no frames were kept; run the extraction with --level frames")
+    if made_of is None or not (features / sequences.FOLDER).is_dir():
+        raise BadTable(f"{features}: the recipe reads sequences, and no sequences were kept; run the extraction with --level sequences")
     if finished_fingerprint(features) != made_of:
         raise BadTable(f"{features}: made again since the shards were; make the shards again, too")
     return str(made_of)
@@ -114,14 +114,14 @@ def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
         with files.replacing(folder / _UTTERANCES) as temporary:
             pq.write_table(pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}), temporary)
     except OSError as error:
-        raise PipelineError(f"{folder} cannot be written: {error}. It holds the frames of {features} once more; make room there.") from error
+        raise PipelineError(f"{folder} cannot be written: {error}. It holds the sequences of {features} once more; make room there.") from error
 
 
 def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, NDArray[np.float16]]]:
-    for utterance_id, vectors_LD, _ in frames.read(features):
+    for utterance_id, vectors_LD, _ in sequences.read(features):
         if vectors_LD.shape[1] != dim:
             raise BadSettings(
-                f"{features}: frames of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences whose vectors are means of them, "
+                f"{features}: entries of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences whose vectors are means of them, "
                 "so give the encoder the pooling mean"
             )
         yield utterance_id, condensed(vectors_LD, longest)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from merc import files
 from merc.errors import BadSettings
+from merc.job import finished_fingerprint
 from merc.layout import Layout
-from merc.parts import finished_fingerprint
 from merc.records.dialogue import SPLITS
 from merc.shards.format import reader
 from merc.training.data import neighbours

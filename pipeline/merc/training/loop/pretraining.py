@@ -1,11 +1,11 @@
-"""Two-stage training: what a model learned on one corpus is where its training on another begins.
+"""A pre-training and the training after it: what a model learned on one corpus is where its training on another begins.
 
     features/meld/shards ──► pre-training ──► runs/meld/.pretraining/<recipe>-<hash>/seed-0.safetensors
                                                     │  (and seed-0.csv, its epochs)
                                                     │  every tensor of equal name and shape, heads left out
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
-Each seed of the second stage begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
+Each seed of the second training begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
 pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same; one that was killed
 begins again.
 """
@@ -33,7 +33,7 @@ FOLDER = ".pretraining"
 
 
 @dataclass(frozen=True)
-class FirstStage:
+class PreparedPretraining:
     """A pre-training that is known to be possible.
 
     Attributes:
@@ -51,17 +51,17 @@ class FirstStage:
     folder: Path
 
     @classmethod
-    def of(cls, resolved: ResolvedRecipe, layout: Layout, classes: Sequence[str], runs: Path) -> "FirstStage | None":
-        """The first stage of a recipe; None if it has none.
+    def of(cls, resolved: ResolvedRecipe, layout: Layout, classes: Sequence[str], runs: Path) -> "PreparedPretraining | None":
+        """The pre-training of a recipe; None if it has none.
 
         Args:
             resolved: the recipe.
-            layout: of the dataset of the second stage; that of the first lies beside it.
-            classes: of the second stage's label set.
+            layout: of the dataset of the second training; that of the first lies beside it.
+            classes: of the second training's label set.
             runs: the folder of all runs.
 
         Raises:
-            BadSettings: if the shards lack what is needed, held-out dialogues of the second stage's own corpus would be seen, or a head
+            BadSettings: if the shards lack what is needed, held-out dialogues of the second training's own corpus would be seen, or a head
                 is to go over between label sets that differ.
             BadTable: if there are no shards.
         """
@@ -76,7 +76,7 @@ class FirstStage:
         splits.check_shards(wanted.resolved, info, layout, wanted.settings.splits)
         if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
             raise BadSettings(
-                f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two stages differ, {list(info['classes'])} and {list(classes)}; "
+                f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two trainings differ, {list(info['classes'])} and {list(classes)}; "
                 "a head that says the one means nothing to the other"
             )
         digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.resolved, layout)})
@@ -98,13 +98,13 @@ class FirstStage:
         return checkpoint.load(path).model
 
     def start(self, resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
-        """Where a seed of the second stage begins.
+        """Where a seed of the second training begins.
 
         Args:
-            resolved: of the second stage.
+            resolved: of the second training.
             dims: modality → length of its vectors, there.
             classes: number of classes, there.
-            seed: of both stages.
+            seed: of both.
             device: where the first is trained.
             line: of the progress bar.
 
@@ -120,7 +120,7 @@ class FirstStage:
         return start
 
     def facts(self, start: "Start") -> dict[str, Any]:
-        """For the results of the second stage."""
+        """For the results of the second training."""
         return {
             "dataset": self.layout.dataset,
             "recipe": self.wanted.resolved.name,
@@ -136,8 +136,8 @@ class Start:
     """Initial weights.
 
     Attributes:
-        tensors: those that go over, by their names in the second stage's model.
-        left: names of the tensors that begin as the second stage's model has them.
+        tensors: those that go over, by their names in the second training's model.
+        left: names of the tensors that begin as the second training's model has them.
     """
 
     tensors: dict[str, Tensor]

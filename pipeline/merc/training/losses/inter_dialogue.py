@@ -23,6 +23,7 @@ from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from merc.compute import masked
 from merc.errors import BadSettings
 from merc.log import logger
 from merc.params import Settings
@@ -30,7 +31,6 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity, at_least_float32, off_diagonal
-from merc.training.models.engine import common
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 _OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
@@ -54,7 +54,7 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     """
     if position_codes_TD is not None:
         features_BTD = features_BTD - position_codes_TD
-    return common.masked_mean(at_least_float32(features_BTD), mask_BT)
+    return masked.masked_mean(at_least_float32(features_BTD), mask_BT)
 
 
 class InterDialogueLoss(ContrastiveLoss):

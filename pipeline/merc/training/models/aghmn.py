@@ -20,10 +20,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, masked_mean, padded, real_rows
+from merc.training.models.engine.common import Dropout, Projection, padded, real_rows
 from merc.training.models.engine.sequences import Sequences, counted
 
 

@@ -19,10 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, masked_mean, present_shares
+from merc.training.models.engine.common import SPEAKER_SLOTS, present_shares
 
 
 class ContextGRU(MERCModel):

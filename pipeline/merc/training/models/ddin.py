@@ -24,10 +24,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, check_heads, masked_mean, position_codes
+from merc.training.models.engine.common import Dropout, Projection, check_heads, position_codes
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
 

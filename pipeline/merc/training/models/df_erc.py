@@ -30,10 +30,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu
+from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu
 
 # Keeps the shares finite where no modality is present, or where all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13

@@ -24,10 +24,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, masked_mean
+from merc.training.models.engine.common import Dropout, Projection
 from merc.training.models.engine.party_recurrence import Recurrence, Schedule, placed, plan, rows_at
 
 

@@ -49,10 +49,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, masked_mean, padded, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
 from merc.training.models.engine.sequences import Sequences, counted
 
 CHAIN = ("audio", "visual", "text")

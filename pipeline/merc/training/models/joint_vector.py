@@ -27,10 +27,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, check_heads, masked_mean, padded, position_codes, present_shares
+from merc.training.models.engine.common import Dropout, Projection, check_heads, padded, position_codes, present_shares
 
 # Of the joint vectors' first values, as of the bottleneck tokens.
 INITIAL_STD = 0.02
@@ -49,7 +50,7 @@ class JointVector(MERCModel):
         """Settings of the joint vectors."""
 
         mode: Literal["utterance", "token"] = "utterance"
-        """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, from an extraction with ``--level frames``."""
+        """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, kept by ``--level sequences``."""
         longest_sequence: int = Field(default=64, ge=1)
         """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of so many parts of it."""
         hidden_units: int = Field(default=256, ge=2)

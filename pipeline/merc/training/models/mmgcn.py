@@ -29,10 +29,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, masked_mean, padded, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
 
 # Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999

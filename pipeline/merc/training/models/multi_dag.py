@@ -28,10 +28,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, masked_mean
+from merc.training.models.engine.common import Dropout, Projection
 
 
 class MultiDAG(MERCModel):

@@ -25,10 +25,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, masked_mean, padded, position_codes, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, padded, position_codes, real_rows
 
 
 class SDT(MERCModel):

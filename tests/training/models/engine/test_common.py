@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from merc.training.models.engine.common import Dropout, Projection, backwards, masked_mean, not_in_halves_on_cpu, padded, present_shares, real_rows
+from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu, padded, present_shares, real_rows
 
 
 def test_backwards_turns_each_dialogue_and_leaves_its_padding():
@@ -21,12 +21,6 @@ def test_real_rows_go_back_to_where_they_were(make_batch):
     assert rows_NX[:, 0].tolist() == [0, 2, 8, 10, 12, 14, 16]
     assert torch.equal(padded(rows_NX, batch), values_BTX.masked_fill(~batch.utterance_mask[..., None], 0.0))
     assert torch.equal(padded(rows_NX.expand(5, 6, -1, -1), batch)[4, 5], padded(rows_NX, batch))
-
-
-def test_the_mean_of_nothing_is_zeros():
-    values_BTD = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 50.0]], [[50.0, 50.0]] * 3])
-    mask_BT = torch.tensor([[True, True, False], [False] * 3])
-    assert masked_mean(values_BTD, mask_BT).tolist() == [[2, 4], [0, 0]]
 
 
 def test_modalities_that_are_present_have_equal_shares_and_all_have_where_none_is(make_batch):

@@ -79,17 +79,6 @@ def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
     return zeros.index_copy(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
 
 
-def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the utterances where the mask is True, [B, D]; zeros for a dialogue without any.
-
-    Example:
-        >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
-        tensor([[2.]])
-    """
-    sums_BD = values_BTD.masked_fill(~mask_BT[..., None], 0.0).sum(dim=1)
-    return sums_BD / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
-
-
 def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
     """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
     present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)

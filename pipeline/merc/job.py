@@ -1,4 +1,4 @@
-"""A stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in place.
+"""A job does a stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in place.
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
                     │  (killed? the parts whose marker is in .done are kept; the others are made again)
@@ -113,7 +113,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @dataclass
-class StageWork:
+class Job:
     """The work of one stage on one output folder.
 
     Args:
@@ -235,7 +235,7 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
         return None
     record = files.read_json(path)
     if not isinstance(record, dict) or "fingerprint" not in record or not isinstance(record.get("settings"), dict):
-        raise BadTable(f"{path}: not the record of a stage's work; remove {folder} to have it made again")
+        raise BadTable(f"{path}: not the record of a job; remove {folder} to have it made again")
     return record
 
 

@@ -6,28 +6,28 @@ import yaml
 
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.job import Fingerprint, Job, RunOptions, differing_settings, finished_fingerprint
 from merc.params import Params
-from merc.parts import Fingerprint, RunOptions, StageWork, differing_settings, finished_fingerprint
 from merc.records.failures import Failure
 
 SETTINGS = {"media": {"max_clip_seconds": 60.0, "faces": {"detector": "haar"}}}
 INPUTS = {"manifest": "aa11"}
 
 
-def _work(folder: Path, *, settings: dict[str, Any] = SETTINGS, inputs: dict[str, Any] = INPUTS, overwrite: bool = False) -> StageWork:
-    return StageWork("audio/acoustic", folder / "out", folder / "scratch", Fingerprint(settings, inputs), overwrite)
+def _job(folder: Path, *, settings: dict[str, Any] = SETTINGS, inputs: dict[str, Any] = INPUTS, overwrite: bool = False) -> Job:
+    return Job("audio/acoustic", folder / "out", folder / "scratch", Fingerprint(settings, inputs), overwrite)
 
 
-def _write_part(work: StageWork, index: int, content: str = "rows") -> None:
-    files.write_text(work.part(index), content)
-    work.mark_done(index, [Failure(f"train/u{index}", "media", "audio", "no_face").row()])
+def _write_part(job: Job, index: int, content: str = "rows") -> None:
+    files.write_text(job.part(index), content)
+    job.mark_done(index, [Failure(f"train/u{index}", "media", "audio", "no_face").row()])
 
 
-def _finish(work: StageWork, parts: int = 2) -> None:
-    work.start()
+def _finish(job: Job, parts: int = 2) -> None:
+    job.start()
     for index in range(parts):
-        _write_part(work, index)
-    work.finish({"utterances": parts})
+        _write_part(job, index)
+    job.finish({"utterances": parts})
 
 
 def _names(folder: Path) -> list[str]:
@@ -35,64 +35,64 @@ def _names(folder: Path) -> list[str]:
 
 
 def test_new_work_is_not_cached_and_has_nothing_in_place_until_it_is_finished(tmp_path: Path) -> None:
-    work = _work(tmp_path)
-    assert not work.cached()
-    work.start()
-    _write_part(work, 0)
-    assert not work.out.exists()
-    assert not work.cached()
+    job = _job(tmp_path)
+    assert not job.cached()
+    job.start()
+    _write_part(job, 0)
+    assert not job.out.exists()
+    assert not job.cached()
 
 
 def test_finishing_moves_everything_into_place_with_a_record_of_what_made_it(tmp_path: Path) -> None:
-    work = _work(tmp_path)
-    _finish(work)
-    assert _names(work.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]
-    assert files.read_json(work.out / "record.json") == {"fingerprint": work.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
+    job = _job(tmp_path)
+    _finish(job)
+    assert _names(job.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]
+    assert files.read_json(job.out / "record.json") == {"fingerprint": job.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
     assert _names(tmp_path / "scratch") == []
-    assert finished_fingerprint(work.out) == work.fingerprint.digest
+    assert finished_fingerprint(job.out) == job.fingerprint.digest
 
 
 def test_finished_work_with_the_same_fingerprint_is_cached(tmp_path: Path) -> None:
-    _finish(_work(tmp_path))
-    assert _work(tmp_path).cached()
-    assert _work(tmp_path, overwrite=True).cached()
+    _finish(_job(tmp_path))
+    assert _job(tmp_path).cached()
+    assert _job(tmp_path, overwrite=True).cached()
 
 
 def test_a_folder_without_a_record_proves_nothing(tmp_path: Path) -> None:
-    work = _work(tmp_path)
-    work.out.mkdir()
-    (work.out / "part-00000.parquet").write_text("from somewhere")
-    assert not work.cached()
+    job = _job(tmp_path)
+    job.out.mkdir()
+    (job.out / "part-00000.parquet").write_text("from somewhere")
+    assert not job.cached()
 
 
 OTHER = {"media": {"max_clip_seconds": 30.0, "faces": {"detector": "haar"}}}
 
 
 def test_finished_work_with_other_settings_is_refused_and_the_key_named(tmp_path: Path) -> None:
-    _finish(_work(tmp_path))
+    _finish(_job(tmp_path))
     with pytest.raises(
         SettingsDiffer, match=r"audio/acoustic: .* already at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n.*--overwrite"
     ) as raised:
-        _work(tmp_path, settings=OTHER).cached()
+        _job(tmp_path, settings=OTHER).cached()
     assert raised.value.exit_code == 5
     assert "detector" not in str(raised.value)
 
 
 def test_unfinished_work_with_other_settings_is_refused_too(tmp_path: Path) -> None:
-    started = _work(tmp_path)
+    started = _job(tmp_path)
     started.start()
     _write_part(started, 0)
     with pytest.raises(SettingsDiffer, match=r"already at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted"):
-        _work(tmp_path, settings=OTHER).cached()
+        _job(tmp_path, settings=OTHER).cached()
     assert started.is_done(0)
 
 
 def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> None:
-    _finish(_work(tmp_path))
-    again = _work(tmp_path, inputs={"manifest": "bb22"})
+    _finish(_job(tmp_path))
+    again = _job(tmp_path, inputs={"manifest": "bb22"})
     again.start()
     _write_part(again, 0)
-    other = _work(tmp_path, settings=OTHER, overwrite=True)
+    other = _job(tmp_path, settings=OTHER, overwrite=True)
     assert not other.cached()
     other.start()
     assert not again.folder.exists()
@@ -102,22 +102,22 @@ def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> No
     other.finish({})
     assert _names(other.out) == ["part-00000.parquet", "record.json"]
     assert (other.out / "part-00000.parquet").read_text() == "other rows"
-    assert _work(tmp_path, settings=OTHER).cached()
+    assert _job(tmp_path, settings=OTHER).cached()
 
 
 def test_changed_inputs_make_finished_work_stale_without_being_asked(tmp_path: Path) -> None:
-    _finish(_work(tmp_path))
-    changed = _work(tmp_path, inputs={"manifest": "bb22"})
+    _finish(_job(tmp_path))
+    changed = _job(tmp_path, inputs={"manifest": "bb22"})
     assert not changed.cached()
     _finish(changed, parts=1)
     assert _names(changed.out) == ["part-00000.parquet", "record.json"]
 
 
 def test_changed_inputs_never_meet_parts_made_from_the_old_ones(tmp_path: Path) -> None:
-    started = _work(tmp_path)
+    started = _job(tmp_path)
     started.start()
     _write_part(started, 0)
-    changed = _work(tmp_path, inputs={"manifest": "bb22"})
+    changed = _job(tmp_path, inputs={"manifest": "bb22"})
     assert not changed.cached()
     changed.start()
     assert not changed.is_done(0)
@@ -125,11 +125,11 @@ def test_changed_inputs_never_meet_parts_made_from_the_old_ones(tmp_path: Path) 
 
 
 def test_an_interrupted_run_keeps_its_finished_parts_and_makes_the_others_again(tmp_path: Path) -> None:
-    killed = _work(tmp_path)
+    killed = _job(tmp_path)
     killed.start()
     _write_part(killed, 0, "kept")
     killed.part(1).write_text("written, but not marked when the run was killed")
-    resumed = _work(tmp_path)
+    resumed = _job(tmp_path)
     assert not resumed.cached()
     resumed.start()
     assert [resumed.is_done(index) for index in range(3)] == [True, False, False]
@@ -137,58 +137,58 @@ def test_an_interrupted_run_keeps_its_finished_parts_and_makes_the_others_again(
 
 
 def test_a_marker_without_its_table_is_not_enough(tmp_path: Path) -> None:
-    work = _work(tmp_path)
-    work.start()
-    work.mark_done(0, [])
-    assert not work.is_done(0)
+    job = _job(tmp_path)
+    job.start()
+    job.mark_done(0, [])
+    assert not job.is_done(0)
 
 
 def test_failures_are_collected_in_the_order_of_parts(tmp_path: Path) -> None:
-    work = _work(tmp_path)
-    work.start()
+    job = _job(tmp_path)
+    job.start()
     for index in (2, 0, 1):
-        _write_part(work, index)
-    assert [row["utterance_id"] for row in work.failures(3)] == ["train/u0", "train/u1", "train/u2"]
-    assert work.failures(2) == work.failures(3)[:2]
+        _write_part(job, index)
+    assert [row["utterance_id"] for row in job.failures(3)] == ["train/u0", "train/u1", "train/u2"]
+    assert job.failures(2) == job.failures(3)[:2]
 
 
 def test_an_undisturbed_and_an_interrupted_run_give_the_same_bytes(tmp_path: Path) -> None:
-    _finish(_work(tmp_path / "one"))
-    killed = _work(tmp_path / "two")
+    _finish(_job(tmp_path / "one"))
+    killed = _job(tmp_path / "two")
     killed.start()
     _write_part(killed, 1)
-    _finish(_work(tmp_path / "two"))
+    _finish(_job(tmp_path / "two"))
     one, two = ({file.name: file.read_bytes() for file in (tmp_path / name / "out").iterdir()} for name in ("one", "two"))
     assert one == two
 
 
 def test_other_stages_unfinished_work_is_left_alone(tmp_path: Path) -> None:
-    media = StageWork("media", tmp_path / "media", tmp_path / "scratch", Fingerprint(OTHER, INPUTS))
+    media = Job("media", tmp_path / "media", tmp_path / "scratch", Fingerprint(OTHER, INPUTS))
     media.start()
-    work = _work(tmp_path)
-    assert not work.cached()
-    work.start()
+    job = _job(tmp_path)
+    assert not job.cached()
+    job.start()
     assert media.folder.is_dir()
 
 
 def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
-    def work(settings: dict[str, Any] = SETTINGS) -> StageWork:
-        return StageWork("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
+    def job(settings: dict[str, Any] = SETTINGS) -> Job:
+        return Job("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
 
-    _finish(work(), parts=1)
+    _finish(job(), parts=1)
     assert (tmp_path / "out" / "meta" / "info.json").is_file()
-    assert work().cached()
-    assert finished_fingerprint(tmp_path / "out", "meta/info.json") == work().fingerprint.digest
+    assert job().cached()
+    assert finished_fingerprint(tmp_path / "out", "meta/info.json") == job().fingerprint.digest
     with pytest.raises(SettingsDiffer, match="max_clip_seconds"):
-        work(OTHER).cached()
+        job(OTHER).cached()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"fingerprint": "ab"}', '{"settings": {}}'])
 def test_a_record_that_is_none_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    work = _work(tmp_path)
-    files.write_text(work.out / "record.json", content)
-    with pytest.raises(BadTable, match=r"out/record\.json: not (a JSON file|the record of a stage's work)"):
-        work.cached()
+    job = _job(tmp_path)
+    files.write_text(job.out / "record.json", content)
+    with pytest.raises(BadTable, match=r"out/record\.json: not (a JSON file|the record of a job)"):
+        job.cached()
 
 
 def test_a_fingerprint_depends_on_settings_and_inputs_and_on_nothing_else() -> None:
