@@ -174,31 +174,35 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the picture's upper left corner comes to lie
-    ("matrix", "corner"),
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its upper right one
+    ("matrix", "bright", "grey"),
     [
-        ((1, 0, 0, 1), "upper left"),
-        ((0, 1, -1, 0), "upper right"),
-        ((-1, 0, 0, -1), "lower right"),
-        ((0, -1, 1, 0), "lower left"),
-        ((0, 0, 0, 0), "upper left"),
+        ((1, 0, 0, 1), "upper left", "upper right"),
+        ((0, 1, -1, 0), "upper right", "lower right"),
+        ((-1, 0, 0, -1), "lower right", "lower left"),
+        ((0, -1, 1, 0), "lower left", "upper left"),
+        ((-1, 0, 0, 1), "upper right", "upper left"),
+        ((1, 0, 0, -1), "lower left", "lower right"),
+        ((0, 1, 1, 0), "upper left", "lower left"),
+        ((0, -1, -1, 0), "lower right", "upper right"),
+        ((0, 0, 0, 0), "upper left", "upper right"),
     ],
 )
-def test_a_turned_video_is_put_upright(tmp_path: Path, write_media, config, matrix, corner):
+def test_a_turned_or_mirrored_video_is_put_upright(tmp_path: Path, write_media, config, matrix, bright, grey):
     picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:32, :48] = 250
+    picture[:32, :48], picture[:32, 48:] = 250, 125
     write_media(tmp_path / "a.mp4", size=(96, 64), layout=None, pictures_HWC=[picture])
     turned(tmp_path / "a.mp4", matrix)
     notes = watched(tmp_path / "a.mp4", config, (None, None), choice="largest")
     upright = notes.last[..., 0]
     assert notes.sizes == {(64, 96) if matrix[1] else (96, 64)}
     height, width = upright.shape
-    bright = {
-        f"{row} {column}": upright[rows, columns].mean() > 128
+    levels = {
+        f"{row} {column}": round(float(upright[rows, columns].mean()) / 125)
         for row, rows in (("upper", slice(0, height // 2)), ("lower", slice(height // 2, None)))
         for column, columns in (("left", slice(0, width // 2)), ("right", slice(width // 2, None)))
     }
-    assert [place for place, light in bright.items() if light] == [corner]
+    assert {place: level for place, level in levels.items() if level} == {bright: 2, grey: 1}
 
 
 @pytest.mark.parametrize(("aspect", "size"), [(Fraction(2), (128, 48)), (Fraction(1, 2), (64, 96)), (Fraction(16, 15), (68, 48)), (Fraction(50), (64, 48))])
