@@ -232,6 +232,52 @@ def test_pictures_of_any_format_and_size_are_read(tmp_path: Path, write_media, c
     assert [number for _, number in notes.looks[0]] == [1, 3, 5, 7, 9]
 
 
+def shifted(source_path: Path, path: Path, seconds: float) -> None:
+    """Writes the same packets, so much later."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                shift = round(seconds / packet.time_base)
+                index, packet.pts, packet.dts = packet.stream.index, packet.pts + shift, packet.dts + shift
+                packet.stream = streams[index]
+                out.mux(packet)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_time_stamps_that_begin_later_show_the_same_frames(tmp_path: Path, write_media, config, suffix):
+    write_media(tmp_path / "plain.mp4", seconds=2.0, rate_hz=44_100)
+    seen = []
+    for seconds in (0.0, 0.3, 30.0, 100.0):
+        path = tmp_path / f"later{seconds}.{suffix}"
+        shifted(tmp_path / "plain.mp4", path, seconds)
+        (frames,), result = shown(path, config, [(None, None)], 4)
+        seen.append([number for _, number in frames])
+        assert not result.frame_spans[0].cut
+        assert result.frame_spans[0].wanted.seconds == pytest.approx(2.0, abs=0.03)
+        assert not result.troubles
+    assert seen == [[2, 7, 12, 17]] * 4
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_pictures_that_end_before_the_sound_are_looked_at_to_their_own_end(tmp_path: Path, write_media, config, suffix):
+    write_media(tmp_path / f"a.{suffix}", seconds=1.0, fps=20, sound_CS=np.zeros((1, 64_000), np.float32))
+    (frames,), _ = shown(tmp_path / f"a.{suffix}", config, [(None, None)], 4)
+    assert [number for _, number in frames] == [2, 7, 12, 17]
+
+
+def test_a_stated_length_that_the_packets_belie_is_not_believed(tmp_path: Path, write_media, config):
+    write_media(tmp_path / "a.mp4", seconds=4.0, layout=None, options={"use_editlist": "0"})
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = content.index(b"mdhd") + 20
+    content[at : at + 4] = struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] // 10)
+    (tmp_path / "a.mp4").write_bytes(content)
+    with av.open(str(tmp_path / "a.mp4")) as opened:
+        assert float(opened.streams.video[0].duration * opened.streams.video[0].time_base) == pytest.approx(0.4)
+    (frames,), _ = shown(tmp_path / "a.mp4", config, [(None, None)], 4)
+    assert [number for _, number in frames] == [5, 15, 25, 35]
+
+
 @pytest.mark.parametrize(
     ("suffix", "wish", "frames"),
     [
@@ -244,14 +290,7 @@ def test_pictures_of_any_format_and_size_are_read(tmp_path: Path, write_media, c
 def test_times_before_zero_are_understood(tmp_path: Path, write_media, config, suffix, wish, frames):
     write_media(tmp_path / "plain.mp4", seconds=2.0)
     path = tmp_path / f"shifted.{suffix}"
-    with av.open(str(tmp_path / "plain.mp4")) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
-        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.size:
-                shift = round(0.75 / packet.time_base)
-                index, packet.pts, packet.dts = packet.stream.index, packet.pts - shift, packet.dts - shift
-                packet.stream = streams[index]
-                out.mux(packet)
+    shifted(tmp_path / "plain.mp4", path, -0.75)
     notes = watched(path, config, wish, frames_per_clip=4, choice="largest")
     assert notes.looks[0] == frames
     assert notes.begun_over == 0

@@ -157,7 +157,7 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
     ends: dict[str, Any] = {}
     for modality, path, end in (("audio", "audio_path", "audio_end_seconds"), ("visual", "video_path", "video_end_seconds")):
         located, _, _ = _locate(task, getattr(clip, path))
-        seconds = None if located is None else container.stated_seconds(located)
+        seconds = None if located is None else container.stated_seconds(located, task.config)
         if seconds is not None and seconds > clip.expected_seconds + task.config.max_overlong_seconds:
             ends[end] = clip.expected_seconds
             if modality in task.streams:
@@ -174,12 +174,14 @@ def _empty(clip: Clip) -> dict[str, Any]:
         "audio_channels": 0,
         "audio_channel_used": "",
         "sample_rate_source": 0,
+        "audio_track_used": "",
         "duration_seconds": 0.0,
         "truncated": False,
         "faces": [],
         "face_seconds": [],
         "face_scores": [],
         "visual_status": NOT_DECODED,
+        "video_track_used": "",
         "frames_seen": 0,
         "faces_seen": 0,
         "face_tracks": 0,
@@ -214,7 +216,8 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
         return []
     for wish, sound in heard:
         _settle_sound(task, wish, sound, result)
-    return [_Portrait(wish.row, result.frame_spans[number] if result.frame_spans else None, watcher, result) for number, wish in enumerate(seen)]
+    spans: Sequence[FrameSpan | None] = result.frame_spans or [None] * len(seen)
+    return [_Portrait(wish.row, wish.wanted.capped(config.max_clip_seconds), one, watcher, result) for wish, one in zip(seen, spans, strict=True)]
 
 
 def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
@@ -238,7 +241,7 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
 def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: container.Pass) -> None:
     row, stream = wish.row, result.sound
     if stream is None:
-        wish.lose("no_audio_stream", wish.path)
+        wish.lose("no_audio_stream", _no_stream_words(wish.path, result.tracks["audio"]))
         return
     waveform = sound.waveform()
     if len(waveform):
@@ -246,6 +249,7 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
     if not wish.stored:
         return
     row.columns |= {"audio_channels": stream.channels, "audio_channel_used": "; ".join(sound.mixes), "sample_rate_source": stream.rate_hz}
+    row.columns["audio_track_used"] = result.tracks["audio"]
     trouble = result.troubles.get("audio")
     touched = trouble is not None and trouble.touches(sound.kept)
     if not len(waveform):
@@ -271,6 +275,10 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
     if touched and trouble is not None:
         row.remark("audio", "partly_decoded", trouble.words)
+
+
+def _no_stream_words(path: str, why: str) -> str:
+    return f"{path}: {why}" if why else path
 
 
 def _cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
@@ -386,12 +394,14 @@ class _Portrait:
 
     Attributes:
         row: whose it is.
+        asked: the span as far as it is kept, also behind the last picture.
         wanted: what it wanted of the pictures; None: the file has none.
         watcher: saw them.
         result: of reading the file.
     """
 
     row: Row
+    asked: Span
     wanted: FrameSpan | None
     watcher: _Watcher
     result: container.Pass
@@ -400,11 +410,12 @@ class _Portrait:
 def _settle_faces(made: _Portrait) -> None:
     row, wanted, result = made.row, made.wanted, made.result
     if wanted is None:
-        row.lose("visual", "no_video_stream", row.clip.video_path)
+        row.lose("visual", "no_video_stream", _no_stream_words(row.clip.video_path, result.tracks["video"]))
         return
+    row.columns["video_track_used"] = result.tracks["video"]
     portrait = made.watcher.portrait(wanted)
     trouble = result.troubles.get("video")
-    touched = trouble is not None and trouble.touches(wanted.kept)
+    touched = trouble is not None and trouble.touches(made.asked)
     if portrait is None:
         if touched and trouble is not None:
             row.lose("visual", "media_undecodable", trouble.words)

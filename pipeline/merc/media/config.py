@@ -7,6 +7,9 @@ from pydantic import Field
 from merc.params import Settings
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
+Track = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^[a-z]{2,3}(-[a-z0-9]+)*$")] | None
+"""One of several tracks of a kind: its index from 0, its language as the file names it, or the one marked default."""
+
 
 class Config(Settings):
     """The block ``media`` of params.yaml."""
@@ -15,6 +18,11 @@ class Config(Settings):
     """Utterances; a part holds whole dialogues, and at least so many utterances."""
     max_clip_seconds: float = Field(default=60.0, gt=0, le=3600)
     """Seconds; a longer utterance is cut here and recorded as ``truncated``."""
+    audio_track: Track = None
+    """Which sound of a file that has several: an index from 0, or a language such as ``eng``; null: the one marked default,
+    or else the first."""
+    video_track: Track = None
+    """Which pictures of a file that has several, likewise."""
     front_weight: float = Field(default=0.7071, ge=0, le=1)
     """Weight of left and right in the down-mix of a layout that has a front centre; the centre itself has 1."""
     surround_weight: float = Field(default=0.5, ge=0, le=1)
