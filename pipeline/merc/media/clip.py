@@ -99,7 +99,7 @@ def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> lis
         if of_pass:
             portraits += _decode_file(task, of_pass[0].path, of_pass, observer)
     for portrait in portraits:
-        _settle_faces(portrait)
+        _settle_faces(portrait, task.config)
     return [(row.columns, sorted(row.failures, key=lambda failure: str(failure["modality"]))) for row in rows]
 
 
@@ -196,7 +196,11 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
     """Reads a file once; settles its sounds and returns the portraits in the making."""
     path, reason, detail = _locate(task, relative)
     config = task.config
-    heard = [(wish, SoundSpan(wish.wanted, config.max_clip_seconds, wish.row.clip.audio_channel)) for wish in wishes if wish.modality == "audio"]
+    heard = [
+        (wish, SoundSpan(wish.wanted, config.max_clip_seconds, wish.row.clip.audio_channel, config.min_mix_share))
+        for wish in wishes
+        if wish.modality == "audio"
+    ]
     seen = [wish for wish in wishes if wish.modality == "visual"]
     watcher = _Watcher(config, faces.finder(config, task.model) if seen else None, [wish.row for wish in seen], observer)
     if path is not None:
@@ -260,13 +264,18 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         return
     row.columns["duration_seconds"] = len(waveform) / SAMPLE_RATE_HZ
     clipped = 0.0
-    if is_silence(waveform):
+    if sound.undefined_samples == sound.samples:
+        row.lose("audio", "not_finite", f"none of {sound.samples} samples is a finite number")
+    elif is_silence(waveform):
         row.lose("audio", "silence", f"all of {len(waveform)} samples are the same")
     else:
         row.columns["audio"], clipped = pack.flac(waveform)
         row.columns["audio_status"] = OK
         for reason, detail in doubts(waveform, sound, task.config):
             row.remark("audio", reason, detail)
+    if 0 < sound.undefined_samples < sound.samples:
+        row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
+    _compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
     if sound.cut:
         row.columns["truncated"] = True
         whole = sound.wanted.seconds if sound.wanted.end < float("inf") else result.sound_seconds
@@ -275,6 +284,13 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
     if touched and trouble is not None:
         row.remark("audio", "partly_decoded", trouble.words)
+
+
+def _compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
+    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's."""
+    annotated = min(row.clip.annotated_seconds, config.max_clip_seconds)
+    if seconds < max(annotated - config.max_short_seconds, annotated / 2):
+        row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")
 
 
 def _no_stream_words(path: str, why: str) -> str:
@@ -407,7 +423,7 @@ class _Portrait:
     result: container.Pass
 
 
-def _settle_faces(made: _Portrait) -> None:
+def _settle_faces(made: _Portrait, config: Config) -> None:
     row, wanted, result = made.row, made.wanted, made.result
     if wanted is None:
         row.lose("visual", "no_video_stream", _no_stream_words(row.clip.video_path, result.tracks["video"]))
@@ -428,6 +444,7 @@ def _settle_faces(made: _Portrait) -> None:
         row.columns["visual_status"] = OK
     else:
         row.lose("visual", "no_face", f"{portrait['faces_seen']} detections in {portrait['frames_seen']} frames, of no one often enough")
+    _compare_with_annotation(row, "visual", min(wanted.kept.end, result.picture_end) - wanted.kept.start, config)
     if wanted.cut:
         row.columns["truncated"] = True
         row.remark("visual", "truncated", _cut_words(wanted.wanted.seconds, wanted.kept.seconds))

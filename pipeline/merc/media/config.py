@@ -38,9 +38,15 @@ class Config(Settings):
     quiet_sound_db: float = Field(default=-60.0, le=0)
     """Decibels, relative to full scale; sound whose root mean square lies below is recorded as ``nearly_silent``
     (speech lies at -45 to -15)."""
+    min_mix_share: float = Field(default=0.01, ge=0, le=0.1)
+    """Share of the energy that the loudest channel alone brings to the mix; a mix with less is lost (the channels are out of
+    phase), that channel alone is used, and recorded as ``out_of_phase``; 0: never."""
     max_overlong_seconds: float = Field(default=0.4, ge=0)
     """Seconds by which a file may outlast the length that the manifest expects of it; the rest of a longer one is cut,
     and recorded as ``cut_to_annotation`` (of MELD's test clips 118 are longer than their annotation by 0.4 to 5.3 s)."""
+    max_short_seconds: float = Field(default=0.5, ge=0)
+    """Seconds by which sound or pictures may be shorter than their annotation, if they are at least half of it; shorter ones
+    are recorded as ``shorter_than_annotation``."""
     max_gap_seconds: float = Field(default=0.04, gt=0)
     """Seconds; sound that its time stamps place later than this behind the sound before it is preceded by silence."""
     sampling: Literal["count", "rate"] = "count"
