@@ -371,10 +371,9 @@ def test_a_clip_longer_than_the_cap_is_not_short(tmp_path: Path, write_media, de
 
 def test_a_dialogue_s_video_that_ends_before_an_utterance_does_is_told(tmp_path: Path, write_media, config, make_clip):
     write_media(tmp_path / "both.avi", seconds=4.0, codec="mpeg4", sound_codec="pcm_s16le")
-    clips = tuple(
-        make_clip("both.avi", utterance_id=f"u{start}", annotated_seconds=2.0, **dict(zip(_SPAN, (start, start + 2.0) * 2, strict=True)))
-        for start in (0.0, 3.0)
-    )
+    names = ("audio_start_seconds", "audio_end_seconds", "video_start_seconds", "video_end_seconds")
+    spans = [dict(zip(names, (start, start + 2.0) * 2, strict=True)) for start in (0.0, 3.0)]
+    clips = tuple(make_clip("both.avi", utterance_id=f"u{number}", annotated_seconds=2.0, **one) for number, one in enumerate(spans))
     rows = decode_dialogue(DialogueTask(tmp_path, "x", clips, frozenset({"audio", "visual"}), config, None))
     told = [[failure["modality"] for failure in failures if failure["reason"] == "shorter_than_annotation"] for _, failures in rows]
     assert told == [[], ["audio", "visual"]]

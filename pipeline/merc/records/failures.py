@@ -47,6 +47,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
 }
 
+LOUD_ABSENT_SHARE = 0.1
+"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say so."""
+
 SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
