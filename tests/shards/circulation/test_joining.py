@@ -188,6 +188,24 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("changed", "told"), [(1, True), (2, False)])
+def test_a_label_in_a_hundred_may_differ_where_ids_match(extracted: Make, tmp_path: Path, changed: int, told: bool) -> None:
+    one, other = (extracted({"train": (60, 60)}, folder=folder).build() for folder in ("one", "other"))
+    path = other / "dialogues" / "train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    columns = table.to_pydict()
+    for turn in range(changed):
+        columns["emotion_index"][0][turn] = 5
+    pq.write_table(pa.table(columns, schema=table.schema), path)
+    if told:
+        notes = join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["text"])
+        assert notes == [f"1 utterances have other labels; those of {one} were kept: train/dia0_utt0"]
+        assert reader.read_split(tmp_path / "out", "train")["emotion_index"].equals(reader.read_split(one, "train")["emotion_index"])
+    else:
+        with pytest.raises(BadTable, match="\n  2 utterances have other labels: train/dia0_utt0, train/dia0_utt1"):
+            join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["text"])
+
+
 def test_utterances_of_other_names_are_not_matched_by_their_order(extracted: Make, sound: Path, tmp_path: Path) -> None:
     other = extracted(SIZES, folder="other").build()
     path = other / "dialogues" / "dev-00000-of-00001.parquet"

@@ -19,9 +19,9 @@ from merc.params import Params
 def command(one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, params_file: Path | None) -> None:
     """Write the shards in ONE to TARGET, with modalities of the shards in OTHER.
 
-    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by their ids, or by their order where one
-    of the two was imported from a file without ids. Ids, speakers, labels, texts and times are those of ONE. Failure rows and encoders come along
-    with their vectors; counts, statistics, card and checksums are made anew. Trajectories are left out.
+    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by their ids, or by their order
+    where one of the two was imported from a file without ids. What differs is listed. Ids, speakers, labels, texts and times are those of ONE.
+    Failure rows and encoders come along with their vectors; counts, statistics, card and checksums are made anew. Trajectories are left out.
 
     \b
     Examples (as M3NET trains; sound and faces of MMGCN beside our own text):

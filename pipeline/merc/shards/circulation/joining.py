@@ -1,7 +1,8 @@
 """Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its sound and faces from MMGCN's.
 
 Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their dialogue (``dia0_turn3``), and they
-are matched by their place, in dialogues of equal length. In both cases every label has to be the same.
+are matched by their place, in dialogues of equal length, where every label has to be the same. Where ids match, some labels may differ: releases of one corpus
+differ so (MELD's ``data_emotion.p`` and its tables in one label).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,9 @@ from merc.shards.select import origin
 from merc.shards.target import new_shards
 
 _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_index", "emotion_index"]
+_LABELS = "utterances have other labels"
 _SHOWN = 3  # examples of each kind of difference
+_OTHER_LABELS = 0.01  # share of utterances; more are no correction, but another annotation, or other utterances of the same ids
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ class _Dialogue:
 
 @dataclass
 class _Differences:
-    """What was found to differ: kind, in words that follow a number → where."""
+    """What was found to differ: kind, in words that follow a number → where; ``labels``: in which utterances that were matched by their ids."""
 
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
 
     def told(self, kinds: Mapping[str, Sequence[str]]) -> list[str]:
         return [f"{len(found)} {kind}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}" for kind, found in kinds.items() if found]
@@ -158,8 +162,17 @@ def _dialogues(side: _Side) -> Iterator[tuple[str, _Dialogue]]:
     for split in side.splits:
         for rows in dialogue_rows(side.root, split, side.facts, columns):
             for row in rows.to_pylist():
-                names = ("utterance_ids", "source_utterance_ids", "speaker_index", "emotion_index")
-                yield row["dialogue_id"], _Dialogue(start, *(row[name] for name in names), row.get(TRANSCRIPTS))
+                yield (
+                    row["dialogue_id"],
+                    _Dialogue(
+                        start=start,
+                        utterance_ids=row["utterance_ids"],
+                        source_ids=row["source_utterance_ids"],
+                        speakers=row["speaker_index"],
+                        labels=row["emotion_index"],
+                        texts=row.get(TRANSCRIPTS),
+                    ),
+                )
                 start += len(row["utterance_ids"])
 
 
@@ -183,6 +196,9 @@ def _matched(first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs:
             continue
         places[name] = theirs[name].start + turns
         _compare_utterances(found, first.root, ours[name], theirs[name], turns.tolist(), name)
+    many = len(found.labels) > _OTHER_LABELS * sum(len(one.labels) for one in ours.values())
+    found.faults.setdefault(_LABELS, []).extend(found.labels if many else [])
+    found.notes[f"{_LABELS}; those of {first.root} were kept"] = [] if many else found.labels
     faults = found.told(found.faults)
     if faults:
         raise BadTable("\n  ".join([f"{second.root} does not fit {first.root}; nothing was written:", *faults]))
@@ -216,8 +232,10 @@ def _turns(dialogue_id: str, ours: _Dialogue, theirs: _Dialogue) -> NDArray[np.i
 def _compare_utterances(found: _Differences, root: Path, ours: _Dialogue, theirs: _Dialogue, turns: Sequence[int], name: str) -> None:
     """Notes what differs in the utterances of one dialogue."""
     labels = [ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.labels[turn] != theirs.labels[there]]
-    found.faults.setdefault("utterances have other labels", []).extend(labels)
-    if ours.source_ids != [theirs.source_ids[turn] for turn in turns]:
+    if ours.source_ids == [theirs.source_ids[turn] for turn in turns]:
+        found.labels += labels
+    else:
+        found.faults.setdefault(_LABELS, []).extend(labels)
         found.notes.setdefault("dialogues were matched by the order of their utterances, for one side has no ids of utterances", []).append(name)
     if ours.texts is not None and theirs.texts is not None:
         texts = [ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.texts[turn] != theirs.texts[there]]
