@@ -28,6 +28,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "silence": ("absent", "the sound is digital silence: all samples are the same"),
     "not_finite": ("broken", "the encoder gave a value that is not finite, or no sample of the sound is finite"),
     "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
+    "vector_missing": ("broken", "the feature file that was imported has no vector of the utterance"),
     "nearly_empty": ("altered", "less sound than media.short_sound_seconds; it was used"),
     "nearly_silent": ("altered", "the sound is quieter than media.quiet_sound_db; it was used"),
     "source_clipped": ("altered", "samples at full scale in a row: the recording was too loud; it was used"),
