@@ -193,7 +193,7 @@ def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
 
 
 def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, iemocap, meld, own, table$"):
+    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, emorynlp, iemocap, meld, own, table$"):
         choose(Params({"corpora": {"own": {"reader": "table"}}}), "mled")
 
 
