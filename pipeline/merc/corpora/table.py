@@ -27,7 +27,8 @@ from pydantic import Field, field_validator, model_validator
 from merc.corpora.engine import text_repair
 from merc.corpora.engine.base import CorpusReader, Reading, half_unpacked
 from merc.corpora.engine.csv_rows import CsvConfig, CsvForm
-from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set, one_spelling, taken_for
+from merc.corpora.engine.emotion_names import one_spelling, taken_for
+from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.params import Settings

@@ -4,7 +4,8 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from merc.corpora.engine.labels import LabelSet, counted
+from merc.corpora.engine.emotion_names import counted
+from merc.corpora.engine.labels import LabelSet
 from merc.records.dialogue import Dialogue
 
 # The longest dialogue has 33 utterances in MELD, 25 in EmoryNLP, 35 in DailyDialog and 110 in IEMOCAP, with medians of 9, 11, 7 and 66: none of them is long
