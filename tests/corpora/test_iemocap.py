@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from merc.corpora.engine import building
 from merc.corpora.engine.base import Reading
 from merc.corpora.engine.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription
-from merc.corpora.engine.iemocap_channels import Spoken, listen
+from merc.corpora.engine.iemocap_channels import Spoken, Votes, listen
 from merc.corpora.engine.labels import label_set
 from merc.corpora.iemocap import VALIDATION_12, Iemocap, assign_splits
 from merc.errors import BadSettings, BadTable, RawDataMissing
@@ -304,6 +304,18 @@ def test_a_stray_byte_is_read_as_cp1252_and_recorded(raw: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "gbk"])
+def test_a_transcript_in_another_encoding_is_asked_about_and_read_when_it_is_named(raw: Path, encoding: str) -> None:
+    path = transcription_file(raw, "Ses05F_impro07")
+    turns = [Turn("F000", "hap", "你好。"), Turn("M000", "exc", "今天怎么样？"), Turn("M001", text="很好。")]
+    path.write_bytes("".join(f"{spoken_line('Ses05F_impro07', turn)}\r\n" for turn in turns).encode(encoding))
+    with pytest.raises(RawDataMissing, match=rf"Ses05F_impro07\.txt is (?s:.*)corpora\.iemocap\.encoding={encoding}"):
+        read(raw)
+    found = utterances(read(raw, encoding=encoding))
+    assert [found[f"Ses05F_impro07_{turn.name}"].text for turn in turns] == [turn.text for turn in turns]
+    assert found["Ses05M_script01_1b_M000"].text == "Excuse me."
+
+
 def test_a_byte_order_mark_and_other_line_ends_do_not_matter(raw: Path) -> None:
     before = utterances(read(raw))
     evaluation, transcription = evaluation_file(raw, "Ses05F_impro07"), transcription_file(raw, "Ses05F_impro07")
@@ -531,16 +543,22 @@ def one_session(raw: Path, sides: str, **settings: object) -> Reading:
     return read(raw, media=BOTH, splits=("test",), **settings)
 
 
+def _undecided(utterances: int, agrees: int, unreadable: int = 0) -> dict[str, object]:
+    """The record of votes that are too few to tell."""
+    channel, region = ({f"{what}_agrees": agrees, what: "undecided"} for what in ("channel", "region"))
+    return {"utterances": utterances, **channel, **region, "unreadable_files": unreadable}
+
+
 @pytest.mark.parametrize(("sides", "agrees"), [("lrlr", 4), ("lrll", 3), ("llll", 2)])
 def test_the_louder_channel_bears_out_where_the_speakers_are(raw: Path, sides: str, agrees: int) -> None:
     reading = one_session(raw, sides)
-    assert reading.checks == {"louder_channel": {"session5": {"utterances": 4, "channel_agrees": agrees, "region_agrees": agrees, "unreadable_files": 0}}}
+    assert reading.checks == {"louder_channel": {"session5": _undecided(4, agrees)}}
     assert reading.deviations == []
 
 
 def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_name(raw: Path) -> None:
     reading = one_session(raw, "rlrr")
-    assert reading.checks["louder_channel"]["session5"] == {"utterances": 4, "channel_agrees": 1, "region_agrees": 1, "unreadable_files": 0}
+    assert reading.checks["louder_channel"]["session5"] == _undecided(4, 1)
     told = "puts the speaker on the other side than the louder channel of dialog/wav in 3 of 4 utterances that were listened to"
     assert [line.partition(";")[0] for line in reading.deviations] == [
         f"session 5: marked_actor_channel {told}",
@@ -549,6 +567,34 @@ def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_na
     assert one_session(raw, "rlrr", marked_actor_channel={"session5": "right"}, marked_actor_side={"session5": "right"}).deviations == []
     reading = one_session(raw, "lrlr", marked_actor_side={"session5": "right"})
     assert [line.partition(" puts")[0] for line in reading.deviations] == ["session 5: marked_actor_side"]
+
+
+@pytest.mark.parametrize(
+    ("agrees", "utterances", "verdict"),
+    [
+        (10, 22, "undecided"),
+        (4, 22, "undecided"),
+        (3, 22, "contradicted"),
+        (0, 9, "undecided"),
+        (0, 10, "contradicted"),
+        (10, 10, "confirmed"),
+        (18, 60, "undecided"),
+        (17, 60, "contradicted"),
+        (43, 60, "confirmed"),
+        (30, 60, "undecided"),
+        (0, 0, "undecided"),
+    ],
+)
+def test_settings_are_called_wrong_only_where_chance_would_hardly_do_it(agrees: int, utterances: int, verdict: str) -> None:
+    """12 of 22 against it, and more, is what chance alone gives in four of ten corpora."""
+    votes = Votes(utterances=utterances, channel_agrees=agrees, region_agrees=utterances)
+    assert votes.record()["channel"] == verdict
+    told = {"undecided": "that can be chance: undecided", "contradicted": "it seems to be the other way round"}
+    spoken_against = (
+        f"session 2: marked_actor_channel puts the speaker on the other side than the louder channel of dialog/wav in {utterances - agrees} of {utterances} "
+    )
+    lines = [f"{spoken_against}utterances that were listened to; {told[verdict]}"] if 2 * agrees < utterances else []
+    assert votes.contradictions(2) == lines
 
 
 def test_the_same_voices_are_listened_to_every_time_and_not_more_than_sixty(raw: Path) -> None:
@@ -564,7 +610,7 @@ def test_sound_without_two_channels_is_told_and_nothing_is_concluded(raw: Path) 
     one_session(raw, "lrlr")
     write_voices(raw / "iemocap", "Ses05F_impro07", [], channels=1)
     reading = read(raw, media=BOTH, splits=("test",))
-    assert reading.checks["louder_channel"]["session5"] == {"utterances": 0, "channel_agrees": 0, "region_agrees": 0, "unreadable_files": 1}
+    assert reading.checks["louder_channel"]["session5"] == _undecided(0, 0, unreadable=1)
     assert reading.deviations == ["session 5: none of 1 files of dialog/wav is a wav of two channels; who sits where is not checked"]
 
 

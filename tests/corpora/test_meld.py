@@ -105,6 +105,25 @@ def test_older_copies_are_repaired_and_that_is_recorded(meld: Any, cell: str, en
     ]
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "cp1251", "shift_jis"])
+def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_it_is_named(meld: Any, encoding: str) -> None:
+    rows = [meld.row(0, 0, Utterance="Это он…" if encoding == "cp1251" else "“Привет”"), meld.row(0, 1)]
+    with pytest.raises(RawDataMissing, match=r"train_sent_emo\.csv is not UTF-8: 1 of the 1 lines .*(?s:corpora\.meld\.encoding=)"):
+        _train(meld, *rows, encoding=encoding)
+    reading = Meld(Meld.Config(reader="meld", check_counts=False, encoding=encoding)).read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
+    assert [one.text for one in reading.dialogues[0].utterances] == [rows[0]["Utterance"], rows[1]["Utterance"]]
+    assert reading.failures == []
+
+
+def test_a_copy_with_semicolons_is_read_when_the_settings_say_so(meld: Any) -> None:
+    path = meld.csv("train", [meld.row(0, 0, Utterance="Hi")])
+    path.write_bytes(path.read_bytes().replace(b",", b";"))
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=;"):
+        Meld(Meld.Config(reader="meld"), "copy").read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
+    reader = Meld(Meld.Config(reader="meld", check_counts=False, delimiter=";"))
+    assert _only(reader.read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))).text == "Hi"
+
+
 def test_a_speaker_is_the_same_one_whether_the_name_was_damaged_or_not(meld: Any) -> None:
     reading = _train(meld, meld.row(0, 0, Speaker="Bob’s Date"), meld.row(0, 1, Speaker="Bob\x92s Date "))
     assert [utterance.speaker for utterance in reading.dialogues[0].utterances] == ["Bob’s Date", "Bob’s Date"]

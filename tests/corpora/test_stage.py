@@ -49,7 +49,17 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
     assert sorted(file.name for file in layout.folder.iterdir()) == ["manifest.json", "manifest.parquet"]
     assert files.read_json(layout.folder / "manifest.json") == {
         "settings": {
-            "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep", "min_believed_seconds": 0.5, "max_characters_per_second": 35.0}},
+            "corpora": {
+                "meld": {
+                    "reader": "meld",
+                    "label_set": "meld7",
+                    "unlabelled": "keep",
+                    "encoding": "utf-8",
+                    "delimiter": ",",
+                    "min_believed_seconds": 0.5,
+                    "max_characters_per_second": 35.0,
+                }
+            },
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
         "source": Meld.SOURCE,
@@ -183,7 +193,7 @@ def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
 
 
 def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, iemocap, meld, own, table$"):
+    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, emorynlp, iemocap, meld, own, table$"):
         choose(Params({"corpora": {"own": {"reader": "table"}}}), "mled")
 
 

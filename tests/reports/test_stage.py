@@ -99,6 +99,8 @@ def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards
     page = _write(tmp_path, ["made-up"])
     assert set(json.loads((tmp_path / "reports" / "coverage.json").read_text())) == {"made-up"}
     assert "not compared with those of an official distribution" in page.text
+    write_shards("made-up", counts_compared=False, deviations=["the emotion 'sad' is in test, but not in train"])
+    assert "the emotion 'sad' is in test, but not in train" in _write(tmp_path, ["made-up"]).text
 
 
 def test_a_dataset_without_shards_is_named(write_shards: WriteShards, tmp_path: Path) -> None:

@@ -231,8 +231,8 @@ IEMOCAP_full_release/             (or its content)
     def _dialogue(self, base: Path, dialogue_id: str, split: str, paths: MediaPaths, reading: Reading, tally: Tally) -> Dialogue:
         folder = base / f"Session{session_of(dialogue_id)}" / "dialog"
         transcription = folder / "transcriptions" / f"{dialogue_id}.txt"
-        evaluations = read_evaluations(folder / "EmoEvaluation" / f"{dialogue_id}.txt")
-        spoken, left_out = read_transcription(transcription)
+        evaluations = read_evaluations(folder / "EmoEvaluation" / f"{dialogue_id}.txt", self.encoding)
+        spoken, left_out = read_transcription(transcription, self.encoding)
         spoken = _completed(spoken, evaluations)
         if not spoken:
             raise BadTable(f"{transcription}: holds no utterance")

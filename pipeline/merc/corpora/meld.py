@@ -34,8 +34,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from merc.corpora.engine import speaker_names, text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
-from merc.corpora.engine.csv_rows import CsvRow, read_rows
+from merc.corpora.engine.base import CorpusReader, Reading, half_unpacked
+from merc.corpora.engine.csv_rows import CsvConfig, CsvForm, CsvRow, read_rows
 from merc.corpora.engine.labels import LABEL_SETS
 from merc.errors import BadTable, RawDataMissing
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
@@ -102,7 +102,7 @@ EXPECTED = MappingProxyType(
 class Meld(CorpusReader):
     """Reads MELD as distributed: three CSV files, and one folder of clips per split."""
 
-    class Config(CorpusConfig):
+    class Config(CsvConfig):
         """Settings of MELD.
 
         A test clip that is longer than its annotation is cut to it (``media.max_overlong_seconds``), unless the
@@ -136,7 +136,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         """Reads the annotations, and looks which clips there are (see :meth:`CorpusReader.read`).
 
         Raises:
-            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column or holds no row.
+            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has another encoding or delimiter.
             BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
@@ -145,10 +145,11 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         if absent:
             raise self._missing(root, f"{', '.join(absent)} not found in {root}")
         folders = {split: _clip_folder(root, annotations[split].parent, CLIPS[split]) for split in wanted}
+        form = CsvForm(self.encoding, self.config.delimiter, f"{self.key}.delimiter")
         reading = Reading([])
         incomplete: list[str] = []
         for split in wanted:
-            turns = _turns(annotations[split], split)
+            turns = _turns(annotations[split], split, form)
             spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
             if not turns:
                 raise self._missing(root, f"{annotations[split]} holds no utterance")
@@ -269,11 +270,11 @@ class _Turn:
         return f"{self.id}.mp4"
 
 
-def _turns(path: Path, split: str) -> list[_Turn]:
+def _turns(path: Path, split: str, form: CsvForm) -> list[_Turn]:
     """The rows of one CSV file, ordered by dialogue and utterance number."""
     lines: dict[tuple[int, int], int] = {}
     turns = []
-    for row in read_rows(path, _COLUMNS):
+    for row in read_rows(path, _COLUMNS, form):
         key = _number(row, "Dialogue_ID", path), _number(row, "Utterance_ID", path)
         if key in lines:
             raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from merc import files, plugins
 from merc.command_line import stage_command
-from merc.corpora.engine import building
+from merc.corpora.engine import building, plausibility
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
@@ -70,7 +70,7 @@ def choose(params: Params, dataset: str) -> Corpus:
     if not isinstance(name, str):
         raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(readers)}")
     kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
-    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"))
+    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset)
     if reader.config.label_set not in kind.LABEL_SETS:
         hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
         raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
@@ -155,6 +155,7 @@ def read_corpus(
     reading = reader.read(layout.corpus_root, layout.raw, media=_MEDIA & set(modalities), splits=wanted)
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
+    reading.deviations += plausibility.remarks(reading.dialogues, labels)
     table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
     return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
 

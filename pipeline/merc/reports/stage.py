@@ -73,7 +73,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport
         source=info.get("source", ""),
         label_set=info["label_set"],
         classes=classes,
-        deviations=info.get("deviations", []) if info.get("counts_compared", True) else None,
+        deviations=info.get("deviations") or ([] if info.get("counts_compared", True) else None),
         contents=tables.read_contents(layout.dataset, layout.shards, classes),
         encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
         recipes=recipes,

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
+
 from merc.corpora.engine.labels import LabelSet
+from merc.corpora.engine.text_lines import UTF_8, Encoding
 from merc.params import Settings
 from merc.records.dialogue import Dialogue
 from merc.records.failures import Failure
@@ -22,9 +25,20 @@ class CorpusConfig(Settings):
     """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
+    encoding: str = UTF_8
+    """Encoding of the annotations, where they are text files: ``gbk``, ``cp1251``, ``utf-16``, …; of UTF-8, single lines may be cp1252."""
     made_by: str = ""
     """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
     there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding_of_text(cls, encoding: str) -> str:
+        try:
+            bytes(4).decode(encoding)
+        except (LookupError, ValueError) as error:
+            raise ValueError("the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251, cp1252, …") from error
+        return encoding
 
 
 MISSING_MEDIA_TOLERATED = 0.05
@@ -64,6 +78,7 @@ class CorpusReader(ABC):
 
     Args:
         config: an instance of the reader's ``Config``.
+        dataset: the name under which the settings stand in ``corpora``; without it the reader's.
     """
 
     Config: ClassVar[type[CorpusConfig]] = CorpusConfig
@@ -74,8 +89,14 @@ class CorpusReader(ABC):
     EXPECTED_TREE: ClassVar[str]
     """The folders as unpacked; printed when something is missing."""
 
-    def __init__(self, config: CorpusConfig) -> None:
+    def __init__(self, config: CorpusConfig, dataset: str = "") -> None:
         self.config = config
+        self.key = f"corpora.{dataset or config.reader}"
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the corpus's text files."""
+        return Encoding(self.config.encoding, f"{self.key}.encoding")
 
     @abstractmethod
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:

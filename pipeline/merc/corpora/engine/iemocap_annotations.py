@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from merc.corpora.engine import text_repair
+from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable
 
 UNDECIDED = "undecided"
@@ -53,7 +53,9 @@ _SPOKEN = re.compile(rf"(?P<id>\S+)\s+\[(?P<start>{_TIME})-(?P<end>{_TIME})\]:(?
 _NO_EVALUATION = re.compile(r"Ses\S+_[FM]XX[0-9](?=\s|$)")
 _TAG = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\]\s*")
 _TAG_BEFORE_A_STOP = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\](?=[.,;:!?])")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The release is ASCII; in one or two lines of a file that are neither that nor UTF-8, a character came in through an editor on Windows.
+_STRAY_LINES = 2
+_UTF_8 = Encoding()
 
 
 @dataclass
@@ -146,18 +148,19 @@ def counts_as_happy(evaluation: Evaluation) -> bool:
     return evaluation.official == UNDECIDED and evaluation.self_votes == ["happy"] and majority([*evaluation.votes, "happy"]) == "happy"
 
 
-def read_evaluations(path: Path) -> dict[str, Evaluation]:
+def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evaluation]:
     """Reads an ``EmoEvaluation`` file, named after its dialogue.
 
     Returns:
         Utterance id → evaluation, in the file's order, which is not that of the conversation.
 
     Raises:
+        RawDataMissing: if the file has another encoding.
         BadTable: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to another dialogue.
     """
     evaluations: dict[str, Evaluation] = {}
     current: Evaluation | None = None
-    for number, line, undecodable in _lines(path):
+    for number, line, undecodable in _lines(path, encoding):
         where = f"{path}:{number}"
         if line.startswith("%"):
             continue
@@ -196,18 +199,19 @@ def _add_rating(evaluation: Evaluation, line: str) -> None:
         evaluation.broken_ratings.append(line)
 
 
-def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
+def read_transcription(path: Path, encoding: Encoding = _UTF_8) -> tuple[dict[str, Spoken], Counter[str]]:
     """Reads a transcription file, named after its dialogue.
 
     Returns:
         Utterance id → what is said, in the order of the conversation; and by kind how many lines were left out.
 
     Raises:
+        RawDataMissing: if the file has another encoding.
         BadTable: if a line with an id cannot be read, or its id repeats or belongs to another dialogue.
     """
     spoken: dict[str, Spoken] = {}
     left_out: Counter[str] = Counter()
-    for number, line, undecodable in _lines(path):
+    for number, line, undecodable in _lines(path, encoding):
         where = f"{path}:{number}"
         if not line.startswith("Ses"):
             left_out[WITHOUT_ID] += 1
@@ -222,13 +226,9 @@ def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
     return spoken, left_out
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Yields number, text and "was not UTF-8" of each line that is not empty, white space at its ends removed.
-
-    The release is ASCII; what is neither that nor UTF-8 came in through an editor on Windows.
-    """
-    for number, line in enumerate(path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines(), start=1):
-        text, undecodable = text_repair.decode(line)
+def _lines(path: Path, encoding: Encoding) -> Iterator[tuple[int, str, bool]]:
+    """Yields number, text and "was not UTF-8" of each line that is not empty, white space at its ends removed."""
+    for number, (text, undecodable) in enumerate(read_lines(path, encoding, stray=_STRAY_LINES), start=1):
         if text.strip():
             yield number, text.strip(), undecodable
 
