@@ -6,9 +6,10 @@ differ from those of the manifest already there are refused, since everything af
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from merc.command_line import stage_command
 from merc.corpora.engine import building
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
-from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, nearest
 from merc.job import RunOptions, differing_settings
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
@@ -152,11 +153,33 @@ def read_corpus(
     }
     if not run.overwrite:
         _compare(_record_path(layout), settings)
+    if reader.config.links == "refuse":
+        _refuse_links(layout)
     reading = reader.read(layout.corpus_root, layout.raw, media=_MEDIA & set(modalities), splits=wanted)
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
-    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
+    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
     return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
+
+
+def _refuse_links(layout: Layout) -> None:
+    """Raises ``RawDataMissing`` if a link in the corpus's folder leads out of it; the folder itself may be one."""
+    root = Path(os.path.realpath(layout.corpus_root))
+    for link in _links_below(root) if root.is_dir() else ():
+        if not (target := Path(os.path.realpath(link))).is_relative_to(root):
+            raise RawDataMissing(
+                f"{link}: a link that leads out of {root}, to {target}, and corpora.{layout.dataset}.links is refuse; "
+                "put the file itself there, or follow the links of a corpus that you trust"
+            )
+
+
+def _links_below(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                yield from _links_below(Path(entry.path))
 
 
 def will_be_made(corpus: Corpus, layout: Layout) -> bool:

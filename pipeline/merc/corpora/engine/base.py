@@ -22,6 +22,9 @@ class CorpusConfig(Settings):
     """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
+    links: Literal["follow", "refuse"] = "follow"
+    """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on another disk do; ``refuse`` them
+    in a corpus that strangers packed."""
     made_by: str = ""
     """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
     there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""

@@ -124,8 +124,9 @@ def _stems(folder: Path, suffix: str) -> list[str]:
 def _entries(folder: Path, *, folders: bool) -> list[str]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() == folders and not entry.name.startswith("._"))
+    with os.scandir(folder) as entries:  # a stat only where it is a link, and none that fails on links in a circle
+        kinds = {entry.name: os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir() for entry in entries}
+    return sorted(name for name, is_folder in kinds.items() if is_folder == folders and not name.startswith("._"))
 
 
 def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
