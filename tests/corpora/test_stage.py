@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from merc import corpora, files
 from merc.corpora.meld import Meld
 from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made
-from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
@@ -57,6 +57,7 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
                     "links": "follow",
                     "min_believed_seconds": 0.5,
                     "max_characters_per_second": 35.0,
+                    "replacements": "",
                 }
             },
             "run": {"splits": ["train", "dev", "test"], "limit": None},
@@ -187,8 +188,25 @@ def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
     meld.small()
     build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
     for modality in ("audio", "visual"):
-        with pytest.raises(RawDataMissing, match="train_splits is missing"):
+        with pytest.raises(RawDataMissing, match="there is not one of 12 clips"):
             build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=("text", modality))
+
+
+@pytest.mark.parametrize(("max_failed", "refused"), [("5%", True), ("49%", True), ("5", True), ("50%", False), ("6", False), ("100%", False)])
+def test_max_failed_decides_how_many_media_may_be_missing(meld: Any, max_failed: str, refused: bool) -> None:
+    meld.small()
+    meld.clips("dev", ["dia0_utt0.mp4", "dia0_utt1.mp4"])
+    meld.clips("test", ["dia0_utt0.mp4", "dia0_utt1.mp4", "dia1_utt0.mp4", "dia1_utt1.mp4"])
+    run = RunOptions(max_failed=max_failed)
+    if not refused:
+        assert build_manifest(_corpus(), _layout(meld), run).num_rows == 12
+        return
+    words = r"meld: the media of 6 of 12 utterances are missing \(audio 6, visual 6; the first is meld/train_splits/dia0_utt0\.mp4\), more than --max-failed "
+    with pytest.raises(TooManyFailures, match=words + max_failed) as caught:
+        build_manifest(_corpus(), _layout(meld), run)
+    assert caught.value.exit_code == 3
+    assert not _layout(meld).manifest.exists()
+    assert build_manifest(_corpus(), _layout(meld), run, splits=("dev", "test")).num_rows == 6
 
 
 def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:

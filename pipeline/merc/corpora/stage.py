@@ -23,13 +23,14 @@ from merc.command_line import stage_command
 from merc.corpora.engine import building
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
-from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, nearest
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, TooManyFailures, nearest
 from merc.job import RunOptions, differing_settings
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
 from merc.params import Laid, Origin, Params, Settings, Shelf
 from merc.records import manifest
 from merc.records.dialogue import SPLITS, Dialogue
+from merc.records.failures import limit_of
 
 _PACKAGE = "merc.corpora"
 _MEDIA = frozenset({"audio", "visual"})
@@ -106,7 +107,8 @@ def build_manifest(
 
     Raises:
         BadSettings: if a modality, a split or the limit is none of the possible ones.
-        RawDataMissing: if the corpus is missing, half unpacked or of another shape.
+        RawDataMissing: if the corpus is missing or of another shape, or has no media at all.
+        TooManyFailures: if more media are missing than ``run.max_failed`` allows.
         BadTable: if the corpus's content contradicts itself.
         SettingsDiffer: if the manifest already there has other settings; the message names the keys.
     """
@@ -159,7 +161,22 @@ def read_corpus(
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
     table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
+    _check_missing(layout.dataset, reading, table, run)
     return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
+
+
+def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:
+    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: decoding would end so, hours later."""
+    kept = set(table["utterance_id"].to_pylist())
+    missing = {modality: {one: path for one, path in files.items() if one in kept} for modality, files in reading.missing.items()}
+    without = {one: path for files in missing.values() for one, path in files.items()}
+    if len(without) > limit_of(run.max_failed, table.num_rows):
+        by_modality = ", ".join(f"{modality} {len(files)}" for modality, files in sorted(missing.items()) if files)
+        raise TooManyFailures(
+            f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the first is "
+            f"{next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed {run.max_failed} allows. "
+            "Is the archive unpacked as a whole? A higher --max-failed goes on without them."
+        )
 
 
 def _refuse_links(layout: Layout) -> None:

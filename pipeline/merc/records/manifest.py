@@ -128,7 +128,7 @@ def classes(table: pa.Table) -> tuple[str, ...]:
 
 def follows_links(table: pa.Table) -> bool:
     """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where nothing is said."""
-    return (table.schema.metadata or {}).get(b"links", b"follow") != b"refuse"
+    return bool((table.schema.metadata or {}).get(b"links", b"follow") != b"refuse")
 
 
 def dialogue_bounds(table: pa.Table) -> list[tuple[int, int]]:
