@@ -69,7 +69,7 @@ def test_pooling_is_over_directions(sface_folder: Path) -> None:
 
 def test_frames_are_crops_with_their_times(sface_folder: Path) -> None:
     faces, seconds = _noise(2, side=60), np.array([0.5, 1.5], dtype=np.float32)
-    [frames] = _loaded(sface_folder).encode([_utterance(faces, face_seconds=seconds)]).frames
+    [frames] = _loaded(sface_folder).encode([_utterance(faces, face_seconds=seconds)]).sequences
     assert frames is not None
     np.testing.assert_allclose(frames.vectors, np.stack([_expected(sface_folder, face) for face in faces]), atol=1e-3)
     assert frames.seconds.tolist() == [0.5, 1.5]
