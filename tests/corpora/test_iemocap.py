@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import random
+import shutil
 import wave
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -329,7 +330,7 @@ def test_a_byte_order_mark_and_other_line_ends_do_not_matter(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("which", "old", "new", "message"),
     [
-        (evaluation_file, "\thap\t", "\tjoy\t", "'joy' instead of one of hap, sad, neu, ang, exc, fru, sur, fea, dis, oth, xxx"),
+        (evaluation_file, "\thap\t", "\thate\t", "'hate' instead of one of hap, sad, neu, ang, exc, fru, sur, fea, dis, oth, xxx"),
         (evaluation_file, "\thap\t", "\t\t", "'' instead of one of hap"),
         (evaluation_file, "[2.5000, 3.0000, 2.5000]", "[2.5000, 3.0000]", "Ses05F_impro07.txt:3: .* is not of the form"),
         (evaluation_file, "\n[1.0000", "\nC-E2:\tAnger;\t()\n[1.0000", "stands before the first utterance"),
@@ -670,12 +671,59 @@ def test_something_else_in_the_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_missing_session_is_named_beside_what_was_found(raw: Path) -> None:
-    (raw / "iemocap" / "Session4").rename(raw / "away")
-    with pytest.raises(RawDataMissing) as caught:
+@pytest.mark.parametrize(("absent", "line"), [((4,), "session 4 is not there; sessions 1, 2, 3, 5 are read"), ((4, 5), "sessions 4, 5 are not there; ")])
+def test_sessions_that_are_there_are_read_without_the_others_and_that_is_reported(raw: Path, absent: tuple[int, ...], line: str) -> None:
+    whole = utterances(read(raw))
+    for number in absent:
+        (raw / "iemocap" / f"Session{number}").rename(raw / f"away{number}")
+    reading = read(raw, media=frozenset({"audio", "visual"}))
+    assert utterances(reading) == {name: one for name, one in whole.items() if int(name[4]) not in absent}
+    assert [one for one in reading.deviations if one.startswith(line)]
+
+
+@pytest.mark.parametrize("folder", ["IEMOCAP_full_release", "IEMOCAP_full_release_withoutVideos", "IEMOCAP/IEMOCAP_full_release", "a/b/c"])
+def test_the_sessions_are_found_in_the_folders_that_were_put_around_them(raw: Path, folder: str) -> None:
+    (raw / "iemocap").rename(raw / "away")
+    (raw / "iemocap" / folder).parent.mkdir(parents=True)
+    (raw / "away").rename(raw / "iemocap" / folder)
+    one = utterances(read(raw, media=frozenset({"audio", "visual"})))["Ses01F_impro01_F000"]
+    assert one.video_path == f"iemocap/{folder}/Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+
+
+def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
+    (raw / "iemocap").rename(raw / "first")
+    (raw / "iemocap" / "second").mkdir(parents=True)
+    shutil.copytree(raw / "first", raw / "iemocap" / "first")
+    (raw / "iemocap" / "second" / "Session1").mkdir()
+    with pytest.raises(RawDataMissing, match=r"iemocap/first and .*iemocap/second both hold Session1 or .*; which of them is meant\?"):
         read(raw)
-    assert "IEMOCAP: no folder Session4." in str(caught.value)
-    assert "  Session3: 2 EmoEvaluation, 2 transcriptions, 2 avi, 4 sentences/wav, 2 dialog/wav\n  Session4: no such folder\n" in str(caught.value)
+    (raw / "iemocap" / "second" / "Session1").rmdir()
+    (raw / "iemocap" / "second").rmdir()
+    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is no second one
+    assert read(raw).dialogues
+
+
+def test_capitals_in_the_suffix_of_a_file_do_not_matter(raw: Path) -> None:
+    for suffix in ("avi", "wav", "txt"):
+        for path in list((raw / "iemocap" / "Session1").rglob(f"*.{suffix}")):
+            path.rename(path.with_suffix(f".{suffix.upper()}"))
+    reading = read(raw, media=frozenset({"audio", "visual"}))
+    one = utterances(reading)["Ses01F_impro01_F000"]
+    assert (Path(one.video_path).name, Path(one.audio_path).name) == ("Ses01F_impro01.AVI", "Ses01F_impro01_F000.WAV")
+    assert reading.missing == {"audio": {}, "visual": {}}
+
+
+def test_links_in_a_circle_are_no_folders(raw: Path) -> None:
+    (raw / "iemocap" / "Session1" / "dialog" / "avi" / "DivX" / "loop").symlink_to("loop")
+    assert read(raw, media=frozenset({"visual"})).dialogues
+
+
+def test_a_word_for_an_emotion_is_read_as_its_label_and_that_is_reported(raw: Path) -> None:
+    rewrite(evaluation_file(raw, "Ses05F_impro07"), "\thap\t", "\tHappiness\t")
+    rewrite(evaluation_file(raw, "Ses05M_script01_1b"), "\tang\t", "\tanger\t")
+    reading = read(raw)
+    assert [utterances(reading)[name].emotion for name in ("Ses05F_impro07_F000", "Ses05M_script01_1b_F000")] == ["happy", "angry"]
+    assert reading.deviations == ["the emotion 'Happiness' is read as 'happy', in 1 utterances", "the emotion 'anger' is read as 'angry', in 1 utterances"]
 
 
 @pytest.mark.parametrize(
@@ -695,26 +743,26 @@ def test_a_session_without_annotations_is_refused(raw: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modality", "folder", "message"),
+    ("modality", "folder", "count", "first"),
     [
-        ("visual", "dialog/avi", "visual: 2 of 8 files are missing, the first is iemocap/Session3/dialog/avi/DivX/Ses03M_impro05a.avi"),
-        ("audio", "sentences", "audio: 4 of 18 files are missing, the first is iemocap/Session3/sentences/wav/Ses03M_impro05a/Ses03M_impro05a_F000.wav"),
+        ("visual", "dialog/avi", 4, "iemocap/Session3/dialog/avi/DivX/Ses03M_impro05a.avi"),
+        ("audio", "sentences", 4, "iemocap/Session3/sentences/wav/Ses03M_impro05a/Ses03M_impro05a_F000.wav"),
     ],
 )
-def test_a_half_unpacked_archive_is_refused_when_its_media_are_wanted(raw: Path, modality: str, folder: str, message: str) -> None:
+def test_what_is_missing_of_media_that_are_wanted_is_listed(raw: Path, modality: str, folder: str, count: int, first: str) -> None:
     (raw / "iemocap" / "Session3" / folder).rename(raw / "away")
-    assert read(raw).dialogues
-    with pytest.raises(RawDataMissing) as caught:
-        read(raw, media=frozenset({modality}))
-    assert message in str(caught.value)
+    assert read(raw).missing == {}
+    missing = read(raw, media=frozenset({modality})).missing[modality]
+    assert len(missing) == count
+    assert missing["train/Ses03M_impro05a_F000"] == first
 
 
 def test_annotations_alone_are_refused_when_media_are_wanted(tmp_path: Path) -> None:
     for name, turns in SMALL.items():
         write_dialogue(tmp_path / "iemocap", name, turns)
-    with pytest.raises(RawDataMissing, match="audio: 18 of 18 files are missing"):
+    with pytest.raises(RawDataMissing, match="audio: none of 18 files is there"):
         read(tmp_path, media=frozenset({"audio"}))
-    with pytest.raises(RawDataMissing, match="visual: 8 of 8 files are missing"):
+    with pytest.raises(RawDataMissing, match=r"visual: none of 8 files is there, .*the release without videos, .*--modalities text,audio does without"):
         read(tmp_path, media=frozenset({"visual"}))
 
 

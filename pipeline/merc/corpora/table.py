@@ -25,12 +25,13 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from merc.corpora.engine import text_repair
-from merc.corpora.engine.base import CorpusReader, Reading, half_unpacked
+from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.csv_rows import CsvConfig, CsvForm
 from merc.corpora.engine.emotion_names import one_spelling, taken_for
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
+from merc.files import check_name
 from merc.params import Settings
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.records.failures import Failure
@@ -218,7 +219,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         if not reading.dialogues:
             there = ", ".join(sorted({one.split for one in dialogues}))
             raise BadSettings(f"{', '.join(map(str, tables.values()))}: no dialogue is in {', '.join(splits)}; the table has {there}")
-        self._check_media(raw, root / config.media_folder, reading.dialogues, media)
+        reading.missing = self._missing_media(raw, root / config.media_folder, reading.dialogues, media)
         return reading
 
     def _tables(self, root: Path) -> dict[str, Path]:
@@ -335,18 +336,25 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             audio_end_seconds=end if inside else None,
         )
 
-    def _check_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> None:
-        utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    def _missing_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> dict[str, dict[str, str]]:
+        """See :attr:`Reading.missing`. Raises ``RawDataMissing`` if no file of a modality is there."""
+        utterances = {dialogue.utterance_id(one): one for dialogue in dialogues for one in dialogue.utterances}
+        missing: dict[str, dict[str, str]] = {}
         for modality, column in (("visual", "video_path"), ("audio", "audio_path")):
             if modality not in media:
                 continue
-            paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
-            missing = [path for path in paths if not (path and (raw / path).is_file())]
-            if half_unpacked(len(missing), len(paths)):
-                first = missing[0] or "an empty cell of the table"
-                raise RawDataMissing(
-                    f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"
-                )
+            paths = {name: getattr(one, column) for name, one in utterances.items()}
+            there = {path: _is_there(raw / path) for path in dict.fromkeys(paths.values()) if path}
+            missing[modality] = {name: path for name, path in paths.items() if not there.get(path)}
+            if not any(there.values()):
+                first = next((path for path in paths.values() if path), "an empty cell of the table")
+                raise RawDataMissing(f"{modality}: none of {len(there)} files is in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}")
+        return missing
+
+
+def _is_there(path: Path) -> bool:
+    check_name(path)
+    return path.is_file()
 
 
 def _names(speaker: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from merc.corpora.engine import label_synonyms
 from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable
 
@@ -76,6 +77,7 @@ class Evaluation:
         broken_ratings: attribute lines that are not three numbers, as they stand.
         strange_lines: lines of the block that are neither label nor attribute rating.
         undecodable: there was a byte that is not UTF-8.
+        renamed: the label as it stands, where that is no code of the release; empty where it is.
     """
 
     start_seconds: float
@@ -89,6 +91,7 @@ class Evaluation:
     broken_ratings: list[str] = field(default_factory=list)
     strange_lines: list[str] = field(default_factory=list)
     undecodable: bool = False
+    renamed: str = ""
 
     @property
     def outside_scale(self) -> list[str]:
@@ -181,9 +184,11 @@ def _first_line(line: str, where: str) -> tuple[str, Evaluation]:
     if match is None:
         raise BadTable(f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal, dominance]")
     start, end, utterance_id, code, valence, arousal, dominance = match.groups()
-    if code not in EMOTIONS:
+    official = EMOTIONS.get(code) or label_synonyms.meant(code, tuple(EMOTIONS.values()))
+    if official is None:
         raise BadTable(f"{where}: {utterance_id} has the emotion {code!r} instead of one of {', '.join(EMOTIONS)}")
-    return utterance_id, Evaluation(float(start), float(end), EMOTIONS[code], float(valence), float(arousal), float(dominance))
+    renamed = "" if code in EMOTIONS else code
+    return utterance_id, Evaluation(float(start), float(end), official, float(valence), float(arousal), float(dominance), renamed=renamed)
 
 
 def _add_rating(evaluation: Evaluation, line: str) -> None:
