@@ -119,7 +119,7 @@ def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_
 def test_a_copy_with_semicolons_is_read_when_the_settings_say_so(meld: Any) -> None:
     path = meld.csv("train", [meld.row(0, 0, Utterance="Hi")])
     path.write_bytes(path.read_bytes().replace(b",", b";"))
-    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=;"):
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=semicolon"):
         Meld(Meld.Config(reader="meld"), "copy").read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
     reader = Meld(Meld.Config(reader="meld", check_counts=False, delimiter=";"))
     assert _only(reader.read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))).text == "Hi"

@@ -125,6 +125,6 @@ def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(
             content[at + 11] = 0x3E  # PCM in place of MP3: a sound of its own
         at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
     path.write_bytes(content)
-    row, failures, sizes = taken(tmp_path, "a.flv", make_clip)
+    row, _, sizes = taken(tmp_path, "a.flv", make_clip)
     assert (row["audio_status"], row["frames_seen"], sizes) == ("ok", 8, {(64, 48)})
     assert 0.8 < row["duration_seconds"] < 1.2

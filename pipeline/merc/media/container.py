@@ -17,11 +17,12 @@ import av
 import av.logging
 import cv2
 
+from merc.files import stand_in
 from merc.log import logger
 from merc.media.audio import SoundSpan, SoundStream
 from merc.media.config import Config
 from merc.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
-from merc.media.promised import shortfall, stand_in
+from merc.media.promised import shortfall
 from merc.media.spans import Span
 from merc.media.streams import choose
 from merc.media.video import FrameSpan, Showing, Timeline, Watcher

@@ -17,12 +17,6 @@ _SLACK_BYTES = 64
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
 _HEAD_BYTES = 3 * 204
-_STAND_INS = (
-    (b"version https://git-lfs.github.com/spec/", "a note of Git LFS in place of the file; `git lfs pull` fetches the file"),
-    (b"/annex/objects/", "a note of git-annex in place of the file; `git annex get` fetches the file"),
-    (b"<!doctype html", "a web page in place of the file; most likely a download that failed"),
-    (b"<html", "a web page in place of the file; most likely a download that failed"),
-)
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _W64_RIFF, _W64_DATA = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _ASF, _ASF_PROPERTIES = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -52,16 +46,6 @@ def shortfall(path: Path) -> str:
                 missing = promised is not None and promised - size > slack
                 return f"cut off: its headers promise {promised} bytes, {size} are there" if missing else ""
     return ""
-
-
-def stand_in(path: Path) -> str:
-    """In words, what a file is that FFmpeg cannot open; empty where that cannot be told.
-
-    Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as pages that say why there is none.
-    """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES).lstrip()
-    return next((words for begin, words in _STAND_INS if head[: len(begin)].lower() == begin), "")
 
 
 def _number(file: BinaryIO, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
