@@ -384,6 +384,13 @@ def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld
     assert reading.deviations == ["train: 1 utterances have their sound from a wav, since there is no mp4: dia0_utt0"]
 
 
+def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_pictures(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0)])
+    meld.clips("train", ["dia0_utt0.wav"])
+    with pytest.raises(RawDataMissing, match="not one of 1 clips; their sound is there, and --modalities text,audio reads it"):
+        _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
+
+
 def test_a_word_for_a_label_is_read_as_it_and_that_is_reported(meld: Any) -> None:
     reading = _train(meld, meld.row(0, 0, Emotion="Happiness", Sentiment="pos"), meld.row(0, 1, Emotion="happiness"), meld.row(0, 2, Emotion="NEUTRAL"))
     assert [one.emotion for one in reading.dialogues[0].utterances] == ["joy", "joy", "neutral"]

@@ -109,10 +109,11 @@ def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, m
     assert (row["audio_status"], row["audio_track_used"], row["video_track_used"]) == ("ok", "", "")
 
 
-@pytest.mark.parametrize("track", [-1, "English", ""])
+@pytest.mark.parametrize("track", [-1, "English", "", 1.5, True])
 def test_what_is_neither_an_index_nor_a_language_is_refused(track):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="1 validation error.*\n.*\n.*an index from 0 is expected, or a language") as refused:
         Config(audio_track=track)
+    assert refused.value.errors()[0]["loc"] == ("audio_track",)
 
 
 def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(tmp_path: Path, write_media, make_clip):
