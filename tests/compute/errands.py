@@ -1,24 +1,12 @@
-"""What the workers of the tests are asked to do; a worker imports this module by its name."""
+"""What the workers of the tests are asked to do; a worker imports this module by its name, and with it as little as can be."""
 
 import contextlib
 import os
 import signal
 import time
 from multiprocessing import resource_tracker
-from pathlib import Path
 
 from merc.errors import BadSettings
-from merc.media.clip import decode_dialogue
-from merc.media.tasks import DialogueTask
-
-
-def decode(task: DialogueTask) -> object:
-    """Decodes as the stage does, but for files whose name says what happens."""
-    for clip in task.clips:
-        name = Path(clip.video_path).stem.rstrip("0123456789")
-        if name in ("segfault", "sleep", "raise", "settings"):
-            run(f"{name} 1000")
-    return decode_dialogue(task)
 
 
 class Stubborn(Exception):
