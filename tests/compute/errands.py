@@ -41,6 +41,12 @@ def _note(rest: str) -> str:
     return word
 
 
+def _stay(rest: str) -> None:
+    """Notes as ``note`` does, and does not end."""
+    _note(rest)
+    time.sleep(1000)
+
+
 def _sleep(seconds: str) -> None:
     time.sleep(float(seconds))
 
@@ -88,6 +94,7 @@ _ERRANDS = {
     "say": lambda rest: rest,
     "once": _once,
     "note": _note,
+    "stay": _stay,
     "sleep": _sleep,
     "segfault": _segfault,
     "exit": lambda rest: os._exit(int(rest)),
