@@ -158,7 +158,9 @@ def test_leaving_early_ends_workers_at_once_whatever_they_are_at(run):
 def test_ctrl_c_ends_workers_whatever_they_are_at(run, tmp_path, monkeypatch):
     """A process that a shell starts in the background ignores it, and so do these tests then, but for this one."""
     log, started = tmp_path / "log", []
-    monkeypatch.setattr(pool.Crew, "_start", lambda self, first=None, start=pool.Crew._start: (start(self, first), started.append(self._workers[-1]._process))[0])
+    monkeypatch.setattr(
+        pool.Crew, "_start", lambda self, first=None, start=pool.Crew._start: (start(self, first), started.append(self._workers[-1]._process))[0]
+    )
 
     def interrupt():
         while not log.exists() or len(log.read_text().splitlines()) < 2:
