@@ -201,7 +201,7 @@ def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shar
     layout = make_shards()
     staged["recipes"]["kdc"] |= {"patience_epochs": 9, "seeds": [0]}
     undisturbed = contents(train(resolve(Params(staged), "kdc"), layout, RUN, runs=tmp_path / "undisturbed"))
-    for last in (1, 4, 5, 9):
+    for last in (1, 5, 9):  # in each phase
         with monkeypatch.context() as patched:
             _kill_and_go_on(resolve(Params(staged), "kdc"), layout, tmp_path / f"runs {last}", patched, last)
         assert contents(tmp_path / f"runs {last}" / "tiny" / "kdc") == undisturbed, last
