@@ -1,6 +1,7 @@
 """Fixtures for all tests; all run on a CPU, without a network and without downloads, but those marked ``needs_cuda``."""
 
 import hashlib
+import heapq
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from merc.compute.pool import Lost
 from merc.log import logger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,6 +139,36 @@ def _untouched_log() -> Iterator[None]:
     yield
     logging.setLogRecordFactory(factory)
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+class _CrewHere:
+    """Stands in for :class:`merc.compute.pool.Crew`: a task is done in this process when its outcome is asked for, the heaviest first."""
+
+    def __init__(self, function: Callable[[Any], Any], *_: object) -> None:
+        self._function = function
+        self._orders: list[tuple[float, int, Any]] = []
+
+    def __enter__(self) -> "_CrewHere":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, key: int, task: Any, *, weight: float = 0.0, **_: object) -> None:
+        heapq.heappush(self._orders, (-weight, key, task))
+
+    def next_outcome(self) -> tuple[int, Any]:
+        _, key, task = heapq.heappop(self._orders)
+        try:
+            return key, self._function(task)
+        except Exception as error:
+            return key, Lost("raised", traceback.format_exc(), error)
+
+
+@pytest.fixture
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What worker processes would do is done in this one, which has imported everything already: for tests that are about the work and not about processes."""
+    monkeypatch.setattr("merc.compute.pool.Crew", _CrewHere)
 
 
 class Hub(ThreadingHTTPServer):

@@ -77,8 +77,8 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     settings["recipes"] = {"baseline": {"epochs": 3, "seeds": [0, 1]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     made = World(folder)
-    first = made.extract("--max-failed", "20%", "--workers", "1")
-    assert first.returncode == 0, first.stderr
+    first = made.here("--max-failed", "20%", "--workers", "1")
+    assert first.exit_code == 0, first.stderr
     return made
 
 
@@ -159,11 +159,16 @@ def test_a_changed_setting_of_an_interrupted_run_is_refused_too_and_overwrite_re
     assert any(row["reason"] == "truncated" for row in failures)
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_too_many_broken_clips_end_with_3_and_a_higher_limit_goes_on(world: World) -> None:
     arguments = ("--out", "strict", "--modalities", "visual", "--workers", "1")
-    refused = world.extract(*arguments, "--max-failed", "0")
-    assert refused.returncode == 3
-    assert "media_missing" in refused.stderr
+    refused = world.here(*arguments, "--max-failed", "0")
+    assert refused.exit_code == 3
+    assert "the media of 1 of 54 utterances are missing" in refused.stderr
+    arguments = (*arguments, "--split", "train", "--limit", "2")  # where none is missing
+    refused = world.here(*arguments, "--max-failed", "0")
+    assert refused.exit_code == 3
+    assert "media_undecodable 1" in refused.stderr
     done = world.here(*arguments, "--max-failed", "50%")
     assert done.exit_code == 0, done.stderr
     assert "media: " in done.stderr
@@ -193,8 +198,8 @@ def test_wrong_usage_ends_with_2_and_names_the_nearest(world: World) -> None:
 
 
 def test_a_model_that_is_not_here_ends_with_6_and_says_how_to_get_it(world: World) -> None:
-    absent = world.extract("--out", "model", "--modalities", "text", "--encoder", "text=minilm", "--offline")
-    assert absent.returncode == 6
+    absent = world.here("--out", "model", "--modalities", "text", "--encoder", "text=minilm", "--offline")
+    assert absent.exit_code == 6
     assert "hf download sentence-transformers/all-MiniLM-L6-v2 --revision" in absent.stderr
     assert "merc-extract models --download text=minilm" in absent.stderr
     assert "--preset embedded need no download" in absent.stderr

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+import merc.params
 from merc.adaptation import stage as adaptation
 from merc.adaptation.listing import MODALITIES as ADAPTED
 from merc.commands.extract import chosen_encoders
@@ -30,6 +31,8 @@ from merc.training.recipes.resolution import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "nowhere"  # what no setting can be
+# What ships is read and an override is parsed once for all tests, which look at the same ones thousands of times.
+_loaded, _parsed = cache(Shelf._load), cache(merc.params._parsed)
 Plan = dict[str, Any]
 
 
@@ -74,6 +77,12 @@ def _adaptation(modality: str, encoder: str) -> Callable[[Params, str], Plan]:
         return {**chosen.config.model_dump(mode="json"), "encoder": chosen.encoder.config.model_dump(mode="json")}
 
     return plan
+
+
+@pytest.fixture(autouse=True)
+def _files_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shelf, "_load", _loaded)
+    monkeypatch.setattr(merc.params, "_parsed", _parsed)
 
 
 @dataclass(frozen=True)
@@ -178,7 +187,7 @@ def test_a_number_is_one_however_dvc_writes_it(tmp_path: Path) -> None:
 
 def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> None:
     """Asserts that another value at a key arrives in a plan, or is refused for what it is; a number or a flag has to arrive."""
-    left, errors = list(others(value)), []
+    left, errors, old = list(others(value)), [], flat(before)
     while left:
         changed = left.pop(0)
         try:
@@ -187,7 +196,7 @@ def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> 
             errors.append(str(error))
             left += [one for one in suggested(str(error)) if isinstance(value, str) and changed == NOWHERE and one != value][:3]
             continue
-        moved = {name: given for name, given in flat(after).items() if given != flat(before).get(name)}
+        moved = {name: given for name, given in flat(after).items() if given != old.get(name)}
         assert moved, f"{key}={changed} changes nothing"
         if not isinstance(value, str):  # which may be the name of what has settings of its own
             assert {name.rpartition(".")[2] for name in moved} == {key.rpartition(".")[2]}
@@ -212,8 +221,9 @@ def test_set_reaches_every_key_of_what_ships(kind: Kind, name: str, nothing_else
         params.check_overrides()
         return plan
 
+    before = kind.plan(Params({}), name)
     for key, value in flat(own(kind, name)).items():
-        reached(kind.plan(Params({}), name), load, f"{kind.shelf.key}.{name}.{key}", value)
+        reached(before, load, f"{kind.shelf.key}.{name}.{key}", value)
 
 
 @every_file

@@ -79,7 +79,7 @@ def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_score
     from safetensors.numpy import load_file
 
     table = write_manifest(layout)
-    settings = params(**changed)
+    settings = params(epochs=2, **changed)
     folder = _adapt(settings, layout)
     check(folder)
     out = _extract(settings, layout)
@@ -94,7 +94,6 @@ def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_score
 
 
 def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
-    adapted: Path,
     params: MakeParams,
     layout: Layout,
     write_manifest: WriteManifest,
@@ -102,15 +101,16 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    first = _digests(adapted)
+    write_manifest(layout)
+    first = _digests(_adapt(params(epochs=2), layout))
     other = replace(layout, out=tmp_path / "again")
     write_manifest(other)
     with monkeypatch.context() as killing:
         killing.setattr("merc.adaptation.saving.shutil.copyfile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            _adapt(params(), other)
+            _adapt(params(epochs=2), other)
     assert not other.adapted("text", "plain-full").exists()
-    assert _digests(_adapt(params(), other)) == first
+    assert _digests(_adapt(params(epochs=2), other)) == first
     assert str(bert()) not in (other.adapted("text", "plain-full") / "config.json").read_text()
     assert sorted(first) == [
         "config.json", "head.safetensors", "model.safetensors", "record.json", "seen.json", "tokenizer.json", "tokenizer_config.json",
@@ -126,10 +126,11 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
         _adapt(params(seed=1), layout)
 
 
-def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(adapted: Path, params: MakeParams, layout: Layout) -> None:
-    other = _adapt(params(seed=1), layout, name="seed1")
-    assert (other.parent, other.name) == (adapted.parent, "plain-seed1")
-    weights = [files.read_json(folder / "record.json")["weights_sha256"] for folder in (adapted, other)]
+def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+    write_manifest(layout)
+    first, other = _adapt(params(epochs=1), layout), _adapt(params(epochs=1, seed=1), layout, name="seed1")
+    assert (other.parent, other.name) == (first.parent, "plain-seed1")
+    weights = [files.read_json(folder / "record.json")["weights_sha256"] for folder in (first, other)]
     assert weights[0] != weights[1]
 
 
@@ -143,7 +144,7 @@ def test_the_labels_of_the_test_split_change_nothing_but_their_score(adapted: Pa
 
 def test_a_corpus_without_test_labels_has_no_test_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
     write_manifest(layout, lambda one: None if one.split == "test" else one)
-    assert files.read_json(_adapt(params(), layout) / "record.json")["test"] == {}
+    assert files.read_json(_adapt(params(epochs=1), layout) / "record.json")["test"] == {}
 
 
 def _with(dialogue: Dialogue, **changed: str) -> Dialogue:

@@ -211,6 +211,7 @@ def test_the_chosen_box_is_thick_and_the_others_thin_in_their_own_colours():
     assert (abs(row[[118, 120]].astype(int) - [[0, 0, 0], [128, 128, 128]]) < 4).all()
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_a_picture_is_drawn_for_every_utterance_whatever_is_wrong_with_it(corpus, tmp_path):
     wanted = [argument for one in (EVIL, GONE, FACE, PEOPLE, BROKEN, MUTE, FACE) for argument in ("--utterance", one)]
     done = run(corpus, *wanted, "--out", tmp_path / "pictures")
@@ -288,6 +289,7 @@ class Page(HTMLParser):
         return [cv2.imdecode(np.frombuffer(base64.b64decode(one.partition("base64,")[2]), np.uint8), cv2.IMREAD_COLOR) for one in self.loads]
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, tmp_path):
     done = run(finished, "--sample", 50, "--out", tmp_path)
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'index.html'}\n"), done.output
@@ -312,6 +314,7 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     assert "have other values" not in page.text
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, tmp_path):
     done = run(finished, "--sample", 1, "--doubtful", "--out", tmp_path / "sheet.html")
     assert done.exit_code == 0, done.output

@@ -1,24 +1,12 @@
-"""What the workers of the tests are asked to do; a worker imports this module by its name."""
+"""What the workers of the tests are asked to do; a worker imports this module by its name, and with it as little as can be."""
 
 import contextlib
 import os
 import signal
 import time
 from multiprocessing import resource_tracker
-from pathlib import Path
 
 from merc.errors import BadSettings
-from merc.media.clip import decode_dialogue
-from merc.media.tasks import DialogueTask
-
-
-def decode(task: DialogueTask) -> object:
-    """Decodes as the stage does, but for files whose name says what happens."""
-    for clip in task.clips:
-        name = Path(clip.video_path).stem.rstrip("0123456789")
-        if name in ("segfault", "sleep", "raise", "settings"):
-            run(f"{name} 1000")
-    return decode_dialogue(task)
 
 
 class Stubborn(Exception):
@@ -51,6 +39,12 @@ def _note(rest: str) -> str:
     with open(path, "a") as file:  # noqa: PTH123
         file.write(f"{word} {os.getpid()}\n")
     return word
+
+
+def _stay(rest: str) -> None:
+    """Notes as ``note`` does, and does not end."""
+    _note(rest)
+    time.sleep(1000)
 
 
 def _sleep(seconds: str) -> None:
@@ -100,6 +94,7 @@ _ERRANDS = {
     "say": lambda rest: rest,
     "once": _once,
     "note": _note,
+    "stay": _stay,
     "sleep": _sleep,
     "segfault": _segfault,
     "exit": lambda rest: os._exit(int(rest)),

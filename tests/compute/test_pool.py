@@ -1,6 +1,7 @@
 import importlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -152,6 +153,29 @@ def test_leaving_early_ends_workers_at_once_whatever_they_are_at(run):
     for pid in children:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_ctrl_c_ends_workers_whatever_they_are_at(run, tmp_path, monkeypatch):
+    """A process that a shell starts in the background ignores it, and so do these tests then, but for this one."""
+    log, started = tmp_path / "log", []
+    monkeypatch.setattr(
+        pool.Crew, "_start", lambda self, first=None, start=pool.Crew._start: (start(self, first), started.append(self._workers[-1]._process))[0]
+    )
+
+    def interrupt():
+        while not log.exists() or len(log.read_text().splitlines()) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt), pool.stoppable():
+            list(pool.in_order(run, [f"stay {log} {number}" for number in range(3)], 2))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(started) == 2
+    assert not any(process.is_alive() for process in started)
 
 
 def test_waiting_for_nothing_is_an_error(run):

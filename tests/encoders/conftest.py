@@ -495,15 +495,17 @@ OTHERS = [family for family in FAMILIES if family not in {case[0] for case in NE
         *(pytest.param((name, "cuda:0"), id=f"{name} on the GPU", marks=pytest.mark.needs_cuda) for name in NEURAL),
     ]
 )
-def encoder(request: pytest.FixtureRequest, much_padding: None, by_defaults: Callable[[str], Encoder]) -> Encoder:
+def encoder(request: pytest.FixtureRequest, much_padding: None, by_defaults: Callable[[str], Encoder], loaded: dict[tuple[str, str], Encoder]) -> Encoder:
     """Loaded encoders of every family; their batches may be all padding."""
     name, device = request.param
     if name in WITH_A_FILE:
         return request.getfixturevalue(name)
     if name in FAMILIES:
         return by_defaults(name)
-    family, kind, settings = NEURAL[name]
-    return request.getfixturevalue(family)(kind, device=device, **settings)
+    if request.param not in loaded:
+        family, kind, settings = NEURAL[name]
+        loaded[request.param] = request.getfixturevalue(family)(kind, device=device, **settings)
+    return loaded[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -257,8 +257,8 @@ def rightly_chosen(benchmark, real_data, folder, heads, seeds):
     return sum(right)
 
 
-def test_the_speaker_is_found_in_most_of_a_dozen_drawn_scenes(benchmark, real_data, tmp_path):
-    assert rightly_chosen(benchmark, real_data, tmp_path, [], range(1001, 1025, 2)) >= 10
+def test_the_speaker_is_found_in_most_drawn_scenes(benchmark, real_data, tmp_path):
+    assert rightly_chosen(benchmark, real_data, tmp_path, [], range(1001, 1025, 4)) >= 5
 
 
 @pytest.mark.slow

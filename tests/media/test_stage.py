@@ -29,6 +29,7 @@ from merc.records import failures, manifest
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 BOTH = frozenset({"audio", "visual"})
 ONE = RunOptions(workers=1)
+here = pytest.mark.usefixtures("without_workers")
 
 
 def config(*overrides: str) -> Config:
@@ -39,14 +40,20 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.fixture
-def corpus(tmp_path: Path, write_media, write_manifest) -> Layout:
-    """Four dialogues of 2, 2, 3 and 1 utterances in parts of 4, 3 and 1; one clip is missing, one is empty."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, write_media) -> Path:
+    """Six clips, and one without a byte."""
+    folder = tmp_path_factory.mktemp("clips")
     for number in range(6):
-        write_media(raw / f"{number}.mp4", seconds=0.5, seed=number)
-    (raw / "empty.mp4").touch()
+        write_media(folder / f"{number}.mp4", seconds=0.5, seed=number)
+    (folder / "empty.mp4").touch()
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, clips: Path, write_manifest) -> Layout:
+    """Four dialogues of 2, 2, 3 and 1 utterances in parts of 4, 3 and 1; one clip is missing, one is empty."""
+    shutil.copytree(clips, tmp_path / "raw")
     return write_manifest([["0.mp4", "1.mp4"], ["gone.mp4", "2.mp4"], ["3.mp4", "empty.mp4", "4.mp4"], ["5.mp4"]])
 
 
@@ -83,6 +90,7 @@ def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(cor
     assert not corpus.scratch.joinpath("media").exists() or not any(corpus.scratch.joinpath("media").iterdir())
 
 
+@here
 def test_a_second_run_does_nothing_and_changed_inputs_are_decoded_again(corpus, write_media):
     folder = decode(config(), corpus, tolerant(), streams=BOTH)
     made = folder.stat().st_mtime_ns
@@ -95,6 +103,7 @@ def test_a_second_run_does_nothing_and_changed_inputs_are_decoded_again(corpus, 
     assert pq.read_table(folder / "part-00000.parquet")["audio_status"].to_pylist() == ["ok"] * 4
 
 
+@here
 def test_other_settings_are_refused_by_name_unless_told_to_overwrite(corpus):
     decode(config(), corpus, tolerant(), streams=BOTH)
     changed = config("media.frames_per_clip=4")
@@ -104,6 +113,7 @@ def test_other_settings_are_refused_by_name_unless_told_to_overwrite(corpus):
     assert pq.read_table(folder / "part-00002.parquet")["frames_seen"].to_pylist() == [4]
 
 
+@here
 def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_goes_on_without_decoding(corpus, monkeypatch):
     with pytest.raises(TooManyFailures, match=r"2 of 8 utterances are broken \(media_empty 1, media_missing 1"):
         decode(config(), corpus, ONE, streams=BOTH)
@@ -115,6 +125,7 @@ def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_goes_on_without_d
     assert decode(config(), corpus, tolerant(), streams=BOTH).is_dir()
 
 
+@here
 def test_media_with_more_streams_are_used_and_other_streams_are_added(corpus):
     folder = decode(config(), corpus, tolerant(), streams=frozenset({"audio"}))
     part = pq.read_table(folder / "part-00002.parquet")
@@ -160,12 +171,13 @@ def test_mistakes_are_named(corpus, tmp_path):
 @pytest.fixture
 def dangerous(monkeypatch) -> None:
     """Files named ``segfault``, ``sleep``, ``raise`` and ``settings`` do that to the worker that decodes them."""
-    here = str(Path(__file__).parents[1] / "compute")
-    monkeypatch.syspath_prepend(here)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "compute")]
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]))
     from merc.media import clip
 
-    monkeypatch.setattr(clip, "decode_dialogue", importlib.import_module("errands").decode)
+    monkeypatch.setattr(clip, "decode_dialogue", importlib.import_module("dangers").decode)
 
 
 @pytest.fixture
@@ -260,6 +272,7 @@ def test_mistakes_in_the_settings_that_a_worker_finds_end_the_run(corpus, danger
         decode(config(), layout, tolerant(), streams=BOTH)
 
 
+@here
 def test_the_time_limit_is_no_setting_of_the_result(corpus):
     decode(config(), corpus, tolerant(), streams=BOTH)
     assert dry_run(config(), corpus, tolerant(clip_timeout_seconds=7.0), streams=BOTH)["cached"]
@@ -280,6 +293,7 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_medi
     assert len(made[0]) == 9 + 2
 
 
+@here
 def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus_says_so(corpus, write_media, write_manifest):
     for seconds in (2.0, 2.39, 2.6, 5.0):
         write_media(corpus.raw / f"lasts{seconds}.mp4", seconds=seconds, layout="stereo")
@@ -373,8 +387,7 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(corpus, tmp_path, write_media, write_manifest, number):
+def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(corpus, tmp_path, write_media, write_manifest):
     for index in range(40):
         os.link(corpus.raw / f"{index % 6}.mp4", corpus.raw / f"more{index}.mp4")
     write_media(corpus.raw / "whole.mp4", seconds=2.0, layout="stereo", options={"movflags": "faststart"})
@@ -387,32 +400,39 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
     decode(config(), layout, tolerant(), streams=BOTH)
     undisturbed = content(layout.media)
 
-    again = Layout(layout.raw, tmp_path / "again", "tiny")
-    manifest.write(again.manifest, manifest.read(layout.manifest))
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        again = Layout(layout.raw, tmp_path / f"stopped by {number}", "tiny")
+        manifest.write(again.manifest, manifest.read(layout.manifest))
+        kept = _stop(again, number)
+        decode(config(), again, RunOptions(workers=2, max_failed="50%"), streams=BOTH)
+        assert {name: (again.media / name).stat().st_ino for name in kept} == kept
+        assert content(again.media) == undisturbed
+
+
+def _stop(layout: Layout, number: int) -> dict[str, int]:
+    """Starts a run, stops it by a signal when it has done two parts, and gives the files of those that are done with their inodes."""
     mark = f"MERC_TEST_RUN=stopped-{os.getpid()}-{number}"
-    command = [sys.executable, "-c", PROGRAM, str(PARAMS), str(again.raw), str(again.out), "2"]
+    command = [sys.executable, "-c", PROGRAM, str(PARAMS), str(layout.raw), str(layout.out), "2"]
     environment = {**os.environ, "MERC_TEST_RUN": mark.partition("=")[2]}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(again.scratch.glob("media/*/part-00001.json")) and run.poll() is None and time.monotonic() < deadline:
+    while not list(layout.scratch.glob("media/*/part-00001.json")) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     run.send_signal(number)
     run.communicate(timeout=60)
     assert run.returncode != 0
-    assert not again.media.exists()
-    done = {path.stem for path in again.scratch.glob("media/*/part-*.json")}
+    assert not layout.media.exists()
+    done = {path.stem for path in layout.scratch.glob("media/*/part-*.json")}
     assert done
     while processes_naming(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert processes_naming(mark) == []
-
-    kept = {path.name: path.stat().st_ino for path in again.scratch.glob("media/*/part-*.parquet") if path.stem in done}
+    kept = {path.name: path.stat().st_ino for path in layout.scratch.glob("media/*/part-*.parquet") if path.stem in done}
     assert len(kept) == len(done)
-    decode(config(), again, RunOptions(workers=2, max_failed="50%"), streams=BOTH)
-    assert {name: (again.media / name).stat().st_ino for name in kept} == kept
-    assert content(again.media) == undisturbed
+    return kept
 
 
+@here
 def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_counted(corpus, caplog):
     with caplog.at_level(logging.WARNING, logger="merc"):
         folder = decode(config("media.detector=haar"), corpus, tolerant(), streams=BOTH)
@@ -426,6 +446,7 @@ def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_cou
     ]
 
 
+@here
 def test_a_stream_absent_in_a_tenth_of_a_split_is_no_warning(tmp_path: Path, write_media, write_manifest, caplog):
     (tmp_path / "raw").mkdir()
     write_media(tmp_path / "raw" / "a.wav", size=None, sound_codec="pcm_s16le")
@@ -435,6 +456,7 @@ def test_a_stream_absent_in_a_tenth_of_a_split_is_no_warning(tmp_path: Path, wri
     assert not [record for record in caplog.records if "have none" in record.getMessage()]
 
 
+@here
 def test_clips_in_a_cache_of_links_decode_to_the_same_bytes_and_are_refused_where_the_manifest_says_so(corpus):
     plain = content(decode(config(), corpus, tolerant(), streams=BOTH))
     for number, path in enumerate(sorted(corpus.raw.glob("*.mp4"))):

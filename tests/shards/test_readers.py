@@ -203,6 +203,7 @@ def test_a_plain_torch_data_loader_over_datasets(made: Any, datasets: Any) -> No
     np.testing.assert_array_equal(second["text"].numpy(), made.vectors["text"][None, 4:6])
 
 
+@pytest.mark.slow  # Ray's processes take longer to start than all else here takes together
 def test_ray_data(made: Any, ray: Any, example: Callable[..., dict[str, Any]]) -> None:
     shown = example("Ray Data")
     assert list(shown["emotions"]) == EMOTIONS

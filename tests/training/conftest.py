@@ -304,7 +304,7 @@ class Step:
 
 
 STEP_EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1], [2, 0, 0, 1, 1, -1, 2, 2, 0, 1]] * 3  # more than a curriculum has buckets
-MANY_WEIGHTS = 5_000_000
+MANY_WEIGHTS = 300_000
 SMALL_UNITS = 64  # a multiple of all numbers of heads
 
 

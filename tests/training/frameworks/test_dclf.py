@@ -19,17 +19,20 @@ from merc.training.recipes.resolution import MODELS, resolve
 from merc.training.stage import load_data
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
+LARGEST = 16  # whole numbers in the settings of a model; a multiple of all numbers of heads
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 EVERY_MODEL = plugins.names(MODELS, MERCModel)
 EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 
 
 def build(model="context_gru", modalities=tuple(DIMS), **settings):
+    """DCLF around a model with its default settings, shrunk; absent vectors are as after some training."""
     torch.manual_seed(3)
     kind = plugins.load(MODELS, model, MERCModel)
-    wrapped = DCLF(DCLF.Config(**settings), kind(kind.Config(), {name: DIMS[name] for name in modalities}, 3))
+    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in kind.Config().model_dump().items()}
+    wrapped = DCLF(DCLF.Config(**settings), kind(kind.Config(**small), {name: DIMS[name] for name in modalities}, 3))
     for absent in wrapped.absent.values():
-        torch.nn.init.normal_(absent)  # as after some training: absence is something
+        torch.nn.init.normal_(absent)  # absence is something
     return wrapped.eval()
 
 

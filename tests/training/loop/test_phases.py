@@ -197,11 +197,18 @@ def test_the_run_tells_the_phase_of_each_epoch(make_shards, staged, tmp_path):
     assert {path.name for path in (made / "models" / "seed-1").iterdir()} == {"model.safetensors"}
 
 
-@pytest.mark.parametrize("last", [1, 4, 5, 9])
-def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shards, staged, tmp_path, monkeypatch, last):
+def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shards, staged, tmp_path, monkeypatch):
     layout = make_shards()
     staged["recipes"]["kdc"] |= {"patience_epochs": 9, "seeds": [0]}
     undisturbed = contents(train(resolve(Params(staged), "kdc"), layout, RUN, runs=tmp_path / "undisturbed"))
+    for last in (1, 5, 9):  # in each phase
+        with monkeypatch.context() as patched:
+            _kill_and_go_on(resolve(Params(staged), "kdc"), layout, tmp_path / f"runs {last}", patched, last)
+        assert contents(tmp_path / f"runs {last}" / "tiny" / "kdc") == undisturbed, last
+
+
+def _kill_and_go_on(plan, layout, runs, monkeypatch, last):
+    """Trains, is killed after so many epochs, and goes on."""
     trained, epoch = [], _Training.epoch
 
     def killed(self, number):
@@ -213,9 +220,9 @@ def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shar
     with monkeypatch.context() as patched:
         patched.setattr(_Training, "epoch", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(resolve(Params(staged), "kdc"), layout, RUN, runs=tmp_path / "runs")
+            train(plan, layout, RUN, runs=runs)
     monkeypatch.setattr(_Training, "epoch", lambda self, number: trained.append(self.phase.name) or epoch(self, number))
-    assert contents(train(resolve(Params(staged), "kdc"), layout, RUN, runs=tmp_path / "runs")) == undisturbed
+    train(plan, layout, RUN, runs=runs)
     # Whole phases were not trained again; the one that was cut short began anew.
     ran_before = {"teacher": min(last, 3), "students": max(0, min(last - 3, 4)), "fusion": max(0, last - 7)}
     again = {name: 0 if ran_before[name] == whole else whole for name, whole in {"teacher": 3, "students": 4, "fusion": 3}.items()}

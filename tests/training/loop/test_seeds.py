@@ -1,8 +1,4 @@
-import os
 import pickle
-import signal
-import threading
-import time
 
 import pytest
 
@@ -38,7 +34,6 @@ def deadly_loss(tree, tmp_path_factory, monkeypatch):
 
     def write(line):
         (folder / package / "deadly.py").write_text(
-            "import signal\n"
             "from merc.training.losses.cross_entropy import CrossEntropy\n"
             "class Deadly(CrossEntropy):\n"
             "    def forward(self, output, batch, **state):\n"
@@ -67,31 +62,8 @@ def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monke
 
 
 def test_a_seed_that_fails_ends_the_run_with_an_error_that_comes_whole_out_of_a_process(make_shards, deadly_loss, tmp_path):
-    """That a process's error is raised here and ends the others is tested in ``tests/compute/test_pool.py``."""
+    """That a process's error is raised here and ends the others, and that Ctrl-C does, is tested in ``tests/compute/test_pool.py``."""
     with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia") as raised:
         train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), ONE, runs=tmp_path / "runs")
     sent = pickle.loads(pickle.dumps(raised.value))  # noqa: S301
     assert (type(sent), str(sent)) == (LossNotFinite, str(raised.value))
-
-
-@pytest.fixture
-def _ctrl_c_is_heard():
-    """A process that a shell starts in the background ignores it, and so do these tests then."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_always_at_once", "_ctrl_c_is_heard")
-def test_ctrl_c_ends_the_processes(make_shards, deadly_loss, tmp_path):
-    reached = tmp_path / "reached"
-    params = deadly_loss(f"open({str(reached)!r}, 'w').close(); signal.pause()")
-
-    def interrupt():
-        while not reached.exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        train(resolve(params, "text"), make_shards(), TWO, runs=tmp_path / "runs")

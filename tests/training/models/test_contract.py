@@ -121,9 +121,11 @@ def test_every_model_is_built_from_its_default_settings(make_batch, name):
 def test_a_dialogue_comes_out_alike_alone_and_in_any_batch(make_batch, name, settings, modalities):
     model, lengths = build(name, modalities, **settings), [5, 1, 9, 3]
     together, padded = make_batch(lengths, modalities=modalities), make_batch(lengths, modalities=modalities, pad_to=15, padding=1e3)
-    near, far = model(together), model(padded)
+    with torch.no_grad():
+        near, far = model(together), model(padded)
     for index, length in enumerate(lengths):
-        alone = given(model(picked(together, [index], length)))
+        with torch.no_grad():
+            alone = given(model(picked(together, [index], length)))
         for output in (near, far):
             own = given(output, at=(slice(index, index + 1), slice(0, length)))
             own |= {key: value[index : index + 1] for key, value in own.items() if key.startswith("pooled")}
@@ -178,12 +180,14 @@ def test_what_nothing_is_known_of_gets_finite_scores_and_gradients(make_batch, n
     assert [key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
 
 
-@pytest.mark.parametrize("length", [1, 110, 300])
+@pytest.mark.parametrize("length", [1, 300])  # the longest of IEMOCAP has 110
 @every_model
 def test_a_dialogue_may_have_any_length(make_batch, name, settings, length):
     model, batch = build(name, **settings), make_batch([length])  # by up to nine speakers
-    assert model(batch).logits.shape == (1, length, CLASSES)
-    assert all(value.isfinite().all() for value in given(model(batch)).values())
+    with torch.no_grad():
+        output = model(batch)
+    assert output.logits.shape == (1, length, CLASSES)
+    assert all(value.isfinite().all() for value in given(output).values())
 
 
 @every_model
