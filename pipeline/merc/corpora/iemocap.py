@@ -206,7 +206,7 @@ IEMOCAP_full_release/             (or its content)
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
         config = self.config
-        base = folders.holder(root, [f"Session{number}" for number in SESSIONS], (_ARCHIVE, ".")) or root
+        base = folders.holder(root, [f"Session{number}" for number in SESSIONS], (_ARCHIVE, "."), closed=self.others_in(root, raw)) or root
         if base not in (root, root / _ARCHIVE):
             logger.info("iemocap: the sessions are read from %s", base, extra={"folder": str(base)})
         needed = [number for number in SESSIONS if set(splits) & ({"test"} if number == config.test_session else {"train", "dev"})]

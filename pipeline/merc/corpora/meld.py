@@ -154,23 +154,23 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
-        annotations = {split: _find(root, ANNOTATIONS[split]) for split in wanted}
+        annotations = {split: _find(root, ANNOTATIONS[split], self.others_in(root, raw)) for split in wanted}
         absent = [ANNOTATIONS[split] for split in wanted if not annotations[split].is_file()]
         if absent:
-            raise self._missing(root, f"{', '.join(absent)} not found in {root}")
+            raise self._missing(root, raw, f"{', '.join(absent)} not found in {root}")
         reading = Reading([], missing={modality: {} for modality in sorted(media)})
         form = CsvForm(self.encoding, self.config.delimiter, f"{self.key}.delimiter")
         for split in wanted:
             turns = _turns(annotations[split], split, form)
             if not turns:
-                raise self._missing(root, f"{annotations[split]} holds no utterance")
-            clips = _Clips(raw, _clip_folder(root, annotations[split].parent, CLIPS[split]), self._replacements(raw, split))
+                raise self._missing(root, raw, f"{annotations[split]} holds no utterance")
+            clips = _Clips(raw, _clip_folder(root, annotations[split].parent, CLIPS[split], self.others_in(root, raw)), self._replacements(raw, split))
             self._read_split(split, turns, clips, reading)
         utterances = sum(len(dialogue.utterances) for dialogue in reading.dialogues)
         if any(len(missing) == utterances for missing in reading.missing.values()):
             sound = len(reading.missing.get("audio", ())) < utterances and "audio" in reading.missing
             hint = "; their sound is there, and --modalities text,audio reads it" if sound else ""
-            raise self._missing(root, f"there is not one of {utterances} clips{hint}")
+            raise self._missing(root, raw, f"there is not one of {utterances} clips{hint}")
         if self.config.replacements:
             reading.deviations += self._without_use(raw, reading)
         return reading
@@ -212,13 +212,13 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         long_enough = turn.seconds >= self.config.min_believed_seconds and len(turn.text) <= self.config.max_characters_per_second * turn.seconds
         return long_enough and not turn.repaired
 
-    def _missing(self, root: Path, problem: str) -> RawDataMissing:
+    def _missing(self, root: Path, raw: Path, problem: str) -> RawDataMissing:
         found = []
         for split in SPLITS:
-            path = _find(root, ANNOTATIONS[split])
+            path = _find(root, ANNOTATIONS[split], self.others_in(root, raw))
             found.append(f"{ANNOTATIONS[split]}: {'there' if path.is_file() else 'missing'}")
         for split in SPLITS:
-            folder = _clip_folder(root, root, CLIPS[split])
+            folder = _clip_folder(root, root, CLIPS[split], self.others_in(root, raw))
             found.append(f"{CLIPS[split]}/: {f'{len(folder.clips)} clips' if folder.exists else broken_link(folder.path) or 'missing'}")
         expected = _indented(self.EXPECTED_TREE.splitlines())
         return RawDataMissing(f"MELD: {problem}.\nExpected in {root} (or in its {ARCHIVE}):\n{expected}\nFound:\n{_indented(found)}\n{self.SOURCE}")
@@ -232,9 +232,9 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
 
 
-def _find(root: Path, name: str) -> Path:
-    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them; in ``root`` if it is nowhere."""
-    folder = folders.holder(root, [name], (".", ARCHIVE), closed=[*CLIPS.values()])
+def _find(root: Path, name: str, others: Collection[str]) -> Path:
+    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them, but not in ``others``; in ``root`` if it is nowhere."""
+    folder = folders.holder(root, [name], (".", ARCHIVE), closed=[*CLIPS.values(), *others])
     if folder not in (None, root, root / ARCHIVE):
         logger.info("meld: %s is read from %s", name, folder, extra={"folder": str(folder)})
     return (folder or root) / name
@@ -257,8 +257,8 @@ class _ClipFolder:
     wavs: Mapping[str, str]
 
 
-def _clip_folder(root: Path, default: Path, name: str) -> _ClipFolder:
-    path = _find(root, name)
+def _clip_folder(root: Path, default: Path, name: str, others: Collection[str]) -> _ClipFolder:
+    path = _find(root, name, others)
     return _listed(path) if path.is_dir() else _ClipFolder(default / name, exists=False, clips={}, wavs={})
 
 

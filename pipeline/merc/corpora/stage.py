@@ -72,7 +72,7 @@ def choose(params: Params, dataset: str) -> Corpus:
     if not isinstance(name, str):
         raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(readers)}")
     kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
-    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset)
+    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset, set(DATASETS.names(params)) - {dataset})
     if reader.config.label_set not in kind.LABEL_SETS:
         hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
         raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")

@@ -1,6 +1,7 @@
 """What a corpus reader must offer. A new corpus is one file in the folder above, and its test."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -71,6 +72,7 @@ class CorpusReader(ABC):
     Args:
         config: an instance of the reader's ``Config``.
         dataset: the name under which the settings stand in ``corpora``; without it the reader's.
+        others: names of the other datasets.
     """
 
     Config: ClassVar[type[CorpusConfig]] = CorpusConfig
@@ -81,14 +83,19 @@ class CorpusReader(ABC):
     EXPECTED_TREE: ClassVar[str]
     """The folders as unpacked; printed when something is missing."""
 
-    def __init__(self, config: CorpusConfig, dataset: str = "") -> None:
+    def __init__(self, config: CorpusConfig, dataset: str = "", others: Collection[str] = ()) -> None:
         self.config = config
+        self._others = frozenset(others)
         self.key = f"corpora.{dataset or config.reader}"
 
     @property
     def encoding(self) -> Encoding:
         """Of the corpus's text files."""
         return Encoding(self.config.encoding, f"{self.key}.encoding")
+
+    def others_in(self, root: Path, raw: Path) -> frozenset[str]:
+        """Folders that are not looked into for the corpus: those of other datasets, where all of them share ``root``."""
+        return self._others if root == raw else frozenset()
 
     @abstractmethod
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
