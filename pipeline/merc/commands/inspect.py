@@ -15,9 +15,8 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files, log
+from merc import files, log, parquet
 from merc.command_line import PARAMS, RAW, SET, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings
@@ -265,7 +264,7 @@ def _media_rows(layout: Layout, columns: Sequence[str], utterance_ids: Sequence[
     if not (layout.media / RECORD).is_file():
         return []
     wanted = [("utterance_id", "in", list(utterance_ids))]
-    return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in pq.read_table(path, columns=list(columns), filters=wanted).to_pylist()]
+    return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in parquet.read(path, list(columns), filters=wanted).to_pylist()]
 
 
 def _drawn(utterance_ids: Sequence[str], count: int, seed: int) -> list[str]:

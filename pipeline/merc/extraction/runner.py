@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from merc import parquet
 from merc.compute import memory, pool
 from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder
 from merc.encoders.engine.neural import NeuralEncoder
@@ -151,7 +152,7 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
     """Writes the tables of part ``index``, then its marker."""
     if encoded.sequences is not None:
         sequences.write(encoding.job.part(index), encoded.sequences)
-    feature_tables.write(encoding.job.part(index), encoded.vectors)
+    parquet.write(encoding.job.part(index), encoded.vectors)
     encoding.job.mark_done(index, [failure.row() for failure in encoded.failures])
 
 

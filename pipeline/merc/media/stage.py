@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import files, parquet
 from merc.command_line import stage_command
 from merc.errors import BadSettings, PipelineError
 from merc.job import RECORD, Fingerprint, Job, RunOptions
@@ -309,7 +308,7 @@ def _write(decoding: _Decoding, index: int, part: _OpenPart) -> None:
 def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
     """What record.json says beside the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
-    rows = pa.concat_tables([pq.read_table(decoding.job.part(index), columns=columns) for index in range(len(decoding.parts))])
+    rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.parts))])
     counts = {
         "utterances": rows.num_rows,
         "parts": len(decoding.parts),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.encoders.engine.adapted import TAG
 from merc.errors import BadTable
 from merc.layout import MODALITIES
@@ -87,7 +87,7 @@ def read_contents(dataset: str, shards: Path, classes: Sequence[str]) -> Content
     """Counts what is in the shards of a dataset, split by split."""
     contents = Contents([], [], [], read_failures(shards))
     for split in reader.splits(shards):
-        names = pq.read_schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
+        names = parquet.schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
         modalities = [modality for modality in MODALITIES if f"{modality}_present" in names]
         columns = ["n_utterances", "n_speakers", "emotion_index", *(f"{modality}_present" for modality in modalities)]
         table = reader.read_split(shards, split, columns=columns)
@@ -103,7 +103,7 @@ def read_failures(shards: Path) -> list[FailureRow]:
     Raises:
         BadTable: if it holds a reason that the pipeline does not know.
     """
-    tables = [pq.read_table(path, columns=["utterance_id", "stage", "modality", "reason"]) for path in sorted((shards / "failures").glob("*.parquet"))]
+    tables = [parquet.read(path, ["utterance_id", "stage", "modality", "reason"]) for path in sorted((shards / "failures").glob("*.parquet"))]
     if not tables:
         return []
     grouped = pa.concat_tables(tables).group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])

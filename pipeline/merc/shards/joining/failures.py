@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import failures
@@ -84,7 +83,7 @@ def read_record(layout: Layout) -> dict[str, Any]:
 def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise BadTable(f"{path}: the failure table is missing; run the stage that writes it again")
-    table = pq.read_table(path)
+    table = parquet.read(path)
     if not table.schema.equals(failures.SCHEMA, check_metadata=False):
         raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {failures.SCHEMA.names}")
     return table.replace_schema_metadata()
