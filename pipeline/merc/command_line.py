@@ -3,13 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from merc import log
+from merc import lock, log
 from merc.errors import PipelineError
 from merc.job import RunOptions
 from merc.layout import Layout
@@ -30,6 +30,7 @@ RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, h
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")
 LOG_FORMAT = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
 
 
@@ -66,11 +67,15 @@ def behind_a_subcommand(context: click.Context) -> bool:
     return True
 
 
-def stage_command(stage: Callable[..., Any]) -> click.Command:
+def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> click.Command:
     """A command for ``dvc.yaml`` around ``stage(params, layout, run, **options)``.
 
     Further options are added by decorating ``stage`` with ``click.option`` first. Work that was made with other settings is
     replaced, since under DVC it is DVC that decides what is stale.
+
+    Args:
+        stage: the function.
+        into_features: it writes to the dataset's features, to which no other process may write meanwhile.
 
     Example:
         >>> @stage_command
@@ -83,7 +88,9 @@ def stage_command(stage: Callable[..., Any]) -> click.Command:
         with exiting():
             params = Params.load(params_file)
             run = RunOptions.of(params, overwrite=True, workers=os.cpu_count() or 1)
-            stage(params, Layout(raw, out, dataset), run, **options)
+            layout = Layout(raw, out, dataset)
+            with lock.held(layout.folder) if into_features else nullcontext():
+                stage(params, layout, run, **options)
 
     command.__doc__ = stage.__doc__
     decorated: Any = command

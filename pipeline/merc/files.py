@@ -17,16 +17,16 @@ from merc.errors import BadTable
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
 
-    The content is flushed to the disk before the rename, so that after a power cut the file is whole or absent.
+    The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is whole or absent.
     On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -99,9 +99,58 @@ def confined(root: Path, relative: str, own: str = "") -> Path:
     return resolved
 
 
-def move_folder(source: Path, target: Path) -> None:
-    """Puts the folder ``source`` in the place of ``target`` by a rename; an old ``target`` is removed first."""
-    if target.exists():
-        shutil.rmtree(target)
+def replace_folder(source: Path, target: Path) -> None:
+    """Puts the folder ``source`` in the place of ``target``, whole or not at all.
+
+    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old folder, for a moment none, or the
+    new one, never half of either. A run that is killed in between is finished or undone by :func:`finish_replacing`.
+    """
+    finish_replacing(target)
+    _sync_tree(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
+    aside = _aside(target)
+    if os.path.lexists(target):
+        target.rename(aside)
+    source.rename(target)
+    _sync(target.parent)
+    _remove(aside)
+
+
+def finish_replacing(target: Path) -> None:
+    """Puts an old ``target`` back that a killed :func:`replace_folder` had set aside, or removes it if the new one is in its place."""
+    aside = _aside(target)
+    if not os.path.lexists(aside):
+        return
+    if os.path.lexists(target):
+        _remove(aside)
+    else:
+        aside.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flushes a folder, all in it first, so that after a power cut none of its files is empty."""
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            _sync_tree(one)
+        elif one.is_file():
+            _sync(one)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

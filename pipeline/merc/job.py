@@ -47,6 +47,7 @@ class RunOptions:
         max_failed: broken utterances that are tolerated, a number or a share such as ``5%``.
         offline: never ask a model hub.
         clip_timeout_seconds: how long a worker may be at a short clip.
+        wait: until another process that writes to the same output has finished, instead of giving up.
     """
 
     workers: int = 2
@@ -55,6 +56,7 @@ class RunOptions:
     max_failed: str = "5%"
     offline: bool = False
     clip_timeout_seconds: float = 120.0
+    wait: bool = False
 
     @classmethod
     def of(cls, params: Params, max_failed: str | None = None, **how: Any) -> "RunOptions":
@@ -224,7 +226,7 @@ class Job:
         """
         files.write_json(self.folder / self.record, self._record(info))
         # The markers go last: a run that is killed before the rename finds all its parts again.
-        files.move_folder(self.folder, self.out)
+        files.replace_folder(self.folder, self.out)
         shutil.rmtree(self._markers, ignore_errors=True)
 
 

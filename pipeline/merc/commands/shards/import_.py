@@ -68,7 +68,7 @@ def command(file: Path, out: Path, label_set: str | None, validation: str | None
             importing.build(imported, shards, layout)
             build_trajectories(trajectories, layout, RunOptions())
             write_card(layout.shards)
-            files.move_folder(layout.shards, out)
+            files.replace_folder(layout.shards, out)
         for line in importing.summary(imported, out):
             click.echo(line)
 
