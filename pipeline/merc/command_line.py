@@ -11,6 +11,7 @@ import click
 
 from merc import lock, log
 from merc.errors import PipelineError
+from merc.interrupts import stoppable
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
@@ -42,9 +43,10 @@ def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], An
 
 @contextmanager
 def exiting() -> Iterator[None]:
-    """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C into exit code 130."""
+    """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C and SIGTERM into exit code 130."""
     try:
-        yield
+        with stoppable():
+            yield
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)

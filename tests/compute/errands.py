@@ -11,6 +11,11 @@ from merc.errors import BadSettings
 from merc.media.clip import decode_dialogue
 from merc.media.tasks import DialogueTask
 
+if mark := os.environ.get("DIES_ONCE_AT_IMPORT"):
+    with contextlib.suppress(FileExistsError):
+        Path(mark).touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+
 
 def decode(task: DialogueTask) -> object:
     """Decodes as the stage does, but for files whose name says what happens."""

@@ -27,6 +27,7 @@ from merc.encoders.engine.neural import NeuralEncoder
 from merc.errors import BadTable
 from merc.extraction import sequences
 from merc.extraction.inputs import PartInput, Source
+from merc.interrupts import stoppable
 from merc.job import Job
 from merc.log import logger
 from merc.records import features as feature_tables
@@ -205,7 +206,7 @@ def run_in_processes(encoding: Encoding, workers: int, left: Sequence[int], adva
         PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
     """
     facts: EncoderFacts | None = None
-    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
+    with stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
         for index, found in zip(left, results, strict=True):
             facts = found
             advance(encoding.source.sizes[index])

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from merc import files, parquet
 from merc.command_line import stage_command
 from merc.errors import BadSettings, PipelineError
+from merc.interrupts import stoppable
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
@@ -213,7 +214,7 @@ def _make_parts(decoding: _Decoding, model: Path | None, layout: Layout, workers
     open_parts: dict[int, _OpenPart] = {}
     tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
     keys = count()
-    with pool.stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
+    with stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
         while left or open_parts:
             while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
                 index = left.popleft()
