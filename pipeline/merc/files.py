@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from merc.errors import BadTable
 
 
@@ -54,12 +56,38 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        BadTable: if the file is not JSON, naming the file.
+        BadTable: if the file is not JSON, or cannot be read, naming the file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadTable(f"{path}: not a JSON file: {error}") from error
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str) -> Any:
+    """Reads a JSON file that the program wrote, and that may have been changed since.
+
+    Args:
+        path: the file.
+        shape: the keys that it has, and their types.
+        what: it is, for the message: ``the record of a job``.
+
+    Returns:
+        Its content as it is, once it is certain that it has this shape.
+
+    Raises:
+        BadTable: if it is no JSON, or of another shape; the message names the key.
+    """
+    content = read_json(path)
+    try:
+        (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadTable(f"{path}: not {what}: {where + ': ' if where else ''}{first['msg']}") from error
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
@@ -24,6 +24,16 @@ from merc.log import logger
 from merc.params import Params, Settings
 
 RECORD = "record.json"
+
+
+class Record(BaseModel):
+    """What a job's record holds at least: its fingerprint, and what that is made of."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    fingerprint: str
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
 
 
 class RunConfig(Settings):
@@ -235,13 +245,14 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
     path = folder / record_name
     if not path.is_file():
         return None
-    record = files.read_json(path)
-    if not isinstance(record, dict) or "fingerprint" not in record or not isinstance(record.get("settings"), dict):
-        raise BadTable(f"{path}: not the record of a job; remove {folder} to have it made again")
+    try:
+        record: dict[str, Any] = files.read_record(path, Record, "the record of a job")
+    except BadTable as error:
+        raise BadTable(f"{error}; remove {folder} to have it made again") from error
     return record
 
 
 def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
     """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
-    record = files.read_json(out / record_name)
+    record = files.read_record(out / record_name, Record, "the record of a job")
     return str(record["fingerprint"])

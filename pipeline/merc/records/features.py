@@ -1,15 +1,29 @@
 """The feature tables: one vector per utterance. ``part-NNNNN.parquet``, rows in manifest order."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from merc import parquet
-from merc.job import Job
+from merc.job import Job, Record
 from merc.records import failures
 
 OK = "ok"
 FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
+
+
+class FeatureRecord(Record):
+    """What the record of features says of the encoder."""
+
+    modality: str
+    encoder: str
+    dim: PositiveInt
+    provenance: dict[str, Any]
+    counts: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 def schema(dim: int) -> pa.Schema:

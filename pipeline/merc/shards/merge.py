@@ -12,7 +12,8 @@ from merc import files
 from merc.errors import BadSettings, BadTable
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
+from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.rewriting import Rewriting, read_failures
 from merc.shards.select import origin
@@ -54,7 +55,7 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
     """
     if len(roots) < 2:
         raise BadSettings("merging needs at least two folders of shards")
-    infos = [read_info(root) for root in roots]
+    infos = [reader.info(root) for root in roots]
     parts = [_Part(root, info, Facts.of(info), info["corpus"] if prefix else "") for root, info in zip(roots, infos, strict=True)]
     for part in parts[1:]:
         _check_fit(parts[0], part)

@@ -13,7 +13,7 @@ from merc import files
 from merc.errors import BadSettings, nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import files_of
 from merc.shards.rewriting import Rewriting, read_failures
@@ -55,7 +55,7 @@ def select(
         BadTable: if ``root`` holds no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """
-    info = read_info(root)
+    info = reader.info(root)
     facts = Facts.of(info)
     chosen_splits = [split for split in SPLITS if split in _known("split", splits, info["splits"])]
     kept = [modality for modality in info["modalities"] if modality in _known("modality", modalities, info["modalities"])]

@@ -101,7 +101,7 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
     folder = layout.features(modality, encoder)
     if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
-    info = files.read_json(folder / job.RECORD)
+    info = files.read_record(folder / job.RECORD, feature_tables.FeatureRecord, "the record of features")
     if info["inputs"] != input_hashes(layout.media, table, modality):
         raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
     paths = tuple(sorted(folder.glob("part-*.parquet")))
