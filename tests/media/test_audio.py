@@ -8,7 +8,9 @@ import soundfile
 
 from merc.media import pack
 from merc.media.audio import SoundSpan, SoundStream, describe_mix, mix_weights, side_weights
+from merc.media.clip import decode_dialogue
 from merc.media.spans import Span
+from merc.media.tasks import DialogueTask
 
 
 def heard(row):
@@ -272,3 +274,88 @@ def test_a_time_stamp_far_in_the_future_costs_no_memory(config):
     assert stream.done
     assert span.cut
     assert len(span.waveform()) == 32_000
+
+
+def write_float_wav(path: Path, sound_SC, rate_hz=16_000):
+    soundfile.write(path, sound_SC, rate_hz, subtype="FLOAT")
+
+
+def told(folder: Path, name: str, config, make_clip, **fields):
+    """The row, and the failures of the sound as reason → detail."""
+    task = DialogueTask(folder, "x", (make_clip(name, **fields),), frozenset({"audio"}), config, None)
+    ((row, failures),) = decode_dialogue(task)
+    return row, {failure["reason"]: failure["detail"] for failure in failures}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_not_finite_become_zeros_and_are_counted(tmp_path: Path, config, make_clip, bad):
+    sound = tone(440, 1.0, 16_000)
+    broken = sound.copy()
+    broken[4_000:4_400] = bad
+    write_float_wav(tmp_path / "a.wav", broken)
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert failures == {"not_finite_samples": "400 of 16000 samples (2.500%)"}
+    waveform = heard(row)
+    assert not waveform[4_000:4_400].any()
+    sound[4_000:4_400] = 0
+    assert np.abs(waveform - sound).max() < 1e-4
+
+
+def test_samples_that_are_not_finite_leave_the_other_channel_and_other_spans_alone(tmp_path: Path, config, make_clip):
+    sound = np.stack([tone(440, 1.0, 48_000)] * 2, axis=1)
+    sound[24_000:24_480, 0] = np.nan
+    write_float_wav(tmp_path / "a.wav", sound, 48_000)
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert failures == {"not_finite_samples": "480 of 48000 samples (1.000%)"}
+    assert loudness(heard(row)[8_020:8_140], 1) == pytest.approx(0.15 / np.sqrt(2), rel=0.1)
+    assert told(tmp_path, "a.wav", config, make_clip, audio_start_seconds=0.0, audio_end_seconds=0.4)[1] == {}
+
+
+def test_sound_without_one_finite_sample_is_broken(tmp_path: Path, config, make_clip):
+    write_float_wav(tmp_path / "a.wav", np.full(16_000, np.nan, np.float32))
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert (row["audio_status"], row["audio"]) == ("not_finite", b"")
+    assert failures == {"not_finite": "none of 16000 samples is a finite number"}
+
+
+def test_channels_that_cancel_each_other_are_heard_one_at_a_time(tmp_path: Path, config, make_clip):
+    left = tone(440, 1.0, 48_000)
+    write_float_wav(tmp_path / "a.wav", np.stack([left, -left], axis=1), 48_000)
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert (row["audio_status"], row["audio_channel_used"]) == ("ok", "unnamed0*1")
+    assert failures == {"out_of_phase": "the mix has 0.000% of the energy that one channel brings; unnamed0 alone is used"}
+    assert loudness(heard(row)) == pytest.approx(0.3 / np.sqrt(2), rel=0.001)
+
+
+def test_channels_that_nearly_cancel_leave_the_louder_one(tmp_path: Path, config, make_clip):
+    rng = np.random.default_rng(0)
+    left = rng.normal(0, 0.1, 48_000).astype(np.float32)
+    sound = np.stack([-0.95 * left, left], axis=1)
+    sound[20_000:30_000] *= 0  # a pause, with a little noise that is in phase
+    sound[20_000:30_000] += rng.normal(0, 1e-4, (10_000, 1)).astype(np.float32)
+    write_float_wav(tmp_path / "a.wav", sound, 48_000)
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert (row["audio_channel_used"], list(failures)) == ("unnamed1*1", ["out_of_phase"])
+    assert np.corrcoef(heard(row)[:6_000], heard_alone(tmp_path, sound[:, 1], config, make_clip)[:6_000])[0, 1] > 0.999
+
+
+def heard_alone(folder, sound_S, config, make_clip):
+    write_float_wav(folder / "alone.wav", sound_S, 48_000)
+    return heard(told(folder, "alone.wav", config, make_clip)[0])
+
+
+def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_no_loss(tmp_path: Path, write_media, config, make_clip):
+    for name, centre, used in (("silent", 0.0, "FL*1"), ("full", 1.0, "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5")):
+        sound = np.zeros((6, 48_000), np.float32)
+        sound[0], sound[1], sound[2] = tone(440, 1.0, 48_000), -tone(440, 1.0, 48_000), centre * tone(300, 1.0, 48_000)
+        write_media(tmp_path / f"{name}.wav", size=None, layout="5.1", rate_hz=48_000, sound_CS=sound, sound_codec="pcm_s16le")
+        row, failures = told(tmp_path, f"{name}.wav", config, make_clip)
+        assert row["audio_channel_used"] == used
+        assert list(failures) == (["out_of_phase"] if name == "silent" else [])
+
+
+def test_a_voice_on_one_of_many_channels_is_no_loss_of_phase(tmp_path: Path, config, make_clip):
+    sound = np.zeros((16_000, 16), np.float32)
+    sound[:, 3] = tone(440, 1.0, 16_000)
+    write_float_wav(tmp_path / "a.wav", sound)
+    assert told(tmp_path, "a.wav", config, make_clip)[1] == {}

@@ -338,3 +338,42 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(tmp_
         assert (row["face_tracks"], row["face_coverage"]) == (1, 1.0), name
         ours, theirs = (cv2.imdecode(np.frombuffer(one["faces"][0], np.uint8), cv2.IMREAD_GRAYSCALE) for one in (row, rows["upright"]))
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9, name
+
+
+@pytest.mark.parametrize(
+    ("annotated", "told"),
+    # half a second off is usual; of a short utterance not even half is there
+    [(0.0, False), (1.0, False), (1.4, False), (1.6, True), (3.5, True)],
+)
+def test_a_clip_shorter_than_its_annotation_is_told_with_both_lengths(tmp_path: Path, write_media, config, make_clip, annotated, told):
+    write_media(tmp_path / "a.mp4", seconds=1.0)
+    task = DialogueTask(tmp_path, "x", (make_clip("a.mp4", annotated_seconds=annotated),), frozenset({"audio", "visual"}), config, None)
+    ((row, failures),) = decode_dialogue(task)
+    details = {failure["modality"]: failure["detail"] for failure in failures if failure["reason"] == "shorter_than_annotation"}
+    assert sorted(details) == (["audio", "visual"] if told else [])
+    assert (row["audio_status"], row["frames_seen"]) == ("ok", 8)
+    if told:
+        assert details["visual"] == f"1.000 s of the annotated {annotated:.3f} s"
+
+
+def test_a_very_short_clip_is_told_by_its_share(tmp_path: Path, write_media, decode_one):
+    write_media(tmp_path / "a.wav", size=None, sound_codec="pcm_s16le", seconds=0.1)
+    assert ("audio", "shorter_than_annotation") in decode_one(tmp_path, "a.wav", annotated_seconds=0.3)[1]
+    assert ("audio", "shorter_than_annotation") not in decode_one(tmp_path, "a.wav", annotated_seconds=0.18)[1]
+
+
+def test_a_clip_longer_than_the_cap_is_not_short(tmp_path: Path, write_media, decode_one, config):
+    write_media(tmp_path / "a.mp4", seconds=3.0)
+    _, failures = decode_one(tmp_path, "a.mp4", config.model_copy(update={"max_clip_seconds": 1.0}), annotated_seconds=3.0)
+    assert ("audio", "truncated") in failures
+    assert not any(reason == "shorter_than_annotation" for _, reason in failures)
+
+
+def test_a_dialogue_s_video_that_ends_before_an_utterance_does_is_told(tmp_path: Path, write_media, config, make_clip):
+    write_media(tmp_path / "both.avi", seconds=4.0, codec="mpeg4", sound_codec="pcm_s16le")
+    names = ("audio_start_seconds", "audio_end_seconds", "video_start_seconds", "video_end_seconds")
+    spans = [dict(zip(names, (start, start + 2.0) * 2, strict=True)) for start in (0.0, 3.0)]
+    clips = tuple(make_clip("both.avi", utterance_id=f"u{number}", annotated_seconds=2.0, **one) for number, one in enumerate(spans))
+    rows = decode_dialogue(DialogueTask(tmp_path, "x", clips, frozenset({"audio", "visual"}), config, None))
+    told = [[failure["modality"] for failure in failures if failure["reason"] == "shorter_than_annotation"] for _, failures in rows]
+    assert told == [[], ["audio", "visual"]]

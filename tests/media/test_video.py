@@ -174,31 +174,35 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the picture's upper left corner comes to lie
-    ("matrix", "corner"),
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its upper right one
+    ("matrix", "bright", "grey"),
     [
-        ((1, 0, 0, 1), "upper left"),
-        ((0, 1, -1, 0), "upper right"),
-        ((-1, 0, 0, -1), "lower right"),
-        ((0, -1, 1, 0), "lower left"),
-        ((0, 0, 0, 0), "upper left"),
+        ((1, 0, 0, 1), "upper left", "upper right"),
+        ((0, 1, -1, 0), "upper right", "lower right"),
+        ((-1, 0, 0, -1), "lower right", "lower left"),
+        ((0, -1, 1, 0), "lower left", "upper left"),
+        ((-1, 0, 0, 1), "upper right", "upper left"),
+        ((1, 0, 0, -1), "lower left", "lower right"),
+        ((0, 1, 1, 0), "upper left", "lower left"),
+        ((0, -1, -1, 0), "lower right", "upper right"),
+        ((0, 0, 0, 0), "upper left", "upper right"),
     ],
 )
-def test_a_turned_video_is_put_upright(tmp_path: Path, write_media, config, matrix, corner):
+def test_a_turned_or_mirrored_video_is_put_upright(tmp_path: Path, write_media, config, matrix, bright, grey):
     picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:32, :48] = 250
+    picture[:32, :48], picture[:32, 48:] = 250, 125
     write_media(tmp_path / "a.mp4", size=(96, 64), layout=None, pictures_HWC=[picture])
     turned(tmp_path / "a.mp4", matrix)
     notes = watched(tmp_path / "a.mp4", config, (None, None), choice="largest")
     upright = notes.last[..., 0]
     assert notes.sizes == {(64, 96) if matrix[1] else (96, 64)}
     height, width = upright.shape
-    bright = {
-        f"{row} {column}": upright[rows, columns].mean() > 128
+    levels = {
+        f"{row} {column}": round(float(upright[rows, columns].mean()) / 125)
         for row, rows in (("upper", slice(0, height // 2)), ("lower", slice(height // 2, None)))
         for column, columns in (("left", slice(0, width // 2)), ("right", slice(width // 2, None)))
     }
-    assert [place for place, light in bright.items() if light] == [corner]
+    assert {place: level for place, level in levels.items() if level} == {bright: 2, grey: 1}
 
 
 @pytest.mark.parametrize(("aspect", "size"), [(Fraction(2), (128, 48)), (Fraction(1, 2), (64, 96)), (Fraction(16, 15), (68, 48)), (Fraction(50), (64, 48))])
@@ -228,6 +232,52 @@ def test_pictures_of_any_format_and_size_are_read(tmp_path: Path, write_media, c
     assert [number for _, number in notes.looks[0]] == [1, 3, 5, 7, 9]
 
 
+def shifted(source_path: Path, path: Path, seconds: float) -> None:
+    """Writes the same packets, so much later."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                shift = round(seconds / packet.time_base)
+                index, packet.pts, packet.dts = packet.stream.index, packet.pts + shift, packet.dts + shift
+                packet.stream = streams[index]
+                out.mux(packet)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_time_stamps_that_begin_later_show_the_same_frames(tmp_path: Path, write_media, config, suffix):
+    write_media(tmp_path / "plain.mp4", seconds=2.0, rate_hz=44_100)
+    seen = []
+    for seconds in (0.0, 0.3, 30.0, 100.0):
+        path = tmp_path / f"later{seconds}.{suffix}"
+        shifted(tmp_path / "plain.mp4", path, seconds)
+        (frames,), result = shown(path, config, [(None, None)], 4)
+        seen.append([number for _, number in frames])
+        assert not result.frame_spans[0].cut
+        assert result.frame_spans[0].wanted.seconds == pytest.approx(2.0, abs=0.03)
+        assert not result.troubles
+    assert seen == [[2, 7, 12, 17]] * 4
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_pictures_that_end_before_the_sound_are_looked_at_to_their_own_end(tmp_path: Path, write_media, config, suffix):
+    write_media(tmp_path / f"a.{suffix}", seconds=1.0, fps=20, sound_CS=np.zeros((1, 64_000), np.float32))
+    (frames,), _ = shown(tmp_path / f"a.{suffix}", config, [(None, None)], 4)
+    assert [number for _, number in frames] == [2, 7, 12, 17]
+
+
+def test_a_stated_length_that_the_packets_belie_is_not_believed(tmp_path: Path, write_media, config):
+    write_media(tmp_path / "a.mp4", seconds=4.0, layout=None, options={"use_editlist": "0"})
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = content.index(b"mdhd") + 20
+    content[at : at + 4] = struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] // 10)
+    (tmp_path / "a.mp4").write_bytes(content)
+    with av.open(str(tmp_path / "a.mp4")) as opened:
+        assert float(opened.streams.video[0].duration * opened.streams.video[0].time_base) == pytest.approx(0.4)
+    (frames,), _ = shown(tmp_path / "a.mp4", config, [(None, None)], 4)
+    assert [number for _, number in frames] == [5, 15, 25, 35]
+
+
 @pytest.mark.parametrize(
     ("suffix", "wish", "frames"),
     [
@@ -240,14 +290,7 @@ def test_pictures_of_any_format_and_size_are_read(tmp_path: Path, write_media, c
 def test_times_before_zero_are_understood(tmp_path: Path, write_media, config, suffix, wish, frames):
     write_media(tmp_path / "plain.mp4", seconds=2.0)
     path = tmp_path / f"shifted.{suffix}"
-    with av.open(str(tmp_path / "plain.mp4")) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
-        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.size:
-                shift = round(0.75 / packet.time_base)
-                index, packet.pts, packet.dts = packet.stream.index, packet.pts - shift, packet.dts - shift
-                packet.stream = streams[index]
-                out.mux(packet)
+    shifted(tmp_path / "plain.mp4", path, -0.75)
     notes = watched(path, config, wish, frames_per_clip=4, choice="largest")
     assert notes.looks[0] == frames
     assert notes.begun_over == 0

@@ -11,7 +11,7 @@ from merc.layout import Layout
 from merc.records import failures
 from merc.reports import tables
 from merc.reports.results import read_recipes
-from merc.reports.tables import CoverageRow, LabelRow
+from merc.reports.tables import AbsenceRow, CoverageRow, LabelRow
 
 DIALOGUES = {"train": [("train/dia0", [0, 0, 1, -1, 0]), ("train/dia1", [1])], "test": [("test/dia0", [0, 1, 1, 1])]}
 CLASSES = ["neutral", "joy"]
@@ -37,6 +37,15 @@ def test_splits_coverage_and_labels_of_small_shards(write_shards: WriteShards) -
         LabelRow("tiny", "train", "(unlabelled)", 1, 1 / 6),
         LabelRow("tiny", "test", "neutral", 1, 0.25),
         LabelRow("tiny", "test", "joy", 3, 0.75),
+    ]
+
+
+def test_a_modality_that_more_than_a_tenth_of_a_split_lacks_is_told_with_the_reason(write_shards: WriteShards) -> None:
+    layout = write_shards(dialogues=DIALOGUES | {"dev": [("dev/dia0", [0] * 20)]}, classes=CLASSES)
+    meaning = "the sound is digital silence: all samples are the same"
+    assert tables.read_contents("tiny", layout.shards, CLASSES).absences == [  # of dev exactly a tenth is absent
+        AbsenceRow("tiny", "train", "audio", 6, 1, "silence", meaning, 1),
+        AbsenceRow("tiny", "test", "audio", 4, 1, "silence", meaning, 1),
     ]
 
 

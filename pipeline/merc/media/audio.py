@@ -7,6 +7,7 @@ it was: nothing is normalised. What makes a sound doubtful (too loud when it was
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import av
 import numpy as np
@@ -14,8 +15,9 @@ import soxr
 from numpy.typing import NDArray
 
 from merc.media.config import Config
+from merc.media.phase import Phases
 from merc.media.spans import Span, sample
-from merc.records.media import SAMPLE_RATE_HZ
+from merc.records.media import BEYOND_ANY_SCALE, SAMPLE_RATE_HZ
 
 _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
@@ -84,8 +86,16 @@ def channel_rows(frame: av.AudioFrame) -> NDArray[np.float32]:
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if zero == 0 and scale == 1.0:
-        return np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
     return ((values.astype(np.float64) - zero) / scale).astype(np.float32)
+
+
+def undefined(rows_CS: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """(channels, samples): which samples are not finite, or far beyond any scale; None where none is, as nearly always."""
+    if not rows_CS.size or (rows_CS.max() <= BEYOND_ANY_SCALE and rows_CS.min() >= -BEYOND_ANY_SCALE):
+        return None
+    return ~(np.abs(rows_CS) <= BEYOND_ANY_SCALE)
 
 
 def flat_tops(rows_CS: NDArray[np.float32], config: Config) -> NDArray[np.bool_] | None:
@@ -120,13 +130,19 @@ class Heard:
         mono: (samples,) float32.
         mix: which channels these are, in words.
         flat: (samples,) bool; see :func:`flat_tops`, of the channels that are heard.
+        undefined: (samples,) bool; see :func:`undefined`, of the channels that are heard; zeros stand for them.
         as_wished: False if a side was wanted where there are no sides.
+        names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none where one is heard alone.
     """
 
     mono: NDArray[np.float32]
     mix: str
     flat: NDArray[np.bool_] | None
+    undefined: NDArray[np.bool_] | None
     as_wished: bool
+    names: Sequence[str] = ()
+    weights: NDArray[np.float32] | None = None
+    apart: NDArray[np.float32] | None = None
 
 
 class SoundSpan:
@@ -136,29 +152,39 @@ class SoundSpan:
         wanted: the span inside the file.
         max_seconds: how much of it is kept.
         channel: ``mix``, or ``left`` or ``right`` of a stereo sound.
+        min_mix_share: see :class:`merc.media.phase.Phases`.
 
     Attributes:
         kept: the span, cut at the cap.
         cut: there was sound behind the cap.
         mixes: how the channels were mixed, one entry per layout met.
         as_wished: the wanted side was there.
+        phases: whether the channels cancel each other.
+        samples: of the source.
+        undefined_samples: of these, the ones that zeros stand for; see :func:`undefined`.
         flat_share: share of the source's samples that lie in a run at full scale.
     """
 
-    def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX) -> None:
+    def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX, min_mix_share: float = 0.0) -> None:
         self.wanted = wanted
         self.kept = wanted.capped(max_seconds)
         self.channel = channel
         self.cut = False
-        self.mixes: list[str] = []
         self.as_wished = True
-        self._runs: list[tuple[int, list[NDArray[np.float32]]]] = []  # (rate, blocks); a new run where the rate changes
-        self._samples = 0
+        self.phases = Phases(min_mix_share)
+        self.samples = 0
+        self.undefined_samples = 0
+        self._mixes: list[str] = []
+        self._blocks: list[tuple[int, NDArray[np.float32]]] = []  # (rate, samples)
         self._flat_samples = 0
 
     @property
+    def mixes(self) -> list[str]:
+        return [f"{self.phases.alone}*1"] if self.phases.alone else self._mixes
+
+    @property
     def flat_share(self) -> float:
-        return self._flat_samples / max(1, self._samples)
+        return self._flat_samples / max(1, self.samples)
 
     def take(self, heard: Heard | None, begin: int, length: int, rate_hz: int) -> None:
         """Takes the span's share of a block.
@@ -177,20 +203,23 @@ class SoundSpan:
         if stop <= first:
             return
         piece = np.zeros(stop - first, np.float32) if heard is None else heard.mono[first:stop]
-        if not self._runs or self._runs[-1][0] != rate_hz:
-            self._runs.append((rate_hz, []))
-        self._runs[-1][1].append(piece)
-        self._samples += stop - first
+        self._blocks.append((rate_hz, piece))
+        self.samples += stop - first
         if heard is not None:
-            if heard.mix not in self.mixes:
-                self.mixes.append(heard.mix)
+            if heard.mix not in self._mixes:
+                self._mixes.append(heard.mix)
             self.as_wished &= heard.as_wished
             if heard.flat is not None:
                 self._flat_samples += int(np.count_nonzero(heard.flat[first:stop]))
+            if heard.undefined is not None:
+                self.undefined_samples += int(np.count_nonzero(heard.undefined[first:stop]))
+            if heard.apart is not None and heard.weights is not None:
+                self.phases.add(len(self._blocks) - 1, piece, heard.names, heard.weights, heard.apart[:, first:stop])
 
     def waveform(self) -> NDArray[np.float32]:
         """(samples,) float32 at 16 kHz, not limited to full scale; empty where the stream has nothing in the span."""
-        runs = [_resample(np.concatenate(blocks), rate_hz) for rate_hz, blocks in self._runs]
+        blocks = [(rate_hz, self.phases.heard(number, piece)) for number, (rate_hz, piece) in enumerate(self._blocks)]
+        runs = [_resample(np.concatenate([piece for _, piece in run]), rate_hz) for rate_hz, run in groupby(blocks, key=lambda block: block[0])]
         return np.concatenate(runs) if runs else np.zeros(0, np.float32)
 
 
@@ -216,6 +245,8 @@ def doubts(waveform_S: NDArray[np.float32], span: SoundSpan, config: Config) -> 
         found.append(("nearly_silent", f"{level_db:.1f} dB below full scale".replace("-", "")))
     if span.flat_share >= config.min_clipped_share:
         found.append(("source_clipped", f"{span.flat_share:.3%} of the samples"))
+    if span.phases.alone:
+        found.append(("out_of_phase", span.phases.words))
     if not span.as_wished:
         found.append(("channel_missing", f"the {span.channel} channel was wanted; there is {'; '.join(span.mixes)}"))
     return found
@@ -274,18 +305,25 @@ class SoundStream:
         if not self.rate_hz:
             self.rate_hz, self.channels = rate_hz, len(names)
         rows_CS = channel_rows(frame)
-        heard = {channel: self._hear(rows_CS, names, channel) for channel in self._wished}
+        undefined_CS = undefined(rows_CS)
+        if undefined_CS is not None:
+            rows_CS = np.where(undefined_CS, np.float32(0), rows_CS)
+        heard = {channel: self._hear(rows_CS, undefined_CS, names, channel) for channel in self._wished}
         if rate_hz != self._cursor_rate_hz:
             self._cursor, self._cursor_rate_hz = sample(self.end_seconds, rate_hz), rate_hz
         if begin_seconds is not None and begin_seconds - self._cursor / rate_hz > self._config.max_gap_seconds:
             self._hand_out(None, sample(begin_seconds, rate_hz) - self._cursor, rate_hz)
         self._hand_out(heard, rows_CS.shape[1], rate_hz)
 
-    def _hear(self, rows_CS: NDArray[np.float32], names: tuple[str, ...], channel: str) -> Heard:
+    def _hear(self, rows_CS: NDArray[np.float32], undefined_CS: NDArray[np.bool_] | None, names: tuple[str, ...], channel: str) -> Heard:
         weights_C, heard, mix, as_wished = self._mixing(names, channel)
         heard_CS = rows_CS if len(heard) == len(names) else rows_CS[heard]
         mono_S = heard_CS[0] if len(heard) == 1 and weights_C[heard[0]] == 1 else weights_C @ rows_CS
-        return Heard(mono_S, mix, flat_tops(heard_CS, self._config), as_wished)
+        undefined_S = None if undefined_CS is None else np.any(undefined_CS[heard], axis=0)
+        flat_S = flat_tops(heard_CS, self._config)
+        if len(heard) == 1:
+            return Heard(mono_S, mix, flat_S, undefined_S, as_wished)
+        return Heard(mono_S, mix, flat_S, undefined_S, as_wished, [names[one] for one in heard], weights_C[heard], heard_CS)
 
     def _mixing(self, names: tuple[str, ...], channel: str) -> tuple[NDArray[np.float32], list[int], str, bool]:
         """Weights, indices of the channels that are heard, the mix in words, and whether it is what was wished; worked out once per layout."""

@@ -99,7 +99,7 @@ def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> lis
         if of_pass:
             portraits += _decode_file(task, of_pass[0].path, of_pass, observer)
     for portrait in portraits:
-        _settle_faces(portrait)
+        _settle_faces(portrait, task.config)
     return [(row.columns, sorted(row.failures, key=lambda failure: str(failure["modality"]))) for row in rows]
 
 
@@ -157,7 +157,7 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
     ends: dict[str, Any] = {}
     for modality, path, end in (("audio", "audio_path", "audio_end_seconds"), ("visual", "video_path", "video_end_seconds")):
         located, _, _ = _locate(task, getattr(clip, path))
-        seconds = None if located is None else container.stated_seconds(located)
+        seconds = None if located is None else container.stated_seconds(located, task.config)
         if seconds is not None and seconds > clip.expected_seconds + task.config.max_overlong_seconds:
             ends[end] = clip.expected_seconds
             if modality in task.streams:
@@ -174,12 +174,14 @@ def _empty(clip: Clip) -> dict[str, Any]:
         "audio_channels": 0,
         "audio_channel_used": "",
         "sample_rate_source": 0,
+        "audio_track_used": "",
         "duration_seconds": 0.0,
         "truncated": False,
         "faces": [],
         "face_seconds": [],
         "face_scores": [],
         "visual_status": NOT_DECODED,
+        "video_track_used": "",
         "frames_seen": 0,
         "faces_seen": 0,
         "face_tracks": 0,
@@ -194,7 +196,11 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
     """Reads a file once; settles its sounds and returns the portraits in the making."""
     path, reason, detail = _locate(task, relative)
     config = task.config
-    heard = [(wish, SoundSpan(wish.wanted, config.max_clip_seconds, wish.row.clip.audio_channel)) for wish in wishes if wish.modality == "audio"]
+    heard = [
+        (wish, SoundSpan(wish.wanted, config.max_clip_seconds, wish.row.clip.audio_channel, config.min_mix_share))
+        for wish in wishes
+        if wish.modality == "audio"
+    ]
     seen = [wish for wish in wishes if wish.modality == "visual"]
     watcher = _Watcher(config, faces.finder(config, task.model) if seen else None, [wish.row for wish in seen], observer)
     if path is not None:
@@ -214,7 +220,8 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
         return []
     for wish, sound in heard:
         _settle_sound(task, wish, sound, result)
-    return [_Portrait(wish.row, result.frame_spans[number] if result.frame_spans else None, watcher, result) for number, wish in enumerate(seen)]
+    spans: Sequence[FrameSpan | None] = result.frame_spans or [None] * len(seen)
+    return [_Portrait(wish.row, wish.wanted.capped(config.max_clip_seconds), one, watcher, result) for wish, one in zip(seen, spans, strict=True)]
 
 
 def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
@@ -238,7 +245,7 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
 def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: container.Pass) -> None:
     row, stream = wish.row, result.sound
     if stream is None:
-        wish.lose("no_audio_stream", wish.path)
+        wish.lose("no_audio_stream", _no_stream_words(wish.path, result.tracks["audio"]))
         return
     waveform = sound.waveform()
     if len(waveform):
@@ -246,6 +253,7 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
     if not wish.stored:
         return
     row.columns |= {"audio_channels": stream.channels, "audio_channel_used": "; ".join(sound.mixes), "sample_rate_source": stream.rate_hz}
+    row.columns["audio_track_used"] = result.tracks["audio"]
     trouble = result.troubles.get("audio")
     touched = trouble is not None and trouble.touches(sound.kept)
     if not len(waveform):
@@ -256,13 +264,18 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         return
     row.columns["duration_seconds"] = len(waveform) / SAMPLE_RATE_HZ
     clipped = 0.0
-    if is_silence(waveform):
+    if sound.undefined_samples == sound.samples:
+        row.lose("audio", "not_finite", f"none of {sound.samples} samples is a finite number")
+    elif is_silence(waveform):
         row.lose("audio", "silence", f"all of {len(waveform)} samples are the same")
     else:
         row.columns["audio"], clipped = pack.flac(waveform)
         row.columns["audio_status"] = OK
         for reason, detail in doubts(waveform, sound, task.config):
             row.remark("audio", reason, detail)
+    if 0 < sound.undefined_samples < sound.samples:
+        row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
+    _compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
     if sound.cut:
         row.columns["truncated"] = True
         whole = sound.wanted.seconds if sound.wanted.end < float("inf") else result.sound_seconds
@@ -271,6 +284,17 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
     if touched and trouble is not None:
         row.remark("audio", "partly_decoded", trouble.words)
+
+
+def _compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
+    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's."""
+    annotated = min(row.clip.annotated_seconds, config.max_clip_seconds)
+    if seconds < max(annotated - config.max_short_seconds, annotated / 2):
+        row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")
+
+
+def _no_stream_words(path: str, why: str) -> str:
+    return f"{path}: {why}" if why else path
 
 
 def _cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
@@ -386,25 +410,28 @@ class _Portrait:
 
     Attributes:
         row: whose it is.
+        asked: the span as far as it is kept, also behind the last picture.
         wanted: what it wanted of the pictures; None: the file has none.
         watcher: saw them.
         result: of reading the file.
     """
 
     row: Row
+    asked: Span
     wanted: FrameSpan | None
     watcher: _Watcher
     result: container.Pass
 
 
-def _settle_faces(made: _Portrait) -> None:
+def _settle_faces(made: _Portrait, config: Config) -> None:
     row, wanted, result = made.row, made.wanted, made.result
     if wanted is None:
-        row.lose("visual", "no_video_stream", row.clip.video_path)
+        row.lose("visual", "no_video_stream", _no_stream_words(row.clip.video_path, result.tracks["video"]))
         return
+    row.columns["video_track_used"] = result.tracks["video"]
     portrait = made.watcher.portrait(wanted)
     trouble = result.troubles.get("video")
-    touched = trouble is not None and trouble.touches(wanted.kept)
+    touched = trouble is not None and trouble.touches(made.asked)
     if portrait is None:
         if touched and trouble is not None:
             row.lose("visual", "media_undecodable", trouble.words)
@@ -417,6 +444,7 @@ def _settle_faces(made: _Portrait) -> None:
         row.columns["visual_status"] = OK
     else:
         row.lose("visual", "no_face", f"{portrait['faces_seen']} detections in {portrait['frames_seen']} frames, of no one often enough")
+    _compare_with_annotation(row, "visual", min(wanted.kept.end, result.picture_end) - wanted.kept.start, config)
     if wanted.cut:
         row.columns["truncated"] = True
         row.remark("visual", "truncated", _cut_words(wanted.wanted.seconds, wanted.kept.seconds))

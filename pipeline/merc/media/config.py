@@ -7,6 +7,9 @@ from pydantic import Field
 from merc.params import Settings
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
+Track = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^[a-z]{2,3}(-[a-z0-9]+)*$")] | None
+"""One of several tracks of a kind: its index from 0, its language as the file names it, or the one marked default."""
+
 
 class Config(Settings):
     """The block ``media`` of params.yaml."""
@@ -15,6 +18,11 @@ class Config(Settings):
     """Utterances; a part holds whole dialogues, and at least so many utterances."""
     max_clip_seconds: float = Field(default=60.0, gt=0, le=3600)
     """Seconds; a longer utterance is cut here and recorded as ``truncated``."""
+    audio_track: Track = None
+    """Which sound of a file that has several: an index from 0, or a language such as ``eng``; null: the one marked default,
+    or else the first."""
+    video_track: Track = None
+    """Which pictures of a file that has several, likewise."""
     front_weight: float = Field(default=0.7071, ge=0, le=1)
     """Weight of left and right in the down-mix of a layout that has a front centre; the centre itself has 1."""
     surround_weight: float = Field(default=0.5, ge=0, le=1)
@@ -30,9 +38,15 @@ class Config(Settings):
     quiet_sound_db: float = Field(default=-60.0, le=0)
     """Decibels, relative to full scale; sound whose root mean square lies below is recorded as ``nearly_silent``
     (speech lies at -45 to -15)."""
+    min_mix_share: float = Field(default=0.01, ge=0, le=0.1)
+    """Share of the energy that the loudest channel alone brings to the mix; a mix with less is lost (the channels are out of
+    phase), that channel alone is used, and recorded as ``out_of_phase``; 0: never."""
     max_overlong_seconds: float = Field(default=0.4, ge=0)
     """Seconds by which a file may outlast the length that the manifest expects of it; the rest of a longer one is cut,
     and recorded as ``cut_to_annotation`` (of MELD's test clips 118 are longer than their annotation by 0.4 to 5.3 s)."""
+    max_short_seconds: float = Field(default=0.5, ge=0)
+    """Seconds by which sound or pictures may be shorter than their annotation, if they are at least half of it; shorter ones
+    are recorded as ``shorter_than_annotation``."""
     max_gap_seconds: float = Field(default=0.04, gt=0)
     """Seconds; sound that its time stamps place later than this behind the sound before it is preceded by silence."""
     sampling: Literal["count", "rate"] = "count"

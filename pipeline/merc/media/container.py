@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import av.logging
@@ -21,7 +21,9 @@ from merc.log import logger
 from merc.media.audio import SoundSpan, SoundStream
 from merc.media.config import Config
 from merc.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
+from merc.media.promised import shortfall
 from merc.media.spans import Span
+from merc.media.streams import choose
 from merc.media.video import FrameSpan, Showing, Timeline, Watcher
 
 # With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the one
@@ -77,15 +79,18 @@ class Pass:
         refusal: the file could not be opened at all; the library's words. Empty: it was.
         sound: None if nobody wanted sound or there is none (``has_sound``).
         frame_spans: one per wish, in order; empty if there are no pictures.
-        sound_seconds, picture_seconds: length that the header states for the stream; None where it does not.
-        troubles: by stream type, ``audio`` and ``video``.
+        sound_seconds: length that the header states for the sound; None where it does not.
+        picture_end: seconds of the file at which the pictures end; infinite where nobody wanted the last ones.
+        tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see :class:`merc.media.streams.Chosen`.
+        troubles: by stream type.
     """
 
     refusal: str = ""
     sound: SoundStream | None = None
     frame_spans: Sequence[FrameSpan] = ()
     sound_seconds: float | None = None
-    picture_seconds: float | None = None
+    picture_end: float = math.inf
+    tracks: dict[str, str] = field(default_factory=dict)
     troubles: dict[str, Trouble] = field(default_factory=dict)
 
     def note(self, kind: str, since: float, until: float, words: str) -> None:
@@ -134,32 +139,40 @@ def _read_open(
     """One pass. Returns what took the pictures, if anything."""
     origin = (container.start_time or 0) / av.time_base
     feeders: dict[int, _Sound | _Pictures] = {}
-    sound_stream = _stream(container.streams.audio) if sounds else None
-    if sound_stream is not None:
-        result.sound = SoundStream(sounds, config)
-        result.sound_seconds = _seconds(sound_stream)
-        feeders[sound_stream.index] = _Sound(sound_stream, result.sound, origin)
-    picture_stream = _stream(container.streams.video) if wishes else None
+    if sounds:
+        stream = _taken(container.streams.audio, "audio", config, result)
+        if stream is not None:
+            result.sound = SoundStream(sounds, config)
+            result.sound_seconds = _seconds(stream)
+            feeders[stream.index] = _Sound(stream, result.sound, origin)
     pictures = None
-    if picture_stream is not None:
-        result.picture_seconds = _seconds(picture_stream)
-        begin = max(0.0, float((picture_stream.start_time or 0) * picture_stream.time_base) - origin)
-        end = begin + (result.picture_seconds or _container_seconds(container) or _scanned_seconds(path, picture_stream.index))
-        result.frame_spans = [_frame_span(number, wish, begin, end, config) for number, wish in enumerate(wishes)]
-        skipping = skipping and NeededFrames.can_read(picture_stream, container.format.name)
-        pictures = _Pictures(picture_stream, result.frame_spans, watcher, origin, messages, skipping)
-        feeders[picture_stream.index] = pictures
+    if wishes:
+        stream = _taken(container.streams.video, "video", config, result)
+        if stream is not None:
+            begin, end = _extent(stream, origin, path) if any(math.isinf(wish.wanted.end) for wish in wishes) else (0.0, math.inf)
+            result.frame_spans = [_frame_span(number, wish, begin, end, config) for number, wish in enumerate(wishes)]
+            skipping = skipping and NeededFrames.can_read(stream, container.format.name)
+            pictures = _Pictures(stream, result.frame_spans, watcher, origin, end, messages, skipping)
+            feeders[stream.index] = pictures
     if feeders:
         _demux(container, feeders, result, messages)
+        missing = shortfall(path)
         for feeder in feeders.values():
-            _finish(feeder, origin, result)
+            _finish(feeder, origin, missing, result)
     return pictures
+
+
+def _taken(streams: Sequence[Any], kind: Literal["audio", "video"], config: Config, result: Pass) -> Any:
+    chosen = choose(streams, config.audio_track if kind == "audio" else config.video_track)
+    result.tracks[kind] = chosen.words
+    return chosen.stream
 
 
 class _Sound:
     """Takes the packets of the sound."""
 
     kind = "audio"
+    end = math.inf
     given_up = ""
 
     def __init__(self, stream: Any, taker: SoundStream, origin: float) -> None:
@@ -191,14 +204,16 @@ class _Pictures:
     """Takes the packets of the pictures.
 
     Attributes:
+        end: seconds at which they end, by the header or by all packets; infinite where nobody asked.
         skipping: only what is needed is decoded.
         given_up: why that cannot be; empty: it can.
     """
 
     kind = "video"
 
-    def __init__(self, stream: Any, spans: Sequence[FrameSpan], watcher: Watcher, origin: float, messages: Sequence[Any], skipping: bool) -> None:
+    def __init__(self, stream: Any, spans: Sequence[FrameSpan], watcher: Watcher, origin: float, end: float, messages: Sequence[Any], skipping: bool) -> None:
         self.stream = stream
+        self.end = end
         self.skipping = skipping
         self.given_up = ""
         _limit(stream)
@@ -262,38 +277,36 @@ def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages
         result.note(feeder.kind, feeder.end_seconds, feeder.end_seconds if until is None else until, words)
 
 
-def _finish(feeder: "_Sound | _Pictures", origin: float, result: Pass) -> None:
-    """The file has ended, or nobody wants more of the stream."""
+def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: Pass) -> None:
+    """The file has ended, or nobody wants more of the stream; ``missing``: the words of :func:`merc.media.promised.shortfall`."""
     satisfied = feeder.done
     try:
         feeder.finish()
     except (CannotSkip, *_FAULTS) as error:
         _note(feeder, error, result, [], until=math.inf)
-    stated = _seconds(feeder.stream)
-    if stated is None or satisfied or feeder.given_up:
+    if feeder.given_up:
         return
-    end = stated + max(0.0, float((feeder.stream.start_time or 0) * feeder.stream.time_base) - origin)
+    if missing:
+        result.note(feeder.kind, feeder.end if satisfied else feeder.end_seconds, math.inf, missing)
+    if satisfied:
+        return
+    if feeder.kind == "video":
+        result.picture_end = feeder.end_seconds
+    stated = _seconds(feeder.stream)
+    end = -math.inf if stated is None else _begin(feeder.stream, origin) + stated
     if feeder.end_seconds < end - _EARLY_END_SECONDS:
         result.note(feeder.kind, feeder.end_seconds, math.inf, f"ends at {feeder.end_seconds:.3f} s; by its header it lasts to {end:.3f} s")
 
 
-def stated_seconds(path: Path) -> float | None:
+def stated_seconds(path: Path, config: Config) -> float | None:
     """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened or states none."""
     with av.logging.Capture():
         try:
             with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
-                streams = [_stream(container.streams.audio), _stream(container.streams.video)]
+                streams = [choose(container.streams.audio, config.audio_track).stream, choose(container.streams.video, config.video_track).stream]
                 return max((seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None), default=None)
         except (av.FFmpegError, ValueError):  # the pass that decodes meets the same, and records it
             return None
-
-
-def _stream(streams: Sequence[Any]) -> Any:
-    """The first stream that FFmpeg has a decoder for and that is not a cover picture; None if there is none."""
-    for stream in streams:
-        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    return None
 
 
 def _seconds(stream: Any) -> float | None:
@@ -301,23 +314,51 @@ def _seconds(stream: Any) -> float | None:
     return float(stream.duration * stream.time_base) if stream.duration and stream.duration > 0 else None
 
 
-def _container_seconds(container: Any) -> float:
-    return max(0.0, (container.duration or 0) / av.time_base)
+def _begin(stream: Any, origin: float) -> float:
+    """Seconds from the file's beginning to the stream's."""
+    return max(0.0, float((stream.start_time or 0) * stream.time_base) - origin)
 
 
-def _scanned_seconds(path: Path, index: int) -> float:
-    """Length of a stream whose file does not state it (a recording that was broken off), from its packets, undecoded."""
-    last = first = None
+def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
+    """Where a stream begins and ends, in seconds from the file's beginning.
+
+    By its header, if that states the stream's own length and the index does not belie it. Else by all packets, undecoded: what a container
+    states of the whole may count from 0 where the time stamps do not (Matroska), and hold for a longer stream.
+    """
+    begin, stated = _begin(stream, origin), _seconds(stream)
+    if stated is not None and _last_indexed(stream) - origin < begin + stated:
+        return begin, begin + stated
+    scanned = _scanned(path, stream.index)
+    if scanned is None:
+        return begin, begin + (stated or 0.0)
+    return max(0.0, round(scanned[0] - origin, 6)), round(scanned[1] - origin, 6)
+
+
+def _last_indexed(stream: Any) -> float:
+    """The time stamp of the last packet that the container's index knows of and that is shown; minus infinity without one."""
+    entries = stream.index_entries
+    shown = (entries[number].timestamp for number in range(len(entries) - 1, -1, -1) if not entries[number].is_discard)
+    last = next(shown, None)
+    return -math.inf if last is None else float(last * stream.time_base)
+
+
+def _scanned(path: Path, index: int) -> tuple[float, float] | None:
+    """The first time stamp of a stream, and where its last packet ends, in seconds; undecoded. None if it has none."""
+    begins: list[float] = []
+    last_end = -math.inf
     with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
         try:
             for packet in container.demux(container.streams[index]):
                 if packet.pts is not None:
-                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    first = float(packet.pts * packet.time_base) if first is None else first
-                    last = end if last is None else max(last, end)
+                    begins.append(float(packet.pts * packet.time_base))
+                    last_end = max(last_end, begins[-1] + float((packet.duration or 0) * packet.time_base))
         except av.FFmpegError as error:  # the pass that decodes meets the same end, and records it
             logger.debug("length of a stream is known only up to a fault: %s", error)
-    return 0.0 if last is None or first is None else last - first
+    if not begins:
+        return None
+    first, last = min(begins), max(begins)
+    # A last packet that does not say how long it is shown is shown as long as the others.
+    return first, last_end if last_end > last else last + (last - first) / max(1, len(begins) - 1)
 
 
 def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: Config) -> FrameSpan:

@@ -7,7 +7,7 @@ A file that makes the decoder crash or hang costs its utterances and nothing els
 """
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
@@ -32,6 +32,7 @@ from merc.params import Params
 from merc.provenance import versions
 from merc.records import features as feature_tables
 from merc.records import manifest
+from merc.records.failures import LOUD_ABSENT_SHARE, REASONS
 from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ NAME = "media"
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
 # Raised by one whenever the same settings and files give other rows.
-_VERSION = 2
+_VERSION = 3
 _CLIP_COLUMNS = (
     "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
     "audio_channel expected_seconds"
@@ -96,6 +97,9 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
     info = _summary(decoding, failed)
     decoding.job.finish(info)
     logger.info("media: %d utterances decoded", decoding.table.num_rows, extra={"stage": NAME, **info["counts"]})
+    for split, of_split in info["counts"]["absent"].items():
+        for stream, reasons in of_split.items():
+            _warn_if_much_is_absent(split, stream, reasons, decoding)
     return layout.media
 
 
@@ -317,9 +321,34 @@ def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
         "truncated": int(pc.sum(rows["truncated"]).as_py()),
         "failures": {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()},
     }
+    counts["absent"] = _absent(decoding, rows)
     for stream in sorted(decoding.streams):
         counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())
     return {"counts": counts, "streams": sorted(decoding.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
+
+
+def _absent(decoding: _Decoding, rows: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
+    """Split → stream → reason → utterances that have none of this stream; the most frequent reason first."""
+    splits = decoding.table["split"].to_pylist()
+    absent: dict[str, dict[str, dict[str, int]]] = {}
+    for split in dict.fromkeys(splits):
+        for stream in sorted(decoding.streams):
+            statuses = zip(splits, rows[f"{stream}_status"].to_pylist(), strict=True)
+            reasons = Counter(status for one, status in statuses if one == split and status != "ok")
+            absent.setdefault(split, {})[stream] = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return absent
+
+
+def _warn_if_much_is_absent(split: str, stream: str, reasons: Mapping[str, int], decoding: _Decoding) -> None:
+    utterances = decoding.table["split"].to_pylist().count(split)
+    absent = sum(reasons.values())
+    if absent <= LOUD_ABSENT_SHARE * utterances:
+        return
+    reason, count = next(iter(reasons.items()))
+    advice = "; media.detector=yunet finds more faces" if reason == "no_face" and decoding.config.detector == "haar" else ""
+    words = "media: %s: %d of %d utterances of %s have none (%.0f %%), most of them (%d) by %s: %s%s"
+    told = {"stage": NAME, "split": split, "modality": stream, "reason": reason}
+    logger.warning(words, stream, absent, utterances, split, 100 * absent / utterances, count, reason, REASONS[reason][1], advice, extra=told)
 
 
 @stage_command

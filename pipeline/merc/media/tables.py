@@ -15,6 +15,7 @@ SCHEMA = pa.schema(
         pa.field("audio_channels", pa.int16(), nullable=False),  # of the source; 0 if none
         pa.field("audio_channel_used", pa.string(), nullable=False),  # channel names with their weights, "FC*1+FL*0.7071+…"
         pa.field("sample_rate_source", pa.int32(), nullable=False),  # Hz; 0 if none
+        pa.field("audio_track_used", pa.string(), nullable=False),  # of several sounds, "1 (eng) of 3", from 0; empty where the file has but one
         pa.field("duration_seconds", pa.float64(), nullable=False),  # of the decoded sound, else of the pictures
         pa.field("truncated", pa.bool_(), nullable=False),  # longer than the cap, the rest was cut
         # Faces: square crops of one person, aligned where the eyes are known.
@@ -22,6 +23,7 @@ SCHEMA = pa.schema(
         pa.field("face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # from the utterance's begin
         pa.field("face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # detector's confidence, 0 to 1
         pa.field("visual_status", pa.string(), nullable=False),
+        pa.field("video_track_used", pa.string(), nullable=False),  # of several pictures, likewise
         pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
         pa.field("faces_seen", pa.int32(), nullable=False),  # detections over all of them
         pa.field("face_tracks", pa.int32(), nullable=False),  # persons they were linked to

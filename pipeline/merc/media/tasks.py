@@ -22,7 +22,7 @@ class Clip:
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: half-open span inside the file; None: its begin, its end.
         audio_channel: ``mix``, or the side of a stereo file that alone is heard (see :mod:`merc.media.audio`).
         expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too; None: whatever it lasts.
-        annotated_seconds: how long the utterance lasts by its annotation; says how long decoding it may take, and nothing else.
+        annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding may take, and what is too short.
     """
 
     utterance_id: str

@@ -25,19 +25,52 @@ from merc.media.spans import Span, slice_centres
 _MAX_PIXEL_ASPECT = 3.0
 
 
+@dataclass(frozen=True)
+class Pose:
+    """How a stored picture is to be shown: the one of the eight orientations that its display matrix is nearest to.
+
+    Attributes:
+        transposed: rows become columns; before the others.
+        mirrored: left and right change places.
+        upside_down: top and bottom change places.
+    """
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Pose":
+        """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is none."""
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        # x' = a x + c y, y' = b x + d y, y downwards (ISO/IEC 14496-12, 8.3.2); broken headers hold nothing but zeros.
+        a, b, _, c, d = np.frombuffer(data, dtype=np.int32)[:5].tolist()
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, …) as it is to be shown; a view."""
+        if self.transposed:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+
 @dataclass(eq=False)
 class _Decoded:
     """A decoded frame, and the conversions of it that somebody asked for.
 
     Attributes:
         frame: as the decoder gave it.
-        turns: quarter turns against the clock that put it upright.
-        pixel_aspect: width of a pixel over its height, before turning.
+        pose: what puts it upright.
+        pixel_aspect: width of a pixel over its height, before that.
         width, height: upright, in square pixels.
     """
 
     frame: av.VideoFrame
-    turns: int
+    pose: Pose
     pixel_aspect: float
     width: int = field(init=False)
     height: int = field(init=False)
@@ -50,16 +83,19 @@ class _Decoded:
             width = round(width * self.pixel_aspect)
         elif 1 / _MAX_PIXEL_ASPECT <= self.pixel_aspect < 1:
             height = round(height / self.pixel_aspect)
-        self.width, self.height = (height, width) if self.turns % 2 else (width, height)
+        self.width, self.height = (height, width) if self.pose.transposed else (width, height)
 
     def converted(self, width: int, height: int, pixel_format: str) -> NDArray[np.uint8]:
         """The whole picture, upright; from the decoder's format to the wanted one and the wanted size in one step."""
         key = width, height, pixel_format
         if key not in self._made:
-            wanted = (height, width) if self.turns % 2 else (width, height)
+            wanted = (height, width) if self.pose.transposed else (width, height)
             frame: Any = self.frame.reformat(*wanted, format=pixel_format, interpolation=Interpolation.AREA, threads=1)
-            self._made[key] = np.rot90(np.asarray(frame.to_ndarray(), dtype=np.uint8), self.turns)
+            self._made[key] = self.pose.upright(np.asarray(frame.to_ndarray(), dtype=np.uint8))
         return self._made[key]
+
+
+_AS_STORED = Pose()
 
 
 class Picture:
@@ -67,15 +103,15 @@ class Picture:
 
     Args:
         frame: in any pixel format.
-        turns: quarter turns against the clock that put it upright.
+        pose: what puts it upright.
         pixel_aspect: width of a pixel over its height.
 
     Attributes:
         size: (width, height) in pixels.
     """
 
-    def __init__(self, frame: av.VideoFrame, turns: int = 0, pixel_aspect: float = 1.0) -> None:
-        self._source = _Decoded(frame, turns, pixel_aspect)
+    def __init__(self, frame: av.VideoFrame, pose: Pose = _AS_STORED, pixel_aspect: float = 1.0) -> None:
+        self._source = _Decoded(frame, pose, pixel_aspect)
         self._columns = 0, self._source.width
         self.size = self._source.width, self._source.height
 
@@ -248,9 +284,7 @@ class Showing:
 
     def show(self, frame: av.VideoFrame, pixel_aspect: float, watcher: Watcher) -> None:
         """Hands the frame out."""
-        # Degrees against the clock; the least integer where the header holds a matrix that turns nothing anywhere.
-        turns = round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 180 else 0
-        picture = Picture(frame, turns, pixel_aspect)
+        picture = Picture(frame, Pose.of(frame), pixel_aspect)
         if self.glimpses:
             watcher.glimpse(picture, self.seconds, self.glimpses)
         if self.looks:

@@ -26,12 +26,16 @@ REASONS: dict[str, tuple[str, str]] = {
     "no_face": ("absent", "no face was found in the frames looked at"),
     "no_text": ("absent", "the transcript is empty"),
     "silence": ("absent", "the sound is digital silence: all samples are the same"),
-    "not_finite": ("broken", "the encoder gave a value that is not finite"),
+    "not_finite": ("broken", "the encoder gave a value that is not finite, or no sample of the sound is finite"),
     "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
+    "vector_missing": ("broken", "the feature file that was imported has no vector of the utterance"),
     "nearly_empty": ("altered", "less sound than media.short_sound_seconds; it was used"),
     "nearly_silent": ("altered", "the sound is quieter than media.quiet_sound_db; it was used"),
     "source_clipped": ("altered", "samples at full scale in a row: the recording was too loud; it was used"),
     "channel_missing": ("altered", "the file has no left and right channel; all of its channels were mixed"),
+    "out_of_phase": ("altered", "the channels cancel each other in the mix; the loudest alone was used"),
+    "not_finite_samples": ("altered", "samples of the sound are not finite; zeros stand for them"),
+    "shorter_than_annotation": ("altered", "sound or pictures are shorter than the annotation; they were used"),
     "cut_to_annotation": ("altered", "longer than its annotation; what came after it was cut"),
     "span_doubted": ("altered", "the annotation is too short for its text; the file was not cut to it"),
     "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
@@ -43,6 +47,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "partly_undefined": ("altered", "some of the encoder's numbers are undefined for this utterance; zeros stand for them"),
     "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
 }
+
+LOUD_ABSENT_SHARE = 0.1
+"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say so."""
 
 SCHEMA = pa.schema(
     [

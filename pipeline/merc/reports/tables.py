@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +16,8 @@ from merc import parquet
 from merc.encoders.engine.adapted import TAG
 from merc.errors import BadTable
 from merc.layout import MODALITIES
-from merc.records.failures import REASONS
+from merc.records import failures
+from merc.records.failures import LOUD_ABSENT_SHARE, REASONS
 from merc.reports.results import Recipe, Scores, Spread
 from merc.shards.format import reader
 
@@ -51,6 +53,24 @@ class CoverageRow:
 
 
 @dataclass(frozen=True)
+class AbsenceRow:
+    """A modality that many utterances of a split lack: ``absent`` of them, ``of_reason`` of these for the most frequent reason."""
+
+    dataset: str
+    split: str
+    modality: str
+    utterances: int
+    absent: int
+    reason: str
+    meaning: str
+    of_reason: int
+
+    @property
+    def share(self) -> float:
+        return self.absent / self.utterances
+
+
+@dataclass(frozen=True)
 class LabelRow:
     """How often an emotion occurs in a split; ``share`` of its utterances."""
 
@@ -81,18 +101,21 @@ class Contents:
     coverage: list[CoverageRow]
     labels: list[LabelRow]
     failures: list[FailureRow]
+    absences: list[AbsenceRow]
 
 
 def read_contents(dataset: str, shards: Path, classes: Sequence[str]) -> Contents:
     """Counts what is in the shards of a dataset, split by split."""
-    contents = Contents([], [], [], read_failures(shards))
+    contents = Contents([], [], [], read_failures(shards), [])
     for split in reader.splits(shards):
         names = parquet.schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
         modalities = [modality for modality in MODALITIES if f"{modality}_present" in names]
         columns = ["n_utterances", "n_speakers", "emotion_index", *(f"{modality}_present" for modality in modalities)]
         table = reader.read_split(shards, split, columns=columns)
         contents.splits.append(_split_row(dataset, split, table))
-        contents.coverage.extend(_coverage_rows(dataset, split, table, modalities))
+        coverage = _coverage_rows(dataset, split, table, modalities)
+        contents.coverage.extend(coverage)
+        contents.absences.extend(_absence_rows(coverage, _failed(shards, split)))
         contents.labels.extend(_label_rows(dataset, split, table, classes))
     return contents
 
@@ -103,10 +126,7 @@ def read_failures(shards: Path) -> list[FailureRow]:
     Raises:
         BadTable: if it holds a reason that the pipeline does not know.
     """
-    tables = [parquet.read(path, ["utterance_id", "stage", "modality", "reason"]) for path in sorted((shards / "failures").glob("*.parquet"))]
-    if not tables:
-        return []
-    grouped = pa.concat_tables(tables).group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
+    grouped = _failed(shards, "*").group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
     rows = []
     for row in grouped.to_pylist():
         if row["reason"] not in REASONS:
@@ -114,6 +134,12 @@ def read_failures(shards: Path) -> list[FailureRow]:
         kind, meaning = REASONS[row["reason"]]
         rows.append(FailureRow(row["stage"], row["modality"], row["reason"], kind, meaning, row["utterance_id_count_distinct"]))
     return sorted(rows, key=lambda row: (-row.utterances, row.stage, row.modality, row.reason))
+
+
+def _failed(shards: Path, split: str) -> pa.Table:
+    """The failure rows of a split, or of all (``*``)."""
+    tables = [parquet.read(path).select(failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    return pa.concat_tables([failures.SCHEMA.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
 
 
 def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:
@@ -126,6 +152,19 @@ def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:
 def _coverage_rows(dataset: str, split: str, table: pa.Table, modalities: Iterable[str]) -> list[CoverageRow]:
     present = {modality: _flat(table, f"{modality}_present") for modality in modalities}
     return [CoverageRow(dataset, split, modality, len(values), int(values.sum())) for modality, values in present.items()]
+
+
+def _absence_rows(rows: Iterable[CoverageRow], failed: pa.Table) -> list[AbsenceRow]:
+    """One row per modality that more of a split's utterances lack than :data:`LOUD_ABSENT_SHARE`."""
+    found = []
+    for row in rows:
+        absent = row.utterances - row.present
+        if absent > LOUD_ABSENT_SHARE * row.utterances:
+            of_modality = failed.filter(pc.and_(pc.equal(failed["modality"], row.modality), pc.not_equal(failed["kind"], "altered")))
+            reasons = Counter(reason for _, reason in set(zip(of_modality["utterance_id"].to_pylist(), of_modality["reason"].to_pylist(), strict=True)))
+            reason, count = min(reasons.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+            found.append(AbsenceRow(row.dataset, row.split, row.modality, row.utterances, absent, reason, REASONS[reason][1] if reason else "", count))
+    return found
 
 
 def _label_rows(dataset: str, split: str, table: pa.Table, classes: Sequence[str]) -> list[LabelRow]:

@@ -30,6 +30,7 @@ def select(
     dialogues: Collection[str] = (),
     transcripts: bool = True,
     overwrite: bool = False,
+    wait: bool = False,
 ) -> list[str]:
     """Writes a part of the shards in ``root`` to ``target``.
 
@@ -46,6 +47,7 @@ def select(
         dialogues: ids; all by default.
         transcripts: False leaves out the column ``texts``.
         overwrite: replace shards that are at ``target``.
+        wait: until another process that writes there has finished.
 
     Returns:
         What was left out that nobody asked for, a line each.
@@ -69,7 +71,7 @@ def select(
     )
     chosen = pa.array(sorted(dialogues), pa.string())
     notes: list[str] = []
-    with new_shards(target, [root], overwrite=overwrite) as folder:
+    with new_shards(target, [root], overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, part, config)
         for split in chosen_splits:
             writing.write_split(split, _rows(root, split, facts, part, chosen), _failures(root, split, facts, part, chosen))

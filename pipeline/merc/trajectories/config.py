@@ -15,19 +15,25 @@ from merc.trajectories.similarity import similarity
 POOLED = "pooled"
 """The one similarity that looks at features instead of labels."""
 
-_JOY, _SADNESS, _ANGER = (0.8, 0.4), (-0.7, -0.4), (-0.7, 0.7)
+_JOY, _SADNESS, _ANGER, _FEAR = (0.8, 0.4), (-0.7, -0.4), (-0.7, 0.7), (-0.7, 0.6)
 VALENCE_AROUSAL = {
     "neutral": (0.0, 0.0),
     "joy": _JOY,
+    "joyful": _JOY,
     "happy": _JOY,
+    "happiness": _JOY,
     "excited": (0.7, 0.8),
+    "powerful": (0.5, 0.5),
+    "peaceful": (0.6, -0.5),
     "surprise": (0.2, 0.8),
     "sadness": _SADNESS,
     "sad": _SADNESS,
     "frustrated": (-0.6, 0.4),
     "anger": _ANGER,
     "angry": _ANGER,
-    "fear": (-0.7, 0.6),
+    "mad": _ANGER,
+    "fear": _FEAR,
+    "scared": _FEAR,
     "disgust": (-0.6, 0.3),
 }
 """Where the emotions lie after the circumplex model: valence, arousal."""

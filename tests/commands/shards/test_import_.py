@@ -84,3 +84,17 @@ def test_a_hostile_file_has_exit_code_4_and_runs_nothing(tmp_path: Path) -> None
     assert result.exit_code == 4
     assert "asks for os.system" in result.stderr
     assert not mark.exists()
+
+
+def test_the_vectors_of_melds_authors_need_their_annotations(tmp_path: Path) -> None:
+    splits = ("train", "val", "test")
+    vectors, annotations = tmp_path / "text_glove_average_emotion.pkl", tmp_path / "data_emotion.p"
+    vectors.write_bytes(pickle.dumps([{f"0_{turn}": np.ones(3, "f4") for turn in range(2)} for _ in splits]))
+    rows = [{"text": "hi", "split": split, "y": ("joy", "anger")[turn], "dialog": "0", "utterance": str(turn)} for split in splits for turn in range(2)]
+    annotations.write_bytes(pickle.dumps([rows, None, None, None, 50, {}]))
+    refused = _run(vectors, tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "name their data_emotion.p" in refused.stderr
+    assert _run(vectors, tmp_path / "out", "--annotations", tmp_path / "nothing.p").exit_code == 4
+    assert _run(vectors, tmp_path / "out", "--annotations", annotations).exit_code == 0
+    assert reader.dialogue(tmp_path / "out", "dev/dia0")["emotions"].to_pylist() == [["joy", "anger"]]

@@ -11,6 +11,8 @@ from merc.errors import BadSettings
         ("iemocap6", ("happy", "sad", "neutral", "angry", "excited", "frustrated")),
         ("iemocap4", ("happy", "sad", "neutral", "angry")),
         ("iemocap4_merged", ("happy", "sad", "neutral", "angry")),
+        ("emorynlp", ("joyful", "mad", "peaceful", "neutral", "sad", "powerful", "scared")),
+        ("dailydialog", ("happiness", "neutral", "anger", "sadness", "fear", "surprise", "disgust")),
     ],
 )
 def test_the_classes_stand_in_the_order_of_the_feature_files(name: str, classes: tuple[str, ...]) -> None:

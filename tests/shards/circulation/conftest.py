@@ -68,6 +68,74 @@ class FeatureFiles:
         whole = self.mmgcn()
         return [whole[1], whole[2], *(self.vectors(keys, 6) for _ in range(4)), whole[6], [keys[0]], [keys[2]], [keys[1]]]
 
+    def cosmic_emorynlp(self) -> list[Any]:
+        """``emorynlp_features_roberta.pkl``: dialogues by season, episode and scene, speakers one-hot of 9."""
+        keys = ("4_4_11", "2_18_5", "1_1_3")
+        speakers = self.each(keys, lambda _, turn: np.eye(9, dtype=int)[turn].tolist())
+        labels = self.each(keys, lambda _, turn: (0, 6, 3, 5)[turn])
+        sentences = self.each(keys, lambda key, turn: f"Line {turn} of {key}.")
+        return [speakers, labels, *(self.vectors(keys, 6) for _ in range(4)), sentences, [keys[0]], [keys[2]], [keys[1]]]
+
+    def cosmic_dailydialog(self) -> list[Any]:
+        """``dailydialog_features_roberta.pkl``: two speakers in turn."""
+        keys = ("tr_c0", "va_c0", "te_c7")
+        labels = self.each(keys, lambda _, turn: (1, 0, 6, 5)[turn])
+        sentences = self.each(keys, lambda key, turn: f"Line {turn} of {key}.")
+        return [
+            self.each(keys, lambda _, turn: "01"[turn % 2]),
+            labels,
+            *(self.vectors(keys, 6) for _ in range(4)),
+            sentences,
+            *([key] for key in (keys[0], keys[2], keys[1])),
+        ]
+
+    def sdt(self) -> list[Any]:
+        """``iemocap_multimodal_features.pkl`` of SDT."""
+        ids, speakers, labels, _, audio, visual, sentences, train, test = self.mmgcn()
+        return [ids, speakers, labels, *(self.vectors(self.iemocap, 6) for _ in range(4)), audio, visual, sentences, train, test]
+
+    def sdt_meld(self) -> list[Any]:
+        """``meld_multimodal_features.pkl`` of SDT."""
+        ids, speakers, labels, _, audio, visual, sentences, train, test, sentiments = self.mmgcn_meld()
+        return [ids, speakers, labels, *(self.vectors(self.meld, 6) for _ in range(4)), audio, visual, sentences, train, test, sentiments]
+
+    def bc_lstm_meld(self) -> list[Any]:
+        """``MELD_features_raw.pkl`` of bc-LSTM and DialogueRNN: no faces."""
+        ids, speakers, labels, text, audio, _, sentences, train, test, sentiments = self.mmgcn_meld()
+        return [ids, speakers, labels, text, audio, sentences, train, test, sentiments]
+
+    def data_emotion(self) -> list[Any]:
+        """``data_emotion.p`` of MELD's authors, of the same dialogues as the file of MMGCN."""
+        rows = [
+            {"text": f"line {turn} of {number}", "split": split, "y": emotions[turn % 2], "dialog": number, "utterance": str(turn), "num_words": 4}
+            for split, number, length, emotions in self.baseline
+            for turn in range(length)
+        ]
+        emotions = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+        return [rows[::-1], np.zeros((3, 2), "f4"), {"line": 1}, {"line": 2.0}, 50, {name: index for index, name in enumerate(emotions)}]
+
+    baseline = (
+        ("train", "0", 3, ("joy", "fear")),
+        ("train", "61", 2, ("anger", "neutral")),
+        ("val", "0", 4, ("neutral", "sadness")),
+        ("test", "1", 1, ("disgust",)),
+    )
+
+    def meld_baseline(self, dim: int = 4) -> list[Any]:
+        """``text_glove_CNN_emotion.pkl`` and the like: three dictionaries by dialogue and utterance."""
+        tables: dict[str, Any] = {"train": {}, "val": {}, "test": {}}
+        for split, number, length, _ in self.baseline:
+            tables[split] |= {f"{number}_{turn}": self.random.normal(size=dim).astype("f4") for turn in range(length)}
+        return list(tables.values())
+
+    def meld_baseline_dialogues(self, dim: int = 4, padded: int = 5) -> list[Any]:
+        """``text_emotion.pkl`` and the like: three dictionaries by dialogue, whose rows are padded."""
+        tables: dict[str, Any] = {"train": {}, "val": {}, "test": {}}
+        for split, number, length, _ in self.baseline:
+            tables[split][number] = np.zeros((padded, dim), "f4")
+            tables[split][number][:length] = self.random.normal(size=(length, dim))
+        return list(tables.values())
+
     def idcl(self) -> dict[str, Any]:
         """``data_iemocap.pkl``: split → dictionaries, with arrays instead of lists of rows."""
         _, speakers, labels, text, audio, visual, sentences, _, _ = self.mmgcn()

@@ -14,9 +14,11 @@ from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable
 from merc.layout import Layout
+from merc.shards.card.writing import write_card
 from merc.shards.circulation.importing import Imported, build, summary
 from merc.shards.config import Config
 from merc.shards.format import reader
+from merc.shards.validate import validate
 
 Pickled = Callable[..., Path]
 Read = Callable[..., Imported]
@@ -135,6 +137,36 @@ def test_the_order_of_dialogues_does_not_hang_on_that_of_the_file(feature_files:
 def test_the_same_file_gives_the_same_bytes(feature_files: Any, pickled: Pickled, shards: Callable[..., Path], folder_digest: Any) -> None:
     path = pickled(feature_files.mmgcn())
     assert folder_digest(shards(path, folder="one")) == folder_digest(shards(path, folder="other"))
+
+
+@pytest.mark.parametrize(
+    ("make", "corpus", "label_set_name", "dims"),
+    [
+        ("sdt", "iemocap", "iemocap6", {"text": 6, "audio": 4, "visual": 3}),
+        ("sdt_meld", "meld", "meld7", {"text": 6, "audio": 4, "visual": 3}),
+        ("bc_lstm_meld", "meld", "meld7", {"text": 5, "audio": 4}),
+        ("cosmic_emorynlp", "emorynlp", "emorynlp", {"text": 6}),
+        ("cosmic_dailydialog", "dailydialog", "dailydialog", {"text": 6}),
+    ],
+)
+def test_every_layout_becomes_shards_in_which_nothing_is_wrong(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], make: str, corpus: str, label_set_name: str, dims: dict[str, int]
+) -> None:
+    root = shards(pickled(getattr(feature_files, make)()))
+    info = reader.info(root)
+    assert (info["corpus"], info["label_set"], info["dims"], info["splits"]) == (corpus, label_set_name, dims, ["train", "dev", "test"])
+    of_roberta = make != "bc_lstm_meld"
+    assert ("tag" in info["encoders"]["text"], "roberta_layer" in info["encoders"]["text"]["settings"]) == (of_roberta, of_roberta)
+    write_card(root)
+    assert validate(root).problems.listed == []
+
+
+def test_where_the_text_corpora_come_from_is_said(feature_files: Any, pickled: Pickled, read: Read) -> None:
+    for make, words in (("cosmic_emorynlp", "Zahiri and Choi"), ("cosmic_dailydialog", "Li et al.")):
+        source = read(pickled(getattr(feature_files, make)())).record["source"]
+        assert words in source
+        assert "Speakers are numbered within their dialogue." in source
+        assert "Sentiments" not in source
 
 
 def test_statistics_are_those_of_the_train_split(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:

@@ -6,11 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from merc.errors import BadTable
+from merc.errors import BadSettings, BadTable
 from merc.shards.circulation import layouts
 
 
-@pytest.mark.parametrize(("make", "layout", "has_dev"), [("mmgcn", "mmgcn", False), ("mmgcn_meld", "mmgcn_meld", False), ("cosmic", "cosmic", True)])
+@pytest.mark.parametrize(
+    ("make", "layout", "has_dev"),
+    [
+        ("mmgcn", "mmgcn", False),
+        ("mmgcn_meld", "mmgcn_meld", False),
+        ("bc_lstm_meld", "bc_lstm_meld", False),
+        ("cosmic", "cosmic", True),
+        ("cosmic_emorynlp", "cosmic", True),
+        ("cosmic_dailydialog", "cosmic", True),
+        ("sdt", "sdt", False),
+        ("sdt_meld", "sdt_meld", False),
+    ],
+)
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_a_layout_is_found_by_its_structure(feature_files: Any, make: str, layout: str, has_dev: bool, kind: type) -> None:
     found = layouts.read(kind(getattr(feature_files, make)()))
@@ -115,10 +127,10 @@ FIRST = "Ses01F_impro01"
         (_entry(7, {FIRST, "Ses01F_impro07"}), "'Ses01F_impro07' is in train, but not in ids"),
         (_entry(7, [FIRST, FIRST]), "twice in one"),
         (_entry(8, [FIRST]), "in two splits"),
-        (_entry(7, "Ses01F_impro01"), "the ids of train are a str"),
+        (_entry(7, "Ses01F_impro01"), r"train \(entry 8 of 9\) is a str instead of a list"),
         (_entry(7, [None]), "the id of a dialogue is 'None'"),
-        (_entry(4, [1, 2]), r"audio \(entry 5 of 9\) is a list instead of a dictionary"),
-        (_entry(2, {}), "no labels where they should be"),
+        (_entry(4, [1, 2]), r"mmgcn comes closest, but audio \(entry 5 of 9\) is a list instead of vectors by dialogue; layouts that can be read"),
+        (_entry(2, {}), "no labels where they should be: mmgcn has them in entry 3 and bc_lstm_meld has them in entry 3; layouts that can be read"),
         (lambda content: content.pop(), "8 entries"),
         (lambda content: (content.__setitem__(7, []), content.__setitem__(8, [])), "the file holds no dialogue"),
     ],
@@ -128,6 +140,62 @@ def test_a_file_that_contradicts_itself_is_refused(feature_files: Any, change: C
     change(content)
     with pytest.raises(BadTable, match=message):
         layouts.read(content)
+
+
+def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
+    def change(content: list[Any]) -> None:
+        content[one], content[other] = content[other], content[one]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        ("sdt", _swap(6, 9), r"sdt comes closest, but roberta4 \(entry 7 of 12\) is text by dialogue .*; sentences \(entry 10 of 12\) is vectors by dialogue"),
+        ("sdt", _swap(2, 3), "12 entries, and no labels where they should be: sdt has them in entry 3"),
+        ("sdt", _set(7, FIRST, [np.zeros(4)] * 2), "'Ses01F_impro01': its entries differ in length: .*audio 2"),
+        ("sdt", _set(5, FIRST, [np.zeros(7)] * 3), "the layers of RoBERTa differ in shape"),
+        ("sdt_meld", _entry(11, [9999]), "the dialogue 9999 is in test, but not in ids"),
+        ("sdt_meld", lambda content: content.append({}), "the file holds 14 entries; layouts that can be read: .*sdt_meld .13 entries."),
+        ("bc_lstm_meld", _swap(4, 5), r"bc_lstm_meld comes closest, but audio \(entry 5 of 9\) is text by dialogue"),
+        ("bc_lstm_meld", _set(5, 0, ["a"] * 2), "dialogue 0: its entries differ in length: .*sentences 2"),
+        ("cosmic_emorynlp", _swap(1, 6), "10 entries, and no labels where they should be: mmgcn_meld has them in entry 3 and cosmic has them in entry 2"),
+        ("cosmic_dailydialog", _set(0, "tr_c0", ["0", "1", "2"]), "the speaker '2' is neither M nor F, neither 0 nor 1"),
+    ],
+)
+def test_entries_that_do_not_fit_are_told_by_name_and_place(feature_files: Any, make: str, change: Callable[[list[Any]], Any], message: str) -> None:
+    content = getattr(feature_files, make)()
+    change(content)
+    with pytest.raises(BadTable, match=message):
+        layouts.read(content)
+
+
+def test_bc_lstms_nine_entries_are_not_mmgcns(feature_files: Any) -> None:
+    content = feature_files.bc_lstm_meld()
+    one = next(one for one in layouts.read(content).conversations if one.key == 1039)
+    assert set(one.vectors) == {"text", "audio"}
+    np.testing.assert_array_equal(one.vectors["audio"], np.stack(content[4][1039]))
+    assert (one.sentences[3], one.sentiments) == ("Line 3 of 1039.", (0, 1, 2, 2))
+
+
+@pytest.mark.parametrize("make", ["sdt", "sdt_meld"])
+def test_the_text_of_sdt_is_its_first_layer_unless_another_is_asked_for(feature_files: Any, make: str) -> None:
+    content = getattr(feature_files, make)()
+    key = next(iter(content[0]))
+    one, mean, third = (next(each for each in layouts.read(content, layer).conversations if each.key == key) for layer in (None, "mean", "3"))
+    layer = [np.stack(content[entry][key]).astype(np.float64) for entry in range(3, 7)]
+    np.testing.assert_array_equal(one.vectors["text"], layer[0])
+    np.testing.assert_allclose(mean.vectors["text"], sum(layer) / 4, rtol=1e-12)
+    np.testing.assert_array_equal(third.vectors["text"], layer[2])
+    np.testing.assert_array_equal(one.vectors["audio"], np.stack(content[7][key]))
+    np.testing.assert_array_equal(one.vectors["visual"], np.stack(content[8][key]))
+
+
+def test_a_layer_of_a_file_without_layers_is_refused(feature_files: Any) -> None:
+    for content in (feature_files.mmgcn(), feature_files.idcl()):
+        with pytest.raises(BadSettings, match=r"--roberta 2: the file is of the layout (mmgcn|idcl), which has no layers of RoBERTa; cosmic, cosmic_meld, sdt"):
+            layouts.read(content, "2")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,67 @@ from merc.corpora import iemocap, meld
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadSettings, BadTable
 from merc.records.dialogue import Dialogue, Utterance
-from merc.shards.circulation import layouts, naming
+from merc.shards.circulation import layouts, naming, text_corpora
 
 
 def test_the_ids_of_the_dialogues_tell_the_corpus(feature_files: Any) -> None:
     assert naming.corpus_of(layouts.read(feature_files.mmgcn())) == "iemocap"
     assert naming.corpus_of(layouts.read(feature_files.mmgcn_meld())) == "meld"
+
+
+def test_the_text_corpora_of_cosmic_are_told_by_scenes_and_by_speakers(feature_files: Any) -> None:
+    for make, corpus in (("cosmic_emorynlp", "emorynlp"), ("cosmic_dailydialog", "dailydialog")):
+        file = layouts.read(getattr(feature_files, make)())
+        assert naming.corpus_of(file) == corpus
+        assert naming.label_set_of(file, corpus, None).name == corpus
+
+
+def test_ids_that_tell_nothing_are_of_the_corpus_that_the_label_set_names(feature_files: Any) -> None:
+    file = layouts.read(feature_files.cosmic_emorynlp())
+    numbered = replace(file, conversations=tuple(replace(one, key=index) for index, one in enumerate(file.conversations)))
+    with pytest.raises(BadTable, match=r"the dialogue 0 is of no corpus that is known here: .*--label-set emorynlp or dailydialog"):
+        naming.corpus_of(numbered)  # not MELD, of which COSMIC's file has another layout
+    assert naming.corpus_of(numbered, "emorynlp") == "emorynlp"
+    other = layouts.read(feature_files.cosmic())
+    corpus = naming.corpus_of(other, "emorynlp")
+    with pytest.raises(BadSettings, match="'emorynlp' does not fit a file of iemocap"):
+        naming.label_set_of(other, corpus, "emorynlp")
+
+
+@pytest.mark.parametrize(
+    ("make", "speakers", "emotions"),
+    [
+        ("cosmic_emorynlp", ["speaker_0", "speaker_1", "speaker_2"], ["joyful", "scared", "neutral"]),
+        ("cosmic_dailydialog", ["speaker_0", "speaker_1", "speaker_0"], ["neutral", "happiness", "disgust"]),
+    ],
+)
+def test_labels_are_counted_as_cosmic_counts_them(feature_files: Any, make: str, speakers: list[str], emotions: list[str]) -> None:
+    one = layouts.read(getattr(feature_files, make)()).conversations[0]
+    corpus = make.removeprefix("cosmic_")
+    dialogue = naming.dialogue_of(one, "train", label_set(corpus), corpus)
+    assert dialogue.dialogue_id == f"train/{one.key}"
+    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [f"{one.key}_turn{turn}" for turn in range(3)]
+    assert [utterance.speaker for utterance in dialogue.utterances] == speakers
+    assert [utterance.emotion for utterance in dialogue.utterances] == emotions
+
+
+def test_an_id_that_is_no_plain_name_is_refused(feature_files: Any) -> None:
+    one = layouts.read(feature_files.cosmic_dailydialog()).conversations[0]
+    with pytest.raises(BadTable, match=r"the id of a dialogue is '\.\./up'"):
+        naming.dialogue_of(replace(one, key="../up"), "train", label_set("dailydialog"), "dailydialog")
+
+
+@pytest.mark.parametrize("corpus", ["emorynlp", "dailydialog"])
+def test_the_counts_of_the_text_corpora_give_no_deviation_and_others_do(corpus: str) -> None:
+    counts = {split: dict(emotions) for split, emotions in text_corpora.EMOTIONS[corpus].items()}
+    sizes = dict(text_corpora.DIALOGUES[corpus])
+    assert naming.deviations(_dialogues(counts, sizes), corpus, label_set(corpus), "file") == []
+    counts["dev"]["neutral"] -= 1
+    total = sum(text_corpora.EMOTIONS[corpus]["dev"].values())
+    assert naming.deviations(_dialogues(counts, sizes), corpus, label_set(corpus), "file") == [
+        f"dev: {total - 1} utterances instead of {total}",
+        f"dev: {counts['dev']['neutral']} utterances with emotion neutral instead of {counts['dev']['neutral'] + 1}",
+    ]
 
 
 def test_other_ids_are_refused(feature_files: Any) -> None:
@@ -77,7 +132,7 @@ def test_a_number_of_meld_in_another_split_than_the_files_is_refused(feature_fil
 def test_a_dialogue_of_meld_gets_its_own_number_back(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn_meld())
     one = next(one for one in file.conversations if one.key == 1039)
-    dialogue = naming.dialogue_of(one, "dev", label_set("meld7"))
+    dialogue = naming.dialogue_of(one, "dev", label_set("meld7"), "meld")
     assert (dialogue.dialogue_id, dialogue.scenario) == ("dev/dia0", "")
     assert [utterance.source_utterance_id for utterance in dialogue.utterances] == ["dia0_utt0", "dia0_utt1", "dia0_utt4", "dia0_utt5"]
     assert [utterance.speaker for utterance in dialogue.utterances] == ["speaker_1", "speaker_2", "speaker_0", "speaker_1"]
@@ -87,7 +142,7 @@ def test_a_dialogue_of_meld_gets_its_own_number_back(feature_files: Any) -> None
 
 def test_a_dialogue_of_iemocap_has_actors_and_a_scenario(feature_files: Any) -> None:
     file = layouts.read(feature_files.cosmic())
-    dialogue = naming.dialogue_of(file.conversations[0], "train", label_set("iemocap6"))
+    dialogue = naming.dialogue_of(file.conversations[0], "train", label_set("iemocap6"), "iemocap")
     assert (dialogue.dialogue_id, dialogue.scenario) == ("train/Ses01F_impro01", "impro01")
     assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [f"Ses01F_impro01_turn{turn}" for turn in range(3)]
     assert [utterance.speaker for utterance in dialogue.utterances] == ["Ses01_F", "Ses01_M", "Ses01_F"]
@@ -97,9 +152,9 @@ def test_a_dialogue_of_iemocap_has_actors_and_a_scenario(feature_files: Any) -> 
 
 def test_a_third_speaker_of_iemocap_is_refused(feature_files: Any) -> None:
     one = layouts.read(feature_files.cosmic()).conversations[0]
-    assert naming.dialogue_of(replace(one, speakers=(0, 1, 0)), "train", label_set("iemocap6")).utterances[1].speaker == "Ses01_F"
+    assert naming.dialogue_of(replace(one, speakers=(0, 1, 0)), "train", label_set("iemocap6"), "iemocap").utterances[1].speaker == "Ses01_F"
     with pytest.raises(BadTable, match="'Ses01F_impro01': a speaker in slot 2; IEMOCAP's are M and F"):
-        naming.dialogue_of(replace(one, speakers=(0, 1, 2)), "train", label_set("iemocap6"))
+        naming.dialogue_of(replace(one, speakers=(0, 1, 2)), "train", label_set("iemocap6"), "iemocap")
 
 
 @pytest.mark.parametrize("sentiments", [(1, 1, 2, 2), (0, 2, 2, 2), (0, 1, 3, 0), (0, 1, -1, 0)])

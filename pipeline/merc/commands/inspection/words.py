@@ -78,7 +78,8 @@ def sound_facts(seen: Seen) -> str:
     source = (
         f"{columns['audio_channels']} channel{'s' * (columns['audio_channels'] > 1)} at {columns['sample_rate_source']} Hz, {columns['audio_channel_used']}"
     )
-    return f"sound: {columns['audio_status']} · {columns['duration_seconds']:.2f} s · {source}"
+    track = f" · track {columns['audio_track_used']}" if columns["audio_track_used"] else ""
+    return f"sound: {columns['audio_status']} · {columns['duration_seconds']:.2f} s · {source}{track}"
 
 
 def person_facts(seen: Seen) -> list[tuple[str, str]]:

@@ -22,8 +22,8 @@ from pydantic import Field, model_validator
 
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.batching import one_by_one
-from merc.encoders.engine.sound import BEYOND_ANY_SCALE, HALF_A_STEP
-from merc.records.media import SAMPLE_RATE_HZ
+from merc.encoders.engine.sound import HALF_A_STEP
+from merc.records.media import BEYOND_ANY_SCALE, SAMPLE_RATE_HZ
 
 Frames = NDArray[np.float64]
 

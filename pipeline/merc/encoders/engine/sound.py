@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from merc.records.media import BEYOND_ANY_SCALE
+
 HALF_A_STEP = 0.5 / 32768  # of 16-bit sound: what stays within it is digital silence
-BEYOND_ANY_SCALE = 1e6  # full scale is 1; squares of much larger samples would leave float32
 
 
 def why_absent(waveform: NDArray[np.float32] | None) -> tuple[str, str] | None:

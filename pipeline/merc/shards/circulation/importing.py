@@ -1,5 +1,6 @@
 """A feature file in circulation becomes shards: the same tables as of an extraction, and from them the same stage builds the shards."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from merc import files, parquet, provenance
 from merc.corpora import iemocap, meld
 from merc.corpora.engine import building
 from merc.encoders.engine import adapted
-from merc.errors import BadTable
+from merc.errors import BadSettings, BadTable
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.records import failures, manifest
@@ -22,7 +23,7 @@ from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
 from merc.records.failures import Failure
 from merc.records.inputs import input_hashes
-from merc.shards.circulation import layouts, naming, unpickling
+from merc.shards.circulation import layouts, meld_baseline, naming, text_corpora, unpickling
 from merc.shards.circulation.layouts import Conversation, FeatureFile, RobertaLayer
 from merc.shards.config import Config
 from merc.shards.stage import build_shards
@@ -30,7 +31,13 @@ from merc.shards.stage import build_shards
 ENCODER = "imported"
 """What stands in the shards as the name of the encoder."""
 
-_COSMIC_OVERLAP = "RoBERTa was fine-tuned on the emotion labels of the train split"
+
+_CORPORA = {"iemocap": iemocap.Iemocap.SOURCE, "meld": meld.Meld.SOURCE, **text_corpora.SOURCES}
+_SPEAKERS = {
+    (True, False): "",
+    (False, False): "Speakers are numbered within their dialogue.",
+    (False, True): "It does not say who speaks: all utterances have the same speaker.",
+}  # of IEMOCAP, of MELD's baseline
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,16 @@ class Wishes:
     Attributes:
         label_set: of the file; None: found by its labels.
         validation: of IEMOCAP, where the file does not tell dev from train; None: that of the block ``corpora.iemocap``.
-        layer: of COSMIC's four layers of RoBERTa.
+        layer: of COSMIC's four layers of RoBERTa; None: what the authors' code takes.
+        annotations: ``data_emotion.p``, for the pickles of MELD's baseline.
+        modality: of the vectors in those, where the file's name does not begin with it.
     """
 
     label_set: str | None = None
     validation: str | None = None
-    layer: RobertaLayer = "mean"
+    layer: RobertaLayer | None = None
+    annotations: Path | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,13 @@ class Imported:
 
     Attributes:
         layout: its layout (:mod:`merc.shards.circulation.layouts`).
-        corpus: ``iemocap`` or ``meld``.
+        corpus: ``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``.
         table: the manifest.
         vectors: modality → float32 [N, D], zeros where absent.
         failures: one per absent vector.
         record: what ``manifest.json`` holds; ``deviations`` has a line per count that is not the corpus's.
         sha256: of the file.
+        learnt: modality → from which labels its vectors were learnt.
     """
 
     layout: str
@@ -69,6 +81,7 @@ class Imported:
     failures: tuple[Failure, ...]
     record: Mapping[str, Any]
     sha256: str
+    learnt: Mapping[str, str]
 
 
 def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes) -> Imported:
@@ -80,35 +93,57 @@ def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes
         wishes: what is wanted otherwise.
 
     Raises:
-        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of MELD or IEMOCAP.
+        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of a corpus that is known.
         BadSettings: if a wish does not fit the file.
     """
     content = unpickling.load(path)
     try:
-        file = naming.without_other_sentiments(layouts.read(content, wishes.layer))
-        corpus = naming.corpus_of(file)
+        file = naming.without_other_sentiments(_understood(content, path, wishes))
+        corpus = naming.corpus_of(file, wishes.label_set)
         labels = naming.label_set_of(file, corpus, wishes.label_set)
         validation = wishes.validation or iemocap_config.validation
         splits = naming.splits_of(file, corpus, validation, iemocap_config.validation_seed)
-        order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), file.conversations[index].key))
+        order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), *_sorting(file.conversations[index].key)))
         conversations = [file.conversations[index] for index in order]
-        dialogues = [naming.dialogue_of(one, splits[index], labels) for index, one in zip(order, conversations, strict=True)]
+        dialogues = [naming.dialogue_of(one, splits[index], labels, corpus) for index, one in zip(order, conversations, strict=True)]
         table = building.build(corpus, dialogues, labels)
     except BadTable as error:
         raise BadTable(f"{path}: {error}") from error
     sha256 = files.sha256(path)
     vectors, absent = _vectors(conversations, table["utterance_id"].to_pylist())
-    chosen = "file" if file.has_dev or corpus == "meld" else validation
+    chosen = "file" if file.has_dev or corpus != "iemocap" else validation
     settings = {"reader": ENCODER, "layout": file.layout, "sha256": sha256, "label_set": labels.name, "validation": chosen}
-    if file.layout.startswith("cosmic"):
-        settings["roberta_layer"] = wishes.layer
+    if file.layer is not None:
+        settings["roberta_layer"] = file.layer
+    if wishes.annotations is not None:
+        settings["annotations_sha256"] = files.sha256(wishes.annotations)
     record = {
         "settings": {"corpora": {corpus: settings}},
         "source": _source(path, file, corpus),
         "deviations": [*_left_out(file), *naming.deviations(dialogues, corpus, labels, chosen)],
         "failures": [],
     }
-    return Imported(file.layout, corpus, table, vectors, tuple(absent), record, sha256)
+    return Imported(file.layout, corpus, table, vectors, tuple(absent), record, sha256, file.learnt)
+
+
+def _sorting(key: str | int) -> tuple[int, str]:
+    """Numbers in their order, then names."""
+    return (key, "") if isinstance(key, int) else (sys.maxsize, key)
+
+
+def _understood(content: Any, path: Path, wishes: Wishes) -> FeatureFile:
+    """The file in one form; the pickles of MELD's baseline together with their annotations."""
+    if meld_baseline.is_one(content):
+        if wishes.annotations is None:
+            raise BadSettings(
+                f"{path} holds vectors alone, a dictionary for each of train, val and test, as MELD's authors give them: name their data_emotion.p, "
+                "which has the labels and texts, with --annotations"
+            )
+        return meld_baseline.read(content, unpickling.load(wishes.annotations), path.name, wishes.modality)
+    for option, value in (("--annotations", wishes.annotations), ("--modality", wishes.modality)):
+        if value is not None:
+            raise BadSettings(f"{option} is for the three dictionaries of MELD's authors alone; {path} holds something else")
+    return layouts.read(content, wishes.layer)
 
 
 def build(imported: Imported, config: Config, layout: Layout) -> None:
@@ -145,7 +180,6 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     present = [one == feature_tables.OK for one in status]
     parquet.write(job.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
     parquet.write(job.folder / feature_tables.FAILURES, failures.table(rows))
-    fine_tuned = modality == "text" and imported.layout.startswith("cosmic")
     job.finish(
         {
             "modality": modality,
@@ -155,8 +189,8 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
                 "encoder": f"a file of the layout {imported.layout}",
                 "revision": f"sha256 {imported.sha256}",
                 "licence": "not stated in the file",
-                "training_data_overlap": _COSMIC_OVERLAP if fine_tuned else "not stated in the file",
-                **({"tag": adapted.TAG} if fine_tuned else {}),
+                "training_data_overlap": imported.learnt.get(modality, "not stated in the file"),
+                **({"tag": adapted.TAG} if modality in imported.learnt else {}),
             },
             "versions": provenance.versions(),
         }
@@ -175,10 +209,18 @@ def _vectors(conversations: Sequence[Conversation], utterance_ids: Sequence[str]
             told = f"{int(wrong_ND[row].sum())} of {values_ND.shape[1]} numbers in the file are not finite in float32"
             absent.append(Failure(utterance_ids[row], "import", modality, "not_finite", told))
         values_ND[wrong_ND.any(axis=1)] = 0
-        zeros_N = ~values_ND.any(axis=1) & ~wrong_ND.any(axis=1)
+        missing_N = _missing(conversations)
+        absent += [Failure(utterance_ids[row], "import", modality, "vector_missing", "not in the file") for row in np.flatnonzero(missing_N).tolist()]
+        zeros_N = ~values_ND.any(axis=1) & ~wrong_ND.any(axis=1) & ~missing_N
         absent += [Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file") for row in np.flatnonzero(zeros_N).tolist()]
         vectors[modality] = values_ND
     return vectors, absent
+
+
+def _missing(conversations: Sequence[Conversation]) -> NDArray[np.bool_]:
+    """Of which utterances the file has no vector."""
+    flags = [np.isin(np.arange(len(one.labels)), one.missing) for one in conversations]
+    return np.concatenate(flags)
 
 
 def _source(path: Path, file: FeatureFile, corpus: str) -> str:
@@ -186,9 +228,9 @@ def _source(path: Path, file: FeatureFile, corpus: str) -> str:
     lines = [
         f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance begins and ends at 0.",
         "" if file.conversations[0].ids else "It holds no ids of utterances: `turn3` is the fourth of its dialogue.",
-        "Speakers are numbered within their dialogue." if corpus == "meld" else "",
-        "" if corpus == "iemocap" or file.conversations[0].sentiments else "Sentiments were not found in it.",
-        (meld.Meld if corpus == "meld" else iemocap.Iemocap).SOURCE,
+        _SPEAKERS[corpus == "iemocap", file.layout == meld_baseline.LAYOUT],
+        "" if corpus != "meld" or file.conversations[0].sentiments else "Sentiments were not found in it.",
+        _CORPORA[corpus],
     ]
     return " ".join(line for line in lines if line)
 

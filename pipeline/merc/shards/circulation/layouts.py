@@ -2,38 +2,66 @@
 
 | layout | file | content |
 | --- | --- | --- |
-| ``mmgcn`` | MMGCN, MM-DFN, DialogueGCN, DialogueCRN, COGMEN: ``IEMOCAP_features.pkl`` | 9 entries, see :data:`SLOTS` |
-| ``mmgcn_meld`` | MMGCN, MM-DFN: ``MELD_features_raw1.pkl`` | 10, the last one is the sentiment |
-| ``cosmic``, ``cosmic_meld`` | COSMIC: ``iemocap_features_roberta.pkl``, ``meld_features_roberta.pkl`` | 10 and 11, four layers of RoBERTa |
+| ``mmgcn`` | MMGCN, MM-DFN, DialogueGCN, DialogueCRN, COGMEN, M3NET: ``IEMOCAP_features.pkl`` | 9 entries, see :data:`SLOTS` |
+| ``mmgcn_meld`` | MMGCN, MM-DFN, M3NET: ``MELD_features_raw1.pkl`` | 10, the last one is the sentiment |
+| ``bc_lstm_meld`` | bc-LSTM, DialogueRNN: ``MELD_features_raw.pkl`` | 9, text and sound |
+| ``cosmic`` | COSMIC: ``iemocap_``, ``emorynlp_``, ``dailydialog_features_roberta.pkl`` | 10, four layers of RoBERTa |
+| ``cosmic_meld`` | COSMIC: ``meld_features_roberta.pkl`` | 11, the same with the sentiment |
+| ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's sound and faces |
+| ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is passed over there |
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
+| ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |
+
+The order of the entries is that in which the authors' code unpacks them: ``dataloader.py`` of butterfliesss/SDT and feiyuchen7/M3NET, and in
+declare-lab/conv-emotion ``COSMIC/erc-training/dataloader.py`` and ``bc-LSTM-pytorch/dataloader.py``.
 
 Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and types are checked here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from merc.errors import BadTable
+from merc.errors import BadSettings, BadTable
 from merc.layout import MODALITIES
 
 _MMGCN = ("ids", "speakers", "labels", "text", "audio", "visual", "sentences", "train", "test")
 _ROBERTA = ("roberta1", "roberta2", "roberta3", "roberta4")
 _COSMIC_IDS = ("sentences", "train", "test", "dev")
+_SDT = ("ids", "speakers", "labels", *_ROBERTA, "audio", "visual", "sentences", "train", "test")
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "mmgcn": _MMGCN,
     "mmgcn_meld": (*_MMGCN, "sentiments"),
+    "bc_lstm_meld": ("ids", "speakers", "labels", "text", "audio", "sentences", "train", "test", "sentiments"),
     "cosmic": ("speakers", "labels", *_ROBERTA, *_COSMIC_IDS),
     "cosmic_meld": ("speakers", "labels", "sentiments", *_ROBERTA, *_COSMIC_IDS),
+    "sdt": _SDT,
+    "sdt_meld": (*_SDT, "sentiments"),
 }
 IDCL_KEYS = {"vid": "key", "speakers": "speakers", "labels": "labels", "text": "text", "audio": "audio", "visual": "visual", "sentence": "sentences"}
 """What IDCL's dictionaries call the entries."""
-_ADVICE = "layouts that can be read: 9 or 10 entries of MMGCN or COGMEN, 10 or 11 of COSMIC, a dictionary of splits of IDCL"
+_ADVICE = (
+    f"layouts that can be read: {', '.join(f'{name} ({len(slots)} entries)' for name, slots in SLOTS.items())}, "
+    "a dictionary of splits (idcl), a dictionary of vectors per split (meld_baseline)"
+)
 
 RobertaLayer = Literal["mean", "1", "2", "3", "4"]
+_LAYERS: Mapping[str, RobertaLayer] = {"cosmic": "mean", "cosmic_meld": "mean", "sdt": "1", "sdt_meld": "1"}
+"""What the authors' code takes for the text."""
+
+_NUMBERS, _TEXTS, _VECTORS, _IDS = "whole numbers by dialogue", "text by dialogue", "vectors by dialogue", "a list"
+_HOLDS: Mapping[str, tuple[str, ...]] = {
+    "ids": (_TEXTS, _NUMBERS),
+    "speakers": (_TEXTS, _VECTORS),
+    "labels": (_NUMBERS,),
+    **dict.fromkeys((*MODALITIES, *_ROBERTA), (_VECTORS,)),
+    "sentences": (_TEXTS,),
+    **dict.fromkeys(("train", "dev", "test"), (_IDS,)),
+}
+"""What an entry holds, as far as its first row tells; of the sentiments nothing is asked, since code that does not use them leaves other things there."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +72,12 @@ class Conversation:
         key: the file's own id: a name (IEMOCAP) or a number (MELD).
         split: ``train``, ``dev``, ``test``; ``train`` may hold the dialogues of dev, where the file tells them not apart.
         ids: of the utterances, names or numbers; empty where the file has none.
-        speakers: ``M`` and ``F``, or the number of a slot.
+        speakers: ``M`` and ``F``, ``0`` and ``1`` (DailyDialog), or the number of a slot.
         labels: class indices.
         sentiments: indices; empty where the file has none.
         sentences: transcripts.
         vectors: modality → float64 [N, D].
+        missing: positions of utterances of which the file has no vector; there are zeros.
     """
 
     key: str | int
@@ -59,6 +88,7 @@ class Conversation:
     sentiments: tuple[int, ...]
     sentences: tuple[str, ...]
     vectors: Mapping[str, NDArray[np.float64]]
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,72 +96,103 @@ class FeatureFile:
     """What a file in circulation holds.
 
     Attributes:
-        layout: a key of :data:`SLOTS`, or ``idcl``.
+        layout: a key of :data:`SLOTS`, ``idcl`` or ``meld_baseline``.
         conversations: of all splits, in the file's order.
         left_out: keys of dialogues that are in no split.
         has_dev: whether the file tells dev from train.
+        layer: which layer of RoBERTa the text is; None where the file holds none.
+        learnt: modality → from which labels its vectors were learnt.
     """
 
     layout: str
     conversations: tuple[Conversation, ...]
     left_out: tuple[str | int, ...]
     has_dev: bool
+    layer: RobertaLayer | None = None
+    learnt: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(content: Any, layer: RobertaLayer = "mean") -> FeatureFile:
+def read(content: Any, layer: RobertaLayer | None = None) -> FeatureFile:
     """Reads the content of a pickle in one of the layouts.
 
     Args:
         content: what :func:`merc.shards.circulation.unpickling.load` gave.
-        layer: of COSMIC's four layers of RoBERTa: one of them, or their mean, as COSMIC uses them.
+        layer: of COSMIC's four layers of RoBERTa: one of them, or their mean; None: what the authors' code takes, COSMIC's the mean, SDT's the first.
 
     Raises:
         BadTable: if it has another structure, lengths disagree, or something is not of the type that it should be.
+        BadSettings: if a layer is asked for, and the layout has none.
     """
-    if isinstance(content, dict):
-        return _read_idcl(content)
-    layout = _layout_of(content)
+    layout = "idcl" if isinstance(content, dict) else _layout_of(content)
+    if layer is not None and layout not in _LAYERS:
+        raise BadSettings(f"--roberta {layer}: the file is of the layout {layout}, which has no layers of RoBERTa; {', '.join(_LAYERS)} have")
+    return _read_idcl(content) if layout == "idcl" else _read_slots(layout, content, layer or _LAYERS.get(layout))
+
+
+def _read_slots(layout: str, content: Sequence[Any], layer: RobertaLayer | None) -> FeatureFile:
+    """Reads the entries of a list or tuple."""
     slots = dict(zip(SLOTS[layout], content, strict=True))
-    splits = {name: _keys(slots.pop(name), name) for name in ("train", "dev", "test") if name in slots}
+    splits = {name: _keys(slots.pop(name)) for name in ("train", "dev", "test") if name in slots}
     if not _by_dialogue(slots.get("sentiments"), slots["labels"]):
         slots.pop("sentiments", None)
-    for name, table in slots.items():
-        if not isinstance(table, dict):
-            raise BadTable(f"{name} (entry {SLOTS[layout].index(name) + 1} of {len(content)}) is a {type(table).__name__} instead of a dictionary by dialogue")
     conversations = [_conversation(key, split, _values_of(key, split, slots), layer) for split, keys in splits.items() for key in keys]
     placed = {one.key for one in conversations}
     if len(placed) != len(conversations):
         raise BadTable("a dialogue is in two splits, or twice in one")
     left_out = tuple(key for key in map(_key, slots["labels"]) if key not in placed)
-    return _checked(FeatureFile(layout, tuple(conversations), left_out, "dev" in splits))
+    learnt = {"text": "RoBERTa was fine-tuned on the emotion labels of the train split"} if layer else {}
+    return checked(FeatureFile(layout, tuple(conversations), left_out, "dev" in splits, layer, learnt))
 
 
 def _layout_of(content: Any) -> str:
-    """The layout of a list or tuple. MMGCN's for MELD and COSMIC's for IEMOCAP both have ten entries, of which COSMIC's second holds the labels."""
+    """The layout of a list or tuple: of those with as many entries the one that most of them fit.
+
+    Raises:
+        BadTable: if no layout has so many, no labels stand where they should, or an entry holds something else than the layout has there.
+    """
     if not isinstance(content, list | tuple):
         raise BadTable(f"the file holds a {type(content).__name__}; {_ADVICE}")
-    for layout, slots in SLOTS.items():
-        if len(content) == len(slots) and _holds_numbers(content[slots.index("labels")]):
-            return layout
-    raise BadTable(f"the file holds {len(content)} entries, and no labels where they should be; {_ADVICE}")
+    misfits = {layout: dict(_misfits(slots, content)) for layout, slots in SLOTS.items() if len(slots) == len(content)}
+    if not misfits:
+        raise BadTable(f"the file holds {len(content)} entries; {_ADVICE}")
+    with_labels = {layout: found for layout, found in misfits.items() if "labels" not in found}
+    if not with_labels:
+        places = " and ".join(f"{layout} has them in entry {SLOTS[layout].index('labels') + 1}" for layout in misfits)
+        raise BadTable(f"the file holds {len(content)} entries, and no labels where they should be: {places}; {_ADVICE}")
+    layout = min(with_labels, key=lambda name: len(with_labels[name]))
+    if with_labels[layout]:
+        raise BadTable(f"of the layouts with {len(content)} entries {layout} comes closest, but {'; '.join(with_labels[layout].values())}; {_ADVICE}")
+    return layout
 
 
-def _holds_numbers(table: Any) -> bool:
-    """Whether an entry is a dictionary of rows of whole numbers, as labels are."""
-    first = next(iter(table.values()), None) if isinstance(table, dict) else None
-    return isinstance(first, list | tuple | np.ndarray) and len(first) > 0 and isinstance(first[0], int | np.integer)
+def _misfits(slots: Sequence[str], content: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Each entry that holds something else than the layout has there, and what is wrong in words."""
+    for number, (name, entry) in enumerate(zip(slots, content, strict=True), start=1):
+        found, wanted = _held(entry), _HOLDS.get(name)
+        if wanted is not None and found not in wanted:
+            yield name, f"{name} (entry {number} of {len(content)}) is {found} instead of {' or '.join(wanted)}"
+
+
+def _held(entry: Any) -> str:
+    """What an entry holds, by its first row; what a later row holds is seen when it is read."""
+    if not isinstance(entry, dict):
+        return _IDS if isinstance(entry, list | tuple | set | frozenset | np.ndarray) else f"a {type(entry).__name__}"
+    rows = (row for row in entry.values() if isinstance(row, str | list | tuple | np.ndarray) and len(row))
+    first = next((row[0] for row in rows), None)
+    for kind, types in ((_TEXTS, str), (_VECTORS, list | tuple | np.ndarray), (_NUMBERS, int | np.integer)):
+        if isinstance(first, types):
+            return kind
+    return "a dictionary of something else" if entry else "an empty dictionary"
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
     """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other things may stand there."""
-    return _holds_numbers(sentiments) and {key: len(row) for key, row in sentiments.items()} == {key: len(row) for key, row in labels.items()}
+    return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {key: len(row) for key, row in labels.items()}
 
 
-def _keys(value: Any, name: str) -> list[str | int]:
+def _keys(value: Any) -> list[str | int]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if not isinstance(value, list | tuple | set | frozenset | dict):
-        raise BadTable(f"the ids of {name} are a {type(value).__name__} instead of a list or a set")
     return [_key(one) for one in value]
 
 
@@ -162,13 +223,13 @@ def _read_idcl(content: Mapping[Any, Any]) -> FeatureFile:
             if not isinstance(sample, dict) or not IDCL_KEYS.keys() <= sample.keys():
                 raise BadTable(f"{split}: dialogue {number} is no dictionary of {', '.join(IDCL_KEYS)}")
             values = {ours: sample[theirs] for theirs, ours in IDCL_KEYS.items()}
-            conversations.append(_conversation(_key(values.pop("key")), split, values, "mean"))
+            conversations.append(_conversation(_key(values.pop("key")), split, values, None))
     if len({one.key for one in conversations}) != len(conversations):
         raise BadTable("a dialogue is in two splits, or twice in one")
-    return _checked(FeatureFile("idcl", tuple(conversations), (), True))
+    return checked(FeatureFile("idcl", tuple(conversations), (), True))
 
 
-def _conversation(key: str | int, split: str, values: dict[str, Any], layer: RobertaLayer) -> Conversation:
+def _conversation(key: str | int, split: str, values: dict[str, Any], layer: RobertaLayer | None) -> Conversation:
     """Checks one dialogue's entries against each other."""
     where = f"dialogue {key!r}"
     vectors = {name: _vectors(values[name], f"{where}: {name}") for name in (*MODALITIES, *_ROBERTA) if name in values}
@@ -182,7 +243,7 @@ def _conversation(key: str | int, split: str, values: dict[str, Any], layer: Rob
         layers = [vectors.pop(name) for name in _ROBERTA]
         if len({one.shape for one in layers}) != 1:
             raise BadTable(f"{where}: the layers of RoBERTa differ in shape: {', '.join(str(one.shape) for one in layers)}")
-        vectors["text"] = np.mean(layers, axis=0) if layer == "mean" else layers[int(layer) - 1]
+        vectors["text"] = np.mean(layers, axis=0) if layer in (None, "mean") else layers[int(layer) - 1]
     for name in ("labels", "sentiments"):
         if not all(isinstance(one, int) and not isinstance(one, bool) for one in rows.get(name, ())):
             raise BadTable(f"{where}: {name} are not whole numbers")
@@ -212,13 +273,13 @@ def _row(value: Any, where: str) -> Sequence[Any]:
 
 
 def _speaker(value: Any, where: str) -> str | int:
-    """``M``, ``F``, or the number of the slot that holds the 1."""
-    if isinstance(value, str) and value in ("M", "F"):
+    """``M``, ``F``, ``0``, ``1``, or the number of the slot that holds the 1."""
+    if isinstance(value, str) and value in ("M", "F", "0", "1"):
         return value
     slots = np.asarray(value).tolist() if isinstance(value, list | tuple | np.ndarray) else []
     if sorted(slots, key=str) == [0] * (len(slots) - 1) + [1]:
         return slots.index(1)
-    raise BadTable(f"{where}: the speaker {str(value)[:80]!r} is neither M nor F, nor a row of zeros with a single 1")
+    raise BadTable(f"{where}: the speaker {str(value)[:80]!r} is neither M nor F, neither 0 nor 1 as text, nor a row of zeros with a single 1")
 
 
 def _vectors(value: Any, where: str) -> NDArray[np.float64]:
@@ -232,8 +293,8 @@ def _vectors(value: Any, where: str) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _checked(file: FeatureFile) -> FeatureFile:
-    """The file, if it holds anything and all its vectors of a modality have one length."""
+def checked(file: FeatureFile) -> FeatureFile:
+    """The file, if it holds anything and all its vectors of a modality have one length; else ``BadTable``."""
     if not file.conversations:
         raise BadTable("the file holds no dialogue")
     for modality, wrong in _of_other_length(file.conversations):

@@ -1,11 +1,13 @@
 """Dialogues of files in circulation in the words of our corpora: ids, splits, speakers, emotions; and the other way round.
 
 IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered in one run: ``Dialogue_ID`` + 0, 1039 and 1153 for train, dev and test, so
-that the number tells dev from train, which MMGCN's file does not. The order of the labels is that of :mod:`merc.corpora.engine.labels`.
+that the number tells dev from train, which MMGCN's file does not. EmoryNLP's are named by season, episode and scene (``4_4_11``); DailyDialog's are known
+by their speakers, ``0`` and ``1``. The order of the labels is that of :mod:`merc.corpora.engine.labels`.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from merc.corpora import iemocap, meld
@@ -13,6 +15,7 @@ from merc.corpora.engine.iemocap_files import scenario_of, session_of
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet
 from merc.errors import BadSettings, BadTable, nearest
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
+from merc.shards.circulation import text_corpora
 from merc.shards.circulation.layouts import Conversation, FeatureFile
 
 MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
@@ -21,20 +24,40 @@ SPEAKER_SLOTS = 9
 SENTIMENTS = ("neutral", "positive", "negative")
 """In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells whether a file keeps it."""
 
-_IEMOCAP_SETS = ("iemocap6", "iemocap4")
+_LABEL_SETS = {"iemocap": ("iemocap6", "iemocap4"), "meld": ("meld7",), "emorynlp": ("emorynlp",), "dailydialog": ("dailydialog",)}
+_SCENE = re.compile(r"[0-9]+_[0-9]+_[0-9]+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def corpus_of(file: FeatureFile) -> str:
-    """``iemocap`` or ``meld``, by the ids of the dialogues.
+def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
+    """``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``, by the ids of the dialogues and by the speakers; where they do not tell, that of ``label_set``.
 
     Raises:
-        BadTable: if they are neither, or of both.
+        BadTable: if they are of none, or of several.
     """
-    if all(isinstance(one.key, int) for one in file.conversations):
-        return "meld"
-    for one in file.conversations:
-        session_of(str(one.key))  # raises BadTable
-    return "iemocap"
+    corpora = [*_fitting(file), *(corpus for corpus in text_corpora.SOURCES if label_set in _LABEL_SETS[corpus])]
+    if corpora:
+        return corpora[0]
+    strange = next(one.key for one in file.conversations if not isinstance(one.key, str) or not re.match("Ses", one.key))
+    raise BadTable(
+        f"the dialogue {strange!r} is of no corpus that is known here: IEMOCAP's are named as Ses01F_impro01, MELD's are numbered, EmoryNLP's are named as "
+        "4_4_11 (season, episode, scene), DailyDialog's have the speakers 0 and 1; --label-set emorynlp or dailydialog says that it is of those"
+    )
+
+
+def _fitting(file: FeatureFile) -> Iterator[str]:
+    """The corpus that the ids and speakers are of, if they are of any."""
+    keys = [one.key for one in file.conversations]
+    if any(str(key).startswith("Ses") for key in keys):
+        for key in keys:
+            session_of(str(key))  # raises BadTable
+        yield "iemocap"
+    elif all(_SCENE.fullmatch(str(key)) for key in keys):
+        yield "emorynlp"
+    elif file.layout != "cosmic":  # COSMIC's file of MELD has another one
+        yield from ["meld"] if all(isinstance(key, int) for key in keys) else []
+    elif all(speaker in ("0", "1") for one in file.conversations for speaker in one.speakers):
+        yield "dailydialog"
 
 
 def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet:
@@ -45,8 +68,9 @@ def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet
         BadTable: if a label is outside of it.
     """
     highest = max(label for one in file.conversations for label in one.labels)
-    valid = ("meld7",) if corpus == "meld" else _IEMOCAP_SETS
-    name = wanted or ("meld7" if corpus == "meld" else "iemocap4" if highest < len(LABEL_SETS["iemocap4"].classes) else "iemocap6")
+    valid = _LABEL_SETS[corpus]
+    four = corpus == "iemocap" and highest < len(LABEL_SETS["iemocap4"].classes)
+    name = wanted or ("iemocap4" if four else valid[0])
     if name not in valid:
         raise BadSettings(f"--label-set: {name!r} does not fit a file of {corpus}; {nearest(name, list(valid))}")
     labels = LABEL_SETS[name]
@@ -64,7 +88,7 @@ def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> lis
 
     Args:
         file: says which are test; and which are dev, if it can.
-        corpus: ``iemocap`` or ``meld``.
+        corpus: see :func:`corpus_of`.
         validation: of IEMOCAP, which of the training dialogues are dev where the file does not say: ``val12``, ``random20`` or ``none``.
         seed: of ``random20``.
 
@@ -73,7 +97,7 @@ def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> lis
     """
     if corpus == "meld":
         return [_meld_split(one, file.has_dev) for one in file.conversations]
-    if file.has_dev:
+    if file.has_dev or corpus != "iemocap":
         return [one.split for one in file.conversations]
     training = [str(one.key) for one in file.conversations if one.split == "train"]
     dev = iemocap.assign_splits(training, test_session=0, validation=validation, seed=seed)
@@ -91,22 +115,24 @@ def _meld_split(one: Conversation, has_dev: bool) -> str:
     return split
 
 
-def dialogue_of(one: Conversation, split: str, labels: LabelSet) -> Dialogue:
+def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) -> Dialogue:
     """A dialogue as our readers give it. The files hold no times: an utterance begins and ends at 0.
 
     Raises:
-        BadTable: if a dialogue of IEMOCAP has a third speaker.
+        BadTable: if a dialogue of IEMOCAP has a third speaker, or an id cannot be one.
     """
-    name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if isinstance(one.key, int) else one.key
+    name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if corpus == "meld" else str(one.key)
+    if not _PLAIN_NAME.fullmatch(name):
+        raise BadTable(f"the id of a dialogue is {name[:80]!r}; letters, digits, dots, dashes and underscores are expected")
     sentiments = [SENTIMENTS[index] for index in one.sentiments] or [""] * len(one.labels)
     return Dialogue(
         split=split,
         source_dialogue_id=name,
-        scenario=scenario_of(name) if isinstance(one.key, str) else "",
+        scenario=scenario_of(name) if corpus == "iemocap" else "",
         utterances=tuple(
             Utterance(
                 source_utterance_id=_utterance_name(one, name, position),
-                speaker=_speaker_name(one.key, speaker),
+                speaker=_speaker_name(one.key, speaker, corpus),
                 text=sentence,
                 emotion=labels.classes[label],
                 sentiment=sentiment,
@@ -126,14 +152,14 @@ def _utterance_name(one: Conversation, dialogue: str, position: int) -> str:
     return f"{dialogue}_utt{name}" if name.isdigit() else name
 
 
-def _speaker_name(key: str | int, speaker: str | int) -> str:
-    """``Ses01_F`` for IEMOCAP, as its reader has it; for MELD, whose files have no names, ``speaker_<slot>``."""
-    if isinstance(key, int):
+def _speaker_name(key: str | int, speaker: str | int, corpus: str) -> str:
+    """``Ses01_F`` for IEMOCAP, as its reader has it; for the others, whose files have no names, ``speaker_<slot>``."""
+    if corpus != "iemocap":
         return f"speaker_{speaker}"
-    letter = {0: "M", 1: "F"}.get(speaker) if isinstance(speaker, int) else speaker
+    letter = {0: "M", 1: "F", "M": "M", "F": "F"}.get(speaker)
     if letter is None:
         raise BadTable(f"dialogue {key!r}: a speaker in slot {speaker}; IEMOCAP's are M and F, or slots 0 and 1")
-    return f"Ses0{session_of(key)}_{letter}"
+    return f"Ses0{session_of(str(key))}_{letter}"
 
 
 def without_other_sentiments(file: FeatureFile) -> FeatureFile:
@@ -151,12 +177,17 @@ def deviations(dialogues: Sequence[Dialogue], corpus: str, labels: LabelSet, val
 
     Args:
         dialogues: of all splits.
-        corpus: ``iemocap`` or ``meld``.
+        corpus: see :func:`corpus_of`.
         labels: the label set.
         validation: how dev was chosen; ``file`` if the file has a dev split of its own, which is counted with train.
     """
     if corpus == "meld":
-        return list(_meld_deviations(dialogues))
+        expected = meld.EXPECTED
+        return list(
+            _differences(dialogues, {split: one.dialogues for split, one in expected.items()}, {split: one.emotions for split, one in expected.items()})
+        )
+    if corpus != "iemocap":
+        return list(_differences(dialogues, text_corpora.DIALOGUES[corpus], text_corpora.EMOTIONS[corpus]))
     if validation == "file":
         dialogues = [replace(one, split="train") if one.split == "dev" else one for one in dialogues]
         validation = "none"
@@ -165,13 +196,13 @@ def deviations(dialogues: Sequence[Dialogue], corpus: str, labels: LabelSet, val
     return [f"{what}: {expected} in the benchmark, {met} here" for what, expected, met in counts if expected != met]
 
 
-def _meld_deviations(dialogues: Sequence[Dialogue]) -> Iterator[str]:
-    for split, expected in meld.EXPECTED.items():
+def _differences(dialogues: Sequence[Dialogue], sizes: Mapping[str, int], emotions: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    for split, counts in emotions.items():
         there = [one for one in dialogues if one.split == split]
-        emotions = Counter(utterance.emotion for one in there for utterance in one.utterances)
+        found = Counter(utterance.emotion for one in there for utterance in one.utterances)
         pairs = [
-            ("dialogues", len(there), expected.dialogues),
-            ("utterances", emotions.total(), expected.utterances),
-            *((f"utterances with emotion {name}", emotions[name], count) for name, count in expected.emotions.items()),
+            ("dialogues", len(there), sizes[split]),
+            ("utterances", found.total(), sum(counts.values())),
+            *((f"utterances with emotion {name}", found[name], count) for name, count in counts.items()),
         ]
         yield from (f"{split}: {met} {what} instead of {count}" for what, met, count in pairs if met != count)

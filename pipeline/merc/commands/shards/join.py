@@ -1,0 +1,46 @@
+"""``merc-shards join``: modalities of two shards of one corpus side by side."""
+
+from pathlib import Path
+
+import click
+
+from merc import log
+from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.params import Params
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
+@click.option("--modalities", metavar="LIST", help="Which of OTHER's are taken, divided by commas; they replace those of ONE. Default: what ONE lacks.")
+@OVERWRITE
+@WAIT
+@PARAMS
+def command(one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, wait: bool, params_file: Path | None) -> None:
+    """Write the shards in ONE to TARGET, with modalities of the shards in OTHER.
+
+    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by their ids, or by their order
+    where one of the two was imported from a file without ids. What differs is listed. Ids, speakers, labels, texts and times are those of ONE.
+    Failure rows and encoders come along with their vectors; counts, statistics, card and checksums are made anew. Trajectories are left out.
+
+    \b
+    Examples (as M3NET trains; sound and faces of MMGCN beside our own text):
+      merc-shards join mmgcn-meld/shards cosmic-meld/shards --modalities text --out m3net-meld
+      merc-shards join features/meld/shards mmgcn-meld/shards --modalities audio,visual --out mixed
+
+    \b
+    Exit codes:
+      0  done                                                  4  other dialogues, utterances or labels, with a list; no shards
+      2  usage, another corpus or label set, no such modality  5  something is already at TARGET
+    """
+    from merc.shards.circulation.joining import join_modalities
+    from merc.shards.config import Config as ShardsConfig
+
+    log.set_up()
+    with exiting():
+        chosen = [name.strip() for name in modalities.split(",")] if modalities else []
+        config = Params.load(params_file).fill("shards", ShardsConfig)
+        for note in join_modalities(one, other, target, config, modalities=chosen, overwrite=overwrite, wait=wait):
+            log.logger.warning("%s", note)
+        click.echo(target)
