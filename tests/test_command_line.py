@@ -1,4 +1,8 @@
+import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from merc import lock
+from merc import lock, log
 from merc.command_line import exiting, stage_command
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
@@ -101,7 +105,7 @@ def test_the_usual_folders_are_the_defaults_and_older_work_is_replaced(command: 
 def test_an_error_of_a_stage_is_one_message_on_stderr_and_its_exit_code(command: click.Command, tmp_path: Path) -> None:
     result = _run(command, tmp_path, "--dataset", "meld", "--modality", "smell")
     assert result.exit_code == 2
-    assert result.stderr == "ERROR no modality 'smell'\n"
+    assert re.fullmatch(r"\S+ \S+ ERROR no modality 'smell'\n", result.stderr)
     assert result.stdout == ""
 
 
@@ -136,3 +140,27 @@ def test_the_help_explains_the_stage_and_all_its_options(command: click.Command,
     text = _run(command, tmp_path, "--help").output
     for part in ("Does one stage.", "--dataset", "--raw", "--out", "--params", "--modality", "Which one."):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("media/é.mp4", r"'media/\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"),
+        ("media/\udce9.mp4", r"the name 'media/\udce9.mp4' has bytes that are no characters in "),
+    ],
+)
+def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(capsys: pytest.CaptureFixture[str], text: str, words: str) -> None:
+    log.set_up()
+    with pytest.raises(SystemExit) as ended, exiting():
+        text.encode("ascii")
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_in_a_locale_without_the_characters_of_a_clips_name_the_clip_is_not_taken_for_missing(tmp_path: Path) -> None:
+    code = "from pathlib import Path\nfrom merc import log\nfrom merc.command_line import exiting\nfrom merc.files import confined\nlog.set_up()\n"
+    code += "with exiting():\n    confined(Path('raw'), 'm\\xe9ld/a.mp4')\n"
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | ascii_locale, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert r"'raw/m\xe9ld/a.mp4' cannot be written in ascii" in result.stderr

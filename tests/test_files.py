@@ -1,7 +1,6 @@
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merc import files
-from merc.errors import BadTable
+from merc.errors import BadSettings, BadTable
 
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
 
@@ -139,59 +138,79 @@ def test_different_values_have_different_digests() -> None:
     assert len({files.digest(value) for value in values}) == len(values)
 
 
+@pytest.mark.parametrize("follow", [True, False])
 @pytest.mark.parametrize("relative", ["a.mp4", "folder/a.mp4", "./folder/a.mp4", "folder//a.mp4", "a..b/..c", "ünï/cödé", "not/there/yet"])
-def test_a_plain_path_stays_below_its_folder(tmp_path: Path, relative: str) -> None:
-    assert files.confined(tmp_path, relative) == (tmp_path / relative).resolve()
+def test_a_plain_path_stays_below_its_folder(tmp_path: Path, relative: str, follow: bool) -> None:
+    assert files.confined(tmp_path, relative, follow_links=follow) == tmp_path / relative
 
 
+@pytest.mark.parametrize("follow", [True, False])
 @pytest.mark.parametrize("relative", ["", "/etc/passwd", "..", "../x", "a/../../x", "a/../b", "a/..", "..\\x", "a\\b", "C:\\x", "a\0b", "//host/share"])
-def test_a_path_that_could_lead_elsewhere_is_refused(tmp_path: Path, relative: str) -> None:
+def test_a_path_that_could_lead_elsewhere_is_refused_whether_links_are_followed_or_not(tmp_path: Path, relative: str, follow: bool) -> None:
     with pytest.raises(ValueError, match="is not a plain path below"):
-        files.confined(tmp_path, relative)
+        files.confined(tmp_path, relative, follow_links=follow)
 
 
 @pytest.mark.parametrize("target", ["../outside", "/etc", "../root-beside"])
-def test_a_link_that_leads_out_is_refused(tmp_path: Path, target: str) -> None:
+def test_a_link_that_leads_out_is_followed_unless_that_is_forbidden(tmp_path: Path, target: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "root-beside").mkdir()  # shares the beginning of its name with the root
     (root / "link").symlink_to(target)
     for relative in ("link", "link/clip.mp4"):
+        assert files.confined(root, relative) == root / relative
         with pytest.raises(ValueError, match=r"leads out of .*root, to "):
-            files.confined(root, relative)
+            files.confined(root, relative, follow_links=False)
 
 
-def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
+def test_a_link_that_stays_inside_is_followed_also_where_others_are_not(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    assert files.confined(tmp_path, "link/clip.mp4") == (tmp_path / "real" / "clip.mp4").resolve()
+    assert files.confined(tmp_path, "link/clip.mp4", follow_links=False) == (tmp_path / "real" / "clip.mp4").resolve()
 
 
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "raw").symlink_to("corpus")
-    assert files.confined(tmp_path / "raw", "clip.mp4") == (tmp_path / "corpus" / "clip.mp4").resolve()
+    assert files.confined(tmp_path / "raw", "clip.mp4", follow_links=False) == (tmp_path / "corpus" / "clip.mp4").resolve()
 
 
-def test_a_corpus_folder_of_ones_own_may_be_a_link_but_nothing_below_it_may_lead_out(tmp_path: Path) -> None:
+def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_below_it_may_lead_out(tmp_path: Path) -> None:
     disk, raw = tmp_path / "disk", tmp_path / "raw"
     (disk / "clips").mkdir(parents=True)
     raw.mkdir()
     (raw / "meld").symlink_to(disk)
     (disk / "out").symlink_to(tmp_path)
-    assert files.confined(raw, "meld/clips/a.mp4", own="meld") == (disk / "clips" / "a.mp4").resolve()
+    assert files.confined(raw, "meld/clips/a.mp4", own="meld", follow_links=False) == (disk / "clips" / "a.mp4").resolve()
     for relative, own in (("meld/clips/a.mp4", ""), ("meld/clips/a.mp4", "iemocap"), ("meld/out/a.mp4", "meld")):
         with pytest.raises(ValueError, match="leads out of"):
-            files.confined(raw, relative, own=own)
+            files.confined(raw, relative, own=own, follow_links=False)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="later versions resolve a circle of links without an error")
-def test_a_circle_of_links_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    with pytest.raises(ValueError, match=r"'a/clip\.mp4' leads nowhere"):
-        files.confined(tmp_path, "a/clip.mp4")
+@pytest.mark.parametrize(
+    ("links", "path", "words"),
+    [
+        ({"a": "b", "b": "a"}, "a/clip.mp4", "links that go round in a circle"),
+        ({"a": "a"}, "a", "links that go round in a circle"),
+        ({"a": "gone"}, "a", "a link to what is not there"),
+        ({"a": "gone/deeper"}, "a/clip.mp4", "a link to what is not there"),
+        ({"a": "folder"}, "a/clip.mp4", ""),
+        ({"a": "folder"}, "folder", ""),
+    ],
+)
+def test_links_that_lead_nowhere_have_words_of_their_own(tmp_path: Path, links: dict[str, str], path: str, words: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    assert files.broken_link(tmp_path / path) == words
+
+
+def test_a_name_that_the_locale_cannot_write_is_refused_and_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda path: str(path).encode("ascii"))
+    files.confined(tmp_path, "a.mp4")
+    with pytest.raises(BadSettings, match=r"\\xe9\.mp4' cannot be written in ascii, .*PYTHONUTF8=1"):
+        files.confined(tmp_path, "é.mp4")
 
 
 def test_a_folder_goes_where_nothing_was(tmp_path: Path) -> None:

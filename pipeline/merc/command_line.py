@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from merc import lock, log
-from merc.errors import PipelineError
+from merc.errors import BadSettings, PipelineError
+from merc.files import without_characters
 from merc.interrupts import stoppable
-from merc.job import RunOptions
+from merc.job import DEVICES, RunOptions
 from merc.layout import Layout
 from merc.params import Params
 
@@ -28,7 +29,16 @@ RAW = click.option(
 )
 OUT = click.option("--out", type=_FOLDER, default="features", show_default=True, help="Folder of all features; a dataset's are in <out>/NAME.")
 RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.")
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Refuses a word that names no device, also where nothing will use it; whether the device is there is seen when it is used."""
+    if not DEVICES.fullmatch(value):
+        raise click.BadParameter(f"{value!r}; valid: auto, cpu, cuda, cuda:N")
+    return value
+
+
+DEVICE = click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
 WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")
@@ -47,6 +57,9 @@ def exiting() -> Iterator[None]:
     try:
         with stoppable():
             yield
+    except UnicodeEncodeError as error:  # a name or a text that the user's locale cannot write
+        log.logger.error("%s", without_characters(error), extra={"error": type(error).__name__, "exit_code": BadSettings.exit_code})
+        sys.exit(BadSettings.exit_code)
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)

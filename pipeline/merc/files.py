@@ -1,10 +1,12 @@
 """Writing files so that no half-written one is ever found in place, and paths that stay inside their folder."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from merc.errors import BadTable
+from merc.errors import BadSettings, BadTable
+
+_SHOWN_CHARACTERS = 200
 
 
 @contextmanager
@@ -102,29 +106,73 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def confined(root: Path, relative: str, own: str = "") -> Path:
-    """The file at ``relative`` below ``root``, symbolic links resolved.
+def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = True) -> Path:
+    """The file at ``relative`` below ``root``.
+
+    The name alone decides whether it stays below ``root``: who made links there (DVC's cache, git-annex, a split on another disk) may,
+    but what a corpus or a table names must not lead out by itself.
 
     Args:
         root: the folder that must not be left.
         relative: a POSIX path from a corpus or table, thus not to be trusted.
-        own: name of a folder directly in ``root`` that the user may have made a link (a corpus on another disk); where it points
-            to must not be left then.
+        own: name of a folder directly in ``root`` that may be a link even if links are not followed (a corpus on another disk); where it
+            points to must not be left then.
+        follow_links: whether symbolic links below ``root`` may lead out of it; False for what came from strangers.
 
     Raises:
-        ValueError: if the path is absolute, has a ``..`` part or a NUL, or a link leads out of ``root`` or round in a circle.
+        ValueError: if the path is absolute, has a ``..`` part, a NUL or a backslash, or leads out by a link that is not to be followed.
+        BadSettings: as :func:`check_name`.
     """
     parts = PurePosixPath(relative)
     if not relative or parts.is_absolute() or ".." in parts.parts or "\0" in relative or "\\" in relative:
         raise ValueError(f"{relative!r} is not a plain path below {root}")
-    base = root / own if own and parts.parts[0] == own else root
+    path = root / parts
+    check_name(path)
+    if follow_links:
+        return path
+    base, target = (Path(os.path.realpath(one)) for one in (root / own if own and parts.parts[0] == own else root, path))
+    if not target.is_relative_to(base):
+        raise ValueError(f"{relative!r} leads out of {root}, to {target}")
+    return target
+
+
+def check_name(path: Path) -> None:
+    """Refuses a path that no system call can be given; ``Path.is_file`` and the like would say that it is not there.
+
+    Raises:
+        BadSettings: if the locale's encoding lacks one of its characters; the message says which locale has them.
+    """
     try:
-        resolved, base = (root / parts).resolve(), base.resolve()
-    except RuntimeError as error:  # how Python before 3.13 reports a circle of links
-        raise ValueError(f"{relative!r} leads nowhere: {error}") from error
-    if not resolved.is_relative_to(base):
-        raise ValueError(f"{relative!r} leads out of {root}, to {resolved}")
-    return resolved
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise BadSettings(without_characters(error)) from error
+
+
+def without_characters(error: UnicodeEncodeError) -> str:
+    """Words for what cannot be written in the encoding of the locale, or of a file.
+
+    >>> print(without_characters(UnicodeEncodeError("ascii", "clips/é.mp4", 6, 7, "ordinal not in range(128)")))
+    'clips/\\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8
+    """
+    shown = ascii(error.object if len(error.object) <= _SHOWN_CHARACTERS else error.object[max(0, error.start - 20) : error.end + 20])
+    if any(0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]):  # how Python holds bytes of a name that are no characters
+        return f"the name {shown} has bytes that are no characters in {sys.getfilesystemencoding()}; rename it, or set PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+    return f"{shown} cannot be written in {error.encoding}, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+
+
+def broken_link(path: Path) -> str:
+    """What is wrong if a link on the way to ``path`` leads nowhere, for a message; empty if none does.
+
+    The target is not named: it differs from machine to machine, and the words go into tables that are the same on all of them.
+    """
+    for one in (*reversed(path.parents), path):
+        try:
+            one.stat()
+        except FileNotFoundError:
+            return "a link to what is not there" if one.is_symlink() else ""
+        except OSError as error:
+            return "links that go round in a circle" if error.errno == errno.ELOOP else ""
+    return ""
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -53,3 +53,8 @@ class Layout:
     def adapted(self, modality: str, name: str) -> Path:
         """Of an encoder that was fine-tuned on this dataset."""
         return self.folder / "adapted" / modality / name
+
+
+def with_shards(out: Path) -> list[str]:
+    """The datasets below the folder of all features that have shards, sorted."""
+    return sorted(path.parents[2].name for path in out.glob("*/shards/meta/info.json"))

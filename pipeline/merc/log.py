@@ -1,14 +1,21 @@
-"""Logs on stderr, as text or one JSON object a line, and progress bars that are silent without a terminal."""
+"""Logs on stderr, as text or one JSON object a line, and progress: a bar on a terminal, a line a minute without one."""
 
 import json
 import logging
 import sys
-from typing import Any
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from tqdm import tqdm
 
 logger = logging.getLogger("merc")
 
+_TEXT, _TEXT_TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"
+_LINE_SECONDS = 60.0
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -16,7 +23,8 @@ class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         # A leading underscore is another library's: ray, once imported, stamps every record of the process with its own clock.
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
-        entry = {"level": record.levelname.lower(), "message": record.getMessage(), **fields}
+        moment = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds")
+        entry = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False, default=str)
@@ -33,23 +41,78 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
     """Sends the pipeline's log to stderr.
 
     Args:
-        log_format: ``text``, or ``json`` for one object a line with the keys level, message and the event's own fields.
+        log_format: ``text``, or ``json`` for one object a line with the keys time (ISO 8601, UTC), level, message and the event's own fields.
         level: the least level that is shown.
     """
     handler = _BesideTheBar()
-    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter(_TEXT, _TEXT_TIME))
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
 
 
-def progress(total: int, what: str, unit: str, line: int = 0) -> "tqdm[Any]":
-    """A progress bar on a terminal, nothing anywhere else (``disable=None`` is tqdm's way to ask for that).
+class Progress(AbstractContextManager["Progress"], Protocol):
+    """What :func:`progress` gives: part of a tqdm."""
+
+    def update(self, n: int = 1) -> Any:
+        """Counts on."""
+
+    def set_postfix(self, ordered_dict: Mapping[str, Any] | None = None, **values: Any) -> Any:
+        """Values to show with the count."""
+
+
+class _Lines:
+    """Progress as a line of the log a minute: count, rate, time left. What is done within a minute has none."""
+
+    def __init__(self, total: int, what: str, unit: str, done: int) -> None:
+        self._total, self._what, self._unit = total, what, unit
+        self._done = self._done_before = done
+        self._began = self._told = time.monotonic()
+        self._values: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._told >= _LINE_SECONDS:
+            self._told = now
+            self._tell(now - self._began)
+
+    def set_postfix(self, ordered_dict: Mapping[str, Any] | None = None, **values: Any) -> None:
+        self._values = {**(ordered_dict or {}), **values}
+
+    def _tell(self, seconds: float) -> None:
+        rate = (self._done - self._done_before) / seconds
+        left = (self._total - self._done) / rate if rate else None
+        shown = "".join(f", {name} {value}" for name, value in self._values.items())
+        logger.info(
+            "%s: %d of %d, %.3g a minute (%s), %s left%s",
+            self._what,
+            self._done,
+            self._total,
+            60 * rate,
+            self._unit,
+            "unknown time" if left is None else f"about {timedelta(seconds=round(left))}",
+            shown,
+            extra={"progress": self._what, "done": self._done, "total": self._total, "seconds_left": None if left is None else round(left)},
+        )
+
+
+def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) -> Progress:
+    """A progress bar on a terminal, a line of the log a minute anywhere else.
 
     Args:
         total: how many there are.
         what: is under way.
         unit: of what is counted.
         line: how many lines below the first; for bars of several processes.
+        done: how many were done before, and say nothing about the rate.
     """
-    return tqdm(total=total, desc=what, unit=unit, disable=None, file=sys.stderr, leave=False, position=line or None)
+    if not sys.stderr.isatty():
+        return _Lines(total, what, unit, done)
+    return tqdm(total=total, desc=what, unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done)

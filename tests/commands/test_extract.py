@@ -120,7 +120,7 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
     monkeypatch.setattr("merc.commands.extract.extract_all", without_network)
     result = CliRunner().invoke(main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"])
     assert result.exit_code == 6
-    assert result.stderr == (
-        "ERROR the model org/model is not to be had\nAll models of this run are fetched by:\n"
+    assert result.stderr.partition(" ERROR ")[2] == (
+        "the model org/model is not to be had\nAll models of this run are fetched by:\n"
         "  merc-extract models --download text=minilm visual=vit_face\nThe encoders of --preset embedded need no download.\n"
     )

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ def test_older_copies_are_repaired_and_that_is_recorded(meld: Any, cell: str, en
     assert [failure.row() for failure in reading.failures] == [
         {"utterance_id": "train/dia0_utt0", "stage": "manifest", "modality": "text", "reason": "text_repaired", "kind": "altered", "detail": detail}
     ]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp1251", "shift_jis"])
+def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_it_is_named(meld: Any, encoding: str) -> None:
+    rows = [meld.row(0, 0, Utterance="Это он…" if encoding == "cp1251" else "“Привет”"), meld.row(0, 1)]
+    with pytest.raises(RawDataMissing, match=r"train_sent_emo\.csv is not UTF-8: 1 of the 1 lines .*(?s:corpora\.meld\.encoding=)"):
+        _train(meld, *rows, encoding=encoding)
+    reading = Meld(Meld.Config(reader="meld", check_counts=False, encoding=encoding)).read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
+    assert [one.text for one in reading.dialogues[0].utterances] == [rows[0]["Utterance"], rows[1]["Utterance"]]
+    assert reading.failures == []
+
+
+def test_a_copy_with_semicolons_is_read_when_the_settings_say_so(meld: Any) -> None:
+    path = meld.csv("train", [meld.row(0, 0, Utterance="Hi")])
+    path.write_bytes(path.read_bytes().replace(b",", b";"))
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=;"):
+        Meld(Meld.Config(reader="meld"), "copy").read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
+    reader = Meld(Meld.Config(reader="meld", check_counts=False, delimiter=";"))
+    assert _only(reader.read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))).text == "Hi"
 
 
 def test_a_speaker_is_the_same_one_whether_the_name_was_damaged_or_not(meld: Any) -> None:
@@ -250,7 +270,7 @@ def test_the_result_is_the_same_with_and_without_media(meld: Any, folder: str) -
     without = _read(meld, splits=("train",))
     meld.clips("train", ["dia0_utt0.mp4", "dia0_utt1.mp4"], folder=folder)
     assert _read(meld, splits=("train",)) == without
-    assert _read(meld, splits=("train",), media=frozenset({"audio", "visual"})) == without
+    assert replace(_read(meld, splits=("train",), media=frozenset({"audio", "visual"})), missing={}) == without
 
 
 def test_replaced_test_clips_are_preferred_and_shadow_files_are_not_taken_for_clips(meld: Any) -> None:
@@ -300,33 +320,120 @@ def test_a_corpus_folder_that_does_not_exist_is_missing_data(tmp_path: Path) -> 
         reader.read(tmp_path / "raw" / "meld", tmp_path / "raw", media=NO_MEDIA, splits=SPLITS)
 
 
-def test_missing_clip_folders_matter_only_if_media_are_wanted_and_only_for_wanted_splits(meld: Any) -> None:
+def test_missing_clips_matter_only_if_media_are_wanted_and_only_for_wanted_splits(meld: Any) -> None:
     meld.small()
     meld.clips("dev", ["dia0_utt0.mp4", "dia0_utt1.mp4"])
-    _read(meld)
-    _read(meld, media=frozenset({"audio"}), splits=("dev",))
-    with pytest.raises(RawDataMissing, match=r"MELD: the folder .*train_splits is missing; the folder .*output_repeated_splits_test is missing"):
-        _read(meld, media=frozenset({"audio"}))
+    assert _read(meld).missing == {}
+    assert _read(meld, media=frozenset({"audio"}), splits=("dev",)).missing == {"audio": {}}
+    missing = _read(meld, media=frozenset({"audio"})).missing["audio"]
+    assert len(missing) == 10
+    assert missing["train/dia0_utt0"] == "meld/train_splits/dia0_utt0.mp4"
 
 
-def test_a_clip_folder_without_a_wanted_clip_is_missing_data(meld: Any) -> None:
+def test_media_of_which_none_is_there_are_refused_with_the_tree_that_is_expected(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["._dia0_utt0.mp4", "dia0_utt0.avi", "dia00_utt0.mp4"])
-    with pytest.raises(RawDataMissing, match="train_splits holds none of its 1 clips"):
+    with pytest.raises(RawDataMissing, match=r"(?s)there is not one of 1 clips\..*Expected in .*train_splits/dia\{D\}_utt\{U\}\.mp4"):
         _read(meld, media=frozenset({"audio"}), splits=("train",))
 
 
-@pytest.mark.parametrize(("missing", "refused"), [(0, False), (1, False), (5, False), (6, True)])
-def test_five_percent_of_the_clips_may_be_missing(meld: Any, missing: int, refused: bool) -> None:
-    meld.csv("train", [meld.row(0, u) for u in range(100)])
-    meld.clips("train", [f"dia0_utt{u}.mp4" for u in range(missing, 100)])
-    if refused:
-        with pytest.raises(
-            RawDataMissing, match=r"6 of 100 clips are missing from .*train_splits \(the first is dia0_utt0\.mp4\): the archive seems to be half unpacked"
-        ):
-            _read(meld, media=frozenset({"audio"}), splits=("train",))
-    else:
-        assert len(_read(meld, media=frozenset({"audio"}), splits=("train",)).dialogues[0].utterances) == 100
+def test_a_split_whose_link_leads_nowhere_is_told_as_such(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0)])
+    (meld.root / "train_splits").symlink_to("gone")
+    with pytest.raises(RawDataMissing, match="train_splits/: a link to what is not there"):
+        _read(meld, media=frozenset({"audio"}), splits=("train",))
+
+
+@pytest.mark.parametrize("folder", ["MELD.Raw/MELD.Raw", "data/MELD", "a/b/c"])
+def test_the_corpus_is_found_in_the_folders_that_were_put_around_it(meld: Any, folder: str) -> None:
+    meld.csv("train", [meld.row(0, 0)], folder=folder)
+    meld.clips("train", ["dia0_utt0.mp4"], folder=f"{folder}")
+    reading = _read(meld, media=frozenset({"audio"}), splits=("train",))
+    assert _only(reading).video_path == f"meld/{folder}/train_splits/dia0_utt0.mp4"
+    assert reading.missing == {"audio": {}}
+
+
+def test_clips_may_lie_one_level_below_the_annotations_as_their_archive_was_unpacked(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0)])
+    meld.clips("train", ["dia0_utt0.mp4"], folder="train")
+    (meld.root / "__MACOSX" / "train_splits").mkdir(parents=True)
+    assert _only(_read(meld, media=frozenset({"audio"}), splits=("train",))).video_path == "meld/train/train_splits/dia0_utt0.mp4"
+
+
+def test_two_folders_that_may_be_meant_are_both_named(meld: Any) -> None:
+    for folder in ("copy", "original"):
+        meld.csv("train", [meld.row(0, 0)], folder=folder)
+    with pytest.raises(RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; which of them is meant\?"):
+        _read(meld, splits=("train",))
+
+
+def test_capitals_in_the_suffix_of_a_clip_do_not_matter(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0), meld.row(0, 1)])
+    meld.clips("train", ["dia0_utt0.MP4", "dia0_utt1.MP4", "dia0_utt1.mp4"])
+    reading = _read(meld, media=frozenset({"visual"}), splits=("train",))
+    assert [Path(one.video_path).name for one in reading.dialogues[0].utterances] == ["dia0_utt0.MP4", "dia0_utt1.mp4"]
+    assert reading.missing == {"visual": {}}
+
+
+def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0), meld.row(0, 1)])
+    meld.clips("train", ["dia0_utt0.wav", "dia0_utt1.wav", "dia0_utt1.mp4"])
+    reading = _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
+    assert [Path(one.audio_path).name for one in reading.dialogues[0].utterances] == ["dia0_utt0.wav", "dia0_utt1.mp4"]
+    assert reading.missing == {"audio": {}, "visual": {"train/dia0_utt0": "meld/train_splits/dia0_utt0.mp4"}}
+    assert reading.deviations == ["train: 1 utterances have their sound from a wav, since there is no mp4: dia0_utt0"]
+
+
+def test_a_word_for_a_label_is_read_as_it_and_that_is_reported(meld: Any) -> None:
+    reading = _train(meld, meld.row(0, 0, Emotion="Happiness", Sentiment="pos"), meld.row(0, 1, Emotion="happiness"), meld.row(0, 2, Emotion="NEUTRAL"))
+    assert [one.emotion for one in reading.dialogues[0].utterances] == ["joy", "joy", "neutral"]
+    assert reading.deviations == [
+        "train: Emotion 'Happiness' is read as 'joy', in 1 utterances",
+        "train: Emotion 'happiness' is read as 'joy', in 1 utterances",
+        "train: Sentiment 'pos' is read as 'positive', in 1 utterances",
+    ]
+
+
+def _replaced(meld: Any, folder: str, media: frozenset[str] = frozenset({"visual"})) -> Reading:
+    reader = Meld(Meld.Config(reader="meld", check_counts=False, replacements=folder))
+    return reader.read(meld.root, meld.raw, media=media, splits=SPLITS)
+
+
+def test_clips_of_a_folder_of_replacements_take_the_place_of_the_corpuss_own_and_that_is_reported(meld: Any) -> None:
+    for split in SPLITS:
+        meld.csv(split, [meld.row(0, 0), meld.row(0, 1)])
+        meld.clips(split, ["dia0_utt0.mp4"])
+    meld.clips("test", ["final_videos_testdia0_utt1.mp4"])
+    for name in ("dev/dia0_utt1.mp4", "test/dia0_utt1.MP4", "train/dia9_utt9.mp4", "train/dia0_utt1.mp4"):
+        path = meld.root / "replacements" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    reading = _replaced(meld, "meld/replacements")
+    paths = {dialogue.split: dialogue.utterances[1].video_path for dialogue in reading.dialogues}
+    assert paths == {
+        "train": "meld/replacements/train/dia0_utt1.mp4",
+        "dev": "meld/replacements/dev/dia0_utt1.mp4",
+        "test": "meld/replacements/test/dia0_utt1.MP4",
+    }
+    assert reading.missing == {"visual": {}}
+    assert [one.expected_seconds for one in reading.dialogues[-1].utterances] == [1.5, None]  # a clip of the user's is not cut
+    assert reading.deviations == [
+        "train: 1 clips replaced by those of meld/replacements/train: dia0_utt1",
+        "dev: 1 clips replaced by those of meld/replacements/dev: dia0_utt1",
+        "test: 1 clips replaced by those of meld/replacements/test: dia0_utt1",
+        "meld/replacements: train/dia9_utt9 replace no clip of MELD",
+    ]
+
+
+def test_a_folder_of_replacements_that_is_not_there_is_named(meld: Any) -> None:
+    meld.small()
+    with pytest.raises(
+        RawDataMissing, match=r"replacements: .*meld/fixed is no folder with one of train, dev, test in it, such as .*fixed/train/dia125_utt3\.mp4"
+    ):
+        _replaced(meld, "meld/fixed")
+    for outside in ("/fixed", "../fixed"):
+        with pytest.raises(ValueError, match="a path below the folder raw/ is expected"):
+            Meld.Config(reader="meld", replacements=outside)
 
 
 def test_clip_folders_are_listed_once_and_clips_are_not_looked_at_one_by_one(meld: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from merc import corpora, files
 from merc.corpora.meld import Meld
 from merc.corpora.stage import Corpus, build_manifest, choose, main, will_be_made
-from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
@@ -49,7 +49,19 @@ def test_the_manifest_and_its_record_are_written(meld: Any) -> None:
     assert sorted(file.name for file in layout.folder.iterdir()) == ["manifest.json", "manifest.parquet"]
     assert files.read_json(layout.folder / "manifest.json") == {
         "settings": {
-            "corpora": {"meld": {"reader": "meld", "label_set": "meld7", "unlabelled": "keep", "min_believed_seconds": 0.5, "max_characters_per_second": 35.0}},
+            "corpora": {
+                "meld": {
+                    "reader": "meld",
+                    "label_set": "meld7",
+                    "unlabelled": "keep",
+                    "encoding": "utf-8",
+                    "delimiter": ",",
+                    "links": "follow",
+                    "min_believed_seconds": 0.5,
+                    "max_characters_per_second": 35.0,
+                    "replacements": "",
+                }
+            },
             "run": {"splits": ["train", "dev", "test"], "limit": None},
         },
         "source": Meld.SOURCE,
@@ -178,12 +190,29 @@ def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
     meld.small()
     build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT)
     for modality in ("audio", "visual"):
-        with pytest.raises(RawDataMissing, match="train_splits is missing"):
+        with pytest.raises(RawDataMissing, match="there is not one of 12 clips"):
             build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=("text", modality))
 
 
+@pytest.mark.parametrize(("max_failed", "refused"), [("5%", True), ("49%", True), ("5", True), ("50%", False), ("6", False), ("100%", False)])
+def test_max_failed_decides_how_many_media_may_be_missing(meld: Any, max_failed: str, refused: bool) -> None:
+    meld.small()
+    meld.clips("dev", ["dia0_utt0.mp4", "dia0_utt1.mp4"])
+    meld.clips("test", ["dia0_utt0.mp4", "dia0_utt1.mp4", "dia1_utt0.mp4", "dia1_utt1.mp4"])
+    run = RunOptions(max_failed=max_failed)
+    if not refused:
+        assert build_manifest(_corpus(), _layout(meld), run).num_rows == 12
+        return
+    words = r"meld: the media of 6 of 12 utterances are missing \(audio 6, visual 6; the first is meld/train_splits/dia0_utt0\.mp4\), more than --max-failed "
+    with pytest.raises(TooManyFailures, match=words + max_failed) as caught:
+        build_manifest(_corpus(), _layout(meld), run)
+    assert caught.value.exit_code == 3
+    assert not _layout(meld).manifest.exists()
+    assert build_manifest(_corpus(), _layout(meld), run, splits=("dev", "test")).num_rows == 6
+
+
 def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, iemocap, meld, own, table$"):
+    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, emorynlp, iemocap, meld, own, table$"):
         choose(Params({"corpora": {"own": {"reader": "table"}}}), "mled")
 
 
@@ -343,3 +372,50 @@ def test_the_real_annotations_give_a_manifest_without_deviations(real_data: Path
     }
     assert [entry.getMessage() for entry in log.records] == ["meld: 13708 utterances in 1432 dialogues"]
     assert set(table["audio_path"].to_pylist()[:2]) == {"meld/train_splits/dia0_utt0.mp4", "meld/train_splits/dia0_utt1.mp4"}
+
+
+def _to_dvc_cache(folder: Path, cache: Path) -> None:
+    """Turns every file below ``folder`` into a link, as `dvc config cache.type symlink` does."""
+    for number, path in enumerate(sorted(one for one in folder.rglob("*") if one.is_file())):
+        target = cache / "files" / "md5" / "ab" / f"cdef{number}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        path.symlink_to(target)
+
+
+def _with_clips(meld: Any) -> None:
+    meld.small()
+    for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
+        meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(dialogues) for u in (0, 1)])
+
+
+@pytest.mark.parametrize("links", ["follow", "refuse"])
+def test_a_corpus_in_a_cache_of_links_is_read_unless_links_are_refused(meld: Any, links: str) -> None:
+    _with_clips(meld)
+    plain = build_manifest(_corpus(), _layout(meld), RunOptions())
+    _to_dvc_cache(meld.root, meld.raw.parent / "cache")
+    if links == "follow":
+        assert build_manifest(_corpus(), _layout(meld), RunOptions()).equals(plain)
+        return
+    with pytest.raises(RawDataMissing, match=r"a link that leads out of .*meld, to .*cdef\d+, and corpora\.meld\.links is refuse") as caught:
+        build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
+    assert caught.value.exit_code == 4
+
+
+def test_a_split_on_another_disk_is_read_unless_links_are_refused(meld: Any) -> None:
+    _with_clips(meld)
+    (meld.root / "train_splits").rename(meld.raw.parent / "disk")
+    (meld.root / "train_splits").symlink_to(meld.raw.parent / "disk", target_is_directory=True)
+    assert build_manifest(_corpus(), _layout(meld), RunOptions()).num_rows == 12
+    with pytest.raises(RawDataMissing, match=r"meld/train_splits: a link that leads out"):
+        build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
+
+
+def test_where_links_are_refused_those_inside_and_that_of_the_corpus_itself_are_not(meld: Any) -> None:
+    _with_clips(meld)
+    (meld.root / "test.csv").symlink_to("test_sent_emo.csv")
+    meld.root.rename(meld.raw.parent / "disk")
+    meld.root.symlink_to(meld.raw.parent / "disk", target_is_directory=True)
+    table = build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions())
+    assert not manifest.follows_links(manifest.read(_layout(meld).manifest))
+    assert table.num_rows == 12

@@ -30,16 +30,27 @@ ROWS: Rows = [
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Reading]:
-    """Writes a table and reads it: ``rows``; ``media`` wanted; ``there``: files to make; other settings by name, columns as ``columns={…}``."""
+    """Writes a table and reads it: ``rows``; ``media`` wanted; ``there``: files to make; other settings by name, columns as ``columns={…}``.
 
-    def make(rows: Rows = ROWS, media: frozenset[str] = frozenset(), there: tuple[str, ...] = (), splits: tuple[str, ...] = SPLITS, **settings: Any) -> Reading:
+    ``more``: further tables, by the name of the file.
+    """
+
+    def make(
+        rows: Rows = ROWS,
+        media: frozenset[str] = frozenset(),
+        there: tuple[str, ...] = (),
+        splits: tuple[str, ...] = SPLITS,
+        more: dict[str, Rows] | None = None,
+        **settings: Any,
+    ) -> Reading:
         root = tmp_path / "raw" / "own"
         (root / "media").mkdir(parents=True, exist_ok=True)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        (root / "utterances.csv").write_text(text.getvalue(), encoding="utf-8")
+        for file, of_file in {"utterances.csv": rows, **(more or {})}.items():
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, list(of_file[0]))
+            writer.writeheader()
+            writer.writerows(of_file)
+            (root / file).write_text(text.getvalue(), encoding="utf-8")
         for name in there:
             (root / "media" / name).touch()
         reader = Table(Params({"own": {"reader": "table", **settings}}).fill("own", Table.Config))
@@ -70,6 +81,89 @@ def test_the_classes_are_those_of_the_table_by_alphabet_or_those_of_the_settings
         assert labels is not None
         assert (labels.name, labels.classes) == ("own", classes)
         assert labels.index("unlabelled") == -1
+
+
+@pytest.mark.parametrize(("written", "name"), [(("JOY", "Joy", "joy", "Joy"), "Joy"), (("JOY", "joy", "joy", "Very  Joy"), "joy")])
+def test_spellings_that_differ_in_capitals_alone_are_one_class_by_the_most_frequent_and_that_is_told(
+    read: Callable[..., Reading], written: tuple[str, ...], name: str
+) -> None:
+    rows = [{**ROWS[0], "emotion": emotion} for emotion in (*written, "very joy", "very joy", "UNLABELLED")]
+    reading = read(rows)
+    assert reading.labels is not None
+    assert reading.labels.classes == tuple(sorted((name, "very joy")))
+    found = [one.emotion for one in reading.dialogues[0].utterances]
+    assert found == [*("very joy" if one == "Very  Joy" else name for one in written), "very joy", "very joy", "unlabelled"]
+    ways = {
+        "Joy": "3 ways: 'JOY' (1 utterance), 'Joy' (2 utterances), 'joy' (1 utterance)",
+        "joy": "2 ways: 'JOY' (1 utterance), 'joy' (2 utterances)",
+    }
+    more = ["the emotion 'very joy' is written in 2 ways: 'Very  Joy' (1 utterance), 'very joy' (2 utterances) were taken for one"]
+    assert reading.deviations == [f"the emotion {name!r} is written in {ways[name]} were taken for one", *more * ("Very  Joy" in written)]
+
+
+def test_an_accent_may_be_written_as_one_character_or_two(read: Callable[..., Reading]) -> None:
+    labels = read([{**ROWS[0], "emotion": emotion} for emotion in ("ému", "e\u0301mu", "ému")]).labels
+    assert labels is not None
+    assert labels.classes == ("ému",)
+
+
+@pytest.mark.parametrize("settings", [{"labels": ["joy", "anger"]}, {"label_set": "meld7"}])
+def test_declared_labels_are_found_whatever_their_capitals(read: Callable[..., Reading], settings: dict[str, Any]) -> None:
+    reading = read([{**ROWS[0], "emotion": emotion} for emotion in ("Joy", "JOY", "Anger", "Joy", "")], **settings)
+    assert [one.emotion for one in reading.dialogues[0].utterances] == ["joy", "joy", "anger", "joy", "unlabelled"]
+    assert reading.deviations == ["the emotion 'joy' is written in 2 ways: 'JOY' (1 utterance), 'Joy' (2 utterances) were taken for one"]
+
+
+def test_declared_labels_that_differ_in_capitals_alone_stay_apart(read: Callable[..., Reading]) -> None:
+    rows = [{**ROWS[0], "emotion": emotion} for emotion in ("Joy", "joy")]
+    assert [one.emotion for one in read(rows, labels=["joy", "Joy"]).dialogues[0].utterances] == ["Joy", "joy"]
+    with pytest.raises(BadTable, match="line 2: the emotion is 'JOY'"):
+        read([{**ROWS[0], "emotion": "JOY"}], labels=["joy", "Joy"])
+
+
+SCENES: Rows = [
+    {"season": "1", "episode": episode, "scene": scene, "turn": turn, "speaker": "Ann", "text": f"{episode}.{scene}.{turn}", "emotion": "glad"}
+    for episode in ("1", "12")
+    for scene in ("1", "2")
+    for turn in ("1", "2")
+]
+SCENE_COLUMNS = {"dialogue": ["season", "episode", "scene"], "utterance": "turn", "split": "", "video": ""}
+ALL_TRAIN = {"train": 1, "dev": 0, "test": 0}
+
+
+def test_several_columns_may_make_the_id_of_a_dialogue(read: Callable[..., Reading]) -> None:
+    dialogues = read(SCENES, columns=SCENE_COLUMNS, split_shares=ALL_TRAIN).dialogues
+    assert [one.dialogue_id for one in dialogues] == ["train/1_1_1", "train/1_1_2", "train/1_12_1", "train/1_12_2"]
+    assert [(one.source_utterance_id, one.text) for one in dialogues[2].utterances] == [("1_12_1_1", "12.1.1"), ("1_12_1_2", "12.1.2")]
+
+
+def test_a_turn_that_is_there_twice_leads_to_the_columns_that_make_the_id_of_a_dialogue(read: Callable[..., Reading]) -> None:
+    told = r"line 6: the utterance '1' of dialogue '1' stands in .*line 2 already\. If several dialogues were put together, .*table\.columns\.dialogue=\["
+    with pytest.raises(BadTable, match=told):
+        read(SCENES, columns={**SCENE_COLUMNS, "dialogue": "scene"}, split_shares=ALL_TRAIN)
+
+
+def test_ids_of_several_columns_that_would_be_the_same_are_refused(read: Callable[..., Reading]) -> None:
+    rows = [{**SCENES[0], "season": season, "episode": episode} for season, episode in (("1_2", "3"), ("1", "2_3"))]
+    with pytest.raises(BadTable, match=r"line 3: the dialogue '1_2_3_1' is made of \('1', '2_3', '1'\) here, and of \('1_2', '3', '1'\) elsewhere"):
+        read(rows, columns=SCENE_COLUMNS, split_shares=ALL_TRAIN)
+    with pytest.raises(BadTable, match="line 3: the dialogue is ''; a name is expected"):
+        read([SCENES[0], {**SCENES[1], "episode": ""}], columns=SCENE_COLUMNS, split_shares=ALL_TRAIN)
+    with pytest.raises(RawDataMissing, match="the columns seasn are missing"):
+        read(SCENES, columns={**SCENE_COLUMNS, "dialogue": ["seasn", "episode"]})
+
+
+def test_a_table_for_each_split_may_be_named_and_ids_may_be_the_same_in_several(read: Callable[..., Reading]) -> None:
+    more = {f"{split}_final.csv": SCENES[2 * place : 2 * place + 4] for place, split in enumerate(("training", "testing"))}
+    files = {"train": "training_final.csv", "test": "testing_final.csv"}
+    reading = read(more=more, files=files, columns=SCENE_COLUMNS)
+    assert [one.dialogue_id for one in reading.dialogues] == ["train/1_1_1", "train/1_1_2", "test/1_1_2", "test/1_12_1"]
+    assert [one.dialogue_id for one in read(more=more, files=files, columns={**SCENE_COLUMNS, "split": "split"}, splits=("test",)).dialogues] == [
+        "test/1_1_2",
+        "test/1_12_1",
+    ]
+    with pytest.raises(RawDataMissing, match=r"(?s)valid\.csv not found.*Found: media, testing_final\.csv, training_final\.csv"):
+        read(more=more, files={**files, "dev": "valid.csv"}, columns=SCENE_COLUMNS)
 
 
 def test_the_classes_are_the_same_whatever_split_is_read(read: Callable[..., Reading]) -> None:
@@ -121,6 +215,23 @@ def test_wrongly_decoded_text_is_repaired_and_recorded(read: Callable[..., Readi
     assert reading.dialogues[0].utterances[0].text == "don’t"
     (failure,) = reading.failures
     assert (failure.utterance_id, failure.reason, failure.modality) == ("train/walk_0", "text_repaired", "text")
+
+
+@pytest.mark.parametrize(
+    ("cell", "speaker"),
+    [
+        ("['Monica Geller']", "Monica Geller"),
+        ("""["Phoebe's Assistant"]""", "Phoebe's Assistant"),
+        ("['Ross Geller', \"Joey's Sisters\"]", "Ross Geller, Joey's Sisters"),
+        ("[Waiter]", "[Waiter]"),
+        ("['a' 'b']", "['a' 'b']"),
+        ("[]", "[]"),
+    ],
+)
+def test_speakers_written_as_a_python_list_are_read_as_their_names(read: Callable[..., Reading], cell: str, speaker: str) -> None:
+    """As EmoryNLP's are."""
+    utterance = read(_changed(0, speaker=cell)).dialogues[0].utterances[0]
+    assert (utterance.speaker, utterance.source_speaker or utterance.speaker) == (speaker, cell)
 
 
 def test_splits_are_drawn_by_dialogue_with_the_shares_asked_for(read: Callable[..., Reading]) -> None:
@@ -193,17 +304,16 @@ def test_a_missing_table_prints_what_is_expected_and_found(tmp_path: Path, read:
         read(file="other.csv")
 
 
-def test_media_that_are_not_there_are_refused_but_for_a_few(read: Callable[..., Reading]) -> None:
-    names = ("w1.mp4", "w2.mp4", "s1.mp4", "k1.mp4", "e1.mp4")
-    with pytest.raises(RawDataMissing, match=r"visual: 5 of 5 files are missing in .*media, the first is own/media/w1\.mp4"):
+def test_media_of_which_none_is_there_are_refused(read: Callable[..., Reading]) -> None:
+    with pytest.raises(RawDataMissing, match=r"visual: none of 5 files is in .*media, the first is own/media/w1\.mp4"):
         read(media=frozenset({"visual"}))
-    assert len(read(media=BOTH, there=names[:4]).dialogues) == 4  # a single one is recorded when it is decoded
-    assert len(read(media=BOTH, there=names).dialogues) == 4
 
 
-def test_two_of_five_missing_are_too_many(read: Callable[..., Reading]) -> None:
-    with pytest.raises(RawDataMissing, match="audio: 2 of 5 files are missing"):
-        read(media=frozenset({"audio"}), there=("w1.mp4", "w2.mp4", "s1.mp4"))
+def test_media_that_are_missing_are_listed_by_utterance(read: Callable[..., Reading]) -> None:
+    assert read().missing == {}
+    missing = read(media=BOTH, there=("w1.mp4", "w2.mp4", "s1.mp4")).missing
+    expected = {"dev/work_0": "own/media/k1.mp4", "test/end_0": "own/media/e1.mp4"}
+    assert missing == {"audio": expected, "visual": expected}
 
 
 def test_media_are_wanted_only_where_a_column_names_them(read: Callable[..., Reading]) -> None:
@@ -218,6 +328,25 @@ def test_a_split_without_dialogues_is_refused(read: Callable[..., Reading]) -> N
         read(ROWS[:4], splits=("test",))
 
 
+@pytest.mark.parametrize(("encoding", "who", "said"), [("gbk", "小明", "你好，今天怎么样？"), ("cp1251", "Аня", "Привет"), ("utf-16", "Zoë", "Ça va")])
+def test_a_table_in_another_encoding_is_asked_about_and_read_when_it_is_named(tmp_path: Path, encoding: str, who: str, said: str) -> None:
+    root = tmp_path / "raw" / "own"
+    root.mkdir(parents=True)
+    (root / "utterances.csv").write_bytes(f"dialogue;speaker;text;emotion;split\na;{who};{said};calm;train\n".encode(encoding))
+
+    def made(**settings: str) -> Reading:
+        corpus = choose(Params({"corpora": {"own": {"reader": "table", **settings}}}), "own")
+        return corpus.reader.read(root, tmp_path / "raw", media=frozenset(), splits=SPLITS)
+
+    with pytest.raises(RawDataMissing, match=rf"utterances\.csv is (?s:.*)corpora\.own\.encoding={encoding}"):
+        made()
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.own\.delimiter=;"):
+        made(encoding=encoding)
+    reading = made(encoding=encoding, delimiter=";")
+    (utterance,) = reading.dialogues[0].utterances
+    assert (utterance.speaker, utterance.text, reading.failures) == (who, said, [])
+
+
 def test_a_column_without_a_name_in_the_settings_is_none(read: Callable[..., Reading]) -> None:
     assert len(read(columns={"split": None, "video": None}).dialogues) == 4
 
@@ -230,7 +359,11 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"columns": {"dialogue": ""}}, "columns.dialogue: String should have at least 1 character"),
+        ({"columns": {"dialogue": ""}}, "columns.dialogue: .*the name of a column, or a list of such names, is expected"),
+        ({"columns": {"dialogue": ["a", ""]}}, "columns.dialogue: .*the name of a column, or a list"),
+        ({"columns": {"dialogue": []}}, "columns.dialogue: .*the name of a column, or a list"),
+        ({"columns": {"speaker": ""}}, "columns.speaker: String should have at least 1 character"),
+        ({"files": {"train": "../train.csv"}}, "own.files.train: .*below the corpus's folder"),
         ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
         ({"columns": {"start": "from"}}, "start and end: either both are columns, or none is"),
         ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),

@@ -90,11 +90,30 @@ def test_a_path_out_of_the_raw_folder_is_refused(tmp_path: Path, write_media, de
     raw = tmp_path / "raw"
     raw.mkdir()
     write_media(tmp_path / "secret.mp4")
-    (raw / "link.mp4").symlink_to(tmp_path / "secret.mp4")
-    for path in ("link.mp4", "../secret.mp4", os.fspath(tmp_path / "secret.mp4")):
+    for path in ("../secret.mp4", os.fspath(tmp_path / "secret.mp4")):
         row, failures = decode_one(raw, path)
         assert failures == [("audio", "media_refused"), ("visual", "media_refused")]
         assert row["audio"] == b""
+
+
+def test_a_link_out_of_the_raw_folder_is_followed_unless_that_is_forbidden(tmp_path: Path, write_media, config, make_clip):
+    raw, cache = tmp_path / "raw", tmp_path / "files" / "md5" / "ab"
+    raw.mkdir()
+    cache.mkdir(parents=True)
+    write_media(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").rename(cache / "cdef")  # as in DVC's cache, where no suffix names the container
+    (raw / "link.mp4").symlink_to(cache / "cdef")
+    for follow, status in ((True, "ok"), (False, "media_refused")):
+        task = DialogueTask(raw, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None, follow_links=follow)
+        ((row, _),) = decode_dialogue(task)
+        assert row["audio_status"] == status
+
+
+@pytest.mark.parametrize(("target", "words"), [("gone/ab.mp4", "a link to what is not there"), ("link.mp4", "links that go round in a circle")])
+def test_a_link_that_leads_nowhere_says_so_and_not_where_it_led_to(tmp_path: Path, config, make_clip, target, words):
+    (tmp_path / "link.mp4").symlink_to(tmp_path / target)
+    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None))
+    assert [(failure["reason"], failure["detail"]) for failure in failures] == [("media_missing", f"link.mp4: {words}")]
 
 
 def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path, write_media, decode_one):

@@ -432,3 +432,18 @@ def test_a_stream_absent_in_a_tenth_of_a_split_is_no_warning(tmp_path: Path, wri
     with caplog.at_level(logging.WARNING, logger="merc"):
         decode(config(), layout, tolerant(), streams=frozenset({"audio"}))
     assert not [record for record in caplog.records if "have none" in record.getMessage()]
+
+
+def test_clips_in_a_cache_of_links_decode_to_the_same_bytes_and_are_refused_where_the_manifest_says_so(corpus):
+    plain = content(decode(config(), corpus, tolerant(), streams=BOTH))
+    for number, path in enumerate(sorted(corpus.raw.glob("*.mp4"))):
+        target = corpus.raw.parent / "cache" / "files" / "md5" / "ab" / f"cdef{number}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        path.symlink_to(target)
+    assert dry_run(config(), corpus, tolerant(), streams=BOTH)["cached"]
+    assert content(decode(config(), corpus, tolerant(overwrite=True), streams=BOTH)) == plain
+    table = manifest.read(corpus.manifest)
+    manifest.write(corpus.manifest, table.replace_schema_metadata(table.schema.metadata | {b"links": b"refuse"}))
+    with pytest.raises(TooManyFailures, match="media_missing 1, media_refused 7"):
+        decode(config(), corpus, tolerant(), streams=BOTH)

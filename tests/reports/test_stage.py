@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from merc.errors import BadSettings
+from merc.errors import BadSettings, RawDataMissing
 from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import main, write_report
@@ -87,9 +87,14 @@ def test_without_runs_the_page_says_so(write_shards: WriteShards, tmp_path: Path
     assert "Nothing has been trained on it yet." in (tmp_path / "reports" / "results.md").read_text()
 
 
-def test_without_shards_the_page_says_what_to_do(tmp_path: Path) -> None:
-    assert "There are no shards yet: run merc-extract first." in _write(tmp_path).text
-    assert (tmp_path / "reports" / "coverage.json").read_text() == "{}\n"
+def test_without_shards_a_report_that_is_there_stays_and_the_command_that_makes_some_is_named(write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    _write(tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()}
+    with pytest.raises(RawDataMissing, match=r"there are no shards in .*typo; these make some:\n  merc-extract --dataset NAME") as caught:
+        write_report(CONFIG, tmp_path / "typo", tmp_path / "runs", tmp_path / "reports")
+    assert caught.value.exit_code == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()} == before
 
 
 def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards: WriteShards, tmp_path: Path) -> None:
@@ -99,6 +104,8 @@ def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards
     page = _write(tmp_path, ["made-up"])
     assert set(json.loads((tmp_path / "reports" / "coverage.json").read_text())) == {"made-up"}
     assert "not compared with those of an official distribution" in page.text
+    write_shards("made-up", counts_compared=False, deviations=["the emotion 'sad' is in test, but not in train"])
+    assert "the emotion 'sad' is in test, but not in train" in _write(tmp_path, ["made-up"]).text
 
 
 def test_a_dataset_without_shards_is_named(write_shards: WriteShards, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from merc.errors import BadSettings, BadTable, SettingsDiffer
+from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.params import Params
@@ -158,7 +158,7 @@ def test_shards_that_cannot_be_trained_on_are_explained(make_shards, params, tmp
 
 
 def test_missing_shards_are_explained(params, tmp_path):
-    with pytest.raises(BadTable, match="no shards"):
+    with pytest.raises(RawDataMissing, match=r"no shards of 'tiny'.*\n  merc-extract --dataset tiny"):
         train(resolve(params, "text"), Layout(tmp_path / "raw", tmp_path / "features", "tiny"), RUN, runs=tmp_path / "runs")
 
 

@@ -1,6 +1,7 @@
-"""``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, torch is not imported."""
+"""``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, no hub is asked, torch is not imported."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from merc.corpora.stage import read_corpus, will_be_made
-from merc.errors import BadTable
+from merc.errors import BadTable, ModelUnavailable
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.records import manifest
 
 if TYPE_CHECKING:
     from merc.commands.extract import Order
+    from merc.encoders.engine.registry import ChosenEncoder
+    from merc.extraction.config import Config as ExtractionConfig
 
 _Question = Callable[[], dict[str, Any]]
 
-# What decoding takes, measured by benchmarks/stage_costs.py (2026-11-20, clips of 640x360 and 1.3 s; larger ones take more).
-_DECODE_CPU_SECONDS = 0.224
+# CPU seconds per second of media and per utterance, of which the larger sum counts (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s).
+# What encoders with a checkpoint take depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
+_CPU_SECONDS = {"media": (0.171, 0.224), "ngrams": (0.007, 0.009), "acoustic": (0.026, 0.034), "gradients": (0.005, 0.006)}
+_MEASURED_ON = "clips of 640x360 and 1.3 s, benchmarks/stage_costs_2026-11-20.md"
 _DECODE_BYTES = 60_000
 _SHOWN = {
     "utterances_to_decode": "utterances left",
@@ -42,7 +47,6 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
     Raises:
         PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an unknown encoder.
     """
-    from merc.extraction import stage as extraction
     from merc.media import stage as media
     from merc.shards import stage as shards
     from merc.trajectories import stage as trajectories
@@ -59,22 +63,89 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
     there = _same(layout.manifest, table)
     yield _line("manifest", there, {})
     told = f"{table.num_rows} utterances"
+    costs = _Costs(table, order.media.max_clip_seconds, run.workers)
     decoded = there
     if streams:
         decoded, facts = _ask(there, partial(media.dry_run, order.media, layout, run, streams=streams))
         wanted = int(facts.get("utterances_to_decode", table.num_rows))
-        cost = f"about {wanted * _DECODE_CPU_SECONDS / 60:.0f} CPU minutes and {wanted * _DECODE_BYTES / 1e6:.0f} MB, by what small clips took"
+        cost = "" if decoded else f"{costs.of('media', 'media', wanted)} and {wanted * _DECODE_BYTES / 1e6:.0f} MB"
         yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}, {cost}")
     extracted = True
     for one in order.encoders:
         ready = there if one.modality == "text" else decoded
-        done, facts = _ask(ready, partial(extraction.dry_run, one, order.extraction, layout, run))
+        name = f"{one.modality}/{one.name}"
+        done, facts = _ask(ready, partial(_encoder_facts, one, order.extraction, layout, run))
         extracted = extracted and done
-        yield _line(f"{one.modality}/{one.name}", done, facts, told)
+        cost = "" if done else costs.of(name, one.kind.__module__.rpartition(".")[2], int(facts.get("utterances_to_do", table.num_rows)))
+        yield _line(name, done, facts, ", ".join(filter(None, (told, facts.get("fetch"), cost))))
     joined, facts = _ask(extracted, partial(shards.dry_run, order.shards, layout, run, encoders=encoders))
     yield _line("shards", joined, facts, told)
     done, _ = _ask(joined, partial(trajectories.dry_run, order.trajectories, layout, run))
     yield _line("trajectories", done, {}, told)
+    yield from costs.lines()
+
+
+class _Costs:
+    """What the stages would take, roughly, added up.
+
+    Args:
+        table: the manifest.
+        max_clip_seconds: more of a clip is not decoded.
+        workers: processes that share the work.
+    """
+
+    def __init__(self, table: pa.Table, max_clip_seconds: float, workers: int) -> None:
+        lengths = pc.min_element_wise(pc.subtract(table["end_seconds"], table["start_seconds"]), max_clip_seconds)
+        self._media_seconds, self._utterances, self._workers = float(pc.sum(lengths).as_py()), table.num_rows, workers
+        self._seconds = 0.0
+        self._unknown: list[str] = []
+
+    def of(self, stage: str, kind: str, utterances: int) -> str:
+        """Adds a stage; its own time in words, empty where it is not known.
+
+        Args:
+            stage: for messages.
+            kind: ``media``, or the family of an encoder.
+            utterances: how many are left to do.
+        """
+        if kind not in _CPU_SECONDS:
+            self._unknown.append(stage)
+            return ""
+        per_second, per_utterance = _CPU_SECONDS[kind]
+        share = utterances / self._utterances
+        seconds = share * max(per_second * self._media_seconds, per_utterance * self._utterances) / self._workers
+        self._seconds += seconds
+        return f"about {_time(seconds)}"
+
+    def lines(self) -> Iterator[str]:
+        """The sum, if anything would run."""
+        if self._seconds:
+            yield f"{'in all':<17} about {_time(self._seconds)} on {self._workers} processes, a rough estimate by {_MEASURED_ON}"
+        if self._unknown:
+            yield f"{'and':<17} what {' and '.join(self._unknown)} takes, which depends on the device: benchmarks/model_costs_2026-11-28.md"
+
+
+def _time(seconds: float) -> str:
+    """``a minute``, ``12 minutes``, ``3.4 hours``.
+
+    >>> [_time(seconds) for seconds in (5, 720, 12_240)]
+    ['a minute', '12 minutes', '3.4 hours']
+    """
+    if seconds < 90:
+        return "a minute"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _encoder_facts(one: "ChosenEncoder", config: "ExtractionConfig", layout: Layout, run: RunOptions) -> dict[str, Any]:
+    """What the extraction says of itself, with no hub asked: a model that is not here would be fetched, unless that is forbidden."""
+    from merc.extraction import stage as extraction
+
+    try:
+        return extraction.dry_run(one, config, layout, replace(run, offline=True))
+    except ModelUnavailable:
+        if run.offline:
+            raise
+        return {"cached": False, "fetch": "its model is not here and would be fetched first"}
 
 
 def _same(path: Path, table: pa.Table) -> bool:

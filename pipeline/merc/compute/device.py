@@ -1,8 +1,7 @@
 """Which device ``--device`` means. torch is imported here and only when it is asked for."""
 
-import re
-
 from merc.errors import BadSettings
+from merc.job import DEVICES
 
 
 def resolve(device: str) -> str:
@@ -16,7 +15,7 @@ def resolve(device: str) -> str:
     """
     if device == "cpu":
         return device
-    if device != "auto" and not re.fullmatch(r"cuda(:\d+)?", device):
+    if not DEVICES.fullmatch(device):
         raise BadSettings(f"no device {device!r}; valid: auto, cpu, cuda, cuda:N")
     import torch
 

@@ -24,8 +24,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from merc.corpora.engine import iemocap_channels
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
+from merc.corpora.engine import folders, iemocap_channels
+from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading
 from merc.corpora.engine.iemocap_annotations import (
     UNDECIDED,
     WITHOUT_EVALUATION,
@@ -114,6 +114,9 @@ DIALOGUES_PER_SPLIT = {
 }
 
 
+_ARCHIVE = "IEMOCAP_full_release"
+
+
 @dataclass
 class Tally:
     """What the reader met beside utterances, to be compared with the release's counts."""
@@ -121,6 +124,7 @@ class Tally:
     official: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
+    renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
     self_rated_happy: int = 0
 
 
@@ -202,37 +206,45 @@ IEMOCAP_full_release/             (or its content)
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
         config = self.config
-        base = root / "IEMOCAP_full_release" if (root / "IEMOCAP_full_release").is_dir() else root
+        base = folders.holder(root, [f"Session{number}" for number in SESSIONS], (_ARCHIVE, ".")) or root
+        if base not in (root, root / _ARCHIVE):
+            logger.info("iemocap: the sessions are read from %s", base, extra={"folder": str(base)})
         needed = [number for number in SESSIONS if set(splits) & ({"test"} if number == config.test_session else {"train", "dev"})]
-        sessions = {number: list_session(base / f"Session{number}", number) for number in needed}
-        self._check_annotations(base, sessions)
+        listed = {number: list_session(base / f"Session{number}", number) for number in needed}
+        self._check_annotations(base, listed)
+        sessions = {number: files for number, files in listed.items() if files.exists}
         ids = [one for files in sessions.values() for one in files.evaluations]
         split_of = assign_splits(ids, test_session=config.test_session, validation=config.validation, seed=config.validation_seed)
         paths = MediaPaths(base.relative_to(raw).as_posix(), sessions, config.marked_actor_side, config.marked_actor_channel)
         reading, tally = Reading([]), Tally()
+        if absent := sorted(set(listed) - set(sessions)):
+            reading.deviations.append(f"{_sessions(absent)} not there; {_sessions(sessions)} read")
         for split in (one for one in SPLITS if one in splits):
             for dialogue_id in (one for one in sorted(ids) if split_of[one] == split):
                 reading.dialogues.append(self._dialogue(base, dialogue_id, split, paths, reading, tally))
         if not reading.dialogues:
             raise BadSettings(f"no dialogue is in the splits {', '.join(splits)}; the setting validation is {config.validation}")
-        utterances = [utterance for dialogue in reading.dialogues for utterance in dialogue.utterances]
-        if "audio" in media:
-            self._check_media(base, sessions, "audio", paths.there(utterance.audio_path for utterance in utterances))
-        if "visual" in media:
-            self._check_media(base, sessions, "visual", paths.there(utterance.video_path for utterance in utterances))
+        utterances = {dialogue.utterance_id(one): one for dialogue in reading.dialogues for one in dialogue.utterances}
+        for modality, column in (("audio", "audio_path"), ("visual", "video_path")):
+            if modality in media:
+                reading.missing[modality] = self._missing_media(
+                    base, sessions, modality, {name: getattr(one, column) for name, one in utterances.items()}, paths
+                )
         if media:
             self._listen(raw, reading, paths)
         for what, count in sorted(tally.left_out.items()):
             logger.info("iemocap: %d %s left out of the transcriptions", count, what, extra={"left_out": what, "count": count})
+        for (word, emotion), count in sorted(tally.renamed.items()):
+            reading.deviations.append(f"the emotion {word!r} is read as {emotion!r}, in {count} utterances")
         if config.check_counts:
             reading.deviations += deviations(reading.dialogues, tally, config, splits)
         return reading
 
     def _dialogue(self, base: Path, dialogue_id: str, split: str, paths: MediaPaths, reading: Reading, tally: Tally) -> Dialogue:
-        folder = base / f"Session{session_of(dialogue_id)}" / "dialog"
-        transcription = folder / "transcriptions" / f"{dialogue_id}.txt"
-        evaluations = read_evaluations(folder / "EmoEvaluation" / f"{dialogue_id}.txt")
-        spoken, left_out = read_transcription(transcription)
+        folder, listed = base / f"Session{session_of(dialogue_id)}" / "dialog", paths.listed(dialogue_id)
+        transcription = folder / "transcriptions" / listed.transcriptions[dialogue_id]
+        evaluations = read_evaluations(folder / "EmoEvaluation" / listed.evaluations[dialogue_id], self.encoding)
+        spoken, left_out = read_transcription(transcription, self.encoding)
         spoken = _completed(spoken, evaluations)
         if not spoken:
             raise BadTable(f"{transcription}: holds no utterance")
@@ -241,6 +253,8 @@ IEMOCAP_full_release/             (or its content)
             evaluation = evaluations.get(utterance_id)
             reading.failures += [Failure(f"{split}/{utterance_id}", "manifest", *remark) for remark in _remarks(line, evaluation)]
             text = line.text if self.config.tags == "keep" else without_tags(line.text)
+            if evaluation is not None and evaluation.renamed:
+                tally.renamed[evaluation.renamed, evaluation.official] += 1
             utterances.append(_utterance(dialogue_id, utterance_id, replace(line, text=text), evaluation, self._emotion(evaluation), paths))
         self._count(evaluations.values(), left_out, tally)
         reading.deviations += _other_than_the_votes(dialogue_id, evaluations)
@@ -277,27 +291,35 @@ IEMOCAP_full_release/             (or its content)
             tally.self_rated_happy += self._self_rated(evaluation)
 
     def _check_annotations(self, base: Path, sessions: Mapping[int, SessionFiles]) -> None:
-        missing = [f"Session{number}" for number, files in sessions.items() if not files.exists]
-        if missing:
-            raise self._missing(f"no folder {', '.join(missing)}", base, sessions)
-        for number, files in sessions.items():
+        if not any(files.exists for files in sessions.values()):
+            raise self._missing(f"no folder {', '.join(f'Session{number}' for number in sessions)}", base, sessions)
+        for number, files in ((number, files) for number, files in sessions.items() if files.exists):
             if not files.evaluations and not files.transcriptions:
                 raise self._missing(f"Session{number} holds no annotations", base, sessions)
             for what, one_sided in (
-                ("transcriptions", files.evaluations - files.transcriptions),
-                ("EmoEvaluation", files.transcriptions - files.evaluations),
+                ("transcriptions", files.evaluations.keys() - files.transcriptions.keys()),
+                ("EmoEvaluation", files.transcriptions.keys() - files.evaluations.keys()),
             ):
                 if one_sided:
                     first = f"Session{number}/dialog/{what}/{min(one_sided)}.txt"
                     raise self._missing(f"{len(one_sided)} annotation files are missing, the first is {first}", base, sessions)
 
-    def _check_media(self, base: Path, sessions: Mapping[int, SessionFiles], modality: str, there: Mapping[str, bool]) -> None:
-        missing = [path for path, found in there.items() if not found]
-        if half_unpacked(len(missing), len(there)):
-            raise self._missing(f"{modality}: {len(missing)} of {len(there)} files are missing, the first is {missing[0]}", base, sessions)
+    def _missing_media(self, base: Path, sessions: Mapping[int, SessionFiles], modality: str, path_of: Mapping[str, str], paths: MediaPaths) -> dict[str, str]:
+        """See :attr:`Reading.missing`. Raises ``RawDataMissing`` if no file of the modality is there."""
+        there = paths.there(path_of.values())
+        if not any(there.values()):
+            without = "; this is the release without videos, or they are not unpacked: --modalities text,audio does without" if modality == "visual" else ""
+            raise self._missing(f"{modality}: none of {len(there)} files is there, the first is {next(iter(there))}{without}", base, sessions)
+        return {name: path for name, path in path_of.items() if not there[path]}
 
     def _missing(self, what: str, base: Path, sessions: Mapping[int, SessionFiles]) -> RawDataMissing:
         return RawDataMissing(f"IEMOCAP: {what}.\nExpected:\n{self.EXPECTED_TREE}\nFound in {base}:\n{describe(base, sessions)}\n{self.SOURCE}")
+
+
+def _sessions(numbers: Iterable[int]) -> str:
+    """``session 4 is``, ``sessions 1, 2 are``."""
+    names = [str(number) for number in sorted(numbers)]
+    return f"session{'s' if len(names) > 1 else ''} {', '.join(names)} {'are' if len(names) > 1 else 'is'}"
 
 
 def _completed(spoken: Mapping[str, Spoken], evaluations: Mapping[str, Evaluation]) -> dict[str, Spoken]:

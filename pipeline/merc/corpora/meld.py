@@ -12,7 +12,7 @@ Known defects of the distribution, and what is done about each:
 - Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and dia233_utt8). They are
   read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by 0.167 s, and that reading is the nearer one.
 - Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding cuts them, and says so.
-- Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both.
+- Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both, unless ``replacements`` has them.
 - About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it is preferred.
 - 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on into the next utterance:
   decoding cuts them to the annotation's length, and says so (train and dev have no such clips). An annotation that is too short to be true
@@ -25,19 +25,22 @@ Known defects of the distribution, and what is done about each:
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from merc.corpora.engine import speaker_names, text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
-from merc.corpora.engine.csv_rows import CsvRow, read_rows
+from merc.corpora.engine import folders, label_synonyms, speaker_names, text_repair
+from merc.corpora.engine.base import CorpusReader, Reading
+from merc.corpora.engine.csv_rows import CsvConfig, CsvForm, CsvRow, read_rows
 from merc.corpora.engine.labels import LABEL_SETS
+from merc.corpora.engine.table_rows import is_plain_path
 from merc.errors import BadTable, RawDataMissing
+from merc.files import broken_link
+from merc.log import logger
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.records.failures import Failure
 
@@ -54,6 +57,7 @@ SENTIMENTS = ("positive", "negative", "neutral")
 SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. Ledbetter"})
 """Speakers with two spellings in the files → the one in use."""
 
+_NAMED = 10
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _TIME = re.compile(r"([0-9]{1,2}):([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})")
@@ -102,7 +106,7 @@ EXPECTED = MappingProxyType(
 class Meld(CorpusReader):
     """Reads MELD as distributed: three CSV files, and one folder of clips per split."""
 
-    class Config(CorpusConfig):
+    class Config(CsvConfig):
         """Settings of MELD.
 
         A test clip that is longer than its annotation is cut to it (``media.max_overlong_seconds``), unless the
@@ -116,6 +120,16 @@ class Meld(CorpusReader):
         max_characters_per_second: float = Field(default=35.0, gt=0)
         """Characters per second; no test clip is cut to an annotation in which the text would be said faster (of MELD's
         utterances 97 % have less than 31)."""
+        replacements: str = ""
+        """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for ``meld/replacements/train/dia125_utt3.mp4``;
+        likewise dev, test. Empty: none."""
+
+        @field_validator("replacements")
+        @classmethod
+        def _stays_in_raw(cls, path: str) -> str:
+            if path and not is_plain_path(path):
+                raise ValueError("a path below the folder raw/ is expected")
+            return path
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
     SOURCE: ClassVar[str] = (
@@ -136,7 +150,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         """Reads the annotations, and looks which clips there are (see :meth:`CorpusReader.read`).
 
         Raises:
-            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column or holds no row.
+            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has another encoding or delimiter.
             BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
@@ -144,31 +158,52 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         absent = [ANNOTATIONS[split] for split in wanted if not annotations[split].is_file()]
         if absent:
             raise self._missing(root, f"{', '.join(absent)} not found in {root}")
-        folders = {split: _clip_folder(root, annotations[split].parent, CLIPS[split]) for split in wanted}
-        reading = Reading([])
-        incomplete: list[str] = []
+        reading = Reading([], missing={modality: {} for modality in sorted(media)})
+        form = CsvForm(self.encoding, self.config.delimiter, f"{self.key}.delimiter")
         for split in wanted:
-            turns = _turns(annotations[split], split)
-            spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
+            turns = _turns(annotations[split], split, form)
             if not turns:
                 raise self._missing(root, f"{annotations[split]} holds no utterance")
-            if media:
-                incomplete += folders[split].problems(turn.clip for turn in turns)
-            prefix = folders[split].path.relative_to(raw)
-            clips = {turn.id: (prefix / folders[split].best(turn.clip)).as_posix() for turn in turns}
-            bounded = {turn.id for turn in turns if split == "test" and folders[split].best(turn.clip) == turn.clip}
-            believed = {turn.id for turn in turns if self._believes(turn)}
-            reading.dialogues += _dialogues(turns, split, clips, spellings, bounded & believed)
-            for turn in turns:
-                reading.failures += turn.failures
-                if turn.id in bounded - believed and not turn.repaired and turn.seconds:
-                    told = f"{turn.seconds:.3f} s for {len(turn.text)} characters"
-                    reading.failures.append(Failure(f"{split}/{turn.id}", "manifest", "all", "span_doubted", told))
-            if self.config.check_counts:
-                reading.deviations += _deviations(turns, split)
-        if incomplete:
-            raise self._missing(root, "; ".join(incomplete))
+            clips = _Clips(raw, _clip_folder(root, annotations[split].parent, CLIPS[split]), self._replacements(raw, split))
+            self._read_split(split, turns, clips, reading)
+        utterances = sum(len(dialogue.utterances) for dialogue in reading.dialogues)
+        if any(len(missing) == utterances for missing in reading.missing.values()):
+            raise self._missing(root, f"there is not one of {utterances} clips")
+        if self.config.replacements:
+            reading.deviations += self._without_use(raw, reading)
         return reading
+
+    def _read_split(self, split: str, turns: "list[_Turn]", clips: "_Clips", reading: Reading) -> None:
+        spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
+        bounded = {turn.id for turn in turns if split == "test" and clips.is_plain(turn.id)}
+        believed = {turn.id for turn in turns if self._believes(turn)}
+        reading.dialogues += _dialogues(turns, split, clips, spellings, bounded & believed)
+        for modality, missing in reading.missing.items():
+            path_of = clips.sound if modality == "audio" else clips.picture
+            missing |= {f"{split}/{turn.id}": path_of(turn.id) for turn in turns if not clips.has(modality, turn.id)}
+        for turn in turns:
+            reading.failures += turn.failures
+            if turn.id in bounded - believed and not turn.repaired and turn.seconds:
+                told = f"{turn.seconds:.3f} s for {len(turn.text)} characters"
+                reading.failures.append(Failure(f"{split}/{turn.id}", "manifest", "all", "span_doubted", told))
+        reading.deviations += [f"{split}: {line}" for line in (*_renamed(turns), *clips.remarks(turn.id for turn in turns))]
+        if self.config.check_counts:
+            reading.deviations += _deviations(turns, split)
+
+    def _replacements(self, raw: Path, split: str) -> "_ClipFolder":
+        if not self.config.replacements:
+            return _ClipFolder(raw, exists=False, clips={}, wavs={})
+        base = raw / self.config.replacements
+        if not any((base / one).is_dir() for one in SPLITS):
+            raise RawDataMissing(f"replacements: {base} is no folder with one of {', '.join(SPLITS)} in it, such as {base / 'train' / 'dia125_utt3.mp4'}")
+        return _listed(base / split)
+
+    def _without_use(self, raw: Path, reading: Reading) -> list[str]:
+        """A line if there are replacements of clips that the corpus does not have, which may be misspelt."""
+        known = {dialogue.utterance_id(one) for dialogue in reading.dialogues for one in dialogue.utterances}
+        read = {dialogue.split for dialogue in reading.dialogues}
+        useless = [f"{split}/{name}" for split in SPLITS if split in read for name in self._replacements(raw, split).clips if f"{split}/{name}" not in known]
+        return [f"{self.config.replacements}: {_some(useless)} replace no clip of MELD"] if useless else []
 
     def _believes(self, turn: "_Turn") -> bool:
         """Whether the annotation's length can be that of the utterance."""
@@ -182,7 +217,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             found.append(f"{ANNOTATIONS[split]}: {'there' if path.is_file() else 'missing'}")
         for split in SPLITS:
             folder = _clip_folder(root, root, CLIPS[split])
-            found.append(f"{CLIPS[split]}/: {f'{len(folder.names)} clips' if folder.exists else 'missing'}")
+            found.append(f"{CLIPS[split]}/: {f'{len(folder.clips)} clips' if folder.exists else broken_link(folder.path) or 'missing'}")
         expected = _indented(self.EXPECTED_TREE.splitlines())
         return RawDataMissing(f"MELD: {problem}.\nExpected in {root} (or in its {ARCHIVE}):\n{expected}\nFound:\n{_indented(found)}\n{self.SOURCE}")
 
@@ -191,10 +226,16 @@ def _indented(lines: Iterable[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
+
+
 def _find(root: Path, name: str) -> Path:
-    """Where ``name`` is, in ``root`` or in the archive's folder; the first of the two if it is in neither."""
-    inside = root / ARCHIVE / name
-    return inside if inside.exists() and not (root / name).exists() else root / name
+    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them; in ``root`` if it is nowhere."""
+    folder = folders.holder(root, [name], (".", ARCHIVE), closed=[*CLIPS.values()])
+    if folder not in (None, root, root / ARCHIVE):
+        logger.info("meld: %s is read from %s", name, folder, extra={"folder": str(folder)})
+    return (folder or root) / name
 
 
 @dataclass(frozen=True)
@@ -204,37 +245,78 @@ class _ClipFolder:
     Attributes:
         path: where it is or should be.
         exists: whether it is there.
-        names: the mp4 files in it.
+        clips: name without ``.mp4``, whose capitals do not matter → file.
+        wavs: the same of ``.wav``.
     """
 
     path: Path
     exists: bool
-    names: frozenset[str]
-
-    def best(self, clip: str) -> str:
-        """The file to use for ``clip``: its replacement where there is one; the plain name also where there is no file at all."""
-        return REPLACEMENT + clip if REPLACEMENT + clip in self.names else clip
-
-    def problems(self, clips: Iterable[str]) -> list[str]:
-        """What is wrong if these clips are needed: nothing, or one line."""
-        wanted = list(clips)
-        if not self.exists:
-            return [f"the folder {self.path} is missing"]
-        missing = [clip for clip in wanted if self.best(clip) not in self.names]
-        if len(missing) == len(wanted):
-            return [f"{self.path} holds none of its {len(wanted)} clips"]
-        if half_unpacked(len(missing), len(wanted)):
-            return [f"{len(missing)} of {len(wanted)} clips are missing from {self.path} (the first is {missing[0]}): the archive seems to be half unpacked"]
-        return []
+    clips: Mapping[str, str]
+    wavs: Mapping[str, str]
 
 
 def _clip_folder(root: Path, default: Path, name: str) -> _ClipFolder:
     path = _find(root, name)
+    return _listed(path) if path.is_dir() else _ClipFolder(default / name, exists=False, clips={}, wavs={})
+
+
+def _listed(path: Path) -> _ClipFolder:
     if not path.is_dir():
-        return _ClipFolder(default / name, exists=False, names=frozenset())
+        return _ClipFolder(path, exists=False, clips={}, wavs={})
     with os.scandir(path) as entries:
-        names = frozenset(entry.name for entry in entries if entry.name.endswith(".mp4") and not entry.name.startswith("._"))
-    return _ClipFolder(path, exists=True, names=names)
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("._"))
+    clips, wavs = (
+        {one[: -len(end)]: one for one in sorted(names, key=lambda one: one.endswith(end)) if one.lower().endswith(end)} for end in (".mp4", ".wav")
+    )  # where both are there, .mp4 comes after .MP4 and wins
+    return _ClipFolder(path, exists=True, clips=clips, wavs=wavs)
+
+
+class _Clips:
+    """The files of a split's clips, by the id of their utterance; the official name also where there is no file at all.
+
+    Args:
+        raw: what paths are relative to.
+        folder: of the corpus.
+        replacements: of the user's; what is in it goes first.
+    """
+
+    def __init__(self, raw: Path, folder: _ClipFolder, replacements: _ClipFolder) -> None:
+        self._folder, self._replacements = folder, replacements
+        self._prefixes = {id(one): one.path.relative_to(raw) for one in (folder, replacements)}
+
+    def picture(self, clip: str) -> str:
+        """Path relative to raw/."""
+        for folder, name in ((self._replacements, clip), (self._folder, REPLACEMENT + clip)):
+            if name in folder.clips:
+                return self._path(folder, folder.clips[name])
+        return self._path(self._folder, self._folder.clips.get(clip, f"{clip}.mp4"))
+
+    def sound(self, clip: str) -> str:
+        """The same; a wav where there is no clip."""
+        return self._path(self._folder, self._folder.wavs[clip]) if self._has_wav_alone(clip) else self.picture(clip)
+
+    def has(self, modality: str, clip: str) -> bool:
+        """Whether the file is there."""
+        has_clip = clip in self._replacements.clips or REPLACEMENT + clip in self._folder.clips or clip in self._folder.clips
+        return has_clip or (modality == "audio" and clip in self._folder.wavs)
+
+    def is_plain(self, clip: str) -> bool:
+        """Whether nothing takes the place of the corpus's first cut."""
+        return clip not in self._replacements.clips and REPLACEMENT + clip not in self._folder.clips
+
+    def remarks(self, clips: Iterable[str]) -> Iterator[str]:
+        """A line for each kind of file that is not the corpus's own clip."""
+        wanted = list(clips)
+        if replaced := [clip for clip in wanted if clip in self._replacements.clips]:
+            yield f"{len(replaced)} clips replaced by those of {self._prefixes[id(self._replacements)]}: {_some(replaced)}"
+        if wavs := [clip for clip in wanted if self._has_wav_alone(clip)]:
+            yield f"{len(wavs)} utterances have their sound from a wav, since there is no mp4: {_some(wavs)}"
+
+    def _has_wav_alone(self, clip: str) -> bool:
+        return clip in self._folder.wavs and not self.has("visual", clip)
+
+    def _path(self, folder: _ClipFolder, name: str) -> str:
+        return (self._prefixes[id(folder)] / name).as_posix()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +325,7 @@ class _Turn:
 
     Attributes:
         repaired: a time had to be.
+        renamed: (column, word as it stands, label), where a label was not one of MELD's own words.
     """
 
     dialogue: int
@@ -254,6 +337,7 @@ class _Turn:
     start_seconds: float
     end_seconds: float
     repaired: bool
+    renamed: tuple[tuple[str, str, str], ...]
     failures: tuple[Failure, ...]
 
     @property
@@ -264,16 +348,12 @@ class _Turn:
     def id(self) -> str:
         return f"dia{self.dialogue}_utt{self.number}"
 
-    @property
-    def clip(self) -> str:
-        return f"{self.id}.mp4"
 
-
-def _turns(path: Path, split: str) -> list[_Turn]:
+def _turns(path: Path, split: str, form: CsvForm) -> list[_Turn]:
     """The rows of one CSV file, ordered by dialogue and utterance number."""
     lines: dict[tuple[int, int], int] = {}
     turns = []
-    for row in read_rows(path, _COLUMNS):
+    for row in read_rows(path, _COLUMNS, form):
         key = _number(row, "Dialogue_ID", path), _number(row, "Utterance_ID", path)
         if key in lines:
             raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
@@ -295,16 +375,19 @@ def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _T
     remarks += [("all", "annotation_repaired", detail) for detail in odd]
     if start_seconds == end_seconds and not odd:
         remarks.append(("all", "span_empty", f"begins and ends at {start_seconds:g} s"))
+    labels = {column: _label(row, column, valid, path) for column, valid in (("Emotion", EMOTIONS), ("Sentiment", SENTIMENTS))}
+    words = {column: row.cells[column].strip() for column in labels}
     return _Turn(
         dialogue=dialogue,
         number=number,
         speaker=speaker.strip(),
         text=text,
-        emotion=_label(row, "Emotion", EMOTIONS, path),
-        sentiment=_label(row, "Sentiment", SENTIMENTS, path),
+        emotion=labels["Emotion"],
+        sentiment=labels["Sentiment"],
         start_seconds=start_seconds,
         end_seconds=end_seconds,
         repaired=bool(odd),
+        renamed=tuple((column, words[column], label) for column, label in labels.items() if words[column].lower() != label),
         failures=tuple(Failure(f"{split}/dia{dialogue}_utt{number}", "manifest", *remark) for remark in remarks),
     )
 
@@ -318,10 +401,18 @@ def _number(row: CsvRow, column: str, path: Path) -> int:
 
 
 def _label(row: CsvRow, column: str, valid: tuple[str, ...], path: Path) -> str:
-    label = row.cells[column].strip().lower()
-    if label not in valid:
-        raise BadTable(f"{path}, line {row.line}: {column} is {label!r} instead of one of {', '.join(valid)}")
+    word = row.cells[column].strip().lower()
+    label = label_synonyms.meant(word, valid)
+    if label is None:
+        raise BadTable(f"{path}, line {row.line}: {column} is {word!r} instead of one of {', '.join(valid)}")
     return label
+
+
+def _renamed(turns: Iterable[_Turn]) -> Iterator[str]:
+    """A line for each word that was taken for a label."""
+    counts = Counter(one for turn in turns for one in turn.renamed)
+    for (column, word, label), count in sorted(counts.items()):
+        yield f"{column} {word!r} is read as {label!r}, in {count} utterances"
 
 
 def _how_repaired(row: CsvRow, column: str, result: str) -> str:
@@ -360,7 +451,7 @@ def _milliseconds(cell: str) -> int | None:
     return (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
 
 
-def _dialogues(turns: Iterable[_Turn], split: str, clips: Mapping[str, str], spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
+def _dialogues(turns: Iterable[_Turn], split: str, clips: _Clips, spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
     """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind the annotation's length."""
     by_number: dict[int, list[_Turn]] = {}
     for turn in turns:
@@ -376,8 +467,8 @@ def _dialogues(turns: Iterable[_Turn], split: str, clips: Mapping[str, str], spe
                 sentiment=turn.sentiment,
                 start_seconds=turn.start_seconds,
                 end_seconds=turn.end_seconds,
-                video_path=clips[turn.id],
-                audio_path=clips[turn.id],
+                video_path=clips.picture(turn.id),
+                audio_path=clips.sound(turn.id),
                 expected_seconds=round(turn.seconds, 3) if turn.id in bounded else None,
             )
             for turn in members

@@ -6,9 +6,10 @@ differ from those of the manifest already there are refused, since everything af
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,16 +20,17 @@ import pyarrow as pa
 
 from merc import files, plugins
 from merc.command_line import stage_command
-from merc.corpora.engine import building
+from merc.corpora.engine import building, plausibility
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.labels import label_set
-from merc.errors import BadSettings, BadTable, SettingsDiffer, nearest
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer, TooManyFailures, nearest
 from merc.job import RunOptions, differing_settings
 from merc.layout import MODALITIES, Layout
 from merc.log import logger
 from merc.params import Laid, Origin, Params, Settings, Shelf
 from merc.records import manifest
 from merc.records.dialogue import SPLITS, Dialogue
+from merc.records.failures import limit_of
 
 _PACKAGE = "merc.corpora"
 _MEDIA = frozenset({"audio", "visual"})
@@ -70,7 +72,7 @@ def choose(params: Params, dataset: str) -> Corpus:
     if not isinstance(name, str):
         raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(readers)}")
     kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
-    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"))
+    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset)
     if reader.config.label_set not in kind.LABEL_SETS:
         hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
         raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
@@ -105,7 +107,8 @@ def build_manifest(
 
     Raises:
         BadSettings: if a modality, a split or the limit is none of the possible ones.
-        RawDataMissing: if the corpus is missing, half unpacked or of another shape.
+        RawDataMissing: if the corpus is missing or of another shape, or has no media at all.
+        TooManyFailures: if more media are missing than ``run.max_failed`` allows.
         BadTable: if the corpus's content contradicts itself.
         SettingsDiffer: if the manifest already there has other settings; the message names the keys.
     """
@@ -152,11 +155,49 @@ def read_corpus(
     }
     if not run.overwrite:
         _compare(_record_path(layout), settings)
+    if reader.config.links == "refuse":
+        _refuse_links(layout)
     reading = reader.read(layout.corpus_root, layout.raw, media=_MEDIA & set(modalities), splits=wanted)
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
-    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop")
+    reading.deviations += plausibility.remarks(reading.dialogues, labels)
+    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
+    _check_missing(layout.dataset, reading, table, run)
     return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
+
+
+def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:
+    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: decoding would end so, hours later."""
+    kept = set(table["utterance_id"].to_pylist())
+    missing = {modality: {one: path for one, path in files.items() if one in kept} for modality, files in reading.missing.items()}
+    without = {one: path for files in missing.values() for one, path in files.items()}
+    if len(without) > limit_of(run.max_failed, table.num_rows):
+        by_modality = ", ".join(f"{modality} {len(files)}" for modality, files in sorted(missing.items()) if files)
+        raise TooManyFailures(
+            f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the first is "
+            f"{next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed {run.max_failed} allows. "
+            "Is the archive unpacked as a whole? A higher --max-failed goes on without them."
+        )
+
+
+def _refuse_links(layout: Layout) -> None:
+    """Raises ``RawDataMissing`` if a link in the corpus's folder leads out of it; the folder itself may be one."""
+    root = Path(os.path.realpath(layout.corpus_root))
+    for link in _links_below(root) if root.is_dir() else ():
+        if not (target := Path(os.path.realpath(link))).is_relative_to(root):
+            raise RawDataMissing(
+                f"{link}: a link that leads out of {root}, to {target}, and corpora.{layout.dataset}.links is refuse; "
+                "put the file itself there, or follow the links of a corpus that you trust"
+            )
+
+
+def _links_below(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                yield from _links_below(Path(entry.path))
 
 
 def will_be_made(corpus: Corpus, layout: Layout) -> bool:

@@ -6,24 +6,32 @@ What holds of the rows:
 - The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
 - The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn, behind it; a cell that begins
   with the dialogue's id already is taken as it is.
-- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of the label set.
-- Without a column for the split, dialogues are drawn by the shares and the seed of the settings.
+- Several columns may make the id of a dialogue (season, episode and scene of EmoryNLP); their cells are joined by ``_``.
+- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of the label set. Spellings that differ
+  in capitals or blanks alone are one class; what was taken for what is reported.
+- A table for each split may be named. In one table without a column for the split, dialogues are drawn by the shares and the seed of the settings.
 - Without times, an utterance begins and ends at 0.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from merc.corpora.engine import text_repair
-from merc.corpora.engine.base import CorpusConfig, CorpusReader, Reading, half_unpacked
+from merc.corpora.engine.base import CorpusReader, Reading
+from merc.corpora.engine.csv_rows import CsvConfig, CsvForm
+from merc.corpora.engine.emotion_names import one_spelling, taken_for
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
+from merc.files import check_name
 from merc.params import Settings
 from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.records.failures import Failure
@@ -32,14 +40,16 @@ OWN = "own"
 """The label set whose classes the settings or the table name."""
 UNLABELLED = "unlabelled"
 
+_QUOTED = re.compile(r"""'[^'"\\]+'|"[^"\\]+\"""")
+_LIST_OF_NAMES = re.compile(rf"\[(?:{_QUOTED.pattern})(?:, (?:{_QUOTED.pattern}))*\]")
 _SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "dev", "validation": "dev"}
 
 
 class Columns(Settings):
     """Names of the columns; empty for what the table does not have. The first four are always needed."""
 
-    dialogue: str = Field(default="dialogue", min_length=1)
-    """Id of the dialogue."""
+    dialogue: str | tuple[str, ...] = "dialogue"
+    """Id of the dialogue; a list of columns where it takes several to tell one from the others: ``[Season, Episode, Scene_ID]``."""
     speaker: str = Field(default="speaker", min_length=1)
     """Name of whoever speaks."""
     text: str = Field(default="text", min_length=1)
@@ -72,6 +82,13 @@ class Columns(Settings):
     def _nothing_is_an_empty_name(cls, name: object) -> object:
         return "" if name is None else name  # what YAML makes of a key without a value
 
+    @field_validator("dialogue")
+    @classmethod
+    def _dialogues_have_an_id(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not names or not all(names):
+            raise ValueError("the name of a column, or a list of such names, is expected")
+        return names
+
     @model_validator(mode="after")
     def _start_with_end(self) -> Self:
         if bool(self.start) != bool(self.end):
@@ -96,14 +113,51 @@ class SplitShares(Settings):
         return self
 
 
+class SplitFiles(Settings):
+    """A table for each split, in the corpus's folder, in place of ``file`` and of a column for the split; empty for a split that there is not."""
+
+    train: str = ""
+    """Table of the train split."""
+    dev: str = ""
+    """Table of the dev split."""
+    test: str = ""
+    """Table of the test split."""
+
+    @field_validator("*")
+    @classmethod
+    def _stays_in_the_corpus(cls, path: str) -> str:
+        return _below_the_corpus(path)
+
+    def named(self) -> dict[str, str]:
+        """Split → file, for those that are named."""
+        return {split: file for split in SPLITS if (file := getattr(self, split))}
+
+
+def _below_the_corpus(path: str) -> str:
+    if path and not is_plain_path(path):
+        raise ValueError("a path below the corpus's folder is expected")
+    return path
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one dialogue, in their order."""
+
+    split: str
+    name: str
+    rows: list[TableRow]
+
+
 class Table(CorpusReader):
     """Reads a corpus of one's own; see the head of this file."""
 
-    class Config(CorpusConfig):
+    class Config(CsvConfig):
         """Settings of a table."""
 
         file: str = "utterances.csv"
-        """Table, as .csv or .parquet, in the corpus's folder: raw/<name>, or what ``--raw`` names."""
+        """Table, as .csv (or .tsv, .txt) or .parquet, in the corpus's folder: raw/<name>, or what ``--raw`` names."""
+        files: SplitFiles = SplitFiles()
+        """A table for each split, in place of ``file``; ids may be the same in several."""
         media_folder: str = "media"
         """Folder that the paths in the table are relative to, in the corpus's folder; empty for that folder itself."""
         media_are: Literal["clips", "recordings"] = "clips"
@@ -111,9 +165,10 @@ class Table(CorpusReader):
         columns: Columns = Columns()
         """Which column is what."""
         label_set: str = OWN
-        """``own``, or one of meld7, iemocap6, iemocap4, iemocap4_merged."""
+        """``own``, or one that ships with the package, such as meld7."""
         labels: tuple[str, ...] = ()
-        """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet."""
+        """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet. Spellings
+        that differ in capitals or blanks alone are one class."""
         split_shares: SplitShares = SplitShares()
         """How dialogues are spread over the splits, where the table has no column for the split."""
         split_seed: int = 0
@@ -124,9 +179,7 @@ class Table(CorpusReader):
         @field_validator("file", "media_folder")
         @classmethod
         def _stays_in_the_corpus(cls, path: str) -> str:
-            if path and not is_plain_path(path):
-                raise ValueError("a path below the corpus's folder is expected")
-            return path
+            return _below_the_corpus(path)
 
         @model_validator(mode="after")
         def _labels_are_of_the_own_set(self) -> Self:
@@ -139,7 +192,7 @@ class Table(CorpusReader):
     LABEL_SETS: ClassVar[tuple[str, ...]] = (OWN, *LABEL_SETS)
     SOURCE: ClassVar[str] = "A corpus of one's own, read from a table of utterances; whom it belongs to, and who may have it, only its owner knows."
     EXPECTED_TREE: ClassVar[str] = """\
-utterances.csv          (corpora.<dataset>.file: one row per utterance; also .parquet)
+utterances.csv          (corpora.<dataset>.file: one row per utterance; also .parquet; or a table for each split: corpora.<dataset>.files)
 media/                  (corpora.<dataset>.media_folder: what the paths in the table are relative to)"""
     config: Config
 
@@ -152,27 +205,52 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             BadTable: if a row has no dialogue or speaker, an id, a label, a split or a number that cannot be, or a path out of the folder of media.
         """
         config = self.config
-        path = root / config.file
-        if not path.is_file():
-            there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
-            raise RawDataMissing(f"{path} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}\n{self.SOURCE}")
+        tables = self._tables(root)
         self._check_media_columns(media)
-        rows = read_table(path, config.columns.model_dump(), may_lack=() if media else ("video", "audio"))
-        by_dialogue: dict[str, list[TableRow]] = {}
-        for row in rows:
-            by_dialogue.setdefault(row.name("dialogue"), []).append(row)
-        labels = self._labels(rows)
-        split_of = _splits_in(by_dialogue) if config.columns.split else _drawn_splits(by_dialogue, config.split_shares, config.split_seed)
-        reading = Reading([], labels=labels)
+        dialogues = self._dialogues(tables, may_lack=() if media else ("video", "audio"))
+        rows = [row for one in dialogues for row in one.rows]
+        counts = Counter(row.cells["emotion"] for row in rows if row.cells["emotion"])
+        spelling = one_spelling(counts, [*self._known(), UNLABELLED], closed=bool(self._known()))
+        labels = self._labels(rows, spelling)
+        reading = Reading([], labels=labels, deviations=taken_for(counts, spelling))
         folder = PurePosixPath(root.relative_to(raw).as_posix(), config.media_folder)
         for split in (one for one in SPLITS if one in splits):
-            for name, members in by_dialogue.items():
-                if split_of[name] == split:
-                    reading.dialogues.append(self._dialogue(split, name, members, folder, reading.failures))
+            reading.dialogues += [self._dialogue(one, spelling, folder, reading.failures) for one in dialogues if one.split == split]
         if not reading.dialogues:
-            raise BadSettings(f"{path}: no dialogue is in {', '.join(splits)}; the table has {', '.join(sorted(set(split_of.values())))}")
-        self._check_media(raw, root / config.media_folder, reading.dialogues, media)
+            there = ", ".join(sorted({one.split for one in dialogues}))
+            raise BadSettings(f"{', '.join(map(str, tables.values()))}: no dialogue is in {', '.join(splits)}; the table has {there}")
+        reading.missing = self._missing_media(raw, root / config.media_folder, reading.dialogues, media)
         return reading
+
+    def _tables(self, root: Path) -> dict[str, Path]:
+        """Split → its table; one without a split where all are in one.
+
+        Raises:
+            RawDataMissing: if one is not there.
+        """
+        tables = {split: root / file for split, file in (self.config.files.named() or {"": self.config.file}).items()}
+        absent = [str(path) for path in tables.values() if not path.is_file()]
+        if absent:
+            there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
+            raise RawDataMissing(f"{', '.join(absent)} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}\n{self.SOURCE}")
+        return tables
+
+    def _dialogues(self, tables: Mapping[str, Path], may_lack: Collection[str]) -> list[_Rows]:
+        """All dialogues with their splits, in the order of the tables."""
+        config = self.config
+        form = CsvForm(self.encoding, config.delimiter, f"{self.key}.delimiter")
+        columns = config.columns.model_dump() | ({} if "" in tables else {"split": ""})
+        found: list[_Rows] = []
+        for split, path in tables.items():
+            by_name: dict[str, list[TableRow]] = {}
+            for row in read_table(path, columns, may_lack, form):
+                by_name.setdefault(row.name("dialogue"), []).append(row)
+            if split:
+                split_of = dict.fromkeys(by_name, split)
+            else:
+                split_of = _splits_in(by_name) if config.columns.split else _drawn_splits(by_name, config.split_shares, config.split_seed)
+            found += [_Rows(split_of[name], name, rows) for name, rows in by_name.items()]
+        return found
 
     def _check_media_columns(self, media: frozenset[str]) -> None:
         columns = self.config.columns
@@ -182,10 +260,17 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         if media and self.config.media_are == "recordings" and not columns.start:
             raise BadSettings("media_are recordings, but the settings' columns name no start and end")
 
-    def _labels(self, rows: Iterable[TableRow]) -> LabelSet:
+    def _known(self) -> list[str]:
+        """The emotions that may occur; none where the table itself says which."""
+        if self.config.label_set == OWN:
+            return list(self.config.labels)
+        labels = label_set(self.config.label_set)
+        return [*labels.classes, *labels.merge]
+
+    def _labels(self, rows: Iterable[TableRow], spelling: Mapping[str, str]) -> LabelSet:
         """The label set, with every row's emotion checked against it."""
         config = self.config
-        there = sorted({row.cells["emotion"] for row in rows} - {"", UNLABELLED})
+        there = sorted(set(spelling.values()) - {UNLABELLED})
         labels = label_set(config.label_set) if config.label_set != OWN else LabelSet(OWN, config.labels or tuple(there))
         if not labels.classes:
             raise BadTable(f"{config.file}: no row has an emotion; name the classes in the settings' labels")
@@ -195,27 +280,32 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         known = [*labels.classes, *labels.merge]
         for row in rows:
             emotion = row.cells["emotion"]
-            if emotion not in ("", UNLABELLED, *known):
+            if emotion and spelling[emotion] not in (UNLABELLED, *known):
                 raise BadTable(f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; empty where there is none")
         return labels
 
-    def _dialogue(self, split: str, name: str, rows: Sequence[TableRow], folder: PurePosixPath, failures: list[Failure]) -> Dialogue:
+    def _dialogue(self, dialogue: _Rows, spelling: Mapping[str, str], folder: PurePosixPath, failures: list[Failure]) -> Dialogue:
+        name, split = dialogue.name, dialogue.split
         seen: dict[str, str] = {}
         utterances = []
-        for position, row in enumerate(rows):
+        for position, row in enumerate(dialogue.rows):
             turn = row.name("utterance") if self.config.columns.utterance else str(position)
             utterance_id = turn if turn.startswith(f"{name}_") else f"{name}_{turn}"
             if utterance_id in seen:
-                raise BadTable(f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already")
+                raise BadTable(
+                    f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already. If several dialogues were put together, "
+                    f"name all the columns that make the id of one: {self.key}.columns.dialogue=[Season, Episode, Scene]"
+                )
             seen[utterance_id] = row.where
             text = text_repair.repair(row.cells["text"])
             if text != row.cells["text"] or (row.recoded and not text.isascii()):
                 told = f"wrongly decoded: {row.cells['text']!r}" if text != row.cells["text"] else "not UTF-8, read as cp1252"
                 failures.append(Failure(f"{split}/{utterance_id}", "manifest", "text", "text_repaired", told))
-            utterances.append(self._utterance(row, utterance_id, text, folder))
+            emotion = spelling.get(row.cells["emotion"], UNLABELLED)
+            utterances.append(self._utterance(row, utterance_id, text, emotion, folder))
         return Dialogue(split=split, source_dialogue_id=name, utterances=tuple(utterances))
 
-    def _utterance(self, row: TableRow, utterance_id: str, text: str, folder: PurePosixPath) -> Utterance:
+    def _utterance(self, row: TableRow, utterance_id: str, text: str, emotion: str, folder: PurePosixPath) -> Utterance:
         speaker = row.cells["speaker"]
         if not speaker:
             raise BadTable(f"{row.where}: there is no speaker")
@@ -228,9 +318,10 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             raise BadTable(f"{row.where}: no start and end, which cut the utterance out of its recording")
         return Utterance(
             source_utterance_id=utterance_id,
-            speaker=speaker,
+            speaker=_names(speaker),
+            source_speaker=speaker,
             text=text,
-            emotion=row.cells["emotion"] or UNLABELLED,
+            emotion=emotion,
             sentiment=row.cells["sentiment"],
             valence=row.number("valence"),
             arousal=row.number("arousal"),
@@ -245,18 +336,34 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             audio_end_seconds=end if inside else None,
         )
 
-    def _check_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> None:
-        utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    def _missing_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> dict[str, dict[str, str]]:
+        """See :attr:`Reading.missing`. Raises ``RawDataMissing`` if no file of a modality is there."""
+        utterances = {dialogue.utterance_id(one): one for dialogue in dialogues for one in dialogue.utterances}
+        missing: dict[str, dict[str, str]] = {}
         for modality, column in (("visual", "video_path"), ("audio", "audio_path")):
             if modality not in media:
                 continue
-            paths = dict.fromkeys(getattr(utterance, column) for utterance in utterances)
-            missing = [path for path in paths if not (path and (raw / path).is_file())]
-            if half_unpacked(len(missing), len(paths)):
-                first = missing[0] or "an empty cell of the table"
-                raise RawDataMissing(
-                    f"{modality}: {len(missing)} of {len(paths)} files are missing in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}"
-                )
+            paths = {name: getattr(one, column) for name, one in utterances.items()}
+            there = {path: _is_there(raw / path) for path in dict.fromkeys(paths.values()) if path}
+            missing[modality] = {name: path for name, path in paths.items() if not there.get(path)}
+            if not any(there.values()):
+                first = next((path for path in paths.values() if path), "an empty cell of the table")
+                raise RawDataMissing(f"{modality}: none of {len(there)} files is in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}")
+        return missing
+
+
+def _is_there(path: Path) -> bool:
+    check_name(path)
+    return path.is_file()
+
+
+def _names(speaker: str) -> str:
+    """A speaker's name; the names of several who speak at once where the cell is a Python list of them.
+
+    >>> _names("['Ross Geller', 'Monica Geller']"), _names("Ross")
+    ('Ross Geller, Monica Geller', 'Ross')
+    """
+    return ", ".join(name[1:-1] for name in _QUOTED.findall(speaker)) if _LIST_OF_NAMES.fullmatch(speaker) else speaker
 
 
 def _splits_in(by_dialogue: Mapping[str, Sequence[TableRow]]) -> dict[str, str]:

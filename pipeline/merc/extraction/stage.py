@@ -58,8 +58,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
     build = partial(chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
     encoding = runner.Encoding(build, source, job, chosen.modality)
-    with log.progress(total, job.name, "utterance") as bar:
-        bar.update(total - sum(source.sizes[index] for index in left))
+    with log.progress(total, job.name, "utterance", done=total - sum(source.sizes[index] for index in left)) as bar:
         if prepared.encoder.ACCELERATED:
             facts = runner.run_here(encoding, device.resolve(run.device), left, bar.update)
         else:

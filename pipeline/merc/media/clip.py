@@ -229,12 +229,13 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
     if not relative:
         return None, "media_missing", "the corpus has no such file for this utterance"
     try:
-        path = files.confined(task.raw, relative, task.dataset)
+        path = files.confined(task.raw, relative, task.dataset, follow_links=task.follow_links)
     except ValueError:
         return None, "media_refused", f"{relative!r} leads out of the raw folder"
     try:
         if not path.is_file():
-            return None, "media_missing", relative
+            broken = files.broken_link(path)
+            return None, "media_missing", f"{relative}: {broken}" if broken else relative
         if path.stat().st_size == 0:
             return None, "media_empty", relative
     except OSError as error:

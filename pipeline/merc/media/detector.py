@@ -5,7 +5,7 @@ Its content decides what is found, so its sha256 is stated in the settings or ta
 
 from pathlib import Path
 
-from merc import files
+from merc import files, hub
 from merc.errors import BadSettings, ModelUnavailable
 from merc.media.config import Config
 
@@ -35,11 +35,13 @@ def path(config: Config, *, offline: bool) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HTTPError, XetDownloadError  # type: ignore[attr-defined]
 
+    silence = "" if offline else hub.silence()
     try:
-        found = Path(hf_hub_download(config.yunet_repo, config.yunet_name, revision=config.yunet_revision, local_files_only=offline))
+        found = Path(hf_hub_download(config.yunet_repo, config.yunet_name, revision=config.yunet_revision, local_files_only=offline or bool(silence)))
     except (HTTPError, XetDownloadError, OSError) as error:
+        why = silence or str(error).splitlines()[0]
         raise ModelUnavailable(
-            f"the face detector {config.yunet_repo}/{config.yunet_name} is not to be had: {str(error).splitlines()[0]}. With a network, this fetches it:\n"
+            f"the face detector {config.yunet_repo}/{config.yunet_name} is not to be had: {why}. With a network, this fetches it:\n"
             f"  hf download {config.yunet_repo} {config.yunet_name} --revision {config.yunet_revision}\n"
             "Or name a local file as media.yunet_file, or take media.detector: haar, which needs none."
         ) from error

@@ -144,7 +144,8 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset
         raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
     table = manifest.read(layout.manifest)
     settings = {"media": config.model_dump(mode="json")}
-    looks = {path: _look_of(layout, path) for path in _paths(table, frozenset(STREAMS))}
+    follow = manifest.follows_links(table)
+    looks = {path: _look_of(layout, path, follow_links=follow) for path in _paths(table, frozenset(STREAMS))}
     streams = streams | _streams_there(layout, config, table, looks, settings)
     fingerprint = Fingerprint(settings, _inputs(config, table, looks, streams))
     job = Job(NAME, layout.media, layout.scratch, fingerprint, run.overwrite)
@@ -189,10 +190,10 @@ def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
     return sorted({path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
 
 
-def _look_of(layout: Layout, relative: str) -> str:
+def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
     """What tells a raw file from another one at the same path."""
     try:
-        path = files.confined(layout.raw, relative, layout.dataset)
+        path = files.confined(layout.raw, relative, layout.dataset, follow_links=follow_links)
     except ValueError:
         return "refused"
     try:
@@ -268,14 +269,14 @@ def _tasks(decoding: _Decoding, model: Path | None, layout: Layout, part: int) -
 
 def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, model: Path | None) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
-    raw = layout.raw.resolve()
+    raw, follow = layout.raw.resolve(), manifest.follows_links(table)
     seconds = pc.subtract(table["end_seconds"], table["start_seconds"]).to_pylist()
     clips = [Clip(**row, annotated_seconds=length) for row, length in zip(table.select(_CLIP_COLUMNS).to_pylist(), seconds, strict=True)]
     for _, of_dialogue in groupby(range(len(clips)), key=lambda row: clips[row].dialogue_id):
         rows = list(of_dialogue)
         for group in sharing_files([clips[row] for row in rows], _streams_read(config, streams)):
             members = tuple(rows[index] for index in group)
-            yield members, DialogueTask(raw, layout.dataset, tuple(clips[row] for row in members), streams, config, model)
+            yield members, DialogueTask(raw, layout.dataset, tuple(clips[row] for row in members), streams, config, model, follow_links=follow)
 
 
 def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:

@@ -54,6 +54,7 @@ class DialogueTask:
         streams: a subset of :data:`STREAMS`.
         config: settings of the stage.
         model: absolute path of the face detector's file; None with ``haar``.
+        follow_links: whether links may lead out of the raw folder.
     """
 
     raw: Path
@@ -62,6 +63,7 @@ class DialogueTask:
     streams: frozenset[str]
     config: Config
     model: Path | None
+    follow_links: bool = True
 
     @property
     def seconds(self) -> float:

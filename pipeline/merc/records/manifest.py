@@ -119,6 +119,11 @@ def classes(table: pa.Table) -> tuple[str, ...]:
     return tuple(table.schema.metadata[b"classes"].decode().split(","))
 
 
+def follows_links(table: pa.Table) -> bool:
+    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where nothing is said."""
+    return bool((table.schema.metadata or {}).get(b"links", b"follow") != b"refuse")
+
+
 def dialogue_bounds(table: pa.Table) -> list[tuple[int, int]]:
     """Rows of each dialogue: half-open ``(start, stop)``, in order; every dialogue is contiguous (see :func:`check`)."""
     positions = table["position"].to_numpy()

@@ -29,7 +29,7 @@ class DatasetReport:
         source: paper, licence and origin of the corpus, in the reader's words; empty if unknown.
         label_set: its name.
         classes: its emotions.
-        deviations: expected counts that are not met; None if they are not compared.
+        deviations: what is not as expected; None if there is nothing to report, and counts are not compared either.
         contents: counts from the shards.
         encoders: modality → provenance.
         recipes: what was trained on it.

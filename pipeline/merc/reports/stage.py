@@ -7,8 +7,8 @@ import click
 
 from merc import files, log, provenance
 from merc.command_line import OUT, PARAMS, RUNS, exiting
-from merc.errors import BadSettings, nearest
-from merc.layout import Layout
+from merc.errors import BadSettings, RawDataMissing, nearest
+from merc.layout import Layout, with_shards
 from merc.log import logger
 from merc.params import Params
 from merc.reports import figures, page, tables
@@ -34,6 +34,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         The page.
 
     Raises:
+        RawDataMissing: if there are no shards at all; a report that is there stays.
         BadSettings: if a dataset has no shards, or the trajectories lack the similarity that is to be drawn.
         BadTable: if shards or runs do not hold what they should.
     """
@@ -53,7 +54,9 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
 
 
 def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
-    there = sorted(path.parents[2].name for path in out.glob("*/shards/meta/info.json"))
+    there = with_shards(out)
+    if not there:
+        raise RawDataMissing(f"there are no shards in {out}; these make some:\n  merc-extract --dataset NAME\n  dvc repro")
     if datasets is None:
         return there
     for name in datasets:
@@ -73,7 +76,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport
         source=info.get("source", ""),
         label_set=info["label_set"],
         classes=classes,
-        deviations=info.get("deviations", []) if info.get("counts_compared", True) else None,
+        deviations=info.get("deviations") or ([] if info.get("counts_compared", True) else None),
         contents=tables.read_contents(layout.dataset, layout.shards, classes),
         encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
         recipes=recipes,

@@ -37,12 +37,13 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     Raises:
         BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a phase of the
             recipe lacks what an earlier one should have trained.
-        BadTable: if there are no shards, or not as they should be.
+        RawDataMissing: if there are no shards.
+        BadTable: if they are not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
         OutputInUse: if another process trains the same, and ``run.wait`` is off.
     """
-    info = reader.info(layout.shards)
+    info = reader.info_of(layout)
     check_shards(resolved, info, layout)
     first = PreparedPretraining.of(resolved, layout, info["classes"], runs)
     made_of = inputs(resolved, layout) | ({} if first is None else {"pretraining": first.digest})

@@ -1,8 +1,12 @@
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from merc.corpora.engine.csv_rows import CsvRow, read_rows
+from merc.corpora.engine.csv_rows import LARGEST_CELL, CsvConfig, CsvForm, CsvRow, read_rows
+from merc.corpora.engine.text_lines import Encoding
 from merc.errors import BadTable, RawDataMissing
 
 
@@ -64,3 +68,64 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 def test_a_broken_row_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         read_rows(_file(tmp_path, content), ("a",))
+
+
+FORM = CsvForm(Encoding("utf-8", "corpora.own.encoding"), ",", "corpora.own.delimiter")
+
+
+@pytest.mark.parametrize(("between", "named", "written"), [(";", "';'", ";"), ("\t", "tabs", "tab"), ("|", "'\\|'", '"\\|"')])
+def test_another_delimiter_is_named_with_its_setting_and_then_read(tmp_path: Path, between: str, named: str, written: str) -> None:
+    path = _file(tmp_path, between.join(["who", '"what"']).encode() + between.join(["\nAnn", '"Hi, you"\n']).encode())
+    with pytest.raises(RawDataMissing, match=rf"the columns are separated by {named}, not by ',': set corpora\.own\.delimiter={written}\. The header is"):
+        read_rows(path, ("who", "what"), FORM)
+    setting = yaml.safe_load(written.replace("\\", ""))
+    delimiter = CsvConfig(reader="table", label_set="own", delimiter=setting).delimiter
+    assert read_rows(path, ("who", "what"), replace(FORM, delimiter=delimiter)) == [CsvRow(2, {"who": "Ann", "what": "Hi, you"}, False)]
+
+
+def test_commas_are_named_too_where_the_settings_say_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(RawDataMissing, match=r"separated by ',', not by tabs: set corpora\.own\.delimiter=,"):
+        read_rows(_file(tmp_path, b"who,what\nAnn,Hi\n"), ("who", "what"), replace(FORM, delimiter="\t"))
+
+
+def test_a_delimiter_inside_the_name_of_a_column_is_none(tmp_path: Path) -> None:
+    path = _file(tmp_path, b"who;or whom,what\nAnn,Hi\n")
+    with pytest.raises(RawDataMissing, match="the columns who are missing; there are who;or whom, what"):
+        read_rows(path, ("who", "what"), FORM)
+
+
+@pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
+def test_a_delimiter_is_one_character(delimiter: str) -> None:
+    with pytest.raises(ValueError, match="one character is expected, or the word tab"):
+        CsvConfig(reader="table", label_set="own", delimiter=delimiter)
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "UTF-8-SIG", "gbk", "cp1251", "latin-1"])
+def test_an_encoding_is_one_that_python_has(encoding: str) -> None:
+    assert CsvConfig(reader="table", label_set="own", encoding=encoding).encoding == encoding
+    for wrong in ("gkb", "base64", "rot13", "undefined", ""):
+        with pytest.raises(ValueError, match="the name of an encoding is expected"):
+            CsvConfig(reader="table", label_set="own", encoding=wrong)
+
+
+def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> None:
+    path = _file(tmp_path, b"who,what, what ,note,note\nAnn,Hi,Bye,1,2\n")
+    for columns, may_lack in ((("who", "what"), ()), (("who",), ("what",))):
+        with pytest.raises(BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that is not meant"):
+            read_rows(path, columns, may_lack=may_lack)
+    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # nobody reads the others
+
+
+def test_a_cell_may_be_long_and_the_limit_of_the_csv_module_stays_what_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = _file(tmp_path, b"who,what\nAnn," + b"x" * 200_000 + b"\n")
+    assert len(read_rows(path, ("who", "what"))[0].cells["what"]) == 200_000
+    assert csv.field_size_limit() == before
+
+
+def test_a_cell_beyond_all_measure_is_refused_with_its_line(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = _file(tmp_path, b'who,what\nAnn,Hi\nBob,"' + b"a line of the rest\n" * (LARGEST_CELL // 19 + 1))
+    with pytest.raises(BadTable, match="line 3: a cell has more than 16,777,216 characters; is there a quotation mark that nothing closes"):
+        read_rows(path, ("who", "what"))
+    assert csv.field_size_limit() == before

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from merc.corpora.engine.csv_rows import LARGEST_CELL
 from merc.corpora.engine.table_rows import TableRow, read_table
 from merc.errors import BadTable, RawDataMissing
 
@@ -40,6 +41,42 @@ def test_parquet_gives_the_same_cells_as_csv(tmp_path: Path) -> None:
     assert [row.where for row in other] == [f"{tmp_path / 'own.parquet'}, row {number}" for number in (1, 2)]
 
 
+def test_null_and_nan_are_missing_cells_whatever_the_column_means(tmp_path: Path) -> None:
+    nan = float("nan")
+    table = pa.table({"talk": [1.0, 2.0, nan], "said": pa.array([nan, None, nan]), "begin": [nan, 2.5, None], "who": pa.array(["Ann", None, None])})
+    pq.write_table(table, tmp_path / "own.parquet")
+    roles = ("dialogue", "speaker", "emotion", "text", "start", "utterance")
+    rows = read_table(tmp_path / "own.parquet", dict(zip(roles, ("talk", "who", "said", "said", "begin", "begin"), strict=True)))
+    assert [list(row.cells.values()) for row in rows] == [["1", "Ann", "", "", "", ""], ["2", "", "", "", "2.5", "2.5"]]  # the last row is empty
+    assert (rows[0].number("start"), rows[1].number("start")) == (None, 2.5)
+
+
+def test_a_missing_cell_does_not_make_ids_and_classes_decimal_in_either_kind_of_file(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"talk": [7, None, 8], "said": ["Hi", None, "5.0"], "begin": [1.0, None, 2.0], "feels": [3, None, None], "odd": [1.5, None, 2]})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    frame.to_parquet(tmp_path / "own.parquet", index=False)
+    columns = {"dialogue": "talk", "text": "said", "start": "begin", "emotion": "feels", "speaker": "odd"}
+    one, other = (read_table(tmp_path / name, columns) for name in ("own.csv", "own.parquet"))
+    assert [row.cells for row in one] == [row.cells for row in other]
+    assert one[0].cells == {"dialogue": "7", "text": "Hi", "start": "1.0", "emotion": "3", "speaker": "1.5"}
+    assert one[1].cells == {"dialogue": "8", "text": "5.0", "start": "2.0", "emotion": "", "speaker": "2.0"}
+    assert [row.where for row in other] == [f"{tmp_path / 'own.parquet'}, row {number}" for number in (1, 3)]
+
+
+def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> None:
+    pq.write_table(pa.table([["a"], ["Hi"], ["Bye"], [1]], names=["talk", "said", "said", "begin"]), tmp_path / "own.parquet")
+    (tmp_path / "own.csv").write_text("talk,said,said,begin\na,Hi,Bye,1\n")
+    for name in ("own.csv", "own.parquet"):
+        with pytest.raises(BadTable, match=f"{name}: columns 2 and 3 are both called 'said'"):
+            read_table(tmp_path / name, COLUMNS)
+
+
+def test_a_cell_beyond_all_measure_is_refused_with_its_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"talk": ["a", "b"], "said": ["Hi", "x" * (LARGEST_CELL + 1)]}), tmp_path / "own.parquet")
+    with pytest.raises(BadTable, match="row 2: a cell has more than 16,777,216 characters"):
+        read_table(tmp_path / "own.parquet", {"dialogue": "talk", "text": "said"})
+
+
 @pytest.mark.parametrize("name", ["own.csv", "own.parquet"])
 def test_a_column_may_be_missing_only_where_it_is_allowed(tmp_path: Path, name: str) -> None:
     frame = pd.DataFrame({"talk": ["a"], "said": ["Hm"]})
@@ -65,7 +102,7 @@ def test_a_table_without_rows_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_files_of_another_kind_and_damaged_ones_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RawDataMissing, match=r"ends in \.csv or \.parquet"):
+    with pytest.raises(RawDataMissing, match=r"ends in \.csv, \.tsv, \.txt or \.parquet"):
         read_table(_csv(tmp_path, "talk\n", "own.xlsx"), COLUMNS)
     with pytest.raises(BadTable, match=r"own.parquet: not a Parquet file"):
         read_table(_csv(tmp_path, "talk\na\n", "own.parquet"), COLUMNS)

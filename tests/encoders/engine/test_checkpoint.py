@@ -1,6 +1,8 @@
 import json
 import shutil
+import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,10 +233,42 @@ def test_an_unreachable_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch
         raise failure
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("merc.hub.silence", lambda: "")
     with pytest.raises(ModelUnavailable, match=FETCH) as caught:
         Checkpoint("org/model", COMMIT).identity()
     assert str(failure) in str(caught.value)
     assert caught.value.__cause__ is failure
+
+
+@pytest.fixture
+def silent_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a hub at which nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    return address
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(silent_hub: str, caplog: pytest.LogCaptureFixture) -> None:
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ModelUnavailable, match=rf"the hub at {silent_hub} does not answer: .*refused.*\n.*{FETCH}") as caught:
+            Checkpoint("org/model", COMMIT).identity()
+    with pytest.raises(ModelUnavailable, match="does not answer"):
+        Checkpoint("org/model", COMMIT).bytes_to_fetch()
+    assert caught.value.exit_code == 6
+    assert time.monotonic() - began < 5
+    assert "Retrying" not in caplog.text
+
+
+def test_where_the_hub_does_not_answer_the_cache_is_used(silent_hub: str, hub_cache: Path, tiny_checkpoint: Callable[[str], Path]) -> None:
+    there = _cached(hub_cache, tiny_checkpoint("bert"))
+    checkpoint = Checkpoint("org/model", COMMIT)
+    assert checkpoint.identity() == {"repo": "org/model", "revision": COMMIT}
+    assert checkpoint.fetch() == there
 
 
 def test_the_command_fetches_what_is_read_and_nothing_else() -> None:

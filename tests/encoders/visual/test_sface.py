@@ -69,7 +69,7 @@ def test_pooling_is_over_directions(sface_folder: Path) -> None:
 
 def test_frames_are_crops_with_their_times(sface_folder: Path) -> None:
     faces, seconds = _noise(2, side=60), np.array([0.5, 1.5], dtype=np.float32)
-    [frames] = _loaded(sface_folder).encode([_utterance(faces, face_seconds=seconds)]).frames
+    [frames] = _loaded(sface_folder).encode([_utterance(faces, face_seconds=seconds)]).sequences
     assert frames is not None
     np.testing.assert_allclose(frames.vectors, np.stack([_expected(sface_folder, face) for face in faces]), atol=1e-3)
     assert frames.seconds.tolist() == [0.5, 1.5]
@@ -130,12 +130,14 @@ def test_the_files_hash_is_the_identity_wherever_it_lies(sface_folder: Path, tmp
 
 def test_a_hub_model_with_a_stated_hash_is_known_without_downloading(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("merc.hub.silence", lambda: "")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **options: asked.append({"repo": repo, **options}) or [])
     assert OnnxFile("opencv/sface", REVISION, False, "a.onnx", "ab" * 32).identity() == {"sha256": "ab" * 32}
     assert [(one["repo"], one["revision"], one["allow_patterns"], one["dry_run"]) for one in asked] == [("opencv/sface", REVISION, ["a.onnx"], True)]
 
 
 def test_a_hub_model_is_fetched_by_name_and_checked(sface_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("merc.hub.silence", lambda: "")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(sface_folder))
     model = OnnxFile("opencv/sface", REVISION, True, "tiny.onnx", files.sha256(sface_folder / "tiny.onnx"))
     assert model.fetch() == sface_folder / "tiny.onnx"

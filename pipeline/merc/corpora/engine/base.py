@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
+
 from merc.corpora.engine.labels import LabelSet
+from merc.corpora.engine.text_lines import UTF_8, Encoding
 from merc.params import Settings
 from merc.records.dialogue import Dialogue
 from merc.records.failures import Failure
@@ -22,22 +25,23 @@ class CorpusConfig(Settings):
     """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
+    encoding: str = UTF_8
+    """Encoding of the annotations, where they are text files: ``gbk``, ``cp1251``, ``utf-16``, …; of UTF-8, single lines may be cp1252."""
+    links: Literal["follow", "refuse"] = "follow"
+    """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on another disk do; ``refuse`` them
+    in a corpus that strangers packed."""
     made_by: str = ""
     """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
     there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""
 
-
-MISSING_MEDIA_TOLERATED = 0.05
-"""Share of a corpus's media files that may be missing; more, or all, and it is half unpacked. One may always be missing."""
-
-
-def half_unpacked(missing: int, wanted: int) -> bool:
-    """Whether so many of the files that a corpus should have are missing that it was not unpacked as a whole.
-
-    >>> [half_unpacked(missing, 100) for missing in (0, 5, 6)], half_unpacked(1, 10), half_unpacked(1, 1)
-    ([False, False, True], False, True)
-    """
-    return missing > 0 and (missing == wanted or missing > max(1, MISSING_MEDIA_TOLERATED * wanted))
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding_of_text(cls, encoding: str) -> str:
+        try:
+            bytes(4).decode(encoding)
+        except (LookupError, ValueError) as error:
+            raise ValueError("the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251, cp1252, …") from error
+        return encoding
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Reading:
         deviations: one line per expected count that is not met, and per setting that the data speak against.
         checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
+        missing: modality → utterance id → path of the file that is not there, of the media that will be decoded; ``--max-failed`` says how many may be.
     """
 
     dialogues: list[Dialogue]
@@ -57,6 +62,7 @@ class Reading:
     deviations: list[str] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
     labels: LabelSet | None = None
+    missing: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class CorpusReader(ABC):
@@ -64,6 +70,7 @@ class CorpusReader(ABC):
 
     Args:
         config: an instance of the reader's ``Config``.
+        dataset: the name under which the settings stand in ``corpora``; without it the reader's.
     """
 
     Config: ClassVar[type[CorpusConfig]] = CorpusConfig
@@ -74,8 +81,14 @@ class CorpusReader(ABC):
     EXPECTED_TREE: ClassVar[str]
     """The folders as unpacked; printed when something is missing."""
 
-    def __init__(self, config: CorpusConfig) -> None:
+    def __init__(self, config: CorpusConfig, dataset: str = "") -> None:
         self.config = config
+        self.key = f"corpora.{dataset or config.reader}"
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the corpus's text files."""
+        return Encoding(self.config.encoding, f"{self.key}.encoding")
 
     @abstractmethod
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
@@ -88,6 +101,7 @@ class CorpusReader(ABC):
             splits: the splits that are wanted, a subset of train, dev, test.
 
         Raises:
-            RawDataMissing: if annotations are missing or of another shape, or the media that are needed are missing or half unpacked;
-                the message holds the expected tree, what of it was found, and where the corpus is asked for.
+            RawDataMissing: if annotations are missing or of another shape, or not one file is there of media that are needed;
+                the message holds the expected tree, what of it was found, and where the corpus is asked for. Where some are there,
+                the others are :attr:`Reading.missing`.
         """

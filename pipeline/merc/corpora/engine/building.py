@@ -14,7 +14,7 @@ _FROM_UTTERANCE = (
 ).split()
 
 
-def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_unlabelled: bool = False) -> pa.Table:
+def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_unlabelled: bool = False, links: str = "follow") -> pa.Table:
     """Turns dialogues into the manifest table.
 
     Args:
@@ -22,6 +22,7 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
         dialogues: in the order of the table.
         labels: gives ``emotion_index``; ``classes`` go into the schema's metadata.
         drop_unlabelled: leave out utterances whose emotion is outside the label set, and dialogues that become empty.
+        links: ``follow`` or ``refuse``, for whoever reads the media; ``refuse`` goes into the schema's metadata.
 
     Raises:
         BadTable: if ids repeat, or anything else that :func:`merc.records.manifest.check` finds.
@@ -43,7 +44,8 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
             columns["emotion_index"].append(labels.index(utterance.emotion))
             for name in _FROM_UTTERANCE:
                 columns[name].append(getattr(utterance, name))
-    schema = manifest.SCHEMA.with_metadata({"schema_version": manifest.SCHEMA_VERSION, "label_set": labels.name, "classes": ",".join(labels.classes)})
+    metadata = {"schema_version": manifest.SCHEMA_VERSION, "label_set": labels.name, "classes": ",".join(labels.classes)}
+    schema = manifest.SCHEMA.with_metadata(metadata if links == "follow" else metadata | {"links": links})
     table = pa.table({name: pa.array(columns[name], type=manifest.SCHEMA.field(name).type) for name in manifest.SCHEMA.names}, schema=schema)
     manifest.check(table, corpus)
     return table

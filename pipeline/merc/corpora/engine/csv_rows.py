@@ -1,14 +1,53 @@
 """Rows of a CSV file as found in the wild: with or without a byte order mark, any line ends, cp1252 in places, each with its line number."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from merc.corpora.engine import text_repair
+from pydantic import field_validator
+
+from merc.corpora.engine.base import CorpusConfig
+from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable, RawDataMissing
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LARGEST_CELL = 16 * 2**20
+"""Characters; a cell that is larger is most likely the rest of a file behind a quotation mark that nothing closes."""
+
+_DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": '"|"'}
+"""Those in use → as they are written in a setting, where YAML has the last word."""
+
+
+class CsvConfig(CorpusConfig):
+    """Settings of a corpus whose annotations are CSV files."""
+
+    delimiter: str = ","
+    """What stands between two columns of a CSV file: one character, or ``tab``."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, delimiter: str) -> str:
+        delimiter = "\t" if delimiter in ("tab", "\\t") else delimiter
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise ValueError("one character is expected, or the word tab")
+        return delimiter
+
+
+@dataclass(frozen=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes:
+        encoding: of its text.
+        delimiter: what stands between two columns.
+        key: dotted key of the setting of the delimiter, for messages.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    delimiter: str = ","
+    key: str = "corpora.<dataset>.delimiter"
 
 
 @dataclass(frozen=True)
@@ -26,49 +65,86 @@ class CsvRow:
     recoded: bool
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[CsvRow]:
+def read_rows(path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()) -> list[CsvRow]:
     """Reads a CSV file with a header; empty lines and lines of commas alone are passed over.
 
     Args:
         path: the file.
         columns: names that the header must hold; others may stand beside them, in any order.
+        form: how the file is written; None: UTF-8 and commas.
+        may_lack: further names that are read if the header holds them.
 
     Raises:
-        RawDataMissing: if the file cannot be opened or columns are missing; the message names them.
-        BadTable: if a line has too few or too many cells, or a quoted cell does not end; the message names file and line.
+        RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the message names them.
+        BadTable: if a column that is read is there twice, a line has too few or too many cells, a quoted cell does not end or a cell is beyond
+            :data:`LARGEST_CELL`; the message names file and line.
     """
-    try:
-        lines = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines(keepends=True)
-    except OSError as error:
-        raise RawDataMissing(f"{path}: cannot be read: {error}") from error
-    decoded = [text_repair.decode(line) for line in lines]
+    form = form or CsvForm()
+    decoded = read_lines(path, form.encoding)
     rows: list[CsvRow] = []
     header: list[str] | None = None
-    for begin, end, cells in _parsed([text for text, _ in decoded], path):
-        if header is None:
-            header = _header(cells, columns, path)
-        elif len(cells) != len(header):
-            raise BadTable(f"{path}, line {begin + 1}: {len(cells)} cells instead of {len(header)}")
-        else:
-            recoded = any(by_cp1252 for _, by_cp1252 in decoded[begin:end])
-            rows.append(CsvRow(begin + 1, dict(zip(header, cells, strict=True)), recoded))
+    with _cells_up_to(LARGEST_CELL):
+        for begin, end, cells in _parsed([text for text, _ in decoded], form.delimiter, path):
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                _check_delimiter(header, columns, form, path)
+                check_columns(header, columns, may_lack, path)
+            elif len(cells) != len(header):
+                raise BadTable(f"{path}, line {begin + 1}: {len(cells)} cells instead of {len(header)}")
+            else:
+                recoded = any(by_cp1252 for _, by_cp1252 in decoded[begin:end])
+                rows.append(CsvRow(begin + 1, dict(zip(header, cells, strict=True)), recoded))
     if header is None:
         raise RawDataMissing(f"{path}: the file is empty")
     return rows
 
 
-def _header(cells: Sequence[str], columns: Sequence[str], path: Path) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    missing = [name for name in columns if name not in names]
+def check_columns(names: Sequence[str], required: Sequence[str], may_lack: Collection[str], path: Path) -> None:
+    """Compares the columns of a table with those that are read.
+
+    Raises:
+        RawDataMissing: if required ones are missing.
+        BadTable: if one that is read is there more than once: which one is meant cannot be known.
+    """
+    missing = [name for name in dict.fromkeys(required) if name not in names]
     if missing:
         raise RawDataMissing(f"{path}: the columns {', '.join(missing)} are missing; there are {', '.join(names)}")
-    return names
+    for name, count in Counter(names).items():
+        if count > 1 and name in {*required, *may_lack}:
+            places = [str(place) for place, one in enumerate(names, start=1) if one == name]
+            raise BadTable(f"{path}: columns {' and '.join(places)} are both called {name!r}; rename the one that is not meant")
 
 
-def _parsed(lines: Sequence[str], path: Path) -> Iterator[tuple[int, int, list[str]]]:
+def _check_delimiter(header: Sequence[str], columns: Sequence[str], form: CsvForm, path: Path) -> None:
+    """Raises ``RawDataMissing`` if another delimiter would give columns that this one does not."""
+    line = form.delimiter.join(header)
+    for other, written in _DELIMITERS.items():
+        names = {name.strip() for name in next(csv.reader([line], delimiter=other), [])}
+        more = len(names & set(columns)) > len(set(header) & set(columns))
+        if other != form.delimiter and (more or len(header) == 1 < len(names)):
+            raise RawDataMissing(
+                f"{path}: the columns are separated by {_named(other)}, not by {_named(form.delimiter)}: set {form.key}={written}. The header is {line!r}"
+            )
+
+
+def _named(delimiter: str) -> str:
+    return "tabs" if delimiter == "\t" else repr(delimiter)
+
+
+@contextmanager
+def _cells_up_to(characters: int) -> Iterator[None]:
+    """Raises the limit of the csv module, which is one for the whole process, for as long as a file is read."""
+    before = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parsed(lines: Sequence[str], delimiter: str, path: Path) -> Iterator[tuple[int, int, list[str]]]:
     """Begin, end (lines from 0, half-open) and cells of every row that holds anything."""
     # strict: a file that ends inside a quoted cell was cut off, and must not pass for a whole one.
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     end = 0
     try:
         for cells in reader:
@@ -76,4 +152,7 @@ def _parsed(lines: Sequence[str], path: Path) -> Iterator[tuple[int, int, list[s
             if any(cell.strip() for cell in cells):
                 yield begin, end, cells
     except csv.Error as error:
+        if "field limit" in str(error):
+            told = f"a cell has more than {LARGEST_CELL:,} characters; is there a quotation mark that nothing closes?"
+            raise BadTable(f"{path}, line {end + 1}: {told}") from error
         raise BadTable(f"{path}, line {reader.line_num}: not CSV: {error}") from error

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from merc.corpora.engine import text_repair
+from merc.corpora.engine import label_synonyms
+from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable
 
 UNDECIDED = "undecided"
@@ -53,7 +54,9 @@ _SPOKEN = re.compile(rf"(?P<id>\S+)\s+\[(?P<start>{_TIME})-(?P<end>{_TIME})\]:(?
 _NO_EVALUATION = re.compile(r"Ses\S+_[FM]XX[0-9](?=\s|$)")
 _TAG = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\]\s*")
 _TAG_BEFORE_A_STOP = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\](?=[.,;:!?])")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The release is ASCII; in one or two lines of a file that are neither that nor UTF-8, a character came in through an editor on Windows.
+_STRAY_LINES = 2
+_UTF_8 = Encoding()
 
 
 @dataclass
@@ -74,6 +77,7 @@ class Evaluation:
         broken_ratings: attribute lines that are not three numbers, as they stand.
         strange_lines: lines of the block that are neither label nor attribute rating.
         undecodable: there was a byte that is not UTF-8.
+        renamed: the label as it stands, where that is no code of the release; empty where it is.
     """
 
     start_seconds: float
@@ -87,6 +91,7 @@ class Evaluation:
     broken_ratings: list[str] = field(default_factory=list)
     strange_lines: list[str] = field(default_factory=list)
     undecodable: bool = False
+    renamed: str = ""
 
     @property
     def outside_scale(self) -> list[str]:
@@ -146,18 +151,19 @@ def counts_as_happy(evaluation: Evaluation) -> bool:
     return evaluation.official == UNDECIDED and evaluation.self_votes == ["happy"] and majority([*evaluation.votes, "happy"]) == "happy"
 
 
-def read_evaluations(path: Path) -> dict[str, Evaluation]:
+def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evaluation]:
     """Reads an ``EmoEvaluation`` file, named after its dialogue.
 
     Returns:
         Utterance id → evaluation, in the file's order, which is not that of the conversation.
 
     Raises:
+        RawDataMissing: if the file has another encoding.
         BadTable: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to another dialogue.
     """
     evaluations: dict[str, Evaluation] = {}
     current: Evaluation | None = None
-    for number, line, undecodable in _lines(path):
+    for number, line, undecodable in _lines(path, encoding):
         where = f"{path}:{number}"
         if line.startswith("%"):
             continue
@@ -178,9 +184,11 @@ def _first_line(line: str, where: str) -> tuple[str, Evaluation]:
     if match is None:
         raise BadTable(f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal, dominance]")
     start, end, utterance_id, code, valence, arousal, dominance = match.groups()
-    if code not in EMOTIONS:
+    official = EMOTIONS.get(code) or label_synonyms.meant(code, tuple(EMOTIONS.values()))
+    if official is None:
         raise BadTable(f"{where}: {utterance_id} has the emotion {code!r} instead of one of {', '.join(EMOTIONS)}")
-    return utterance_id, Evaluation(float(start), float(end), EMOTIONS[code], float(valence), float(arousal), float(dominance))
+    renamed = "" if code in EMOTIONS else code
+    return utterance_id, Evaluation(float(start), float(end), official, float(valence), float(arousal), float(dominance), renamed=renamed)
 
 
 def _add_rating(evaluation: Evaluation, line: str) -> None:
@@ -196,18 +204,19 @@ def _add_rating(evaluation: Evaluation, line: str) -> None:
         evaluation.broken_ratings.append(line)
 
 
-def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
+def read_transcription(path: Path, encoding: Encoding = _UTF_8) -> tuple[dict[str, Spoken], Counter[str]]:
     """Reads a transcription file, named after its dialogue.
 
     Returns:
         Utterance id → what is said, in the order of the conversation; and by kind how many lines were left out.
 
     Raises:
+        RawDataMissing: if the file has another encoding.
         BadTable: if a line with an id cannot be read, or its id repeats or belongs to another dialogue.
     """
     spoken: dict[str, Spoken] = {}
     left_out: Counter[str] = Counter()
-    for number, line, undecodable in _lines(path):
+    for number, line, undecodable in _lines(path, encoding):
         where = f"{path}:{number}"
         if not line.startswith("Ses"):
             left_out[WITHOUT_ID] += 1
@@ -222,13 +231,9 @@ def read_transcription(path: Path) -> tuple[dict[str, Spoken], Counter[str]]:
     return spoken, left_out
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Yields number, text and "was not UTF-8" of each line that is not empty, white space at its ends removed.
-
-    The release is ASCII; what is neither that nor UTF-8 came in through an editor on Windows.
-    """
-    for number, line in enumerate(path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines(), start=1):
-        text, undecodable = text_repair.decode(line)
+def _lines(path: Path, encoding: Encoding) -> Iterator[tuple[int, str, bool]]:
+    """Yields number, text and "was not UTF-8" of each line that is not empty, white space at its ends removed."""
+    for number, (text, undecodable) in enumerate(read_lines(path, encoding, stray=_STRAY_LINES), start=1):
         if text.strip():
             yield number, text.strip(), undecodable
 

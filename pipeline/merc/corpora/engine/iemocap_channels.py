@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 # Evenly chosen from a session's utterances: 40 MB to read for the five of them, and a majority of 60 is not left to chance.
 VOTES_PER_SESSION = 60
 _SHORTEST_SECONDS = 0.5  # "Yeah." and the like are often said while the other one speaks
 _SIXTEEN_BITS = 2
+CHANCE = 0.001
+"""One-sided: of two settings in five sessions, chance alone calls one wrong in one of a hundred corpora."""
+
+
+_CONCLUSIONS = {"contradicted": "it seems to be the other way round", "undecided": "that can be chance: undecided"}
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,28 @@ class Votes:
         return {
             "utterances": self.utterances,
             "channel_agrees": self.channel_agrees,
+            "channel": self.verdict(self.channel_agrees),
             "region_agrees": self.region_agrees,
+            "region": self.verdict(self.region_agrees),
             "unreadable_files": len(self.unreadable),
         }
 
+    def verdict(self, agrees: int) -> str:
+        """What follows from so many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly fall like that, else ``undecided``."""
+        if not self.utterances:
+            return "undecided"
+        for verdict, alternative in (("confirmed", "greater"), ("contradicted", "less")):
+            if binomtest(agrees, self.utterances, 0.5, alternative=alternative).pvalue < CHANCE:
+                return verdict
+        return "undecided"
+
     def contradictions(self, session: int) -> list[str]:
-        """One line per setting that most utterances speak against; also if none could be listened to."""
+        """One line per setting that most utterances speak against, whether or not they are enough to tell; also if none could be listened to."""
         if self.unreadable and not self.utterances:
             return [f"session {session}: none of {len(self.unreadable)} files of dialog/wav is a wav of two channels; who sits where is not checked"]
         return [
             f"session {session}: {setting} puts the speaker on the other side than the louder channel of dialog/wav in {self.utterances - agrees} of "
-            f"{self.utterances} utterances that were listened to; it seems to be the other way round"
+            f"{self.utterances} utterances that were listened to; {_CONCLUSIONS[self.verdict(agrees)]}"
             for setting, agrees in (("marked_actor_channel", self.channel_agrees), ("marked_actor_side", self.region_agrees))
             if 2 * agrees < self.utterances
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from merc.corpora.engine.folders import is_folder
 from merc.errors import BadTable
 from merc.log import logger
 from merc.params import Settings
@@ -82,50 +83,52 @@ def speaker_letter(utterance_id: str) -> str:
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """The files of one session, listed once. Dialogue ids, but for ``sentence_wavs``: utterance ids."""
+    """The files of one session, listed once: dialogue id → name of the file, but for ``sentence_wavs``: utterance id → name."""
 
     exists: bool
-    evaluations: frozenset[str]
-    transcriptions: frozenset[str]
-    videos: frozenset[str]
-    dialogue_wavs: frozenset[str]
-    sentence_wavs: frozenset[str]
+    evaluations: Mapping[str, str]
+    transcriptions: Mapping[str, str]
+    videos: Mapping[str, str]
+    dialogue_wavs: Mapping[str, str]
+    sentence_wavs: Mapping[str, str]
 
 
 def list_session(folder: Path, session: int) -> SessionFiles:
     """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools are passed over."""
     dialogs, sentences = folder / "dialog", folder / "sentences" / "wav"
-    wavs = (name for one in _entries(sentences, folders=True) for name in _stems(sentences / one, ".wav") if name.startswith(f"{one}_"))
+    wavs = {name: file for one in _entries(sentences, folders=True) for name, file in _files(sentences / one, ".wav").items() if name.startswith(f"{one}_")}
     return SessionFiles(
         exists=folder.is_dir(),
-        evaluations=_dialogue_ids(dialogs / "EmoEvaluation", ".txt", session),
-        transcriptions=_dialogue_ids(dialogs / "transcriptions", ".txt", session),
-        videos=_dialogue_ids(dialogs / "avi" / "DivX", ".avi", session),
-        dialogue_wavs=_dialogue_ids(dialogs / "wav", ".wav", session),
-        sentence_wavs=frozenset(wavs),
+        evaluations=_of_dialogues(dialogs / "EmoEvaluation", ".txt", session),
+        transcriptions=_of_dialogues(dialogs / "transcriptions", ".txt", session),
+        videos=_of_dialogues(dialogs / "avi" / "DivX", ".avi", session),
+        dialogue_wavs=_of_dialogues(dialogs / "wav", ".wav", session),
+        sentence_wavs=wavs,
     )
 
 
-def _dialogue_ids(folder: Path, suffix: str, session: int) -> frozenset[str]:
-    found = []
-    for name in _stems(folder, suffix):
+def _of_dialogues(folder: Path, suffix: str, session: int) -> dict[str, str]:
+    found = {}
+    for name, file in _files(folder, suffix).items():
         match = _DIALOGUE.fullmatch(name)
         if match is not None and int(match["session"]) == session:
-            found.append(name)
+            found[name] = file
         else:
-            logger.warning("%s is not a dialogue of session %d; it is left out", folder / (name + suffix), session)
-    return frozenset(found)
+            logger.warning("%s is not a dialogue of session %d; it is left out", folder / file, session)
+    return found
 
 
-def _stems(folder: Path, suffix: str) -> list[str]:
-    return [name.removesuffix(suffix) for name in _entries(folder, folders=False) if name.endswith(suffix)]
+def _files(folder: Path, suffix: str) -> dict[str, str]:
+    """Name without its suffix, whose capitals do not matter → file."""
+    names = [one for one in _entries(folder, folders=False) if one.lower().endswith(suffix)]
+    return {one[: -len(suffix)]: one for one in sorted(names, key=lambda one: one.endswith(suffix))}  # the release's spelling comes last and wins
 
 
 def _entries(folder: Path, *, folders: bool) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() == folders and not entry.name.startswith("._"))
+        return sorted(entry.name for entry in entries if is_folder(entry) == folders and not entry.name.startswith("._"))
 
 
 def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
@@ -168,15 +171,24 @@ class MediaPaths:
 
     def video(self, dialogue_id: str) -> str:
         """The dialogue's video, relative to raw/."""
-        return self._path(dialogue_id, f"dialog/avi/DivX/{dialogue_id}.avi")
+        name = self.listed(dialogue_id).videos.get(dialogue_id, f"{dialogue_id}.avi")
+        return self._path(dialogue_id, f"dialog/avi/DivX/{name}")
 
     def audio(self, dialogue_id: str, utterance_id: str) -> str:
         """The file with the utterance's sound, relative to raw/."""
-        return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{utterance_id}.wav") if self.whole_files else self.dialogue_wav(dialogue_id)
+        if not self.whole_files:
+            return self.dialogue_wav(dialogue_id)
+        name = self.listed(dialogue_id).sentence_wavs.get(utterance_id, f"{utterance_id}.wav")
+        return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{name}")
 
     def dialogue_wav(self, dialogue_id: str) -> str:
         """The dialogue's sound, one channel per actor, relative to raw/."""
-        return self._path(dialogue_id, f"dialog/wav/{dialogue_id}.wav")
+        name = self.listed(dialogue_id).dialogue_wavs.get(dialogue_id, f"{dialogue_id}.wav")
+        return self._path(dialogue_id, f"dialog/wav/{name}")
+
+    def listed(self, dialogue_id: str) -> SessionFiles:
+        """The files of the dialogue's session."""
+        return self._sessions[session_of(dialogue_id)]
 
     def _path(self, dialogue_id: str, below_session: str) -> str:
         return (PurePosixPath(self._prefix) / f"Session{session_of(dialogue_id)}" / below_session).as_posix()
@@ -190,13 +202,13 @@ class MediaPaths:
         return _of_speaker(self._channels, dialogue_id, utterance_id)
 
     def has_dialogue_wav(self, dialogue_id: str) -> bool:
-        return dialogue_id in self._sessions[session_of(dialogue_id)].dialogue_wavs
+        return dialogue_id in self.listed(dialogue_id).dialogue_wavs
 
     def there(self, paths: Iterable[str]) -> dict[str, bool]:
         """Path → whether the file is there, each path once, in their order; answered from the listing, no file is looked at."""
         names: set[str] = set()
         for files in self._sessions.values():
-            names |= {f"{name}.avi" for name in files.videos} | {f"{name}.wav" for name in files.dialogue_wavs | files.sentence_wavs}
+            names |= {*files.videos.values(), *files.dialogue_wavs.values(), *files.sentence_wavs.values()}
         return {path: PurePosixPath(path).name in names for path in paths}
 
 

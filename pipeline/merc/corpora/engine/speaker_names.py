@@ -18,7 +18,7 @@ The name as the corpus has it stays beside it (``source_speaker`` in the manifes
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 _ARTICLE = re.compile(r"the\s+(?=\S)", re.IGNORECASE)
 _NUMBER = re.compile(r"#\s*(?=[0-9])")
@@ -64,7 +64,17 @@ def one_spelling(names: Iterable[str], spellings: Mapping[str, str]) -> dict[str
     frequency: Counter[str] = Counter()
     for name, count in counts.items():
         frequency[plain[name]] += count
+    best = most_frequent(frequency, str.casefold)
+    return {name: best[plain[name].casefold()] for name in counts}
+
+
+def most_frequent(frequency: Mapping[str, int], alike: Callable[[str], str]) -> dict[str, str]:
+    """What spellings have in common by ``alike`` → the most frequent of them, then the first by alphabet.
+
+    >>> most_frequent({"Joy": 2, "joy": 1, "JOY": 2}, str.casefold)
+    {'joy': 'JOY'}
+    """
     best: dict[str, str] = {}
     for spelling in sorted(frequency, key=lambda one: (-frequency[one], one)):
-        best.setdefault(spelling.casefold(), spelling)
-    return {name: best[plain[name].casefold()] for name in counts}
+        best.setdefault(alike(spelling), spelling)
+    return best

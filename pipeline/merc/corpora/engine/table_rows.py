@@ -1,6 +1,7 @@
 """The rows of a table of one's own, CSV or Parquet: cells as text, by what they mean, each checked where it is read."""
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -8,10 +9,13 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from merc.corpora.engine.csv_rows import CsvRow, read_rows
+from merc.corpora.engine.csv_rows import LARGEST_CELL, CsvForm, CsvRow, check_columns, read_rows
 from merc.errors import BadTable, RawDataMissing
 
-_SUFFIXES = (".csv", ".parquet")
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
+WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
+"""Roles whose cells are names, also where they look like numbers."""
 
 
 @dataclass(frozen=True)
@@ -80,37 +84,70 @@ def is_plain_path(path: str) -> bool:
     return bool(path) and not parts.is_absolute() and ".." not in parts.parts and not {"\0", "\\"} & set(path)
 
 
-def read_table(path: Path, columns: Mapping[str, str], may_lack: Collection[str] = ()) -> list[TableRow]:
-    """Reads all rows.
+def read_table(path: Path, columns: Mapping[str, str | Sequence[str]], may_lack: Collection[str] = (), form: CsvForm | None = None) -> list[TableRow]:
+    """Reads all rows; those in which every cell is missing are passed over.
+
+    Null and NaN are missing cells. Where a missing one has made a column of numbers decimal (``1.0``), those of :data:`WHOLE` become whole again.
 
     Args:
-        path: a ``.csv`` file with a header (see :mod:`merc.corpora.engine.csv_rows`) or a ``.parquet`` file.
-        columns: role → name of its column; empty for a role that the table has no column for.
+        path: a ``.csv``, ``.tsv`` or ``.txt`` file with a header (see :mod:`merc.corpora.engine.csv_rows`) or a ``.parquet`` file.
+        columns: role → name of its column, or of several whose cells make one, with ``_`` between them; empty for a role that the table has no column for.
         may_lack: roles whose columns need not be there, though they are named.
+        form: how a CSV file is written; None: UTF-8 and commas.
 
     Raises:
-        RawDataMissing: if the file is not there or lacks a column; the message names those that are missing and those that are there.
-        BadTable: if the file is damaged or holds no row, or a column holds neither text nor numbers.
+        RawDataMissing: if the file is not there, has another encoding or lacks a column; the message names those that are missing and those that are there.
+        BadTable: if the file is damaged or holds no row, a column is there twice or holds neither text nor numbers, or a cell made of several is ambiguous.
     """
-    wanted = {role: name for role, name in columns.items() if name}
-    if path.suffix not in _SUFFIXES:
-        raise RawDataMissing(f"{path}: a table is a file whose name ends in {' or '.join(_SUFFIXES)}")
-    required = [name for role, name in wanted.items() if role not in may_lack]
-    rows = read_rows(path, required) if path.suffix == ".csv" else _read_parquet(path, required, list(wanted.values()))
+    wanted = {role: [names] if isinstance(names, str) else list(names) for role, names in columns.items() if names}
+    if path.suffix not in (*_TEXT_SUFFIXES, ".parquet"):
+        raise RawDataMissing(f"{path}: a table is a file whose name ends in {', '.join(_TEXT_SUFFIXES)} or .parquet")
+    required = [name for role, names in wanted.items() if role not in may_lack for name in names]
+    others = {name for role in may_lack for name in wanted.get(role, [])}
+    rows = _read_parquet(path, required, others) if path.suffix == ".parquet" else read_rows(path, required, form, may_lack=others)
     if not rows:
         raise BadTable(f"{path}: holds no utterance")
-    unit = "line" if path.suffix == ".csv" else "row"
-    return [TableRow(f"{path}, {unit} {row.line}", {role: row.cells.get(wanted.get(role, ""), "").strip() for role in columns}, row.recoded) for row in rows]
+    unit = "row" if path.suffix == ".parquet" else "line"
+    where = [f"{path}, {unit} {row.line}" for row in rows]
+    cells = {role: _role(role, [[row.cells.get(name, "").strip() for row in rows] for name in wanted.get(role, [])], where) for role in columns}
+    return [TableRow(where[place], {role: cells[role][place] for role in columns}, row.recoded) for place, row in enumerate(rows)]
 
 
-def _read_parquet(path: Path, required: Sequence[str], columns: Sequence[str]) -> list[CsvRow]:
-    """Rows as of a CSV file: numbers as text, an empty cell for null."""
+def _role(role: str, parts: Sequence[Sequence[str]], where: Sequence[str]) -> list[str]:
+    """The cells of a role, from those of its columns."""
+    if not parts:
+        return [""] * len(where)
+    columns = [_whole(cells) if role in WHOLE else list(cells) for cells in parts]
+    return columns[0] if len(columns) == 1 else _joined(role, list(zip(*columns, strict=True)), where)
+
+
+def _whole(cells: Sequence[str]) -> list[str]:
+    """Cells without their ``.0``, if all that are not empty are whole numbers.
+
+    >>> _whole(["1.0", "", "12"]), _whole(["1.0", "1.5"])
+    (['1', '', '12'], ['1.0', '1.5'])
+    """
+    return [cell.removesuffix(".0") for cell in cells] if all(_WHOLE_NUMBER.fullmatch(cell) for cell in cells if cell) else list(cells)
+
+
+def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -> list[str]:
+    """One cell of several; empty if one of them is, and refused if others would make the same."""
+    made_of: dict[str, tuple[str, ...]] = {}
+    joined = []
+    for parts, place in zip(cells, where, strict=True):
+        cell = "_".join(parts) if all(parts) else ""
+        if cell and made_of.setdefault(cell, parts) != parts:
+            raise BadTable(f"{place}: the {role} {cell!r} is made of {parts} here, and of {made_of[cell]} elsewhere; leave out the _ at the end of a cell")
+        joined.append(cell)
+    return joined
+
+
+def _read_parquet(path: Path, required: Sequence[str], others: Collection[str]) -> list[CsvRow]:
+    """Rows as of a CSV file: numbers as text, an empty cell for null and NaN."""
     try:
         names = pq.read_schema(path).names
-        missing = [name for name in required if name not in names]
-        if missing:
-            raise RawDataMissing(f"{path}: the columns {', '.join(missing)} are missing; there are {', '.join(names)}")
-        table = pq.read_table(path, columns=[name for name in names if name in columns])
+        check_columns(names, required, others, path)
+        table = pq.read_table(path, columns=[name for name in names if name in {*required, *others}])
     except OSError as error:
         raise RawDataMissing(f"{path}: cannot be read: {error}") from error
     except pa.ArrowInvalid as error:
@@ -121,7 +158,12 @@ def _read_parquet(path: Path, required: Sequence[str], columns: Sequence[str]) -
             pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
         ):
             raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of text or numbers")
-    return [
-        CsvRow(number, {name: "" if value is None else str(value) for name, value in row.items()}, recoded=False)
-        for number, row in enumerate(table.to_pylist(), start=1)
-    ]
+    rows = [CsvRow(number, {name: _text(value) for name, value in row.items()}, recoded=False) for number, row in enumerate(table.to_pylist(), start=1)]
+    for row in rows:
+        if any(len(cell) > LARGEST_CELL for cell in row.cells.values()):
+            raise BadTable(f"{path}, row {row.line}: a cell has more than {LARGEST_CELL:,} characters")
+    return [row for row in rows if any(cell.strip() for cell in row.cells.values())]
+
+
+def _text(value: str | float | None) -> str:
+    return "" if value is None or value != value else str(value)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from merc import files
+from merc import hub as merc_hub
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError
 
 CONFIG = "config.json"
@@ -166,13 +167,17 @@ class Checkpoint:
             raise BadSettings(
                 f"{self.repo}: the revision is {self.revision!r}; a model from the hub needs its commit, 40 hex digits, since names of branches move"
             )
+        silence = "" if options.get("local_files_only") else merc_hub.silence()
+        if silence and options.get("dry_run"):
+            raise self._unavailable(silence)
         try:
+            options |= {"local_files_only": True} if silence else {}
             with _progress(shown=patterns == FILES and not options.get("dry_run")):
                 return snapshot_download(self.repo, revision=self.revision, allow_patterns=list(patterns), ignore_patterns=[_NO_FOLDERS], **options)
         except hub.HFValidationError as error:
             raise BadSettings(f"{self.repo!r} is no name on the hub: {error}") from error
         except (hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError, OSError) as error:  # type: ignore[attr-defined]
-            raise self._explained(error) from error
+            raise (self._unavailable(silence) if silence else self._explained(error)) from error
 
     def _explained(self, error: BaseException) -> PipelineError:
         from huggingface_hub import errors as hub
@@ -194,6 +199,9 @@ class Checkpoint:
                 f"  hf auth login\n  {self.command}"
             )
         why = "it is not in the local cache, and --offline forbids asking the hub" if self.offline else f"the hub gave: {_first_line(error).rstrip('.')}"
+        return self._unavailable(why)
+
+    def _unavailable(self, why: str) -> ModelUnavailable:
         return ModelUnavailable(
             f"the model {self._name} is not to be had: {why}. With a network, this fetches it:\n  {self.command}\n"
             "Or put its files into a folder and name that folder as `repo`."

@@ -134,7 +134,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         info.get("source") or "The reader of this corpus names no source.",
     ]
     if info.get("deviations"):
-        sections += ["Counts that differ from those of the official distribution:", "\n".join(f"- {line}" for line in info["deviations"])]
+        sections += ["Not as expected (counts of the official distribution, settings, labels):", "\n".join(f"- {line}" for line in info["deviations"])]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 

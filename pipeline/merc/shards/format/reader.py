@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from merc import files
-from merc.errors import BadSettings, BadTable, nearest
+from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
+from merc.layout import Layout, with_shards
 from merc.records.dialogue import SPLITS
 from merc.shards.format import files as shard_files
 from merc.shards.format.batches import LENGTH, DecodedGroup, padded, vectors_of
@@ -38,6 +39,19 @@ _STATS = TypeAdapter(dict[str, Moments])
 def splits(root: Path) -> list[str]:
     """The splits there are, in the order train, dev, test."""
     return [split for split in SPLITS if shard_files.find(root, split)]
+
+
+def info_of(layout: Layout) -> dict[str, Any]:
+    """``meta/info.json`` of a dataset's shards.
+
+    Raises:
+        RawDataMissing: if it has none; the message names the command that makes them, and the datasets that have some.
+    """
+    there = with_shards(layout.out)
+    if layout.dataset not in there:
+        known = f"{layout.out} has shards of {', '.join(there)}" if there else f"{layout.out} has none at all"
+        raise RawDataMissing(f"there are no shards of {layout.dataset!r}, and {known}. This makes them:\n  merc-extract --dataset {layout.dataset}")
+    return info(layout.shards)
 
 
 def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> pa.Table:

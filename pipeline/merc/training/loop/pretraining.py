@@ -72,7 +72,7 @@ class PreparedPretraining:
         if held_out and wanted.settings.dataset == layout.dataset:
             raise BadSettings(f"recipes.{resolved.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model could not be scored on it")
         layout = replace(layout, dataset=wanted.settings.dataset)
-        info = reader.info(layout.shards)
+        info = reader.info_of(layout)
         splits.check_shards(wanted.resolved, info, layout, wanted.settings.splits)
         if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
             raise BadSettings(

@@ -1,0 +1,150 @@
+"""The lines of a text file in the encoding that the settings name; where it is evidently another one, the question which.
+
+UTF-8 is expected, and forgiving: single lines that are cp1252 are read as such, and marked. No encoding is guessed: what is Chinese in GBK is Greek letters in
+cp1253 and accents in cp1252, all of them without an error.
+"""
+
+import codecs
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from merc.corpora.engine import text_repair
+from merc.errors import RawDataMissing
+
+UTF_8 = "utf-8"
+
+# Longest first: the mark of UTF-32 begins with that of UTF-16.
+_WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_SAMPLE_BYTES = 4096
+# Names and numbers of columns, commas and line ends are ASCII in any language: in UTF-16 far more than this share of all bytes is zero.
+_ZEROS_OF_WIDE_TEXT = 0.05
+_FEW_ZEROS = 3
+# Curly quotes, dashes, bullet and ellipsis: the same in all of Windows' code pages, and a line that holds no other foreign byte can only be that.
+_WINDOWS_PUNCTUATION = bytes([0x85, *range(0x91, 0x98)])
+# The strict ones first: a long file that can be read as GBK or Shift-JIS at all most likely is that.
+_CANDIDATES = ("gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1250", "cp1252")
+_RUN = re.compile(rb"[\x80-\xff]+")
+_SHOWN_BEFORE, _SHOWN_BEHIND = 10, 40
+_LINES_THAT_ARE_NO_CHANCE = 2
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which encoding text files have.
+
+    Attributes:
+        name: as Python's codecs call it.
+        key: dotted key of the setting that says so, for messages.
+    """
+
+    name: str = UTF_8
+    key: str = "corpora.<dataset>.encoding"
+
+
+def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[str, bool]]:
+    """Reads the lines of a file, without its byte order mark.
+
+    Args:
+        path: the file.
+        encoding: of the whole file; where it is UTF-8, lines that are not are read as cp1252.
+        stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be ASCII.
+
+    Returns:
+        Each line with its end (line feed, carriage return, or both; nothing else ends one), and whether it had to be read as cp1252.
+
+    Raises:
+        RawDataMissing: if the file cannot be opened or has another encoding; the message shows how each likely one would read it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RawDataMissing(f"{path}: cannot be read: {error}") from error
+    if codecs.lookup(encoding.name).name not in ("utf-8", "utf-8-sig"):
+        return [(line, False) for line in _decoded(content, path, encoding)]
+    if wide := wide_encoding(content):
+        raise RawDataMissing(f"{path} is {wide.upper()}, not UTF-8: set {encoding.key}={wide}")
+    lines = content.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
+    _check_that_it_is_utf8(lines, path, encoding, stray)
+    return [text_repair.decode(line) for line in lines]
+
+
+def wide_encoding(content: bytes) -> str:
+    """The encoding of two or four bytes a character that a file has by its byte order mark, or by its zero bytes; empty for any other.
+
+    >>> [wide_encoding("a,b\\n".encode(name)) for name in ("utf-16", "utf-16-be", "utf-32-le", "utf-8")]
+    ['utf-16', 'utf-16-be', 'utf-32-le', '']
+    """
+    for mark, name in _WIDE_MARKS:
+        if content.startswith(mark):
+            return name
+    sample = content[:_SAMPLE_BYTES]
+    zeros = [sample[place::4].count(0) for place in range(4)]
+    if sum(zeros) <= max(_FEW_ZEROS, _ZEROS_OF_WIDE_TEXT * len(sample)):
+        return ""
+    for name, always in (("utf-32-le", (2, 3)), ("utf-32-be", (0, 1))):
+        if all(zeros[place] >= 0.9 * len(sample[place::4]) for place in always):
+            return name
+    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
+    return "utf-16-le" if odd > 10 * even else "utf-16-be" if even > 10 * odd else ""
+
+
+def _decoded(content: bytes, path: Path, encoding: Encoding) -> list[str]:
+    """The lines of a file that is not UTF-8 by the settings; refused if it is all the same, since most encodings read anything."""
+    told = f"{encoding.key} is {encoding.name}"
+    name = encoding.name
+    if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) and content.isascii() and not wide_encoding(content):
+        name = "ascii"  # a file of the corpus that nobody touched; two of its letters would make a Chinese one
+    others = [line for line in content.splitlines() if not line.isascii()]
+    if content.startswith(codecs.BOM_UTF8) or (len(others) >= _LINES_THAT_ARE_NO_CHANCE and all(_is_utf8(line) for line in others)):
+        raise RawDataMissing(f"{path} is UTF-8, but {told}: leave that setting out, or convert the files of the corpus to one encoding")
+    try:
+        text = content.decode(name)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RawDataMissing(f"{path}, line {line}: {told}, but the file is not: {error}") from error
+    return list(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+
+
+def _check_that_it_is_utf8(lines: Sequence[bytes], path: Path, encoding: Encoding, stray: int) -> None:
+    others = [number for number, line in enumerate(lines) if not line.isascii()]
+    foreign = [number for number in others if _is_foreign(lines[number])]
+    if len(foreign) <= stray or 2 * len(foreign) <= len(others):
+        return
+    first = foreign[0]
+    readings = _readings(b"".join(lines), lines[first])
+    shown = f" Line {first + 1} would read:\n" + "\n".join(f"    {name}: {text}" for name, text in readings) if readings else ""
+    raise RawDataMissing(
+        f"{path} is not UTF-8: {len(foreign)} of the {len(others)} lines that are not ASCII are in another encoding, the first is line {first + 1}. "
+        f"Name its encoding, for example {encoding.key}={readings[0][0].partition(',')[0] if readings else 'gbk'}.{shown}"
+    )
+
+
+def _is_foreign(line: bytes) -> bool:
+    return not _is_utf8(line) and not line.translate(None, _WINDOWS_PUNCTUATION).isascii()
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode(UTF_8)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _readings(content: bytes, line: bytes) -> list[tuple[str, str]]:
+    """Encodings in which the whole file can be read, the likely ones first, each with a piece of one line as it reads it."""
+    runs = _RUN.findall(content)
+    accents = 2 * sum(len(run) == 1 for run in runs) > len(runs)  # single letters among ASCII, as nothing but European languages has them
+    readings: dict[str, list[str]] = {}
+    for name in reversed(_CANDIDATES) if accents else _CANDIDATES:
+        try:
+            content.decode(name)
+        except UnicodeDecodeError:
+            continue
+        text = line.decode(name).strip()
+        first = next(place for place, character in enumerate(text) if not character.isascii())
+        readings.setdefault(text[max(0, first - _SHOWN_BEFORE) : first + _SHOWN_BEHIND], []).append(name)
+    return [(", ".join(names), text) for text, names in readings.items()]
