@@ -1,6 +1,8 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -274,3 +276,12 @@ def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_fi
     if source.exists():
         files.replace_folder(source, target)
     assert (_content(target), _names(tmp_path)) == ("new", ["target"])
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_file(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f".a[1].txt.{ended.pid}.tmp", f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp"):
+        (tmp_path / name).write_text("half")
+    files.write_text(tmp_path / "a[1].txt", "whole")
+    assert _names(tmp_path) == sorted([f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"])

@@ -63,6 +63,9 @@ def exiting() -> Iterator[None]:
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        log.logger.error("out of memory (%s); what was finished is kept, run again with fewer --workers or more memory", error, extra={"exit_code": 1})
+        sys.exit(1)
     except KeyboardInterrupt:
         log.logger.error("interrupted; what was finished is kept, run the same command again to go on", extra={"exit_code": INTERRUPTED})
         sys.exit(INTERRUPTED)
