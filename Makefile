@@ -33,7 +33,7 @@ test-gpu: setup  ## run the tests that need a GPU; fails without one
 check: setup  ## lint, types, import order
 	ruff format --check pipeline tests benchmarks
 	ruff check pipeline tests benchmarks
-	codespell pipeline tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md params.yaml dvc.yaml
+	codespell pipeline tests benchmarks docs README.md CONTRIBUTING.md CHANGELOG.md params.yaml dvc.yaml
 	mypy
 	lint-imports
 

@@ -1,5 +1,6 @@
 """Writing files so that no half-written one is ever found in place, and paths that stay inside their folder."""
 
+import codecs
 import csv
 import errno
 import glob
@@ -18,6 +19,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from merc.errors import BadSettings, BadTable
 
 _SHOWN_CHARACTERS = 200
+_HEAD_BYTES = 512
+_STAND_INS = (
+    (b"version https://git-lfs.github.com/spec/", "a note of Git LFS in place of the file; `git lfs pull` fetches the file"),
+    (b"/annex/objects/", "a note of git-annex in place of the file; `git annex get` fetches the file"),
+    (b"<!doctype html", "a web page in place of the file; most likely a download that failed"),
+    (b"<html", "a web page in place of the file; most likely a download that failed"),
+)
 
 
 @contextmanager
@@ -193,6 +201,16 @@ def broken_link(path: Path) -> str:
         except OSError as error:
             return "links that go round in a circle" if error.errno == errno.ELOOP else ""
     return ""
+
+
+def stand_in(path: Path) -> str:
+    """In words, what stands in place of a file that is no file of its kind; empty where that cannot be told.
+
+    Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as pages that say why there is none.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((words for begin, words in _STAND_INS if head.startswith(begin)), "")
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -19,7 +19,8 @@ def _with_shards(out: Path, *names: str) -> None:
     [
         (
             ("demo-meld", "demo-iemocap"),
-            "there are no shards of 'demo', and {out} has shards of demo-iemocap, demo-meld. This makes them:\n  merc-extract --dataset demo\n",
+            "there are no shards of 'demo', and {out} has shards of demo-iemocap, demo-meld; did you mean 'demo-meld'? "
+            "This makes them:\n  merc-extract --dataset demo\n",
         ),
         ((), "there are no shards of 'demo', and {out} has none at all. This makes them:\n  merc-extract --dataset demo\n"),
     ],

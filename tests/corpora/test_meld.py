@@ -119,7 +119,7 @@ def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_
 def test_a_copy_with_semicolons_is_read_when_the_settings_say_so(meld: Any) -> None:
     path = meld.csv("train", [meld.row(0, 0, Utterance="Hi")])
     path.write_bytes(path.read_bytes().replace(b",", b";"))
-    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=;"):
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.copy\.delimiter=semicolon"):
         Meld(Meld.Config(reader="meld"), "copy").read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
     reader = Meld(Meld.Config(reader="meld", check_counts=False, delimiter=";"))
     assert _only(reader.read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))).text == "Hi"
@@ -382,6 +382,13 @@ def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld
     assert [Path(one.audio_path).name for one in reading.dialogues[0].utterances] == ["dia0_utt0.wav", "dia0_utt1.mp4"]
     assert reading.missing == {"audio": {}, "visual": {"train/dia0_utt0": "meld/train_splits/dia0_utt0.mp4"}}
     assert reading.deviations == ["train: 1 utterances have their sound from a wav, since there is no mp4: dia0_utt0"]
+
+
+def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_pictures(meld: Any) -> None:
+    meld.csv("train", [meld.row(0, 0)])
+    meld.clips("train", ["dia0_utt0.wav"])
+    with pytest.raises(RawDataMissing, match="not one of 1 clips; their sound is there, and --modalities text,audio reads it"):
+        _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
 
 
 def test_a_word_for_a_label_is_read_as_it_and_that_is_reported(meld: Any) -> None:

@@ -340,7 +340,7 @@ def test_a_table_in_another_encoding_is_asked_about_and_read_when_it_is_named(tm
 
     with pytest.raises(RawDataMissing, match=rf"utterances\.csv is (?s:.*)corpora\.own\.encoding={encoding}"):
         made()
-    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.own\.delimiter=;"):
+    with pytest.raises(RawDataMissing, match=r"separated by ';', not by ',': set corpora\.own\.delimiter=semicolon"):
         made(encoding=encoding)
     reading = made(encoding=encoding, delimiter=";")
     (utterance,) = reading.dialogues[0].utterances
@@ -387,3 +387,28 @@ def test_the_manifest_has_the_tables_own_classes(tmp_path: Path, read: Callable[
     assert table["emotion_index"].to_pylist() == [2, -1, 1, -1, 0]
     assert table.schema.metadata[b"classes"] == b"calm,cross,glad"
     assert table.schema.metadata[b"label_set"] == b"own"
+
+
+def test_names_that_were_wrongly_decoded_are_those_of_one_speaker_and_one_class(read: Callable[..., Reading]) -> None:
+    rows = [{**ROWS[0], "speaker": "René", "emotion": "fâché"}, {**ROWS[0], "speaker": "RenÃ©", "emotion": "fÃ¢chÃ©"}]
+    reading = read(rows)
+    assert {(one.speaker, one.emotion) for one in reading.dialogues[0].utterances} == {("René", "fâché")}
+    assert [(one.utterance_id, one.reason, one.detail) for one in reading.failures] == [
+        ("train/walk_1", "annotation_repaired", "speaker: wrongly decoded: 'RenÃ©'"),
+        ("train/walk_1", "annotation_repaired", "emotion: wrongly decoded: 'fÃ¢chÃ©'"),
+    ]
+
+
+def test_turns_whose_numbers_do_not_rise_are_told(read: Callable[..., Reading]) -> None:
+    rows = [{**ROWS[0], "turn": number} for number in ("9", "10", "2")]
+    reading = read(rows, columns={"utterance": "turn"})
+    assert [one.source_utterance_id for one in reading.dialogues[0].utterances] == ["walk_9", "walk_10", "walk_2"]
+    assert reading.deviations == [
+        "the numbers of the column turn do not rise in 1 dialogue of 1, the first is walk; turns stand in the order of the table: is it shuffled?"
+    ]
+    assert read(rows[:2], columns={"utterance": "turn"}).deviations == []
+
+
+def test_one_file_for_two_splits_is_refused(read: Callable[..., Reading]) -> None:
+    with pytest.raises(BadSettings, match="named for several splits"):
+        read(files={"train": "utterances.csv", "test": "utterances.csv"})

@@ -43,6 +43,7 @@ def _write_media(
     sound_begin: float = 0.0,
     codec: str = "libx264",
     sound_codec: str = "aac",
+    sound_bit_rate: int | None = None,
     options: dict[str, str] | None = None,
     pixel_format: str = "yuv420p",
     pixel_aspect: Fraction | None = None,
@@ -63,6 +64,7 @@ def _write_media(
         sound_begin: time stamp of the first sample.
         codec: of the pictures.
         sound_codec: of the sound.
+        sound_bit_rate: bits per second, for codecs that have no default.
         options: of the container.
         pixel_format: FFmpeg's name.
         pixel_aspect: width of a pixel over its height.
@@ -82,6 +84,8 @@ def _write_media(
         sound: Any = None
         if layout is not None:
             sound = container.add_stream(sound_codec, rate=rate_hz, layout=layout)
+            if sound_bit_rate is not None:
+                sound.bit_rate = sound_bit_rate
             channels = len(sound.layout.channels)
             if sound_CS is None:
                 tone = 0.3 * np.sin(2 * np.pi * (300 + 50 * seed) * np.arange(round(seconds * rate_hz)) / rate_hz)

@@ -318,6 +318,15 @@ def test_sound_without_one_finite_sample_is_broken(tmp_path: Path, config, make_
     assert failures == {"not_finite": "none of 16000 samples is a finite number"}
 
 
+def test_a_channel_without_one_finite_sample_does_not_take_the_other_with_it(tmp_path: Path, config, make_clip):
+    right = tone(440, 1.0, 16_000)
+    write_float_wav(tmp_path / "a.wav", np.stack([np.full(16_000, np.nan, np.float32), right], axis=1))
+    row, failures = told(tmp_path, "a.wav", config, make_clip)
+    assert row["audio_status"] == "ok"
+    assert failures == {"not_finite_samples": "16000 of 16000 samples (100.000%)"}
+    assert np.abs(heard(row) - 0.5 * right).max() < 1e-4
+
+
 def test_channels_that_cancel_each_other_are_heard_one_at_a_time(tmp_path: Path, config, make_clip):
     left = tone(440, 1.0, 48_000)
     write_float_wav(tmp_path / "a.wav", np.stack([left, -left], axis=1), 48_000)

@@ -1,11 +1,13 @@
 """Files that were cut off are told from whole ones, container by container."""
 
+import math
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from merc.media.clip import decode_dialogue
 from merc.media.promised import shortfall
 from merc.media.tasks import DialogueTask
 
@@ -18,6 +20,9 @@ _CONTAINERS = {
     "mov": {"options": {"movflags": "frag_keyframe+empty_moov"}},
     "flv": {"rate_hz": 44_100},
     "ts": {},
+    "m2ts": {},
+    "wmv": {"codec": "wmv2", "sound_codec": "wmav2", "sound_bit_rate": 64_000, "rate_hz": 44_100},
+    "asf": {"codec": "msmpeg4", "sound_codec": "libmp3lame", "rate_hz": 44_100},
     "wav": _SOUND,
     "w64": _SOUND,
     "rf64.wav": _SOUND | {"options": {"rf64": "always"}},
@@ -30,6 +35,8 @@ _TOLD_BY_FFMPEG = {
     "flac": {"size": None, "sound_codec": "flac"},
     "mp3": {"size": None, "sound_codec": "libmp3lame"},
 }
+
+_PACKET_BYTES = {"ts": 188, "m2ts": 192}  # of a whole number of these, it cannot be told that there were more
 
 
 def cut(path: Path, share: float = 0.6) -> None:
@@ -53,11 +60,53 @@ def test_a_file_cut_off_in_any_container_is_partly_decoded_and_a_whole_one_is_no
     assert row["audio_status"] == "ok"
     assert {reason for _, reason in failures} <= {"no_face", "no_video_stream"}
     cut(path)
-    if path.stat().st_size % 188 == 0:  # a whole number of transport packets
+    if path.stat().st_size % _PACKET_BYTES.get(suffix, math.inf) == 0:
         path.write_bytes(path.read_bytes()[:-1])
     row, failures = decode_one(tmp_path, path.name)
     partly = {modality for modality, reason in failures if reason in ("partly_decoded", "media_undecodable")}
     assert partly == ({"audio", "visual"} if row["frames_seen"] else {"audio"})
+
+
+def test_an_mp4_whose_index_at_the_end_is_cut_off_is_not_whole(tmp_path: Path, write_media):
+    write_media(tmp_path / "a.mp4")
+    assert shortfall(tmp_path / "a.mp4") == ""
+    cut(tmp_path / "a.mp4", 0.99)
+    assert shortfall(tmp_path / "a.mp4").startswith("cut off")
+
+
+def test_a_transport_stream_with_checksums_is_told_from_one_that_was_cut_off(tmp_path: Path, write_media):
+    path = written(tmp_path, write_media, "ts")
+    content = path.read_bytes()
+    path.write_bytes(b"".join(content[at : at + 188] + bytes(16) for at in range(0, len(content), 188)))
+    assert shortfall(path) == ""
+    path.write_bytes(path.read_bytes()[:-100])
+    assert shortfall(path).startswith("cut off")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s1234--0f.mp4\n", "git annex get"),
+        (b"\n<!DOCTYPE html><title>Quota exceeded</title>", "web page"),
+        (bytes(1000), "moov atom not found"),
+    ],
+)
+def test_a_note_in_place_of_a_file_is_told_as_such(tmp_path: Path, make_clip, config, content, words):
+    (tmp_path / "a.mp4").write_bytes(content)
+    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio"}), config, None))
+    assert [failure["reason"] for failure in failures] == ["media_undecodable"]
+    assert words in failures[0]["detail"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "w64", "wmv", "mkv", "wav"])
+def test_sizes_beyond_any_file_do_not_make_the_reading_of_a_header_fail(tmp_path: Path, write_media, suffix):
+    path = written(tmp_path, write_media, suffix)
+    content = path.read_bytes()
+    for at in range(4, 200, 2):
+        for size in (b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\0\0\0\1" + content[at + 4 : at + 8] + b"\xff" * 8):
+            path.write_bytes(content[:at] + size + content[at + len(size) :])
+            shortfall(path)
 
 
 def test_what_is_missing_is_told_in_bytes(tmp_path: Path, write_media):
@@ -68,8 +117,6 @@ def test_what_is_missing_is_told_in_bytes(tmp_path: Path, write_media):
 
 
 def test_an_utterance_that_lies_before_the_cut_is_whole(tmp_path: Path, write_media, config, make_clip):
-    from merc.media.clip import decode_dialogue
-
     path = written(tmp_path, write_media, "avi")
     cut(path, 0.8)
     early, late = (

@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -447,3 +448,14 @@ def test_clips_in_a_cache_of_links_decode_to_the_same_bytes_and_are_refused_wher
     manifest.write(corpus.manifest, table.replace_schema_metadata(table.schema.metadata | {b"links": b"refuse"}))
     with pytest.raises(TooManyFailures, match="media_missing 1, media_refused 7"):
         decode(config(), corpus, tolerant(), streams=BOTH)
+
+
+def test_sentences_of_iemocap_that_were_cut_off_are_all_recorded(demonstration: Path, tmp_path: Path):
+    shutil.copytree(demonstration / "raw" / "demo-iemocap", tmp_path / "raw" / "demo-iemocap", ignore=shutil.ignore_patterns("*.avi"))
+    for path in (tmp_path / "raw").rglob("sentences/wav/*/*.wav"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    layout = Layout(tmp_path / "raw", tmp_path / "features", "demo-iemocap")
+    table = build_manifest(choose(Params.load(PARAMS), "demo-iemocap"), layout, ONE, modalities=("audio",), limit=1)
+    failed = pq.read_table(decode(config(), layout, ONE, streams=frozenset({"audio"})) / "failures.parquet").to_pylist()
+    told = Counter(row["reason"] for row in failed)
+    assert told["partly_decoded"] == table.num_rows > 0

@@ -109,7 +109,23 @@ def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, m
     assert (row["audio_status"], row["audio_track_used"], row["video_track_used"]) == ("ok", "", "")
 
 
-@pytest.mark.parametrize("track", [-1, "English", ""])
+@pytest.mark.parametrize("track", [-1, "English", "", 1.5, True])
 def test_what_is_neither_an_index_nor_a_language_is_refused(track):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match=r"1 validation error.*\n.*\n.*an index from 0 is expected, or a language") as refused:
         Config(audio_track=track)
+    assert refused.value.errors()[0]["loc"] == ("audio_track",)
+
+
+def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(tmp_path: Path, write_media, make_clip):
+    path = tmp_path / "a.flv"
+    write_media(path, seconds=2.0, codec="flv1", sound_codec="libmp3lame", rate_hz=44_100)
+    content = bytearray(path.read_bytes())
+    at, half = 13, len(content) // 2
+    while at < len(content):  # each tag: kind, size, time, and behind it 4 bytes of its own size
+        if content[at] == 8 and at > half:
+            content[at + 11] = 0x3E  # PCM in place of MP3: a sound of its own
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    path.write_bytes(content)
+    row, _, sizes = taken(tmp_path, "a.flv", make_clip)
+    assert (row["audio_status"], row["frames_seen"], sizes) == ("ok", 8, {(64, 48)})
+    assert 0.8 < row["duration_seconds"] < 1.2

@@ -168,7 +168,9 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             self._read_split(split, turns, clips, reading)
         utterances = sum(len(dialogue.utterances) for dialogue in reading.dialogues)
         if any(len(missing) == utterances for missing in reading.missing.values()):
-            raise self._missing(root, f"there is not one of {utterances} clips")
+            sound = len(reading.missing.get("audio", ())) < utterances and "audio" in reading.missing
+            hint = "; their sound is there, and --modalities text,audio reads it" if sound else ""
+            raise self._missing(root, f"there is not one of {utterances} clips{hint}")
         if self.config.replacements:
             reading.deviations += self._without_use(raw, reading)
         return reading

@@ -27,7 +27,7 @@ from pydantic import Field, field_validator, model_validator
 from merc.corpora.engine import text_repair
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.csv_rows import CsvConfig, CsvForm
-from merc.corpora.engine.emotion_names import one_spelling, taken_for
+from merc.corpora.engine.emotion_names import counted, one_spelling, taken_for
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet, label_set
 from merc.corpora.engine.table_rows import TableRow, is_plain_path, read_table
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
@@ -128,6 +128,13 @@ class SplitFiles(Settings):
     def _stays_in_the_corpus(cls, path: str) -> str:
         return _below_the_corpus(path)
 
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        files = list(self.named().values())
+        if len(set(files)) != len(files):
+            raise ValueError("one file is named for several splits; what is trained on cannot be tested on")
+        return self
+
     def named(self) -> dict[str, str]:
         """Split → file, for those that are named."""
         return {split: file for split in SPLITS if (file := getattr(self, split))}
@@ -165,7 +172,7 @@ class Table(CorpusReader):
         columns: Columns = Columns()
         """Which column is what."""
         label_set: str = OWN
-        """``own``, or one that ships with the package, such as meld7."""
+        """``own``, or one that ships with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp, dailydialog."""
         labels: tuple[str, ...] = ()
         """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet. Spellings
         that differ in capitals or blanks alone are one class."""
@@ -219,8 +226,19 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         if not reading.dialogues:
             there = ", ".join(sorted({one.split for one in dialogues}))
             raise BadSettings(f"{', '.join(map(str, tables.values()))}: no dialogue is in {', '.join(splits)}; the table has {there}")
+        reading.deviations += self._unordered(one for one in dialogues if one.split in splits)
         reading.missing = self._missing_media(raw, root / config.media_folder, reading.dialogues, media)
         return reading
+
+    def _unordered(self, dialogues: Iterable[_Rows]) -> list[str]:
+        """A line if the numbers of the turns do not rise, which is what a shuffled table looks like."""
+        turns = {one.name: [row.cells["utterance"] for row in one.rows] for one in dialogues}
+        numbers = {name: [int(cell) for cell in cells] for name, cells in turns.items() if all(cell.isdecimal() for cell in cells)}
+        falling = [name for name, of_dialogue in numbers.items() if of_dialogue != sorted(of_dialogue)]
+        if not falling:
+            return []
+        where = f"{counted(len(falling), 'dialogue')} of {len(turns)}, the first is {falling[0]}"
+        return [f"the numbers of the column {self.config.columns.utterance} do not rise in {where}; turns stand in the order of the table: is it shuffled?"]
 
     def _tables(self, root: Path) -> dict[str, Path]:
         """Split → its table; one without a split where all are in one.
@@ -297,6 +315,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
                     f"name all the columns that make the id of one: {self.key}.columns.dialogue=[Season, Episode, Scene]"
                 )
             seen[utterance_id] = row.where
+            failures += [Failure(f"{split}/{utterance_id}", "manifest", "all", "annotation_repaired", told) for told in row.repaired]
             text = text_repair.repair(row.cells["text"])
             if text != row.cells["text"] or (row.recoded and not text.isascii()):
                 told = f"wrongly decoded: {row.cells['text']!r}" if text != row.cells["text"] else "not UTF-8, read as cp1252"

@@ -130,7 +130,8 @@ class Heard:
         mono: (samples,) float32.
         mix: which channels these are, in words.
         flat: (samples,) bool; see :func:`flat_tops`, of the channels that are heard.
-        undefined: (samples,) bool; see :func:`undefined`, of the channels that are heard; zeros stand for them.
+        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; zeros stand for them.
+        lost: (samples,) bool; the same of all channels that are heard.
         as_wished: False if a side was wanted where there are no sides.
         names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none where one is heard alone.
     """
@@ -139,6 +140,7 @@ class Heard:
     mix: str
     flat: NDArray[np.bool_] | None
     undefined: NDArray[np.bool_] | None
+    lost: NDArray[np.bool_] | None
     as_wished: bool
     names: Sequence[str] = ()
     weights: NDArray[np.float32] | None = None
@@ -161,7 +163,8 @@ class SoundSpan:
         as_wished: the wanted side was there.
         phases: whether the channels cancel each other.
         samples: of the source.
-        undefined_samples: of these, the ones that zeros stand for; see :func:`undefined`.
+        undefined_samples: of these, the ones that zeros stand for in some channel; see :func:`undefined`.
+        lost_samples: of these, the ones that zeros stand for in all channels.
         flat_share: share of the source's samples that lie in a run at full scale.
     """
 
@@ -174,6 +177,7 @@ class SoundSpan:
         self.phases = Phases(min_mix_share)
         self.samples = 0
         self.undefined_samples = 0
+        self.lost_samples = 0
         self._mixes: list[str] = []
         self._blocks: list[tuple[int, NDArray[np.float32]]] = []  # (rate, samples)
         self._flat_samples = 0
@@ -213,6 +217,8 @@ class SoundSpan:
                 self._flat_samples += int(np.count_nonzero(heard.flat[first:stop]))
             if heard.undefined is not None:
                 self.undefined_samples += int(np.count_nonzero(heard.undefined[first:stop]))
+            if heard.lost is not None:
+                self.lost_samples += int(np.count_nonzero(heard.lost[first:stop]))
             if heard.apart is not None and heard.weights is not None:
                 self.phases.add(len(self._blocks) - 1, piece, heard.names, heard.weights, heard.apart[:, first:stop])
 
@@ -319,11 +325,11 @@ class SoundStream:
         weights_C, heard, mix, as_wished = self._mixing(names, channel)
         heard_CS = rows_CS if len(heard) == len(names) else rows_CS[heard]
         mono_S = heard_CS[0] if len(heard) == 1 and weights_C[heard[0]] == 1 else weights_C @ rows_CS
-        undefined_S = None if undefined_CS is None else np.any(undefined_CS[heard], axis=0)
+        undefined_S, lost_S = (None, None) if undefined_CS is None else (np.any(undefined_CS[heard], axis=0), np.all(undefined_CS[heard], axis=0))
         flat_S = flat_tops(heard_CS, self._config)
         if len(heard) == 1:
-            return Heard(mono_S, mix, flat_S, undefined_S, as_wished)
-        return Heard(mono_S, mix, flat_S, undefined_S, as_wished, [names[one] for one in heard], weights_C[heard], heard_CS)
+            return Heard(mono_S, mix, flat_S, undefined_S, lost_S, as_wished)
+        return Heard(mono_S, mix, flat_S, undefined_S, lost_S, as_wished, [names[one] for one in heard], weights_C[heard], heard_CS)
 
     def _mixing(self, names: tuple[str, ...], channel: str) -> tuple[NDArray[np.float32], list[int], str, bool]:
         """Weights, indices of the channels that are heard, the mix in words, and whether it is what was wished; worked out once per layout."""

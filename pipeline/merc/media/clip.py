@@ -265,7 +265,7 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         return
     row.columns["duration_seconds"] = len(waveform) / SAMPLE_RATE_HZ
     clipped = 0.0
-    if sound.undefined_samples == sound.samples:
+    if sound.lost_samples == sound.samples:
         row.lose("audio", "not_finite", f"none of {sound.samples} samples is a finite number")
     elif is_silence(waveform):
         row.lose("audio", "silence", f"all of {len(waveform)} samples are the same")
@@ -274,7 +274,7 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
         row.columns["audio_status"] = OK
         for reason, detail in doubts(waveform, sound, task.config):
             row.remark("audio", reason, detail)
-    if 0 < sound.undefined_samples < sound.samples:
+    if sound.undefined_samples and sound.lost_samples < sound.samples:
         row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
     _compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
     if sound.cut:

@@ -1,13 +1,24 @@
 """Settings of the media stage; kept apart from the decoders so that ``--dry-run`` reads them without importing OpenCV."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from merc.params import Settings
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
-Track = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^[a-z]{2,3}(-[a-z0-9]+)*$")] | None
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*")
+
+
+def _is_a_track(value: object) -> object:
+    is_index = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value is None or is_index or (isinstance(value, str) and _LANGUAGE.fullmatch(value)):
+        return value
+    raise ValueError("an index from 0 is expected, or a language as files name it, such as eng")
+
+
+Track = Annotated[int | str | None, BeforeValidator(_is_a_track)]
 """One of several tracks of a kind: its index from 0, its language as the file names it, or the one marked default."""
 
 

@@ -8,7 +8,7 @@ other files or addresses; and whatever a decoder complains of becomes words in a
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import av
 import av.logging
 import cv2
 
+from merc.files import stand_in
 from merc.log import logger
 from merc.media.audio import SoundSpan, SoundStream
 from merc.media.config import Config
@@ -120,7 +121,7 @@ def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], w
                 with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
                     _read_open(container, path, (), wishes, watcher, config, result, messages, skipping=False)
         except (av.FFmpegError, ValueError) as error:
-            result.refusal = _words(error, messages)
+            result.refusal = stand_in(path) or _words(error, messages)
     return result
 
 
@@ -251,7 +252,7 @@ def _limit(stream: Any) -> None:
 
 def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pass, messages: list[Any]) -> None:
     try:
-        for packet in container.demux([feeder.stream for feeder in feeders.values()]):
+        for packet in _packets(container, [feeder.stream for feeder in feeders.values()]):
             feeder = feeders[packet.stream.index]
             if feeder.done:
                 if all(one.done for one in feeders.values()):
@@ -266,6 +267,21 @@ def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pas
         for feeder in feeders.values():
             if not feeder.done:
                 _note(feeder, error, result, messages, until=math.inf)
+
+
+def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
+    """The packets of some streams, and behind them an empty one of each.
+
+    Where further streams have begun in the middle of the file (FLV, MPEG), PyAV has an IndexError at the first of these, behind the empty packets of
+    those it knows.
+    """
+    packets = container.demux(streams)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
 
 
 def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None) -> None:
@@ -348,7 +364,7 @@ def _scanned(path: Path, index: int) -> tuple[float, float] | None:
     last_end = -math.inf
     with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
         try:
-            for packet in container.demux(container.streams[index]):
+            for packet in _packets(container, [container.streams[index]]):
                 if packet.pts is not None:
                     begins.append(float(packet.pts * packet.time_base))
                     last_end = max(last_end, begins[-1] + float((packet.duration or 0) * packet.time_base))

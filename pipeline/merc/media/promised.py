@@ -16,13 +16,17 @@ _SLACK_BYTES = 64
 # What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; a sound of 2 GB is none of ours.
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
-_HEAD_BYTES = 3 * 192
+_HEAD_BYTES = 3 * 204
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _W64_RIFF, _W64_DATA = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _ASF, _ASF_PROPERTIES = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _FLV_TAGS = (8, 9, 18)  # sound, picture, data
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-_TRANSPORT_PACKET_BYTES, _TRANSPORT_SYNC = 188, 0x47
+_MP4_NEEDED = (b"mdat", b"moov", b"moof")
+_TRANSPORT_SYNC = 0x47
+# Packets of a transport stream have 188 bytes; discs and cameras (m2ts, mts) put a time of 4 bytes before each, broadcasters a checksum of 16 behind it.
+_TRANSPORT_FORMS = ((188, 0), (192, 4), (204, 0))
+_TRANSPORT_PACKETS_LOOKED_AT = 3
 _OGG_PAGE_HEAD_BYTES = 27
 _OGG_PAGE_MAX_BYTES = _OGG_PAGE_HEAD_BYTES + 255 + 255 * 255
 
@@ -124,11 +128,13 @@ def _matroska(file: BinaryIO, size: int) -> int | None:
         if length == most:
             break
         at += id_bytes + length_bytes + length
+        if at >= size:
+            break
     return None
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
-    """By the box that holds the media; behind the last box there may be anything."""
+    """By the boxes that hold the media and its index; behind the last box there may be anything."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at + 4)
@@ -138,9 +144,11 @@ def _mp4(file: BinaryIO, size: int) -> int | None:
             length = _number(file, at + 8, 8, "big")
         if len(name) < 4 or length < 8:
             break
-        if name == b"mdat" and at + length > size:
+        if name in _MP4_NEEDED and at + length > size:
             return at + length
         at += length
+        if at >= size:
+            break
     return None
 
 
@@ -161,9 +169,9 @@ def _asf(file: BinaryIO, size: int) -> int | None:
         if name == _ASF_PROPERTIES:
             broadcast = _number(file, at + 88, 4) & 1
             return None if broadcast else _number(file, at + 40, 8) or None
-        if len(name) < 16 or length < 24:
-            break
         at += length
+        if len(name) < 16 or length < 24 or at >= size:
+            break
     return None
 
 
@@ -182,9 +190,19 @@ def _ogg(file: BinaryIO, size: int) -> int | None:
     return begin + at + _OGG_PAGE_HEAD_BYTES + segments[0] + sum(table)
 
 
+def _transport_packet_bytes(head: bytes) -> int:
+    """The size of the packets of a transport stream; 0 for anything else."""
+    for length, before in _TRANSPORT_FORMS:
+        marks = head[before : _TRANSPORT_PACKETS_LOOKED_AT * length : length]
+        if len(marks) == _TRANSPORT_PACKETS_LOOKED_AT and set(marks) == {_TRANSPORT_SYNC}:
+            return length
+    return 0
+
+
 def _transport(file: BinaryIO, size: int) -> int | None:
     """By its packets, all of one size."""
-    return size + -size % _TRANSPORT_PACKET_BYTES
+    file.seek(0)
+    return size + -size % _transport_packet_bytes(file.read(_HEAD_BYTES))
 
 
 # What the first bytes look like, who reads the rest, and how many bytes may be missing.
@@ -198,5 +216,5 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], int | Non
     (lambda head: head[:3] == b"FLV", _flv, 0),
     (lambda head: head[:16] == _ASF, _asf, _SLACK_BYTES),
     (lambda head: head[:4] == b"OggS", _ogg, 0),
-    (lambda head: len(head) == _HEAD_BYTES and set(head[::_TRANSPORT_PACKET_BYTES]) == {_TRANSPORT_SYNC}, _transport, 0),
+    (lambda head: bool(_transport_packet_bytes(head)), _transport, 0),
 )

@@ -1,6 +1,7 @@
 """The failure table: one row for everything that could not be used or was cut. Nothing is dropped silently."""
 
 import math
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,6 +48,8 @@ REASONS: dict[str, tuple[str, str]] = {
     "partly_undefined": ("altered", "some of the encoder's numbers are undefined for this utterance; zeros stand for them"),
     "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
 }
+
+_SHOWN_CHARACTERS = 300
 
 LOUD_ABSENT_SHARE = 0.1
 """Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say so."""
@@ -112,17 +115,18 @@ def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str
         TooManyFailures: with the counts by reason.
         ValueError: if ``max_failed`` is neither a number nor a share.
     """
-    broken: dict[str, str] = {}
+    broken: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["kind"] == "broken":
-            broken.setdefault(row["utterance_id"], row["reason"])
+            broken.setdefault(row["utterance_id"], row)
     limit = limit_of(max_failed, utterances)
     if len(broken) > limit:
         counts: dict[str, int] = {}
-        for reason in broken.values():
-            counts[reason] = counts.get(reason, 0) + 1
+        for row in broken.values():
+            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
         by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-        first = next(iter(broken))
+        name, row = next(iter(broken.items()))
+        first = f"{name}: {textwrap.shorten(row['detail'], _SHOWN_CHARACTERS)}" if row.get("detail") else name
         raise TooManyFailures(
             f"{stage}: {len(broken)} of {utterances} utterances are broken ({by_reason}; the first is {first}), more than --max-failed {max_failed} allows. "
             "What was done is kept: run again with a higher --max-failed to go on."

@@ -54,3 +54,8 @@ def test_a_class_that_train_lacks_is_told_with_its_splits_and_counts() -> None:
 
 def test_without_a_train_split_there_is_nothing_to_compare_with() -> None:
     assert remarks([_dialogue("b", "sad", split="test")], LABELS) == []
+
+
+def test_a_class_or_speaker_that_looks_like_a_missing_cell_is_told_and_kept() -> None:
+    (line,) = remarks([_dialogue("a", "nan", "glad", "nan")], LabelSet("own", ("glad", "nan")))
+    assert line == "the emotion 'nan' (of 2 utterances) looks like a missing cell; where it is one, leave the cell empty"

@@ -145,3 +145,7 @@ def test_a_path_out_of_the_media_is_refused(cell: str) -> None:
     with pytest.raises(BadTable, match=r"own.csv, line 7: the it .*leads out of the folder of media"):
         _row(cell).path("it")
     assert _row("a/b c.mp4").path("it") == "a/b c.mp4"
+
+
+def test_capitals_of_the_suffix_do_not_matter(tmp_path: Path) -> None:
+    assert read_table(_csv(tmp_path, "talk,said,begin\na,Hi,1\n", "OWN.CSV"), COLUMNS)[0].cells["text"] == "Hi"

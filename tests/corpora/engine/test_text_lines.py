@@ -1,5 +1,6 @@
 """Text files in the encodings that people have: the right one reads right, another one ends in the question which it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,29 @@ def test_two_or_four_bytes_a_character_are_named_as_such(tmp_path: Path, text: s
         _lines(tmp_path, text.encode(encoding))
 
 
+@pytest.mark.parametrize(("text", "encoding"), [(JAPANESE, "iso2022_jp"), ("누구,무엇\n", "iso2022_kr")])
+def test_seven_bits_a_character_are_named_as_such(tmp_path: Path, text: str, encoding: str) -> None:
+    with pytest.raises(RawDataMissing, match=f"set {KEY}={encoding}"):
+        _lines(tmp_path, text.encode(encoding))
+    assert "".join(line for line, _ in _lines(tmp_path, text.encode(encoding), encoding)) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04" + bytes(range(256)), "save it as CSV"),
+        (b"\x1f\x8b\x08" + bytes(range(256)), "unpack it"),
+        (b"PAR1" + bytes(range(256)), "must end in .parquet"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
+def test_a_file_that_is_no_text_is_told_as_what_it_is(tmp_path: Path, content: bytes, words: str, encoding: str) -> None:
+    with pytest.raises(RawDataMissing, match=rf"some\.csv is no text file: .*{re.escape(words)}"):
+        _lines(tmp_path, content, encoding)
+
+
 @pytest.mark.parametrize("content", [b"", b"a", b"a,b\n1,\0\n", CHINESE.encode(), CHINESE.encode("gbk"), bytes(range(256))])
 def test_files_of_single_bytes_are_not_taken_for_wide_ones(content: bytes) -> None:
     assert wide_encoding(content) == ""
@@ -84,6 +108,11 @@ def test_utf8_is_not_read_in_another_encoding_because_the_settings_say_so(tmp_pa
         with pytest.raises(RawDataMissing, match=rf"some\.csv is UTF-8, but {KEY} is cp1251: leave that setting out"):
             _lines(tmp_path, content, "cp1251")
     assert _lines(tmp_path, b"plain\n", "cp1251") == [("plain\n", False)]
+
+
+def test_one_long_line_of_utf8_is_enough_to_tell_it(tmp_path: Path) -> None:
+    with pytest.raises(RawDataMissing, match="is UTF-8, but"):
+        _lines(tmp_path, "who,what\nAnn,我不知道\n".encode(), "gbk")
 
 
 def test_a_file_that_is_not_in_the_encoding_of_the_settings_is_named_with_its_line(tmp_path: Path) -> None:

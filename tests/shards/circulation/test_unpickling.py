@@ -225,6 +225,13 @@ def test_what_is_no_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None
         unpickling.load_here(path)
 
 
+def test_a_note_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "features.pkl"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(BadTable, match="a note of Git LFS in place of the file"):
+        unpickling.load(path)
+
+
 def test_every_cut_through_a_pickle_is_an_error_that_names_the_file(tmp_path: Path, feature_files: Any) -> None:
     whole = pickle.dumps(feature_files.idcl(), protocol=2)
     path = tmp_path / "cut.pkl"

@@ -16,22 +16,23 @@ from merc.errors import BadTable, RawDataMissing
 LARGEST_CELL = 16 * 2**20
 """Characters; a cell that is larger is most likely the rest of a file behind a quotation mark that nothing closes."""
 
-_DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": '"|"'}
-"""Those in use → as they are written in a setting, where YAML has the last word."""
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+"""Those in use → their names in a setting: a shell and YAML have other uses for most of the characters themselves."""
 
 
 class CsvConfig(CorpusConfig):
     """Settings of a corpus whose annotations are CSV files."""
 
     delimiter: str = ","
-    """What stands between two columns of a CSV file: one character, or ``tab``."""
+    """What stands between two columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``, ``pipe``."""
 
     @field_validator("delimiter")
     @classmethod
     def _is_one_character(cls, delimiter: str) -> str:
-        delimiter = "\t" if delimiter in ("tab", "\\t") else delimiter
+        by_name = {name: character for character, name in _DELIMITERS.items()} | {"\\t": "\t"}
+        delimiter = by_name.get(delimiter, delimiter)
         if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise ValueError("one character is expected, or the word tab")
+            raise ValueError(f"one character is expected, or one of the words {', '.join(_DELIMITERS.values())}")
         return delimiter
 
 

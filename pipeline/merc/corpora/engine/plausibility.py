@@ -13,6 +13,7 @@ from merc.records.dialogue import Dialogue
 LONG_UTTERANCES = 150
 LONG_MEDIANS = 5
 NEVER_LONG_UTTERANCES = 40
+_MISSING_WORDS = ("nan", "<na>", "n/a", "na", "null", "none", "#n/a")
 
 
 def remarks(dialogues: Sequence[Dialogue], labels: LabelSet) -> list[str]:
@@ -22,7 +23,7 @@ def remarks(dialogues: Sequence[Dialogue], labels: LabelSet) -> list[str]:
         dialogues: all that were read.
         labels: their label set.
     """
-    return [*_long(dialogues), *_not_in_train(dialogues, labels)]
+    return [*_long(dialogues), *_like_a_missing_cell(dialogues, labels), *_not_in_train(dialogues, labels)]
 
 
 def _long(dialogues: Sequence[Dialogue]) -> Iterator[str]:
@@ -37,6 +38,16 @@ def _long(dialogues: Sequence[Dialogue]) -> Iterator[str]:
             f"(the median is {median:g}): several dialogues may have been put together; where a table has several columns that make the id of a dialogue, "
             "the setting columns.dialogue lists them all"
         )
+
+
+def _like_a_missing_cell(dialogues: Sequence[Dialogue], labels: LabelSet) -> Iterator[str]:
+    """Not taken for one: ``none`` may be an emotion's name, and Nan a person's."""
+    emotions = Counter(one.emotion for dialogue in dialogues for one in dialogue.utterances)
+    speakers = Counter(one.speaker for dialogue in dialogues for one in dialogue.utterances)
+    for what, counts in (("emotion", {name: emotions[name] for name in labels.classes if emotions[name]}), ("speaker", speakers)):
+        for name, count in counts.items():
+            if name.casefold() in _MISSING_WORDS:
+                yield f"the {what} {name!r} (of {counted(count, 'utterance')}) looks like a missing cell; where it is one, leave the cell empty"
 
 
 def _not_in_train(dialogues: Sequence[Dialogue], labels: LabelSet) -> Iterator[str]:

@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from merc.corpora.engine.csv_rows import LARGEST_CELL, CsvForm, CsvRow, check_columns, read_rows
+from merc.corpora.engine.text_repair import repair
 from merc.errors import BadTable, RawDataMissing
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
 WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
 """Roles whose cells are names, also where they look like numbers."""
+REPAIRED = ("speaker", "emotion", "sentiment")
+"""Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it was."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class TableRow:
         where: file and line (CSV) or row (Parquet, from 1), for messages.
         cells: role → cell without blanks around it; empty where the table has no such column.
         recoded: True if the row was no UTF-8 and was read as cp1252.
+        repaired: in words, what was wrongly decoded of the cells of :data:`REPAIRED`.
     """
 
     where: str
     cells: Mapping[str, str]
     recoded: bool
+    repaired: tuple[str, ...] = ()
 
     def name(self, role: str) -> str:
         """A cell that becomes part of ids.
@@ -100,17 +105,24 @@ def read_table(path: Path, columns: Mapping[str, str | Sequence[str]], may_lack:
         BadTable: if the file is damaged or holds no row, a column is there twice or holds neither text nor numbers, or a cell made of several is ambiguous.
     """
     wanted = {role: [names] if isinstance(names, str) else list(names) for role, names in columns.items() if names}
-    if path.suffix not in (*_TEXT_SUFFIXES, ".parquet"):
+    suffix = path.suffix.lower()
+    if suffix not in (*_TEXT_SUFFIXES, ".parquet"):
         raise RawDataMissing(f"{path}: a table is a file whose name ends in {', '.join(_TEXT_SUFFIXES)} or .parquet")
     required = [name for role, names in wanted.items() if role not in may_lack for name in names]
     others = {name for role in may_lack for name in wanted.get(role, [])}
-    rows = _read_parquet(path, required, others) if path.suffix == ".parquet" else read_rows(path, required, form, may_lack=others)
+    rows = _read_parquet(path, required, others) if suffix == ".parquet" else read_rows(path, required, form, may_lack=others)
     if not rows:
         raise BadTable(f"{path}: holds no utterance")
-    unit = "row" if path.suffix == ".parquet" else "line"
+    unit = "row" if suffix == ".parquet" else "line"
     where = [f"{path}, {unit} {row.line}" for row in rows]
     cells = {role: _role(role, [[row.cells.get(name, "").strip() for row in rows] for name in wanted.get(role, [])], where) for role in columns}
-    return [TableRow(where[place], {role: cells[role][place] for role in columns}, row.recoded) for place, row in enumerate(rows)]
+    return [_row(where[place], {role: cells[role][place] for role in columns}, row.recoded) for place, row in enumerate(rows)]
+
+
+def _row(where: str, cells: dict[str, str], recoded: bool) -> TableRow:
+    mended = {role: repair(cells[role]) for role in REPAIRED if not cells.get(role, "").isascii()}
+    told = tuple(f"{role}: wrongly decoded: {cells[role]!r}" for role, cell in mended.items() if cell != cells[role])
+    return TableRow(where, cells | mended, recoded, told)
 
 
 def _role(role: str, parts: Sequence[Sequence[str]], where: Sequence[str]) -> list[str]:

@@ -13,11 +13,20 @@ from pathlib import Path
 
 from merc.corpora.engine import text_repair
 from merc.errors import RawDataMissing
+from merc.files import stand_in
 
 UTF_8 = "utf-8"
 
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 _WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Seven-bit encodings of e-mail, ASCII to all appearances but for the escape that begins another alphabet.
+_ESCAPES = ((b"\x1b$B", "iso2022_jp"), (b"\x1b$@", "iso2022_jp"), (b"\x1b$)C", "iso2022_kr"))
+_NO_TEXT = (
+    (b"PK\x03\x04", "a zip archive, as spreadsheets are (xlsx); save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet (xls); save it as CSV"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it"),
+    (b"PAR1", "a Parquet file; its name must end in .parquet"),
+)
 _SAMPLE_BYTES = 4096
 # Names and numbers of columns, commas and line ends are ASCII in any language: in UTF-16 far more than this share of all bytes is zero.
 _ZEROS_OF_WIDE_TEXT = 0.05
@@ -29,6 +38,7 @@ _CANDIDATES = ("gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp125
 _RUN = re.compile(rb"[\x80-\xff]+")
 _SHOWN_BEFORE, _SHOWN_BEHIND = 10, 40
 _LINES_THAT_ARE_NO_CHANCE = 2
+_BYTES_THAT_ARE_NO_CHANCE = 9
 
 
 @dataclass(frozen=True)
@@ -56,16 +66,20 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
         Each line with its end (line feed, carriage return, or both; nothing else ends one), and whether it had to be read as cp1252.
 
     Raises:
-        RawDataMissing: if the file cannot be opened or has another encoding; the message shows how each likely one would read it.
+        RawDataMissing: if the file cannot be opened, is no text or has another encoding; the message shows how each likely one would read it.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RawDataMissing(f"{path}: cannot be read: {error}") from error
+    if what := next((words for begin, words in _NO_TEXT if content.startswith(begin)), "") or stand_in(path):
+        raise RawDataMissing(f"{path} is no text file: {what}")
     if codecs.lookup(encoding.name).name not in ("utf-8", "utf-8-sig"):
         return [(line, False) for line in _decoded(content, path, encoding)]
     if wide := wide_encoding(content):
         raise RawDataMissing(f"{path} is {wide.upper()}, not UTF-8: set {encoding.key}={wide}")
+    if escaped := next((name for escape, name in _ESCAPES if escape in content), ""):
+        raise RawDataMissing(f"{path} is {escaped.upper()}, not UTF-8: set {encoding.key}={escaped}")
     lines = content.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
     _check_that_it_is_utf8(lines, path, encoding, stray)
     return [text_repair.decode(line) for line in lines]
@@ -98,7 +112,8 @@ def _decoded(content: bytes, path: Path, encoding: Encoding) -> list[str]:
     if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) and content.isascii() and not wide_encoding(content):
         name = "ascii"  # a file of the corpus that nobody touched; two of its letters would make a Chinese one
     others = [line for line in content.splitlines() if not line.isascii()]
-    if content.startswith(codecs.BOM_UTF8) or (len(others) >= _LINES_THAT_ARE_NO_CHANCE and all(_is_utf8(line) for line in others)):
+    no_chance = len(others) >= _LINES_THAT_ARE_NO_CHANCE or sum(map(len, _RUN.findall(content))) >= _BYTES_THAT_ARE_NO_CHANCE
+    if content.startswith(codecs.BOM_UTF8) or (no_chance and all(_is_utf8(line) for line in others)):
         raise RawDataMissing(f"{path} is UTF-8, but {told}: leave that setting out, or convert the files of the corpus to one encoding")
     try:
         text = content.decode(name)

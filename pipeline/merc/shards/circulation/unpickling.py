@@ -20,6 +20,7 @@ import numpy as np
 
 from merc.compute import pool
 from merc.errors import BadTable
+from merc.files import stand_in
 
 _ADVICE = (
     "Nothing of it was run. If you trust where it comes from, load it with the code it belongs to, and store it anew "
@@ -92,7 +93,7 @@ def load_here(path: Path) -> Any:
         raise BadTable(f"{path}: refused: {error}. {_ADVICE}") from error
     # All that the unpickler, and the building of an object from impossible parts, answer a damaged file with.
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise BadTable(f"{path}: not a pickle, or a damaged one: {type(error).__name__}: {error}") from error
+        raise BadTable(f"{path}: not a pickle, or a damaged one: {stand_in(path) or f'{type(error).__name__}: {error}'}") from error
 
 
 class _Refused(Exception):

@@ -8,6 +8,7 @@
 Torch's ``DataLoader`` reads the same through :mod:`merc.shards.torch_batches`.
 """
 
+import difflib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,8 +50,10 @@ def info_of(layout: Layout) -> dict[str, Any]:
     """
     there = with_shards(layout.out)
     if layout.dataset not in there:
-        known = f"{layout.out} has shards of {', '.join(there)}" if there else f"{layout.out} has none at all"
-        raise RawDataMissing(f"there are no shards of {layout.dataset!r}, and {known}. This makes them:\n  merc-extract --dataset {layout.dataset}")
+        close = difflib.get_close_matches(layout.dataset, there, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        known = f"{layout.out} has shards of {', '.join(there)}{hint}" if there else f"{layout.out} has none at all."
+        raise RawDataMissing(f"there are no shards of {layout.dataset!r}, and {known} This makes them:\n  merc-extract --dataset {layout.dataset}")
     return info(layout.shards)
 
 
