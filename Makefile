@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-slow test-gpu check format setup system clean
+.PHONY: run test test-slow test-gpu campaign check format setup system clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
@@ -21,6 +21,11 @@ test: setup  ## run the tests that take less than ten seconds each; MERC_REAL_DA
 
 test-slow: setup  ## run the others: whole runs, killed runs, dvc repro, real annotations and clips
 	$(PYTEST) -m slow $$(grep -rl --include='test_*.py' 'mark\.slow' tests)  # only these files are imported
+
+campaign: setup  ## faults at every operation, 5,000 hostile files, 1,000 kills: some hours
+	$(BIN)/python benchmarks/campaign.py faults
+	$(BIN)/python benchmarks/campaign.py fuzz
+	$(BIN)/python benchmarks/campaign.py kills
 
 test-gpu: setup  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda

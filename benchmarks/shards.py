@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from merc import files
+from merc import files, parquet
 from merc.corpora.engine.labels import label_set
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
@@ -56,7 +56,7 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
     table = manifest.read(layout.manifest)
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
-    feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
+    parquet.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
     ids = table["utterance_id"]
     for seed, modality in enumerate(MODALITIES):
@@ -76,8 +76,8 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
             names = ids.slice(start, stop - start)
             failed += [Failure(names[int(row)].as_py(), "extraction", modality, "zero_vector").row() for row in np.flatnonzero(~present_N)]
             columns = [names.combine_chunks(), feature_tables.vectors(values_ND), pa.array(present_N), pa.array(np.where(present_N, "ok", "zero_vector"))]
-            feature_tables.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
-        feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(failed))
+            parquet.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
+        parquet.write(job.folder / feature_tables.FAILURES, failures.table(failed))
         job.finish({"modality": modality, "encoder": "random", "dim": dim, "provenance": {"encoder": "random"}, "counts": {}, "versions": {}})
 
 

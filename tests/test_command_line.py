@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from merc import log
+from merc import lock, log
 from merc.command_line import exiting, stage_command
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
@@ -20,8 +21,9 @@ from merc.params import Params
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Other tests find the log as it was."""
+def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Other tests find the log as it was; folders named without a place are made in the test's own."""
+    monkeypatch.chdir(tmp_path)
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
@@ -111,6 +113,22 @@ def test_settings_that_cannot_be_read_are_an_error_of_usage(command: click.Comma
     result = CliRunner().invoke(command, ["--params", str(tmp_path / "nothing.yaml"), "--dataset", "meld", "--modality", "text"])
     assert result.exit_code == 2
     assert "nothing.yaml" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_end_ends_a_command_as_interrupted(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, exiting():
+        signal.raise_signal(number)
+    assert ended.value.code == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_two_stages_of_a_dataset_do_not_write_at_once(command: click.Command, tmp_path: Path) -> None:
+    with lock.held(tmp_path / "features" / "meld"):
+        result = _run(command, tmp_path, "--dataset", "meld", "--modality", "text", "--out", str(tmp_path / "features"))
+    assert result.exit_code == 7
+    assert "is writing there" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--modality", "text"], ["--dataset", "meld"], ["--dataset", "meld", "--modality", "text", "--wrong"]])

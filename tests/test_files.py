@@ -1,6 +1,10 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -88,7 +92,7 @@ def test_content_is_flushed_before_it_is_put_in_place(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("flush") or fsync(descriptor))
     monkeypatch.setattr(os, "replace", lambda source, target: done.append("rename") or replace(source, target))
     files.write_text(tmp_path / "result.txt", "new")
-    assert done == ["flush", "rename"]
+    assert done == ["flush", "rename", "flush"]  # the file, and after the rename its folder
 
 
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
@@ -211,17 +215,73 @@ def test_a_name_that_the_locale_cannot_write_is_refused_and_not_taken_for_missin
         files.confined(tmp_path, "é.mp4")
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    source, target = tmp_path / "scratch", tmp_path / "deep" / "out"
-    for folder, name in ((source, "new"), (target, "old")):
-        folder.mkdir(parents=True)
-        (folder / name).write_text(name)
-    files.move_folder(source, target)
-    assert _names(target) == ["new"]
-    assert not source.exists()
-
-
-def test_a_folder_is_moved_where_nothing_was(tmp_path: Path) -> None:
+def test_a_folder_goes_where_nothing_was(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
-    files.move_folder(tmp_path / "scratch", tmp_path / "deep" / "out")
+    files.replace_folder(tmp_path / "scratch", tmp_path / "deep" / "out")
     assert (tmp_path / "deep" / "out").is_dir()
+
+
+def _folder(path: Path, content: str) -> Path:
+    (path / "below").mkdir(parents=True)
+    (path / "below" / "file").write_text(content)
+    return path
+
+
+def _content(folder: Path) -> str:
+    return (folder / "below" / "file").read_text()
+
+
+@pytest.mark.durable
+@pytest.mark.parametrize("old", [False, True])
+def test_a_folder_takes_the_place_of_another_and_leaves_nothing_behind(tmp_path: Path, old: bool) -> None:
+    target = _folder(tmp_path / "target", "old") if old else tmp_path / "target"
+    files.replace_folder(_folder(tmp_path / "source", "new"), target)
+    assert (_content(target), _names(tmp_path)) == ("new", ["target"])
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    elsewhere = _folder(tmp_path / "elsewhere", "theirs")
+    (tmp_path / "target").symlink_to(elsewhere)
+    files.replace_folder(_folder(tmp_path / "source", "new"), tmp_path / "target")
+    assert (_content(tmp_path / "target"), _content(elsewhere), _names(tmp_path)) == ("new", "theirs", ["elsewhere", "target"])
+
+
+class _Killed(BaseException):
+    """In place of a signal."""
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    target, done = _folder(tmp_path / "target", "old"), 0
+
+    def until_killed(operation: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object, **named: object) -> object:
+            nonlocal done
+            done += 1
+            if done == number:
+                raise _Killed
+            return operation(*arguments, **named)
+
+        return counted
+
+    source = _folder(tmp_path / "source", "new")
+    with monkeypatch.context() as patch:
+        for name in ("rename", "unlink", "rmdir", "fsync"):
+            patch.setattr(os, name, until_killed(getattr(os, name)))
+        with suppress(_Killed):
+            files.replace_folder(source, target)
+    assert not target.exists() or _content(target) in ("old", "new")
+    files.finish_replacing(target)
+    assert _content(target) == ("old" if source.exists() else "new")
+    if source.exists():
+        files.replace_folder(source, target)
+    assert (_content(target), _names(tmp_path)) == ("new", ["target"])
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_file(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f".a[1].txt.{ended.pid}.tmp", f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp"):
+        (tmp_path / name).write_text("half")
+    files.write_text(tmp_path / "a[1].txt", "whole")
+    assert _names(tmp_path) == sorted([f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"])

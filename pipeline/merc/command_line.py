@@ -3,15 +3,16 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from merc import log
+from merc import lock, log
 from merc.errors import BadSettings, PipelineError
 from merc.files import without_characters
+from merc.interrupts import stoppable
 from merc.job import DEVICES, RunOptions
 from merc.layout import Layout
 from merc.params import Params
@@ -40,6 +41,7 @@ def _device(_context: click.Context, _option: click.Parameter, value: str) -> st
 DEVICE = click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
+WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")
 LOG_FORMAT = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
 
 
@@ -51,15 +53,19 @@ def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], An
 
 @contextmanager
 def exiting() -> Iterator[None]:
-    """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C into exit code 130."""
+    """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C and SIGTERM into exit code 130."""
     try:
-        yield
+        with stoppable():
+            yield
     except UnicodeEncodeError as error:  # a name or a text that the user's locale cannot write
         log.logger.error("%s", without_characters(error), extra={"error": type(error).__name__, "exit_code": BadSettings.exit_code})
         sys.exit(BadSettings.exit_code)
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        log.logger.error("out of memory (%s); what was finished is kept, run again with fewer --workers or more memory", error, extra={"exit_code": 1})
+        sys.exit(1)
     except KeyboardInterrupt:
         log.logger.error("interrupted; what was finished is kept, run the same command again to go on", extra={"exit_code": INTERRUPTED})
         sys.exit(INTERRUPTED)
@@ -79,11 +85,15 @@ def behind_a_subcommand(context: click.Context) -> bool:
     return True
 
 
-def stage_command(stage: Callable[..., Any]) -> click.Command:
+def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> click.Command:
     """A command for ``dvc.yaml`` around ``stage(params, layout, run, **options)``.
 
     Further options are added by decorating ``stage`` with ``click.option`` first. Work that was made with other settings is
     replaced, since under DVC it is DVC that decides what is stale.
+
+    Args:
+        stage: the function.
+        into_features: it writes to the dataset's features, to which no other process may write meanwhile.
 
     Example:
         >>> @stage_command
@@ -96,7 +106,9 @@ def stage_command(stage: Callable[..., Any]) -> click.Command:
         with exiting():
             params = Params.load(params_file)
             run = RunOptions.of(params, overwrite=True, workers=os.cpu_count() or 1)
-            stage(params, Layout(raw, out, dataset), run, **options)
+            layout = Layout(raw, out, dataset)
+            with lock.held(layout.folder) if into_features else nullcontext():
+                stage(params, layout, run, **options)
 
     command.__doc__ = stage.__doc__
     decorated: Any = command

@@ -47,6 +47,12 @@ class ModelUnavailable(PipelineError):
     exit_code = 6
 
 
+class OutputInUse(PipelineError):
+    """Another process writes to the same output (exit code 7); the message says which."""
+
+    exit_code = 7
+
+
 class BadTable(PipelineError):
     """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
 

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from merc.errors import BadSettings, BadTable
 
@@ -29,18 +32,37 @@ _STAND_INS = (
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
 
-    The content is flushed to the disk before the rename, so that after a power cut the file is whole or absent.
+    The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is whole or absent.
     On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes the temporary files of processes that were killed while they wrote ``path``."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process.isdecimal() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,12 +88,38 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        BadTable: if the file is not JSON, naming the file.
+        BadTable: if the file is not JSON, or cannot be read, naming the file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadTable(f"{path}: not a JSON file: {error}") from error
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str) -> Any:
+    """Reads a JSON file that the program wrote, and that may have been changed since.
+
+    Args:
+        path: the file.
+        shape: the keys that it has, and their types.
+        what: it is, for the message: ``the record of a job``.
+
+    Returns:
+        Its content as it is, once it is certain that it has this shape.
+
+    Raises:
+        BadTable: if it is no JSON, or of another shape; the message names the key.
+    """
+    content = read_json(path)
+    try:
+        (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadTable(f"{path}: not {what}: {where + ': ' if where else ''}{first['msg']}") from error
+    return content
 
 
 def sha256(path: Path) -> str:
@@ -165,9 +213,58 @@ def stand_in(path: Path) -> str:
     return next((words for begin, words in _STAND_INS if head.startswith(begin)), "")
 
 
-def move_folder(source: Path, target: Path) -> None:
-    """Puts the folder ``source`` in the place of ``target`` by a rename; an old ``target`` is removed first."""
-    if target.exists():
-        shutil.rmtree(target)
+def replace_folder(source: Path, target: Path) -> None:
+    """Puts the folder ``source`` in the place of ``target``, whole or not at all.
+
+    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old folder, for a moment none, or the
+    new one, never half of either. A run that is killed in between is finished or undone by :func:`finish_replacing`.
+    """
+    finish_replacing(target)
+    _sync_tree(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
+    aside = _aside(target)
+    if os.path.lexists(target):
+        target.rename(aside)
+    source.rename(target)
+    _sync(target.parent)
+    _remove(aside)
+
+
+def finish_replacing(target: Path) -> None:
+    """Puts an old ``target`` back that a killed :func:`replace_folder` had set aside, or removes it if the new one is in its place."""
+    aside = _aside(target)
+    if not os.path.lexists(aside):
+        return
+    if os.path.lexists(target):
+        _remove(aside)
+    else:
+        aside.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flushes a folder, all in it first, so that after a power cut none of its files is empty."""
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            _sync_tree(one)
+        elif one.is_file():
+            _sync(one)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
@@ -26,6 +26,16 @@ from merc.params import Params, Settings
 RECORD = "record.json"
 DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 """What ``--device`` may be."""
+
+
+class Record(BaseModel):
+    """What a job's record holds at least: its fingerprint, and what that is made of."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    fingerprint: str
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
 
 
 class RunConfig(Settings):
@@ -49,6 +59,7 @@ class RunOptions:
         max_failed: broken utterances that are tolerated, a number or a share such as ``5%``.
         offline: never ask a model hub.
         clip_timeout_seconds: how long a worker may be at a short clip.
+        wait: until another process that writes to the same output has finished, instead of giving up.
     """
 
     workers: int = 2
@@ -57,6 +68,7 @@ class RunOptions:
     max_failed: str = "5%"
     offline: bool = False
     clip_timeout_seconds: float = 120.0
+    wait: bool = False
 
     @classmethod
     def of(cls, params: Params, max_failed: str | None = None, **how: Any) -> "RunOptions":
@@ -226,7 +238,7 @@ class Job:
         """
         files.write_json(self.folder / self.record, self._record(info))
         # The markers go last: a run that is killed before the rename finds all its parts again.
-        files.move_folder(self.folder, self.out)
+        files.replace_folder(self.folder, self.out)
         shutil.rmtree(self._markers, ignore_errors=True)
 
 
@@ -235,13 +247,14 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
     path = folder / record_name
     if not path.is_file():
         return None
-    record = files.read_json(path)
-    if not isinstance(record, dict) or "fingerprint" not in record or not isinstance(record.get("settings"), dict):
-        raise BadTable(f"{path}: not the record of a job; remove {folder} to have it made again")
+    try:
+        record: dict[str, Any] = files.read_record(path, Record, "the record of a job")
+    except BadTable as error:
+        raise BadTable(f"{error}; remove {folder} to have it made again") from error
     return record
 
 
 def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
     """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
-    record = files.read_json(out / record_name)
+    record = files.read_record(out / record_name, Record, "the record of a job")
     return str(record["fingerprint"])

@@ -5,8 +5,14 @@ import os
 import signal
 import time
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 from merc.errors import BadSettings
+
+if mark := os.environ.get("DIES_ONCE_AT_IMPORT"):
+    with contextlib.suppress(FileExistsError):
+        Path(mark).touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Stubborn(Exception):

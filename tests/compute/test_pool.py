@@ -11,6 +11,7 @@ import pytest
 from merc.compute import pool
 from merc.compute.pool import Crew, Lost
 from merc.errors import PipelineError
+from merc.interrupts import stoppable
 
 Run = Callable[[str], object]
 
@@ -128,6 +129,12 @@ def test_workers_have_one_thread_for_linear_algebra_and_this_process_keeps_its_o
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIES_ONCE_AT_IMPORT", str(tmp_path / "died"))
+    assert outcomes(run, ["threads"]) == [{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}]
+    assert (tmp_path / "died").exists()
+
+
 def test_workers_that_cannot_begin_end_the_run_instead_of_being_started_for_ever(run, monkeypatch):
     monkeypatch.setattr(run, "__qualname__", "there_is_no_such_function")
     monkeypatch.setattr(importlib.import_module("errands"), "there_is_no_such_function", run, raising=False)
@@ -185,6 +192,6 @@ def test_waiting_for_nothing_is_an_error(run):
 
 def test_terminate_is_taken_as_an_interruption_and_the_handler_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), pool.stoppable():
+    with pytest.raises(KeyboardInterrupt), stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before

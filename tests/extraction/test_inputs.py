@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from merc import parquet
 from merc.errors import BadTable
 from merc.extraction.inputs import MediaSource
 
@@ -71,14 +72,14 @@ def test_bytes_that_are_no_faces_are_refused_with_their_utterance(tmp_path: Path
 
 
 def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = pq.read_table
+    read = parquet.read
     asked: list[set[str]] = []
 
     def recorded(path: Path, columns: list[str]) -> pa.Table:
         asked.append(set(columns))
-        return read(path, columns=columns)
+        return read(path, columns)
 
-    monkeypatch.setattr("pyarrow.parquet.read_table", recorded)
+    monkeypatch.setattr(parquet, "read", recorded)
     content = {"audio": _flac(np.ones(10) / 2), "audio_status": "ok", "faces": [_jpeg(8)], "face_seconds": [0.0], "face_scores": [1.0]}
     for modality in ("audio", "visual"):
         _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)

@@ -8,13 +8,13 @@ import datasets
 import numpy as np
 import pytest
 
+from merc import parquet
 from merc.compute import device
 from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder, EncoderConfig, UtteranceInput
 from merc.errors import BadSettings, BadTable
 from merc.extraction import sequences
 from merc.extraction.inputs import PartInput
 from merc.extraction.runner import encode_part
-from merc.records import features as feature_tables
 
 
 class Returning(Encoder):
@@ -101,7 +101,7 @@ def test_sequences_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
     part = encode_part(ReturningSequences(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
     path = tmp_path / "part-00000.parquet"
     assert part.sequences is not None
-    feature_tables.write(sequences.path_of(path), part.sequences, row_group_rows=2)
+    parquet.write(sequences.path_of(path), part.sequences, row_group_rows=2)
     found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in sequences.read(tmp_path)}
     assert found == {
         "train/u0": ([1, 2, 3], [0, 1, 2]),

@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from merc import files
+from merc import files, parquet
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.records import failures
-from merc.records import features as feature_tables
 from merc.records.failures import Failure
 from merc.shards.format.schema import SCHEMA_VERSION, schema
 from merc.trajectories.config import Config as TrajectoriesConfig
@@ -68,8 +67,8 @@ def make_shards(
             if not there
         ]
         cut = [Failure(row["utterance_ids"][0], "media", "all", "truncated", "kept 60 of 305 s") for row in records[:1]]
-        feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape))
-        feature_tables.write(layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in [*silent, *cut]))
+        parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape))
+        parquet.write(layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in [*silent, *cut]))
         total = sum(len(labels) for _, labels in rows)
         labelled = {name: sum(labels.count(index) for _, labels in rows) for index, name in enumerate(classes)}
         counts[split] = {"dialogues": len(rows), "utterances": total, "labels": labelled, "unlabelled": total - sum(labelled.values())}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from merc import parquet
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import failures
-from merc.records import features as parquet
 from merc.reports import tables
 from merc.reports.results import read_recipes
 from merc.reports.tables import AbsenceRow, CoverageRow, LabelRow

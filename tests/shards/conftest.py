@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from merc import files
+from merc import files, parquet
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.job import Fingerprint, Job, RunOptions
@@ -65,9 +65,9 @@ class Extracted:
         job.start()
         for index, part in enumerate(np.array_split(np.array(chosen, dtype=int), 2)):
             columns = [[ids[row] for row in part], feature_tables.vectors(values[part]), present[part], [status[row] for row in part]]
-            feature_tables.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
+            parquet.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
         why = [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()] if failed else []
-        feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(why))
+        parquet.write(job.folder / feature_tables.FAILURES, failures.table(why))
         provenance = {"encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none"}
         counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
         job.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
@@ -121,7 +121,7 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         files.write_json(layout.folder / "manifest.json", record)
         media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
         media.start()
-        feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
+        parquet.write(media.folder / feature_tables.FAILURES, failures.table([]))
         media.finish({})
         random = np.random.default_rng(7)
         vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
@@ -164,7 +164,7 @@ def _write_sound(extracted: Callable[..., Extracted], folder: Path) -> None:
             "same_scenario_edit": pa.array([[True] * len(one) for one in neighbours], pa.list_(pa.bool_())),
         }
         table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
-        feature_tables.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
+        parquet.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
     write_card(root)
 
 
@@ -176,7 +176,7 @@ def change(sound: Path) -> Callable[[str, Callable[[dict[str, Any]], None]], Non
         table = pq.read_table(sound / name)
         columns = table.to_pydict()
         how(columns)
-        feature_tables.write(sound / name, pa.table(columns, schema=table.schema), 2)
+        parquet.write(sound / name, pa.table(columns, schema=table.schema), 2)
         write_card(sound)
 
     return edit

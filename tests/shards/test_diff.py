@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadTable
-from merc.records import features as feature_tables
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.diff import diff
 from merc.shards.difference import VectorChange
@@ -41,7 +40,7 @@ def test_where_files_are_cut_makes_no_difference(sound: Path, before: Path) -> N
 
 def test_the_order_of_dialogues_makes_no_difference(sound: Path, before: Path) -> None:
     table = pq.read_table(sound / TRAIN)
-    feature_tables.write(sound / TRAIN, table.take(pa.array([2, 0, 1])), 2)
+    parquet.write(sound / TRAIN, table.take(pa.array([2, 0, 1])), 2)
     assert not diff(sound, before).differs
     assert not diff(before, sound).differs
 
@@ -201,7 +200,7 @@ def test_truncated_files_and_other_columns_are_refused(sound: Path, before: Path
 
 def test_the_order_of_trajectories_makes_no_difference(sound: Path, before: Path) -> None:
     name = "trajectories/train-00000-of-00001.parquet"
-    feature_tables.write(sound / name, pq.read_table(sound / name).take(pa.array([1, 2, 0])), 2)
+    parquet.write(sound / name, pq.read_table(sound / name).take(pa.array([1, 2, 0])), 2)
     assert not diff(sound, before).differs
 
 
@@ -210,7 +209,7 @@ def test_a_wholly_other_order_of_many_row_groups_makes_no_difference(extracted: 
     select(root, tmp_path / "other", ShardsConfig(row_group_dialogues=1, max_file_bytes=1_000_000))
     path = tmp_path / "other" / TRAIN
     table = pq.read_table(path)
-    feature_tables.write(path, table.take(pa.array(np.random.default_rng(3).permutation(30))), 1)
+    parquet.write(path, table.take(pa.array(np.random.default_rng(3).permutation(30))), 1)
     for one, other in ((root, tmp_path / "other"), (tmp_path / "other", root)):
         found = diff(one, other)
         assert not found.differs

@@ -168,7 +168,7 @@ def test_a_damaged_source_leaves_nothing_behind(sound: Path, target: Path) -> No
 def test_a_source_of_another_schema_version_is_refused(sound: Path, target: Path) -> None:
     info = files.read_json(sound / "meta" / "info.json")
     files.write_json(sound / "meta" / "info.json", {**info, "schema_version": "9"})
-    with pytest.raises(BadTable, match="schema version '9', this program reads '1'"):
+    with pytest.raises(BadTable, match="schema version '9', this program reads '2'"):
         select(sound, target, CONFIG)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadSettings, BadTable, PipelineError, SettingsDiffer
 from merc.job import Job, RunOptions
 from merc.layout import Layout
@@ -84,7 +84,7 @@ def test_absent_if_and_only_if_zeros_and_a_failure_row(extracted: Make) -> None:
     made.write_features("visual", {4: "no_face"}, failed=False)
     by_media = Failure("train/dia2_utt0", "media", "visual", "no_face", "8 frames").row()
     altered = Failure("train/dia2_utt0", "media", "audio", "truncated", "300 s to 60 s").row()
-    feature_tables.write(made.layout.media / feature_tables.FAILURES, failures.table([by_media, altered]))
+    parquet.write(made.layout.media / feature_tables.FAILURES, failures.table([by_media, altered]))
     root = made.build()
     train = reader.read_split(root, "train")
     assert train["text_present"].to_pylist() == [[True, False, True], [True], [True, True]]
@@ -148,7 +148,7 @@ def test_vectors_of_another_length_are_refused(extracted: Make) -> None:
     part = made.layout.features("text", "fake") / "part-00001.parquet"
     ids = pq.read_table(part, columns=["utterance_id"])["utterance_id"]
     wide = feature_tables.vectors(np.ones((len(ids), 5), dtype=np.float32))
-    feature_tables.write(part, pa.table([ids, wide, [True] * len(ids), ["ok"] * len(ids)], schema=feature_tables.schema(5)))
+    parquet.write(part, pa.table([ids, wide, [True] * len(ids), ["ok"] * len(ids)], schema=feature_tables.schema(5)))
     with pytest.raises(BadTable, match=r"part-00001.parquet: columns .*\[5\].* instead of .*\[4\]"):
         made.build()
 
@@ -176,7 +176,7 @@ def test_missing_tables_and_unknown_modalities_are_named(extracted: Make) -> Non
 def test_text_only_shards_have_no_other_columns(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     not_asked_for = Failure("train/dia0_utt0", "media", "visual", "no_face").row()
-    feature_tables.write(made.layout.media / feature_tables.FAILURES, failures.table([not_asked_for]))
+    parquet.write(made.layout.media / feature_tables.FAILURES, failures.table([not_asked_for]))
     root = made.build()
     names = reader.read_split(root, "train").column_names
     assert [name for name in names if name.startswith(("text", "audio", "visual"))] == ["texts", "text", "text_present"]
@@ -200,7 +200,7 @@ def test_files_say_what_made_them_and_follow_the_agreed_encoding(extracted: Make
     root = extracted().build()
     file = pq.ParquetFile(root / "dialogues" / "train-00000-of-00001.parquet")
     merc = json.loads(file.schema_arrow.metadata[b"merc"])
-    assert (merc["schema_version"], merc["corpus"], merc["label_set"]) == ("1", "tiny", "meld7")
+    assert (merc["schema_version"], merc["corpus"], merc["label_set"]) == ("2", "tiny", "meld7")
     assert merc["classes"] == ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
     assert merc["encoders"]["audio"] == {
         "name": "fake",
@@ -294,7 +294,7 @@ def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) 
 
 def test_a_failure_row_about_nobody_is_refused(extracted: Make) -> None:
     made = extracted(modalities=("text",))
-    feature_tables.write(
+    parquet.write(
         made.layout.features("text", "fake") / feature_tables.FAILURES, failures.table([Failure("train/dia9_utt0", "extraction", "text", "no_text").row()])
     )
     with pytest.raises(BadTable, match=r"1 failure rows about utterances that are not in the manifest, the first about 'train/dia9_utt0'"):

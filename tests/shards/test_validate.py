@@ -237,10 +237,10 @@ def test_another_schema_version_is_refused(sound: Path) -> None:
     pq.write_table(table.replace_schema_metadata(older), sound / TRAIN)
     report = validate(sound)
     assert report.exit_code == 4
-    assert f"unreadable: {TRAIN}: schema version '0', this program reads '1'" in told(sound)
+    assert f"unreadable: {TRAIN}: schema version '0', this program reads '2'" in told(sound)
     info = files.read_json(sound / "meta" / "info.json")
     files.write_json(sound / "meta" / "info.json", {**info, "schema_version": "0"})
-    with pytest.raises(BadTable, match=r"info.json: schema version '0', this program reads '1'"):
+    with pytest.raises(BadTable, match=r"info.json: schema version '0', this program reads '2'"):
         validate(sound)
 
 

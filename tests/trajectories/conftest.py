@@ -10,9 +10,8 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from merc import files
+from merc import files, parquet
 from merc.layout import Layout
-from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION, schema
 
 Labels = NDArray[np.int16]
@@ -73,7 +72,7 @@ def write_shards(tmp_path: Path) -> Callable[..., Layout]:
         counts = {}
         for split, rows in dialogues.items():
             table = pa.Table.from_pylist([_row(split, *row, (scenarios or {}).get(row[0], "")) for row in rows], schema=shape)
-            feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
+            parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
             utterances = sum(len(labels) for _, _, labels in rows)
             counts[split] = {
                 "dialogues": len(rows),

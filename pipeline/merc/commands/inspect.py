@@ -15,12 +15,12 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files, log
+from merc import files, log, parquet
 from merc.command_line import PARAMS, RAW, SET, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings
+from merc.interrupts import stoppable
 from merc.job import RECORD, RunOptions, differing_settings
 from merc.layout import Layout
 from merc.log import logger, progress
@@ -199,7 +199,7 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
     faces.check(config, model)
     tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]
     found: dict[str, Seen] = {}
-    with pool.stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
+    with stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
         for key, task in enumerate(tasks):
             crew.submit(key, task, weight=task.seconds, limit_seconds=stage.time_limit_seconds(task, run.clip_timeout_seconds))
         for _ in tasks:
@@ -265,7 +265,7 @@ def _media_rows(layout: Layout, columns: Sequence[str], utterance_ids: Sequence[
     if not (layout.media / RECORD).is_file():
         return []
     wanted = [("utterance_id", "in", list(utterance_ids))]
-    return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in pq.read_table(path, columns=list(columns), filters=wanted).to_pylist()]
+    return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in parquet.read(path, list(columns), filters=wanted).to_pylist()]
 
 
 def _drawn(utterance_ids: Sequence[str], count: int, seed: int) -> list[str]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from merc.errors import PipelineError
@@ -44,6 +44,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _TICK_SECONDS = 1.0
 # Importing torch from a slow disk takes minutes; a worker that needs longer to begin will not begin.
 _START_SECONDS = 600.0
+# Workers that may end before they are ready, one after another, until it is taken for a fault that stays.
+_STARTS = 3
 _FAREWELL_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 # An answer: these bytes, its length, its checksum, its pickle. A clip's decoder that runs wild may write to any file of its
@@ -101,6 +103,7 @@ class Crew(Generic[_Task, _Result]):
         self._count = 0
         self._workers: list[_Worker[_Task]] = []
         self._outcomes: deque[tuple[int, _Result | Lost]] = deque()
+        self._stillborn = 0
         self._receiver, self._lifeline = self._context.Pipe(duplex=False)
 
     def __enter__(self) -> Self:
@@ -170,6 +173,7 @@ class Crew(Generic[_Task, _Result]):
             return
         if not worker.began:
             worker.began = True
+            self._stillborn = 0
             return
         order, worker.order = worker.order, None
         if order is None:  # nothing was asked
@@ -186,7 +190,7 @@ class Crew(Generic[_Task, _Result]):
         order = worker.order
         if order is None:
             if not worker.began:
-                raise PipelineError(f"a worker process could not begin ({how}); what it wrote, if anything, stands above")
+                self._try_again(worker, how)
             return
         order.failed += 1
         if order.failed < self._attempts:
@@ -195,6 +199,13 @@ class Crew(Generic[_Task, _Result]):
         times = "" if self._attempts == 1 else f", {self._attempts} times"
         words = f"not done within {order.limit_seconds:.0f} s{times}" if why == "timeout" else f"{how}{times}"
         self._outcomes.append((order.key, Lost(why, words)))
+
+    def _try_again(self, worker: "_Worker[_Task]", how: str) -> None:
+        """Starts another worker in place of one that could not begin: the system may have killed it for the memory that another took."""
+        self._stillborn += 1
+        if self._stillborn >= _STARTS:
+            raise PipelineError(f"{_STARTS} worker processes one after another could not begin ({how}); what they wrote, if anything, stands above")
+        self._start(worker.first)
 
 
 class _Worker(Generic[_Task]):
@@ -403,20 +414,3 @@ def _single_threaded_children() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Makes SIGTERM end the block as Ctrl-C does, so that workers are ended and finished parts stay; main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

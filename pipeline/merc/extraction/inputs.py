@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from merc import parquet
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadTable
 from merc.records import manifest
@@ -74,7 +74,7 @@ class TextSource:
 
     def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
         start, stop = self.spans[index]
-        rows = pq.read_table(self.path, columns=list(TEXT_COLUMNS)).slice(start, stop - start)
+        rows = parquet.read(self.path, TEXT_COLUMNS).slice(start, stop - start)
         ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
         utterances = []
         first = 0  # row at which the dialogue begins
@@ -116,7 +116,7 @@ class MediaSource:
 
     def _read_file(self, path: Path, pool: ThreadPoolExecutor) -> PartInput:
         status_column = f"{self.modality}_status"
-        rows = pq.read_table(path, columns=["utterance_id", status_column, *_MEDIA_COLUMNS[self.modality]])
+        rows = parquet.read(path, ["utterance_id", status_column, *_MEDIA_COLUMNS[self.modality]])
         ids, status = rows["utterance_id"].to_pylist(), rows[status_column].to_pylist()
         strange = set(status) - {OK} - set(REASONS)
         if strange:
@@ -157,7 +157,7 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
     """
     require_media(folder)
     paths = sorted(folder.glob("part-*.parquet"))
-    columns = [pq.read_table(path, columns=["utterance_id"])["utterance_id"] for path in paths]
+    columns = [parquet.read(path, ["utterance_id"])["utterance_id"] for path in paths]
     there = [one for column in columns for one in column.to_pylist()]
     wanted = table["utterance_id"].to_pylist()
     if there != wanted:

@@ -20,12 +20,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from merc import parquet
 from merc.compute import memory, pool
 from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.errors import BadTable
 from merc.extraction import sequences
 from merc.extraction.inputs import PartInput, Source
+from merc.interrupts import stoppable
 from merc.job import Job
 from merc.log import logger
 from merc.records import features as feature_tables
@@ -151,7 +153,7 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
     """Writes the tables of part ``index``, then its marker."""
     if encoded.sequences is not None:
         sequences.write(encoding.job.part(index), encoded.sequences)
-    feature_tables.write(encoding.job.part(index), encoded.vectors)
+    parquet.write(encoding.job.part(index), encoded.vectors)
     encoding.job.mark_done(index, [failure.row() for failure in encoded.failures])
 
 
@@ -204,7 +206,7 @@ def run_in_processes(encoding: Encoding, workers: int, left: Sequence[int], adva
         PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
     """
     facts: EncoderFacts | None = None
-    with pool.stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
+    with stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
         for index, found in zip(left, results, strict=True):
             facts = found
             advance(encoding.source.sizes[index])

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from merc import parquet
 from merc.encoders.engine.base import EncodedSequence
 from merc.errors import BadTable
-from merc.records import features as feature_tables
 
 FOLDER = "sequences"
 # About 40 MB of 20 ms frames of 768 numbers; a reader takes one row group at a time.
@@ -85,18 +84,21 @@ def read(folder: Path) -> Iterator[tuple[str, NDArray[np.float16], NDArray[np.fl
     if not paths:
         raise BadTable(f"{folder}: no sequences were kept; run the extraction with --level sequences")
     for path in paths:
-        file = pq.ParquetFile(path)
-        dim = file.schema_arrow.field("sequence").type.value_type.list_size
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group).combine_chunks()
-            values, seconds = rows["sequence"].chunk(0), rows["sequence_seconds"].chunk(0)
-            vectors, times = values.flatten().flatten().to_numpy().reshape(-1, dim), seconds.flatten().to_numpy()
-            ends, time_ends = np.cumsum(values.value_lengths().to_numpy()), np.cumsum(seconds.value_lengths().to_numpy())
-            for row, utterance_id in enumerate(rows["utterance_id"].to_pylist()):
-                begin, time_begin = (0, 0) if row == 0 else (ends[row - 1], time_ends[row - 1])
-                yield utterance_id, vectors[begin : ends[row]], times[time_begin : time_ends[row]]
+        with parquet.opened(path) as file:
+            dim = file.schema_arrow.field("sequence").type.value_type.list_size
+            for group in range(file.num_row_groups):
+                yield from _of_group(file.read_row_group(group).combine_chunks(), dim)
+
+
+def _of_group(rows: pa.Table, dim: int) -> Iterator[tuple[str, NDArray[np.float16], NDArray[np.float32]]]:
+    values, seconds = rows["sequence"].chunk(0), rows["sequence_seconds"].chunk(0)
+    vectors, times = values.flatten().flatten().to_numpy().reshape(-1, dim), seconds.flatten().to_numpy()
+    ends, time_ends = np.cumsum(values.value_lengths().to_numpy()), np.cumsum(seconds.value_lengths().to_numpy())
+    for row, utterance_id in enumerate(rows["utterance_id"].to_pylist()):
+        begin, time_begin = (0, 0) if row == 0 else (ends[row - 1], time_ends[row - 1])
+        yield utterance_id, vectors[begin : ends[row]], times[time_begin : time_ends[row]]
 
 
 def write(part: Path, content: pa.Table) -> None:
     """Writes the table of sequences that belongs to a part, whole or not at all. Raises ``PipelineError`` as :func:`merc.records.features.write`."""
-    feature_tables.write(path_of(part), content, row_group_rows=_ROW_GROUP_UTTERANCES)
+    parquet.write(path_of(part), content, row_group_rows=_ROW_GROUP_UTTERANCES)

@@ -8,9 +8,8 @@ from typing import Any
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files, log, provenance
+from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
 from merc.compute import device
 from merc.encoders.engine.base import Encoder
@@ -150,7 +149,7 @@ def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) ->
 
 
 def _counts(part_paths: list[Path]) -> dict[str, Any]:
-    status = pa.concat_tables([pq.read_table(path, columns=["status"]) for path in part_paths])["status"]
+    status = pa.concat_tables([parquet.read(path, ["status"]) for path in part_paths])["status"]
     by_status = {one["values"]: one["counts"] for one in pc.value_counts(status).to_pylist()}
     return {"utterances": len(status), "present": by_status.pop(feature_tables.OK, 0), "absent": by_status}
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import soundfile
 from numpy.typing import NDArray
 
-from merc import files
+from merc import parquet
 from merc.media.tables import SCHEMA
 from merc.records.media import SAMPLE_RATE_HZ
 
@@ -45,15 +44,14 @@ def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes the rows of one part, whole or not at all; sound and faces as they are, the other columns with zstd."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
     leaves = [table_leaf for field in SCHEMA for table_leaf in _leaves(field)]
-    with files.replacing(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=_ROW_GROUP_UTTERANCES,
-            use_dictionary=["audio_status", "visual_status", "audio_channel_used", "audio_track_used", "video_track_used", "dialogue_id"],
-            compression={leaf: "none" if leaf in _COMPRESSED_ALREADY else "zstd" for leaf in leaves},
-            write_statistics=[leaf for leaf in leaves if leaf not in _COMPRESSED_ALREADY],
-        )
+    parquet.write(
+        path,
+        table,
+        _ROW_GROUP_UTTERANCES,
+        use_dictionary=["audio_status", "visual_status", "audio_channel_used", "audio_track_used", "video_track_used", "dialogue_id"],
+        compression={leaf: "none" if leaf in _COMPRESSED_ALREADY else "zstd" for leaf in leaves},
+        write_statistics=[leaf for leaf in leaves if leaf not in _COMPRESSED_ALREADY],
+    )
 
 
 def _leaves(field: pa.Field) -> list[str]:

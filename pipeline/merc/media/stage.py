@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import files, parquet
 from merc.command_line import stage_command
 from merc.errors import BadSettings, PipelineError
+from merc.interrupts import stoppable
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
@@ -219,7 +219,7 @@ def _make_parts(decoding: _Decoding, model: Path | None, layout: Layout, workers
     open_parts: dict[int, _OpenPart] = {}
     tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
     keys = count()
-    with pool.stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
+    with stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
         while left or open_parts:
             while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
                 index = left.popleft()
@@ -314,7 +314,7 @@ def _write(decoding: _Decoding, index: int, part: _OpenPart) -> None:
 def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
     """What record.json says beside the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
-    rows = pa.concat_tables([pq.read_table(decoding.job.part(index), columns=columns) for index in range(len(decoding.parts))])
+    rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.parts))])
     counts = {
         "utterances": rows.num_rows,
         "parts": len(decoding.parts),

@@ -22,7 +22,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
     if modality == "text":
         return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
     require_media(layout_media)
-    record = files.read_json(layout_media / job.RECORD)
+    record = files.read_record(layout_media / job.RECORD, job.Record, "the record of media")
     streams = record["inputs"].get("streams", {})
     if modality not in streams:
         raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import parquet
 from merc.errors import BadTable, RawDataMissing
 from merc.records.dialogue import CHANNELS, REGIONS, SPLITS
 
@@ -95,8 +94,7 @@ def check(table: pa.Table, where: str) -> None:
 def write(path: Path, table: pa.Table) -> None:
     """Checks the table and writes it, whole or not at all."""
     check(table, str(path))
-    with files.replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+    parquet.write(path, table, compression="zstd", compression_level=3)
 
 
 def read(path: Path) -> pa.Table:
@@ -106,14 +104,9 @@ def read(path: Path) -> pa.Table:
         RawDataMissing: if it is not there.
         BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise RawDataMissing(
-            f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name}, or dvc repro"
-        ) from error
-    except pa.ArrowInvalid as error:
-        raise BadTable(f"{path}: not a Parquet file: {error}") from error
+    if not path.exists():
+        raise RawDataMissing(f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name}, or dvc repro")
+    table = parquet.read(path)
     version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()
     if version != SCHEMA_VERSION:
         raise BadTable(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the stage manifest again")

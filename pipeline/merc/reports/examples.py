@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.errors import BadSettings, nearest
 from merc.reports.figures import ink_on
 
@@ -69,11 +69,11 @@ def read_examples(trajectories: Path, similarity: str, *, classes: Sequence[str]
     files = sorted(trajectories.glob("train-*.parquet"))
     if not files:
         return []
-    there = [name.removeprefix("neighbours_") for name in pq.read_schema(files[0]).names if name.startswith("neighbours_")]
+    there = [name.removeprefix("neighbours_") for name in parquet.schema(files[0]).names if name.startswith("neighbours_")]
     if similarity not in there:
         raise BadSettings(f"report.similarity: {trajectories} has no neighbours by {similarity!r}; {nearest(similarity, there)}")
     columns = ["dialogue_id", "trajectory", f"neighbours_{similarity}", f"similarity_{similarity}"]
-    rows = {row["dialogue_id"]: row for row in pq.read_table(files, columns=columns).to_pylist()}
+    rows = {row["dialogue_id"]: row for row in parquet.read(files, columns).to_pylist()}
     chosen = _choose(list(rows.values()), similarity, number, neighbours)
     return [_draw(rows, row, similarity, neighbours, classes, colours) for row in chosen]
 

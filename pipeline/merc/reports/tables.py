@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.encoders.engine.adapted import TAG
 from merc.errors import BadTable
 from merc.layout import MODALITIES
@@ -108,7 +108,7 @@ def read_contents(dataset: str, shards: Path, classes: Sequence[str]) -> Content
     """Counts what is in the shards of a dataset, split by split."""
     contents = Contents([], [], [], read_failures(shards), [])
     for split in reader.splits(shards):
-        names = pq.read_schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
+        names = parquet.schema(next(iter(sorted((shards / "dialogues").glob(f"{split}-*.parquet"))))).names
         modalities = [modality for modality in MODALITIES if f"{modality}_present" in names]
         columns = ["n_utterances", "n_speakers", "emotion_index", *(f"{modality}_present" for modality in modalities)]
         table = reader.read_split(shards, split, columns=columns)
@@ -138,7 +138,7 @@ def read_failures(shards: Path) -> list[FailureRow]:
 
 def _failed(shards: Path, split: str) -> pa.Table:
     """The failure rows of a split, or of all (``*``)."""
-    tables = [pq.read_table(path).select(failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    tables = [parquet.read(path).select(failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
     return pa.concat_tables([failures.SCHEMA.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
 
 

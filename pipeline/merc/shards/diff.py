@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from merc.job import flat
 from merc.records.dialogue import SPLITS
 from merc.shards.difference import Difference, SplitChange, VectorChange
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column, files_of, opened
 from merc.shards.format.schema import per_utterance
@@ -41,7 +41,7 @@ def diff(one: Path, other: Path, *, tolerance: float = 0.0) -> Difference:
     Raises:
         BadTable: if a folder holds no shards, or a file of it cannot be read.
     """
-    infos = read_info(one), read_info(other)
+    infos = reader.info(one), reader.info(other)
     facts = Facts.of(infos[0]), Facts.of(infos[1])
     splits = [[split for split in SPLITS if files_of(root, "dialogues", split)] for root in (one, other)]
     names = [fact.schema.names for fact in facts]

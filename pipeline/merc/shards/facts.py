@@ -12,24 +12,8 @@ import pyarrow.compute as pc
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet
 from merc.errors import BadTable
 from merc.layout import MODALITIES
-from merc.shards.format import reader
 from merc.shards.format.row_groups import files_of, opened
 from merc.shards.format.schema import schema
-
-_NEEDED = ("corpus", "label_set", "classes", "dims", "encoders", "splits", "counts", "modalities")
-
-
-def read_info(root: Path) -> dict[str, Any]:
-    """:func:`merc.shards.format.reader.info`, with all the keys that the tools rely on.
-
-    Raises:
-        BadTable: if there is none, or it is of another schema version or lacks a key.
-    """
-    info = reader.info(root)
-    missing = [key for key in _NEEDED if key not in info]
-    if missing:
-        raise BadTable(f"{root / 'meta' / 'info.json'}: no record of shards: it lacks {', '.join(missing)}")
-    return info
 
 
 @dataclass(frozen=True)

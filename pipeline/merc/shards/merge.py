@@ -12,7 +12,8 @@ from merc import files
 from merc.errors import BadSettings, BadTable
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
+from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.rewriting import Rewriting, read_failures
 from merc.shards.select import origin
@@ -32,7 +33,7 @@ class _Part:
     prefix: str
 
 
-def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool = False, overwrite: bool = False) -> list[str]:
+def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool = False, overwrite: bool = False, wait: bool = False) -> list[str]:
     """Writes the shards in ``roots`` to ``target`` as one: split by split, the parts one after the other.
 
     Trajectories are left out: the neighbours were found within each part.
@@ -43,6 +44,7 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
         config: where files and row groups are cut.
         prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can stand together.
         overwrite: replace shards that are at ``target``.
+        wait: until another process that writes there has finished.
 
     Returns:
         What was left out that nobody asked for, a line each.
@@ -54,14 +56,14 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
     """
     if len(roots) < 2:
         raise BadSettings("merging needs at least two folders of shards")
-    infos = [read_info(root) for root in roots]
+    infos = [reader.info(root) for root in roots]
     parts = [_Part(root, info, Facts.of(info), info["corpus"] if prefix else "") for root, info in zip(roots, infos, strict=True)]
     for part in parts[1:]:
         _check_fit(parts[0], part)
     _check_ids(parts)
     corpora = list(dict.fromkeys(part.facts.corpus for part in parts))
     whole = replace(parts[0].facts, corpus="+".join(corpora))
-    with new_shards(target, roots, overwrite=overwrite) as folder:
+    with new_shards(target, roots, overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:
             failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part.prefix) for part in parts]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from merc.records.dialogue import SPLITS
-from merc.shards.facts import read_info
+from merc.shards.format import reader
 from merc.shards.format.row_groups import TABLES, files_of, opened, row_groups
 
 _ENCODER = ("name", "encoder", "tag", "revision", "layer", "pooling", "dim", "licence", "training_data_overlap")
@@ -52,7 +52,7 @@ def overview(root: Path) -> Overview:
     Raises:
         BadTable: if it holds no shards, or such of another schema version, or a file cannot be read.
     """
-    info = read_info(root)
+    info = reader.info(root)
     splits = [split for split in SPLITS if split in info["splits"]]
     paths = [path for table in TABLES for split in SPLITS for path in files_of(root, table, split)]
     ordered = {split: {**info["counts"][split], "labels": {name: info["counts"][split]["labels"][name] for name in info["classes"]}} for split in splits}

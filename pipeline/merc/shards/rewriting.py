@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from merc import files, provenance
+from merc import files, parquet, provenance
 from merc.errors import PipelineError
 from merc.job import Fingerprint
 from merc.records import failures
-from merc.records import features as feature_tables
 from merc.shards.card.writing import write_card
 from merc.shards.config import Config
 from merc.shards.facts import Facts
@@ -61,7 +59,7 @@ class Rewriting:
             for number, pieces in enumerate(self._files(self._counted(rows, counts, split == STATS_SPLIT))):
                 paths.append(self.folder / "dialogues" / f"{split}-{number}.unfinished")
                 paths[-1].parent.mkdir(parents=True, exist_ok=True)
-                with pq.ParquetWriter(paths[-1], self.facts.schema, **feature_tables.parquet_options(self.facts.schema)) as writer:
+                with parquet.writer(paths[-1], self.facts.schema) as writer:
                     for group in _regrouped(pieces, self.config.row_group_dialogues):
                         writer.write_table(group)
             for number, path in enumerate(paths):  # a file's name holds the number of files
@@ -69,7 +67,7 @@ class Rewriting:
         if counts["dialogues"]:
             self.counts[split] = counts
             name = self.folder / "failures" / cutting.file_name(split, 0, 1)
-            feature_tables.write(name, failed.replace_schema_metadata(merc_metadata({"corpus": self.facts.corpus})))
+            parquet.write(name, failed.replace_schema_metadata(merc_metadata({"corpus": self.facts.corpus})))
 
     def finish(self, settings: Mapping[str, Any], inputs: Mapping[str, Any], more: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
         """Writes the records, the card and the checksums.

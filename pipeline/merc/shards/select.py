@@ -13,7 +13,7 @@ from merc import files
 from merc.errors import BadSettings, nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import files_of
 from merc.shards.rewriting import Rewriting, read_failures
@@ -30,6 +30,7 @@ def select(
     dialogues: Collection[str] = (),
     transcripts: bool = True,
     overwrite: bool = False,
+    wait: bool = False,
 ) -> list[str]:
     """Writes a part of the shards in ``root`` to ``target``.
 
@@ -46,6 +47,7 @@ def select(
         dialogues: ids; all by default.
         transcripts: False leaves out the column ``texts``.
         overwrite: replace shards that are at ``target``.
+        wait: until another process that writes there has finished.
 
     Returns:
         What was left out that nobody asked for, a line each.
@@ -55,7 +57,7 @@ def select(
         BadTable: if ``root`` holds no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """
-    info = read_info(root)
+    info = reader.info(root)
     facts = Facts.of(info)
     chosen_splits = [split for split in SPLITS if split in _known("split", splits, info["splits"])]
     kept = [modality for modality in info["modalities"] if modality in _known("modality", modalities, info["modalities"])]
@@ -69,7 +71,7 @@ def select(
     )
     chosen = pa.array(sorted(dialogues), pa.string())
     notes: list[str] = []
-    with new_shards(target, [root], overwrite=overwrite) as folder:
+    with new_shards(target, [root], overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, part, config)
         for split in chosen_splits:
             writing.write_split(split, _rows(root, split, facts, part, chosen), _failures(root, split, facts, part, chosen))

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from merc import files, log, provenance
+from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
 from merc.errors import BadSettings, nearest
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
-from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
@@ -110,6 +109,7 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, encoders: Mapping[
     fingerprint = Fingerprint(
         settings={"shards": config.model_dump(mode="json"), "encoders": in_order},
         inputs={
+            "schema_version": SCHEMA_VERSION,
             "manifest": files.sha256(layout.manifest),
             "manifest_record": files.digest(record),
             "features": {modality: found.fingerprint for modality, found in features.items()},
@@ -153,9 +153,9 @@ class _Building:
         spans = cutting.plan_files(bytes_D.tolist(), self.prepared.config.max_file_bytes)
         present = dict.fromkeys(self.prepared.features, 0)
         for index, (first, last) in enumerate(spans):
-            feature_tables.write_groups(self._path("dialogues", split, index, len(spans)), self.schema, self._groups(split, bounds_D2[first:last], present))
+            parquet.write_groups(self._path("dialogues", split, index, len(spans)), self.schema, self._groups(split, bounds_D2[first:last], present))
         failed = self.failures.filter(pa.array(of_split_N[self.failed_rows]))
-        feature_tables.write(self._path("failures", split, 0, 1), failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})))
+        parquet.write(self._path("failures", split, 0, 1), failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})))
         labels_N = table["emotion_index"].to_numpy()[of_split_N]
         self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {"present": present, "failures": failed.num_rows}
 

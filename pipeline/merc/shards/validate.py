@@ -15,7 +15,8 @@ from merc.records.dialogue import SPLITS
 from merc.shards.checks import failures, records, trajectories
 from merc.shards.checks.dialogues import DialogueCheck, SeenSplit
 from merc.shards.checks.problems import LISTED, UNREADABLE, Problems
-from merc.shards.facts import Facts, read_info
+from merc.shards.facts import Facts
+from merc.shards.format import reader
 from merc.shards.format.row_groups import TABLES, files_of
 from merc.shards.stage import STATS_SPLIT
 
@@ -46,7 +47,7 @@ def validate(root: Path) -> Report:
     Raises:
         BadTable: if it holds no shards, or such of another schema version.
     """
-    info = read_info(root)
+    info = reader.info(root)
     report = Report(files=sum(len(files_of(root, table, split)) for table in TABLES for split in SPLITS))
     problems = report.problems
     splits = [split for split in SPLITS if files_of(root, "dialogues", split)]

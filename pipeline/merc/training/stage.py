@@ -1,9 +1,11 @@
 """Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or phase of a seed."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from merc import lock
 from merc.command_line import RUNS, stage_command
 from merc.compute import device as devices
 from merc.encoders.engine import adapted
@@ -39,6 +41,7 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
         BadTable: if they are not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
+        OutputInUse: if another process trains the same, and ``run.wait`` is off.
     """
     info = reader.info_of(layout)
     check_shards(resolved, info, layout)
@@ -47,8 +50,14 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     fingerprint = Fingerprint(settings=resolved.settings(), inputs=made_of)
     home = runs / layout.dataset
     job = Job(resolved.name, home / resolved.name, home / SCRATCH, fingerprint, run.overwrite)
-    if job.done_before():
-        return job.out
+    with lock.held(job.out, wait=run.wait):
+        if not job.done_before():
+            _make(job, resolved, layout, run, runs, info)
+    return job.out
+
+
+def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, runs: Path, info: dict[str, Any]) -> None:
+    """Trains what is not done, and puts the run into place."""
     device = devices.resolve(run.device)
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
@@ -64,7 +73,6 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     tag = adapted.tag({name: info["encoders"][name] for name in resolved.recipe.modalities})
     results.combine(job.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
     job.finish({})
-    return job.out
 
 
 @click.option("--recipe", required=True, help="One of `merc-train recipes`, also with additions: mmgcn+dclf.")
@@ -74,7 +82,7 @@ def _train(params: Params, layout: Layout, run: RunOptions, recipe: str, runs: P
     train(resolve(params, recipe), layout, run, runs=runs)
 
 
-main = stage_command(_train)
+main = stage_command(_train, into_features=False)
 
 if __name__ == "__main__":
     main()

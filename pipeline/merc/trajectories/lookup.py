@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.shards.format import reader
 from merc.trajectories.config import POOLED
@@ -49,7 +49,7 @@ def read_row(root: Path, dialogue_id: str) -> dict[str, Any]:
     """
     split = reader.dialogue(root, dialogue_id, columns=["split"])["split"][0].as_py()
     paths = sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))
-    rows = pq.read_table(paths, filters=pc.field("dialogue_id") == dialogue_id).to_pylist() if paths else []
+    rows = parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id).to_pylist() if paths else []
     if not rows:
         raise RawDataMissing(f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro")
     found: dict[str, Any] = rows[0]
@@ -63,7 +63,7 @@ def made_with(root: Path, split: str) -> dict[str, Any]:
         BadTable: if the table has none.
     """
     path = next(iter(sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))))
-    metadata = pq.read_schema(path).metadata or {}
+    metadata = parquet.schema(path).metadata or {}
     if b"merc" not in metadata:
         raise BadTable(f"{path}: no trajectories: the key 'merc' is missing in its metadata")
     facts: dict[str, Any] = json.loads(metadata[b"merc"])
@@ -117,7 +117,7 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
 
 def _dialogues(root: Path, split: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
-    there = pq.read_schema(paths[0]).names
+    there = parquet.schema(paths[0]).names
     columns = [name for name in ("dialogue_id", "speakers", "texts", "emotion_index") if name in there]
-    rows = pq.read_table(paths, columns=columns, filters=pc.field("dialogue_id").isin(pa.array(ids))).to_pylist()
+    rows = parquet.read(paths, columns, filters=pc.field("dialogue_id").isin(pa.array(ids))).to_pylist()
     return {row["dialogue_id"]: row for row in rows}

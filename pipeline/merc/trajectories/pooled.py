@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from merc import parquet
 from merc.shards.format.reader import vectors_of
 from merc.trajectories.base import Comparison, Sketches, rounding
 
@@ -55,13 +55,13 @@ def read_means(root: Path, split: str, modalities: Sequence[str], stats: Mapping
         stats: of :func:`merc.shards.format.reader.stats`; a feature that never varies is left at its distance from the mean.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
-    number = sum(pq.read_metadata(path).num_rows for path in paths)
+    number = sum(parquet.rows(path) for path in paths)
     values_ND = np.zeros((number, sum(len(stats[modality]["mean"]) for modality in modalities)), np.float32)
     lengths_N, there_N = np.zeros(number, np.int64), np.zeros(number, np.bool_)
     columns = [name for modality in modalities for name in (modality, f"{modality}_present")]
     row = 0
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with parquet.opened(path) as file:
             for batch in file.iter_batches(_BATCH, columns=columns):
                 rows, first = slice(row, row + batch.num_rows), 0
                 for modality in modalities:

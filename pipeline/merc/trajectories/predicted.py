@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.errors import BadSettings, BadTable, nearest
 from merc.shards.format import reader
 from merc.trajectories.config import Config
@@ -47,10 +47,8 @@ def predicted_table(root: Path, predictions: Path, config: Config, classes: Sequ
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path, columns=list(_NEEDED))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadTable(f"{path}: no table of predictions: {error}") from error
+    there = parquet.schema(path).names
+    table = parquet.read(path, [name for name in _NEEDED if name in there])
     strange = [name for name, fits in _NEEDED.items() if name not in table.column_names or not fits(table.schema.field(name).type) or table[name].null_count]
     if strange:
         raise BadTable(f"{path}: no table of predictions: its column {strange[0]!r} is missing, of another type or has nulls")

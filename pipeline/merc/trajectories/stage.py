@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from merc import files
+from merc import files, parquet
 from merc.command_line import stage_command
 from merc.errors import RawDataMissing
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger
 from merc.params import Params
-from merc.records import features as feature_tables
 from merc.shards.format import cutting, reader
 from merc.shards.format.schema import merc_metadata
 from merc.trajectories.config import POOLED, Config
@@ -68,7 +67,7 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
         if split == NEIGHBOURS_FROM:
             controls = control_report(dialogues, config, classes, means, features.trend if features else None)
         table = as_table(columns)
-        feature_tables.write(job.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
+        parquet.write(job.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
         counts[split] = _counts(table)
     files.write_json(job.folder / CONTROLS, controls)
     job.finish({"counts": counts})

@@ -10,7 +10,7 @@ def test_a_table_tells_what_is_inside(make: Callable[..., Path], run: Run) -> No
     result = run("inspect", make("one"))
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("tiny: labels meld7, with transcripts, schema version 1, 4 files, ")
+    assert lines[0].startswith("tiny: labels meld7, with transcripts, schema version 2, 4 files, ")
     squeezed = [" ".join(line.split()) for line in lines]
     for line in (
         "train test",

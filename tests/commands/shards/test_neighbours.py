@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from merc import files
+from merc import files, parquet
 from merc.commands.shards import main
 from merc.job import RunOptions
 from merc.layout import Layout
-from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION, schema
 from merc.trajectories.config import Config
 from merc.trajectories.stage import build_trajectories
@@ -56,7 +55,7 @@ def make(tmp_path: Path, texts: bool = True) -> Path:
             vectors = {"text": [[1.0, float(label)] for label in labels], "text_present": [True] * size, "emotion_index": labels}
             records.append({**facts, **strings, **numbers, **said, **vectors})
         table = pa.Table.from_pylist(records, schema=shape)
-        feature_tables.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table if texts else table.drop_columns(["texts"]))
+        parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table if texts else table.drop_columns(["texts"]))
     counts = {
         split: {"dialogues": len(rows), "utterances": 9, "labels": dict.fromkeys(CLASSES, 0), "unlabelled": 0, "present": {"text": 9}}
         for split, rows in DIALOGUES.items()
@@ -159,7 +158,7 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
         (["train/dia0", "--similarity", "pth"], 2, "no neighbours by 'pth'; did you mean 'path'"),
         (["train/dia0", "--seed", "1"], 2, "--seed chooses among --predictions"),
         (["train/dia0", "--number", "0"], 2, "--number"),
-        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "no table of predictions"),
+        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: there is no such file"),
         (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"], 2, "looks at features, not at labels"),
         (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pth"], 2, "trajectories.similarities.0"),
     ],

@@ -50,7 +50,7 @@ def test_containers_numbers_and_arrays_come_out_as_they_went_in(pickled: Pickled
         np.zeros((0, 4), dtype="f2"),
     ]
     path = pickled({"arrays": arrays, 3: (None, True, 1.5, -(2**70), "é", b"\x80\x00", {1, 2}, frozenset("a"))}, protocol=protocol)
-    content = unpickling.load(path)
+    content = unpickling.load_here(path)
     assert content[3] == (None, True, 1.5, -(2**70), "é", b"\x80\x00", {1, 2}, frozenset("a"))
     for found, array in zip(content["arrays"], arrays, strict=True):
         np.testing.assert_array_equal(found, array)
@@ -63,7 +63,7 @@ def test_odd_dictionaries_scalars_and_rows_of_objects_become_plain_ones(pickled:
     path = pickled(
         [OrderedDict(b=1), counted, np.float32(0.5), np.int64(7), np.bool_(True), np.array(["x", None, np.arange(2)], dtype=object), bytearray(b"q")]
     )
-    ordered, default, *scalars, objects, raw = unpickling.load(path)
+    ordered, default, *scalars, objects, raw = unpickling.load_here(path)
     assert (type(ordered), ordered, type(default), default) == (dict, {"b": 1}, dict, {"a": [1]})
     assert scalars == [0.5, 7, True]
     assert [type(one) for one in scalars] == [float, int, bool]
@@ -82,14 +82,14 @@ def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
     )
     path = tmp_path / "old.pkl"
     path.write_bytes(b"\x80\x02(c__builtin__\nset\n]U\x05Ses01a\x85R" + array + b"l.")
-    found, values = unpickling.load(path)
+    found, values = unpickling.load_here(path)
     assert found == {"Ses01"}
     np.testing.assert_array_equal(values, np.array([1.5, -2], dtype=np.float32))
 
 
 def test_parts_that_occur_twice_are_one_object(pickled: Pickled) -> None:
     row = [1, 2]
-    first, second = unpickling.load(pickled([row, row]))
+    first, second = unpickling.load_here(pickled([row, row]))
     assert first is second
 
 
@@ -118,7 +118,7 @@ def test_any_other_name_is_refused_and_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile.pkl"
     path.write_bytes(_global(name, b"Vwhoami\n"))
     with pytest.raises(BadTable, match=f"hostile.pkl: refused: it asks for {name.replace('.', '[.]')}, .*Nothing of it was run"):
-        unpickling.load(path)
+        unpickling.load_here(path)
 
 
 def test_a_hostile_pickle_runs_nothing(pickled: Pickled, tmp_path: Path) -> None:
@@ -130,13 +130,13 @@ def test_a_hostile_pickle_runs_nothing(pickled: Pickled, tmp_path: Path) -> None
         assert mark.exists()
         mark.unlink()
         with pytest.raises(BadTable, match="refused: it asks for"):
-            unpickling.load(path)
+            unpickling.load_here(path)
         assert not mark.exists()
 
 
 def test_a_class_of_somebodys_code_is_refused_with_advice(pickled: Pickled) -> None:
     with pytest.raises(BadTable, match=r"_Sample, which is neither .* store it anew as dictionaries"):
-        unpickling.load(pickled([_Sample()]))
+        unpickling.load_here(pickled([_Sample()]))
 
 
 def test_a_stack_global_that_reaches_into_a_module_is_refused(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_stack_global_that_reaches_into_a_module_is_refused(tmp_path: Path) ->
     path = tmp_path / "dotted.pkl"
     path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x1andarray.__class__.__base__\x93.")
     with pytest.raises(BadTable, match=r"numpy\.ndarray\.__class__\.__base__"):
-        unpickling.load(path)
+        unpickling.load_here(path)
 
 
 def _array(*, shape: Any = (2,), dtype: Any = None, raw: Any = b"\0" * 8, subtype: Any = np.ndarray) -> _Calls:
@@ -183,7 +183,7 @@ class _TamperedDType:
 )
 def test_what_numpy_would_trust_is_checked(pickled: Pickled, content: Any, message: str) -> None:
     with pytest.raises(BadTable, match=message):
-        unpickling.load(pickled(content))
+        unpickling.load_here(pickled(content))
 
 
 @pytest.mark.parametrize("name", ["numpy\nndarray", "numpy\ndtype", "numpy.core.multiarray\n_reconstruct", "_codecs\nencode", "builtins\nlist"])
@@ -193,8 +193,8 @@ def test_what_is_admitted_cannot_be_changed(tmp_path: Path, pickled: Pickled, na
     path = tmp_path / "changing.pkl"
     path.write_bytes(b"c" + name.encode() + b"\n" + state + b"b.")
     with pytest.raises(BadTable, match=r"changing\.pkl: (refused: it changes a function|not a pickle)"):
-        unpickling.load(path)
-    assert len(unpickling.load(pickled([np.zeros(2), [b"a"]]))) == 2
+        unpickling.load_here(path)
+    assert len(unpickling.load_here(pickled([np.zeros(2), [b"a"]]))) == 2
 
 
 def test_a_reference_out_of_the_file_is_refused(tmp_path: Path) -> None:
@@ -207,14 +207,14 @@ def test_a_reference_out_of_the_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "torch.pkl"
     path.write_bytes(stream.getvalue())
     with pytest.raises(BadTable, match=r"refers to something outside of the file, 'storage'.*torch\.save"):
-        unpickling.load(path)
+        unpickling.load_here(path)
 
 
 def test_buffers_beside_the_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "apart.pkl"
     path.write_bytes(pickle.dumps(np.zeros(9), protocol=5, buffer_callback=lambda _: None))
     with pytest.raises(BadTable, match=r"damaged one: UnpicklingError: .*buffer"):
-        unpickling.load(path)
+        unpickling.load_here(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x02(lp0", b"garbage", b"\x80\x02]" * 3, b"\x8e" + b"\xff" * 8])
@@ -222,7 +222,7 @@ def test_what_is_no_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None
     path = tmp_path / "odd.pkl"
     path.write_bytes(data)
     with pytest.raises(BadTable, match=r"odd\.pkl: not a pickle, or a damaged one"):
-        unpickling.load(path)
+        unpickling.load_here(path)
 
 
 def test_a_note_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
@@ -238,9 +238,70 @@ def test_every_cut_through_a_pickle_is_an_error_that_names_the_file(tmp_path: Pa
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
         with pytest.raises(BadTable, match=r"cut\.pkl"):
-            unpickling.load(path)
+            unpickling.load_here(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadTable, match=r"nothing\.pkl: cannot be read"):
-        unpickling.load(tmp_path / "nothing.pkl")
+        unpickling.load_here(tmp_path / "nothing.pkl")
+
+
+def _nested_key(depth: int) -> bytes:
+    """A dictionary whose one key is a tuple in a tuple, so many deep: hashing it takes a stack as deep."""
+    return b"\x80\x02}" + b")" + b"\x85" * depth + b"K\x01s."
+
+
+def _shared(depth: int, *, key: bool) -> bytes:
+    """A pair of twice the same pair, and so on: 2^depth parts in a file of a few bytes; as a key, it is hashed part by part."""
+    pairs = (
+        b")q\x000" + b"".join(b"h" + bytes([one]) + b"h" + bytes([one]) + b"\x86q" + bytes([one + 1]) + b"0" for one in range(depth)) + b"h" + bytes([depth])
+    )
+    return b"\x80\x02}" + pairs + b"K\x01s." if key else b"\x80\x02" + pairs + b"."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (_nested_key(1_000_000), "the process that read it did not come to its end .its process was killed by SIG"),
+        (_nested_key(100), "nested more than 32 deep|a key in it is tuple"),
+        (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested more than 32 deep"),
+        (b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", "not a pickle, or a damaged one: RecursionError"),
+        (b"\x80\x02]q\x00h\x00a.", "a container in it holds itself"),
+        (_shared(30, key=False), "it unfolds to more than 50000000 parts"),
+        (b"\x80\x02\x8a\xff" + b"\xff" * 40 + b".", "not a pickle, or a damaged one"),
+    ],
+    ids=["deep key", "key", "deep", "very deep", "circle", "bomb", "cut"],
+)
+def test_what_would_end_or_hold_up_its_reader_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(content)
+    with pytest.raises(BadTable, match=rf"hostile\.pkl: .*({words})"):
+        unpickling.load(path)
+
+
+def test_a_key_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(_shared(60, key=True))
+    monkeypatch.setattr(unpickling, "_LIMIT_SECONDS", 1.0)
+    with pytest.raises(BadTable, match=r"hostile\.pkl: refused: .*not done within 1 s"):
+        unpickling.load(path)
+
+
+def test_more_memory_than_a_file_can_need_is_not_given(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(b"\x80\x02" + b"(" * 10 + b"]" * 10 + b"\x8e" + (2**40).to_bytes(8, "little") + b".")
+    with pytest.raises(BadTable, match=r"hostile\.pkl: not a pickle"):
+        unpickling.load(path)
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "features.pkl")
+    with pytest.raises(BadTable, match=r"features\.pkl: no regular file"):
+        unpickling.load(tmp_path / "features.pkl")
+
+
+def test_what_is_read_apart_is_what_is_read_here(pickled: Pickled) -> None:
+    path = pickled({"labels": {"a": [1, 2]}, ("a", 1): np.arange(3.0)})
+    here, apart = unpickling.load_here(path), unpickling.load(path)
+    assert apart["labels"] == here["labels"]
+    np.testing.assert_array_equal(apart["a", 1], here["a", 1])

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from merc import parquet
 from merc.errors import BadTable
-from merc.records import features as feature_tables
 from merc.shards.format import files as shard_files
 from merc.shards.format.reader import Dialogues, dialogue, read_split, splits
 
@@ -55,10 +55,10 @@ def test_damaged_pages_are_refused_by_name(path: Path) -> None:
 
 def test_another_schema_version_is_refused_by_every_way_of_reading(path: Path) -> None:
     table = pq.read_table(path)
-    facts = {**json.loads(table.schema.metadata[b"merc"]), "schema_version": "2"}
+    facts = {**json.loads(table.schema.metadata[b"merc"]), "schema_version": "1"}
     pq.write_table(table.replace_schema_metadata({"merc": json.dumps(facts)}), path)
     for read in _read_in_every_way(path.parents[1]):
-        with pytest.raises(BadTable, match=r"train-00000-of-00001\.parquet: schema version '2', this program reads '1'"):
+        with pytest.raises(BadTable, match=r"train-00000-of-00001\.parquet: schema version '1', this program reads '2'"):
             read()
 
 
@@ -90,6 +90,18 @@ def test_one_row_group_of_many_is_read_to_find_a_dialogue(extracted: Make) -> No
 
 
 def test_a_split_without_rows_is_read_as_none(path: Path) -> None:
-    feature_tables.write(path, pq.read_table(path).slice(0, 0))
+    parquet.write(path, pq.read_table(path).slice(0, 0))
     assert (read_split(path.parents[1], "train", ["text"]).num_rows, read_split(path.parents[1], "train").schema) == (0, pq.read_schema(path))
     assert list(Dialogues(path.parents[1], "train").batches(2, seed=0)) == []
+
+
+def test_a_reader_notices_that_its_file_was_replaced(path: Path) -> None:
+    dialogues = Dialogues(path.parents[1], "train")
+    first = next(dialogues.rows())
+    parquet.write(path, pq.read_table(path).slice(1))
+    assert first["split"] == "train"
+    with pytest.raises(BadTable, match=r"another file took its place since it was opened"):
+        next(dialogues.rows())
+    path.unlink()
+    with pytest.raises(BadTable, match=r"cannot be read"):
+        next(dialogues.rows())

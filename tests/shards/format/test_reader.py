@@ -84,7 +84,7 @@ def test_another_schema_version_is_named(extracted: Make) -> None:
     table = pq.read_table(path)
     facts = {**json.loads(table.schema.metadata[b"merc"]), "schema_version": "9"}
     pq.write_table(table.replace_schema_metadata({"merc": json.dumps(facts)}), path)
-    with pytest.raises(BadTable, match=r"dev-00000-of-00001\.parquet: schema version '9', this program reads '1'"):
+    with pytest.raises(BadTable, match=r"dev-00000-of-00001\.parquet: schema version '9', this program reads '2'"):
         reader.read_split(root, "dev")
     files.write_json(root / "meta" / "info.json", {**files.read_json(root / "meta" / "info.json"), "schema_version": "9"})
     with pytest.raises(BadTable, match=r"info.json: schema version '9'"):

@@ -75,6 +75,14 @@ def changed(path, tmp_path, change):
         (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("model.branches.text.absent_H"), BadTable, "absent_H"),
+        (lambda tensors, header: tensors["model.branches.text.absent_H"].fill_(float("nan")), BadTable, "absent_H holds a value that is not finite"),
+        (lambda tensors, header: tensors["standardisation.text.std"].fill_(float("inf")), BadTable, "text.std holds a value that is not finite"),
+        (lambda tensors, header: header["dims"].update(text=10**9), BadTable, "the mean of text has the shape .6., and 1000000000 numbers are expected"),
+        (lambda tensors, header: header["dims"].update(text=-6), BadTable, "dims.text"),
+        (lambda tensors, header: header["dims"].update(text=0), BadTable, "dims.text"),
+        (lambda tensors, header: header.pop("dims"), BadTable, "dims"),
+        (lambda tensors, header: header["model_settings"].update(hidden_units=10**9), BadTable, "do not fit context_gru"),
+        (lambda tensors, header: header["model_settings"].update(layers=10**9), BadSettings, "layers"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(model_file, tmp_path, change, error, words):
@@ -86,6 +94,15 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(BadTable, match="not a trained model"):
         checkpoint.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("header", ["[" * 100_000, "[]", "null", "7", "{", '{"model": []}'])
+def test_a_header_that_is_none_is_refused(model_file, tmp_path, header):
+    with safe_open(model_file, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "changed.safetensors", metadata={"merc": header})
+    with pytest.raises(BadTable, match=r"changed\.safetensors: not a trained model"):
+        checkpoint.load(tmp_path / "changed.safetensors")
 
 
 @pytest.mark.usefixtures("toy_framework")

@@ -1,18 +1,20 @@
 """``merc-shards import``: a feature file in circulation becomes shards."""
 
-import tempfile
+import shutil
 from pathlib import Path
 from typing import get_args
 
 import click
 
-from merc import files, log
-from merc.command_line import OVERWRITE, PARAMS, exiting
-from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
+from merc import log
+from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.errors import BadSettings, RawDataMissing
 from merc.job import RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.shards.circulation.layouts import RobertaLayer
+
+_MADE_OF = ".made_of"  # manifest and features, below the folder of the shards while these are made
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -41,6 +43,7 @@ from merc.shards.circulation.layouts import RobertaLayer
 )
 @click.option("--modality", type=click.Choice(MODALITIES), help="Of the vectors in those files. Default: the first word of the file's name.")
 @OVERWRITE
+@WAIT
 @PARAMS
 def command(
     file: Path,
@@ -51,6 +54,7 @@ def command(
     annotations: Path | None,
     modality: str | None,
     overwrite: bool,
+    wait: bool,
     params_file: Path | None,
 ) -> None:
     """Turn FILE, a pickle of features in circulation, into shards in OUT, with their trajectories.
@@ -69,7 +73,7 @@ def command(
     \b
     Exit codes:
       0  done                                                  4  no such file, damaged, refused, or of another structure
-      2  usage, or an option that does not fit the file        5  shards are already at OUT
+      2  usage, or an option that does not fit the file        5  something is already at OUT
     """
     log.set_up()
     with exiting():
@@ -78,10 +82,12 @@ def command(
         from merc.shards.card.writing import write_card
         from merc.shards.circulation import importing
         from merc.shards.config import Config as ShardsConfig
+        from merc.shards.target import new_shards
         from merc.trajectories.config import Config as TrajectoriesConfig
         from merc.trajectories.stage import build_trajectories
 
-        _check(file, out, overwrite)
+        if not file.is_file():
+            raise RawDataMissing(f"{file}: there is no such file")
         params = Params.load(params_file)
         iemocap, shards, trajectories = (
             choose(params, "iemocap").reader.config,
@@ -90,25 +96,14 @@ def command(
         )
         if not isinstance(iemocap, Iemocap.Config):
             raise BadSettings(f"corpora.iemocap.reader is {iemocap.reader!r}; how dev of IEMOCAP is chosen is a setting of the reader iemocap")
-        imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer, annotations, modality))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that it gets there by a rename; a run that is killed leaves nothing at OUT.
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-            layout = Layout(Path(scratch), Path(scratch), imported.corpus)
+        with new_shards(out, [], overwrite=overwrite, wait=wait) as folder:
+            imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer, annotations, modality))
+            layout = Layout(folder / _MADE_OF, folder / _MADE_OF, imported.corpus)
             importing.build(imported, shards, layout)
             build_trajectories(trajectories, layout, RunOptions())
             write_card(layout.shards)
-            files.move_folder(layout.shards, out)
+            for one in layout.shards.iterdir():
+                one.rename(folder / one.name)
+            shutil.rmtree(folder / _MADE_OF)
         for line in importing.summary(imported, out):
             click.echo(line)
-
-
-def _check(file: Path, out: Path, overwrite: bool) -> None:
-    if not file.is_file():
-        raise RawDataMissing(f"{file}: there is no such file")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / "meta" / "info.json").is_file():
-        raise BadSettings(f"{out} is there, and is no folder of shards; it is not replaced. Name another one")
-    if not overwrite:
-        raise SettingsDiffer(f"{out}: there are shards already; give --overwrite to replace them, or name another folder")

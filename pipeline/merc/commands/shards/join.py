@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
 from merc.params import Params
 
 
@@ -15,8 +15,9 @@ from merc.params import Params
 @click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
 @click.option("--modalities", metavar="LIST", help="Which of OTHER's are taken, divided by commas; they replace those of ONE. Default: what ONE lacks.")
 @OVERWRITE
+@WAIT
 @PARAMS
-def command(one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, params_file: Path | None) -> None:
+def command(one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, wait: bool, params_file: Path | None) -> None:
     """Write the shards in ONE to TARGET, with modalities of the shards in OTHER.
 
     Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by their ids, or by their order
@@ -40,6 +41,6 @@ def command(one: Path, other: Path, target: Path, modalities: str | None, overwr
     with exiting():
         chosen = [name.strip() for name in modalities.split(",")] if modalities else []
         config = Params.load(params_file).fill("shards", ShardsConfig)
-        for note in join_modalities(one, other, target, config, modalities=chosen, overwrite=overwrite):
+        for note in join_modalities(one, other, target, config, modalities=chosen, overwrite=overwrite, wait=wait):
             log.logger.warning("%s", note)
         click.echo(target)

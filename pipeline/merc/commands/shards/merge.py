@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
 from merc.params import Params
 
 
@@ -14,8 +14,9 @@ from merc.params import Params
 @click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
 @click.option("--prefix", is_flag=True, help="Put the corpus into the ids, as in train/meld/dia0, where corpora use the same ones.")
 @OVERWRITE
+@WAIT
 @PARAMS
-def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, params_file: Path | None) -> None:
+def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, wait: bool, params_file: Path | None) -> None:
     """Write the shards in FOLDERS to TARGET as one.
 
     They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums are made anew. Trajectories
@@ -37,6 +38,6 @@ def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bo
     log.set_up()
     with exiting():
         config = Params.load(params_file).fill("shards", ShardsConfig)
-        for note in merge(folders, target, config, prefix=prefix, overwrite=overwrite):
+        for note in merge(folders, target, config, prefix=prefix, overwrite=overwrite, wait=wait):
             log.logger.warning("%s", note)
         click.echo(target)

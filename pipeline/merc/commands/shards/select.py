@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
 from merc.params import Params
 from merc.records.dialogue import SPLITS
 
@@ -18,6 +18,7 @@ from merc.records.dialogue import SPLITS
 @click.option("--dialogue", "dialogues", multiple=True, metavar="ID", help="Only this dialogue, such as train/dia0; repeatable. Default: all.")
 @click.option("--no-text", is_flag=True, help="Leave out the transcripts. The text vectors stay.")
 @OVERWRITE
+@WAIT
 @PARAMS
 def command(
     folder: Path,
@@ -27,6 +28,7 @@ def command(
     dialogues: tuple[str, ...],
     no_text: bool,
     overwrite: bool,
+    wait: bool,
     params_file: Path | None,
 ) -> None:
     """Write a part of the shards in FOLDER to TARGET.
@@ -51,6 +53,8 @@ def command(
     with exiting():
         chosen = [name.strip() for name in modalities.split(",")] if modalities else []
         config = Params.load(params_file).fill("shards", ShardsConfig)
-        for note in select(folder, target, config, splits=splits, modalities=chosen, dialogues=dialogues, transcripts=not no_text, overwrite=overwrite):
+        for note in select(
+            folder, target, config, splits=splits, modalities=chosen, dialogues=dialogues, transcripts=not no_text, overwrite=overwrite, wait=wait
+        ):
             log.logger.warning("%s", note)
         click.echo(target)

@@ -67,7 +67,7 @@ def _remove_leftovers(raw: Path) -> None:
 def _put(folder: Path, target: Path, *, replace: bool) -> None:
     """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and whoever asked for that one may be reading it."""
     if replace:
-        files.move_folder(folder, target)
+        files.replace_folder(folder, target)
         return
     try:
         folder.rename(target)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import files, parquet
 from merc.layout import MODALITIES
 from merc.shards.format.row_groups import TABLES
 
@@ -128,7 +127,7 @@ def write_croissant(root: Path, info: Mapping[str, Any], title: str, description
         **({"citeAs": info["source"]} if info.get("source") else {}),
         "version": info["versions"]["merc-pipeline"],
         "distribution": [_file(name, checksums[name]) for names in there.values() for name in names] + [_file_set(table) for table in there],
-        "recordSet": [_record_set(table, pq.read_schema(root / names[0]), info) for table, names in there.items()],
+        "recordSet": [_record_set(table, parquet.schema(root / names[0]), info) for table, names in there.items()],
     }
     files.write_json(root / NAME, metadata)
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
-from merc import files
+from merc import files, parquet
 from merc.records.dialogue import SPLITS
 from merc.records.failures import REASONS
 from merc.shards.card import croissant
@@ -76,7 +75,7 @@ def _rows_of(folder: Path) -> dict[str, int]:
     for split in SPLITS:
         paths = sorted(folder.glob(f"{split}-*-of-*.parquet"))
         if paths:
-            counts[split] = sum(pq.read_metadata(path).num_rows for path in paths)
+            counts[split] = sum(parquet.rows(path) for path in paths)
     return counts
 
 
@@ -85,7 +84,7 @@ def _checksums(root: Path) -> dict[str, Any]:
     records = [root / "meta" / "info.json", root / "meta" / "stats.json"]
     facts = {path.relative_to(root).as_posix(): _facts(path) for path in [*tables, *records]}
     for path in tables:
-        facts[path.relative_to(root).as_posix()]["rows"] = pq.read_metadata(path).num_rows
+        facts[path.relative_to(root).as_posix()]["rows"] = parquet.rows(path)
     return facts
 
 
@@ -205,7 +204,7 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
     for split in splits:
         by_split[split] = Counter()
         for path in sorted((root / "failures").glob(f"{split}-*-of-*.parquet")):
-            table = pq.read_table(path, columns=["reason", "modality", "stage"])
+            table = parquet.read(path, ["reason", "modality", "stage"])
             by_split[split].update(zip(*(table[name].to_pylist() for name in ("reason", "modality", "stage")), strict=True))
         counts.update(by_split[split])
     if not counts:

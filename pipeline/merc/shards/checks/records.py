@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadTable
 from merc.job import flat
 from merc.records.dialogue import SPLITS
@@ -126,9 +124,9 @@ def check_manifest(root: Path, problems: Problems) -> None:
 
 def _check_rows(path: Path, name: str, wanted: int, problems: Problems) -> None:
     try:
-        rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        problems.add(UNREADABLE, name, f"not a Parquet file, or a damaged one: {error}")
+        rows = parquet.rows(path)
+    except BadTable as error:
+        problems.add(UNREADABLE, name, str(error).removeprefix(f"{path}: "))
         return
     if rows != wanted:
         problems.add("manifest", name, f"{rows} rows instead of {wanted}")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from merc import files, provenance
+from merc import files, parquet, provenance
 from merc.corpora import iemocap, meld
 from merc.corpora.engine import building
 from merc.encoders.engine import adapted
@@ -159,7 +159,7 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     # In place of the media of an extraction, so that sound and face features are known to be those of this file.
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}))
     media.start()
-    feature_tables.write(media.folder / feature_tables.FAILURES, failures.table([]))
+    parquet.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
     for modality in imported.vectors:
         _write_features(imported, modality, layout)
@@ -178,8 +178,8 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     job.start()
     status = [reasons.get(one, feature_tables.OK) for one in ids]
     present = [one == feature_tables.OK for one in status]
-    feature_tables.write(job.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
-    feature_tables.write(job.folder / feature_tables.FAILURES, failures.table(rows))
+    parquet.write(job.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
+    parquet.write(job.folder / feature_tables.FAILURES, failures.table(rows))
     job.finish(
         {
             "modality": modality,

@@ -21,7 +21,7 @@ from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config
-from merc.shards.facts import Facts, dialogue_rows, read_info
+from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.format.schema import TRANSCRIPTS
@@ -46,7 +46,7 @@ class _Side:
 
     @classmethod
     def of(cls, root: Path) -> "_Side":
-        info = read_info(root)
+        info = reader.info(root)
         return cls(root, info, Facts.of(info))
 
     @property
@@ -82,7 +82,9 @@ class _Differences:
         return [f"{len(found)} {kind}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}" for kind, found in kinds.items() if found]
 
 
-def join_modalities(one: Path, other: Path, target: Path, config: Config, *, modalities: Sequence[str] = (), overwrite: bool = False) -> list[str]:
+def join_modalities(
+    one: Path, other: Path, target: Path, config: Config, *, modalities: Sequence[str] = (), overwrite: bool = False, wait: bool = False
+) -> list[str]:
     """Writes the shards in ``one`` to ``target``, with modalities of the shards in ``other``.
 
     Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders come along with their vectors; counts, statistics, card
@@ -95,6 +97,7 @@ def join_modalities(one: Path, other: Path, target: Path, config: Config, *, mod
         config: where files and row groups are cut.
         modalities: which of ``other`` are taken; one that ``one`` has, too, is replaced. By default those that it lacks.
         overwrite: replace shards that are at ``target``.
+        wait: until another process that writes there has finished.
 
     Returns:
         What differs and was decided for ``one``, and what was left out, a line each.
@@ -114,7 +117,7 @@ def join_modalities(one: Path, other: Path, target: Path, config: Config, *, mod
     whole = _together(first.facts, second.facts, taken)
     if (one / "trajectories").is_dir():
         notes.append("the trajectories were left out: neighbours may have been found by other vectors")
-    with new_shards(target, [one, other], overwrite=overwrite) as folder:
+    with new_shards(target, [one, other], overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in first.splits:
             writing.write_split(split, _rows(first, split, whole, vectors, places), _failures(first, second, split, taken, ids))

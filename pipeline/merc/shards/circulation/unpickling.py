@@ -4,18 +4,21 @@ A pickle is a program: it names functions, and loading it calls them. Here every
 numpy's own functions are reached, because numpy trusts the state that it is given: an array whose dtype was tampered with reads and frees
 memory at addresses of the file's choice. The stand-ins keep what they were given, check it, and build arrays of plain numbers and strings.
 
-A file can still be made to ask for more memory than there is; it cannot run anything.
+A file can still be made to ask for more memory or time than there is, or, by a tuple nested a million deep that is the key of a dictionary, to end the
+process that reads it. So a process of its own reads it, with limits, and gives back only what is plain, flat and not larger than a corpus can be.
 """
 
 import math
 import pickle
 import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from merc.compute import pool
 from merc.errors import BadTable
 from merc.files import stand_in
 
@@ -23,6 +26,14 @@ _ADVICE = (
     "Nothing of it was run. If you trust where it comes from, load it with the code it belongs to, and store it anew "
     "as dictionaries, lists, strings, numbers and numpy arrays (a tensor by its .numpy())."
 )
+_LIMIT_SECONDS = 600.0
+# COSMIC's MELD file, of 440 MB, needs 1.4 GB with the libraries.
+_LEAST_MEMORY_BYTES = 2 * 2**30
+_MEMORY_OF_FILES = 10
+# The deepest layout has 4 containers in each other, the largest file (COSMIC's DailyDialog) half a million parts.
+_DEEPEST = 32
+_MOST_PARTS = 50_000_000
+_LONGEST_KEY = 8
 _NUMPY_CORES = ("numpy.core", "numpy._core")
 _BUILTINS = ("builtins", "__builtin__")
 # Whole and floating point numbers, truth values, strings of fixed length; "O" for arrays of other admitted things.
@@ -30,7 +41,35 @@ _PLAIN_DTYPE = re.compile(r"[iu][1248]|f[248]|b1|[US][0-9]{1,6}|O8?")
 
 
 def load(path: Path) -> Any:
-    """Reads a pickle, of Python 2 or 3, of any protocol.
+    """Reads a pickle, of Python 2 or 3, of any protocol, in a process of its own.
+
+    Args and Returns: those of :func:`load_here`.
+
+    Raises:
+        BadTable: as :func:`load_here`; and if the process was ended by what it read, or needed more than ten minutes or the memory of ten such files.
+    """
+    if not path.is_file():  # a named pipe, say, which would be waited for
+        raise BadTable(f"{path}: {'no regular file' if path.exists() else 'there is no such file'}")
+    with pool.Crew(_load_apart, 1) as crew:
+        crew.submit(0, path, limit_seconds=_LIMIT_SECONDS)
+        _, outcome = crew.next_outcome()
+    if not isinstance(outcome, pool.Lost):
+        return outcome
+    if isinstance(outcome.error, BadTable):
+        raise outcome.error
+    words = f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error is not None else outcome.words
+    raise BadTable(f"{path}: refused: the process that read it did not come to its end ({words}). {_ADVICE}")
+
+
+def _load_apart(path: Path) -> Any:
+    most = _LEAST_MEMORY_BYTES + _MEMORY_OF_FILES * path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return load_here(path)
+
+
+def load_here(path: Path) -> Any:
+    """Reads a pickle in this process, which a hostile one may end.
 
     Args:
         path: the file.
@@ -40,11 +79,14 @@ def load(path: Path) -> Any:
         and default dictionaries are plain ones, numpy scalars are numbers, arrays of objects are lists.
 
     Raises:
-        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else; the message holds the name.
+        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else, which the message says; or if it is nested deeper, holds more,
+            or has other keys than features in circulation do.
     """
     try:
         with path.open("rb") as file:
-            return _resolved(_Unpickler(file, encoding="latin1").load(), {})
+            plain = _resolved(_Unpickler(file, encoding="latin1").load(), {})
+        _Measure().check(plain)
+        return plain
     except OSError as error:
         raise BadTable(f"{path}: cannot be read: {error}") from error
     except _Refused as error:
@@ -193,6 +235,41 @@ _ADMITTED: dict[tuple[str, str], _StandIn] = {
     **{(builtins, kind.__name__): _StandIn(kind) for builtins in _BUILTINS for kind in (list, tuple, dict, set, frozenset)},
     **{(builtins, name): _StandIn(_bytes) for builtins in _BUILTINS for name in ("bytes", "bytearray")},
 }
+
+
+class _Measure:
+    """Depth and size of plain containers; what is shared counts each time, since whoever goes through it meets it each time."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}  # 0: being measured
+
+    def check(self, value: Any) -> None:
+        """Raises ``_Refused`` if ``value`` is too deep, too large, holds itself, or has a key that is neither text, a number nor a short tuple of these."""
+        if self._size(value, 0) > _MOST_PARTS:
+            raise _Refused(f"it unfolds to more than {_MOST_PARTS} parts")
+
+    def _size(self, value: Any, depth: int) -> int:
+        if not isinstance(value, list | tuple | dict | set | frozenset):
+            return 1
+        if depth > _DEEPEST:
+            raise _Refused(f"it is nested more than {_DEEPEST} deep")
+        size = self._sizes.get(id(value))
+        if size == 0:
+            raise _Refused("a container in it holds itself")
+        if size is None:
+            self._sizes[id(value)] = 0
+            members = value.values() if isinstance(value, dict) else value
+            for key in value if isinstance(value, dict | set | frozenset) else ():
+                _check_key(key)
+            size = 1 + sum(self._size(one, depth + 1) for one in members)
+            self._sizes[id(value)] = size
+        return size
+
+
+def _check_key(key: Any) -> None:
+    parts = key if isinstance(key, tuple) else (key,)
+    if len(parts) > _LONGEST_KEY or not all(isinstance(part, str | bytes | int | float | None) for part in parts):
+        raise _Refused(f"a key in it is {type(key).__name__!s} of other things than text and numbers")
 
 
 def _resolved(value: Any, done: dict[int, Any]) -> Any:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.errors import BadTable, nearest
-from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
 from merc.shards.format.cutting import file_name
 from merc.shards.format.row_groups import opened
@@ -21,12 +20,14 @@ class ShardFile:
 
     Attributes:
         path: the file.
+        identity: what tells it from another file that took its place.
         metadata: its footer.
         schema: its columns.
     """
 
     path: Path
-    metadata: pq.FileMetaData
+    identity: tuple[int, int, int]
+    metadata: parquet.FileMetaData
     schema: pa.Schema
 
     def read(self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None, *, threads: bool = True) -> pa.Table:
@@ -38,12 +39,21 @@ class ShardFile:
             threads: let Arrow decode the columns side by side.
 
         Raises:
-            BadTable: if there is no such column, or the file is cut or damaged.
+            BadTable: if there is no such column, or the file is cut, damaged, or not the one that was opened.
         """
         self.check_columns(columns or ())
-        with feature_tables.opened(self.path, metadata=self.metadata, memory_map=True) as file:
-            every = range(self.metadata.num_row_groups) if groups is None else groups
-            return file.read_row_groups(list(every), columns=None if columns is None else list(columns), use_threads=threads)
+        wanted = None if columns is None else list(columns)
+        self._check_identity()
+        try:
+            with parquet.opened(self.path, metadata=self.metadata, memory_map=True) as file:
+                every = range(self.metadata.num_row_groups) if groups is None else groups
+                return file.read_row_groups(list(every), columns=wanted, use_threads=threads)
+        finally:  # a file that took its place while it was read is the better explanation of damage, and of none
+            self._check_identity()
+
+    def _check_identity(self) -> None:
+        if _identity(self.path) != self.identity:
+            raise BadTable(f"{self.path}: another file took its place since it was opened; open the shards again, so that two versions are not mixed")
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises ``BadTable`` if the file lacks one of ``columns``; the message gives the nearest name."""
@@ -66,8 +76,18 @@ def open_shard(path: Path) -> ShardFile:
     Raises:
         BadTable: if it is no Parquet file, no shard, or one of another schema version.
     """
+    identity = _identity(path)
     with opened(path, memory_map=True) as file:
-        return ShardFile(path, file.metadata, file.schema_arrow)
+        return ShardFile(path, identity, file.metadata, file.schema_arrow)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Of the file at ``path``: its inode, size and time of change."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read: {error.strerror}") from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def find(root: Path, split: str) -> list[Path]:

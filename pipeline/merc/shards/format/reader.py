@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from merc import files
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
@@ -26,12 +27,14 @@ from merc.layout import Layout, with_shards
 from merc.records.dialogue import SPLITS
 from merc.shards.format import files as shard_files
 from merc.shards.format.batches import LENGTH, DecodedGroup, padded, vectors_of
+from merc.shards.format.meta import Info, Moments
 from merc.shards.format.order import Part, windows
 from merc.shards.format.row_groups import check_version
 
 __all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "splits", "stats", "vectors_of"]
 
 _WHOLE = Part()
+_STATS = TypeAdapter(dict[str, Moments])
 
 
 def splits(root: Path) -> list[str]:
@@ -191,13 +194,14 @@ def info(root: Path) -> dict[str, Any]:
     """``meta/info.json``: ``classes``, ``dims``, ``modalities``, ``encoders``, ``counts``, the fingerprint and more.
 
     Raises:
-        BadTable: if it is missing, or of another schema version.
+        BadTable: if it is missing, of another schema version, or lacks a key.
     """
     path = root / "meta" / "info.json"
     if not path.is_file():
         raise BadTable(f"{root}: these are no shards: there is no meta/info.json")
-    found: dict[str, Any] = files.read_json(path)
-    check_version(path, found if isinstance(found, dict) else {})
+    content = files.read_json(path)
+    check_version(path, content if isinstance(content, dict) else {})
+    found: dict[str, Any] = files.read_record(path, Info, "the record of shards")
     return found
 
 
@@ -207,12 +211,12 @@ def stats(root: Path) -> dict[str, Any]:
     A feature that never varies has ``std`` 0; without a train split all are 0.
 
     Raises:
-        BadTable: if it is missing.
+        BadTable: if it is missing, or holds something else.
     """
     path = root / "meta" / "stats.json"
     if not path.is_file():
         raise BadTable(f"{root}: these are no shards: there is no meta/stats.json")
-    found: dict[str, Any] = files.read_json(path)
+    found: dict[str, Any] = files.read_record(path, _STATS, "the statistics of shards")
     return found
 
 

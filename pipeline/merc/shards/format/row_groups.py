@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.errors import BadTable
-from merc.records import features as feature_tables
 from merc.shards.format.schema import SCHEMA_VERSION
 
 TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
@@ -22,13 +21,13 @@ def files_of(root: Path, table: str, split: str) -> list[Path]:
 
 
 @contextmanager
-def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+def opened(path: Path, **options: Any) -> Iterator[parquet.ParquetFile]:
     """Opens a table of the shards; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
 
     Raises:
         BadTable: if it is missing, no Parquet file, damaged where the block reads it, or not of this schema version.
     """
-    with feature_tables.opened(path, **options) as file:
+    with parquet.opened(path, **options) as file:
         facts = merc(file.schema_arrow)
         if not facts:
             raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")

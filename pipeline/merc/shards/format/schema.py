@@ -15,7 +15,7 @@ import pyarrow as pa
 from merc.layout import MODALITIES
 from merc.records.features import vectors_type
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"  # 2: every page has a checksum
 
 # List columns with one entry per utterance: name in the shards, name in the manifest, type.
 PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (

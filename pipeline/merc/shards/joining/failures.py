@@ -7,14 +7,35 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import failures
 from merc.records.features import FAILURES
+
+
+class _Row(BaseModel):
+    utterance_id: str
+    stage: str
+    modality: str
+    reason: str
+    kind: str
+    detail: str
+
+
+class ManifestRecord(BaseModel):
+    """What ``manifest.json`` holds at least."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    settings: dict[str, dict[str, Any]]
+    source: str
+    deviations: list[str]
+    failures: list[_Row]
+    counts_compared: bool = True
 
 
 def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record: Mapping[str, Any]) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -74,17 +95,17 @@ def read_record(layout: Layout) -> dict[str, Any]:
     path = layout.folder / "manifest.json"
     if not path.is_file():
         raise BadTable(f"{path}: the manifest's record is missing; run the stage manifest again")
-    record = files.read_json(path)
-    wanted = {"settings", "source", "deviations", "failures"}
-    if not isinstance(record, dict) or not wanted <= record.keys() or not isinstance(record["failures"], list):
-        raise BadTable(f"{path}: not the record of a manifest: it lacks {', '.join(sorted(wanted))}; run the stage manifest again")
+    try:
+        record: dict[str, Any] = files.read_record(path, ManifestRecord, "the record of a manifest")
+    except BadTable as error:
+        raise BadTable(f"{error}; run the stage manifest again") from error
     return record
 
 
 def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise BadTable(f"{path}: the failure table is missing; run the stage that writes it again")
-    table = pq.read_table(path)
+    table = parquet.read(path)
     if not table.schema.equals(failures.SCHEMA, check_metadata=False):
         raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {failures.SCHEMA.names}")
     return table.replace_schema_metadata()

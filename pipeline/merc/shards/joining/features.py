@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from merc import files, job
+from merc import files, job, parquet
 from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import features as feature_tables
@@ -81,7 +81,7 @@ class Features:
         """A part; the last one is kept, since a row group often begins in the part in which the one before it ended."""
         if path not in self._last:
             self._last.clear()
-            with feature_tables.opened(path) as file:
+            with parquet.opened(path) as file:
                 self._last[path] = file.read(["embedding", "present"])
         return self._last[path]
 
@@ -101,7 +101,7 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
     folder = layout.features(modality, encoder)
     if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
-    info = files.read_json(folder / job.RECORD)
+    info = files.read_record(folder / job.RECORD, feature_tables.FeatureRecord, "the record of features")
     if info["inputs"] != input_hashes(layout.media, table, modality):
         raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
     paths = tuple(sorted(folder.glob("part-*.parquet")))
@@ -109,7 +109,7 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
     ids: list[pa.Array] = []
     bounds = [0]
     for path in paths:
-        with feature_tables.opened(path) as file:
+        with parquet.opened(path) as file:
             if not file.schema_arrow.equals(expected, check_metadata=False):
                 raise BadTable(f"{path}: columns {_brief(file.schema_arrow)} instead of {_brief(expected)}")
             ids += file.read(["utterance_id"])["utterance_id"].chunks

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
+from merc import parquet
 from merc.errors import BadSettings, BadTable, nearest
 from merc.params import Settings
 from merc.training.data.dataset import DialogueSplit
@@ -50,11 +50,11 @@ def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> Dial
         BadTable: if there is no index, or it names a train dialogue that is not in the split.
     """
     paths = tables(shards)
-    there = [name.removeprefix(_PREFIX) for name in pq.read_schema(paths[0]).names if name.startswith(_PREFIX)]
+    there = [name.removeprefix(_PREFIX) for name in parquet.schema(paths[0]).names if name.startswith(_PREFIX)]
     if similarity not in there:
         raise BadSettings(f"neighbours.similarity: the trajectories at {shards} have no {similarity!r}; {nearest(similarity, there)}")
     columns = ["dialogue_id", f"{_PREFIX}{similarity}", f"similarity_{similarity}"]
-    table = pa.concat_tables([pq.read_table(path, columns=columns) for path in paths]).combine_chunks()
+    table = pa.concat_tables([parquet.read(path, columns) for path in paths]).combine_chunks()
     ids = pa.array(split.dialogue_ids, pa.string())
     lists, values = (table[name].combine_chunks() for name in columns[1:])
     rows = _places(table["dialogue_id"], ids, shards)

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from merc import files
+from merc import files, parquet
 from merc.errors import BadSettings, BadTable, PipelineError
 from merc.extraction import sequences
 from merc.job import finished_fingerprint
@@ -79,7 +78,7 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
             if not stale.name.startswith(f"{modality}-{fingerprint[:16]}-"):
                 shutil.rmtree(stale)
         _write(folder, features, info["dims"][modality], longest)
-    table = pq.read_table(folder / _UTTERANCES)
+    table = parquet.read(folder / _UTTERANCES)
     counts_of_all = table["entries"].to_numpy()
     rows = np.asarray(pc.index_in(pa.array(utterance_ids, pa.string()), table["utterance_id"].combine_chunks()).fill_null(-1))
     counts = np.where(rows < 0, 0, counts_of_all[rows])
@@ -111,8 +110,7 @@ def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
                 file.write(entries_LD.tobytes())
                 utterance_ids.append(utterance_id)
                 counts.append(len(entries_LD))
-        with files.replacing(folder / _UTTERANCES) as temporary:
-            pq.write_table(pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}), temporary)
+        parquet.write(folder / _UTTERANCES, pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}))
     except OSError as error:
         raise PipelineError(f"{folder} cannot be written: {error}. It holds the sequences of {features} once more; make room there.") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
@@ -47,7 +47,7 @@ class Header(Settings):
     model_settings: dict[str, Any]
     framework: str | None = None
     framework_settings: dict[str, Any] = Field(default_factory=dict)
-    dims: dict[str, int]
+    dims: dict[str, PositiveInt]
     classes: tuple[str, ...]
     label_set: str
     dataset: str
@@ -115,7 +115,8 @@ def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if there is no such file, it is no safetensors file, has no such header, or its tensors do not fit the model it names.
+        BadTable: if there is no such file, it is no safetensors file, has no such header, its tensors do not fit the model it names, or hold a value
+            that is not finite.
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
@@ -125,15 +126,34 @@ def load(path: Path) -> Loaded:
         header = Header(**json.loads(metadata[_KEY]))
     except OSError as error:
         raise BadTable(f"{path}: cannot be read: {error}") from error
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+    except (SafetensorError, KeyError, TypeError, RecursionError, json.JSONDecodeError, ValidationError) as error:
         raise BadTable(f"{path}: not a trained model of this program: {error}") from error
-    model = _built(header, path.name)
+    weights, moments = _below(tensors, _MODEL), _below(tensors, _STANDARDISATION)
+    for name, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise BadTable(f"{path}: {name} holds a value that is not finite; a model with such weights gives one label to everything")
     try:
-        model.load_state_dict(_below(tensors, _MODEL))
-        standardisation = _standardisation(_below(tensors, _STANDARDISATION), header)
+        _check_shapes(header, weights, moments, path.name)
     except (RuntimeError, KeyError) as error:
         raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
-    return Loaded(model.eval(), standardisation, header)
+    model = _built(header, path.name)
+    model.load_state_dict(weights)
+    return Loaded(model.eval(), _standardisation(moments, header), header)
+
+
+def _check_shapes(header: Header, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], where: str) -> None:
+    """Compares the tensors with what the header asks for, before any memory is taken for it: what is stated is not yet there.
+
+    Raises:
+        RuntimeError, KeyError: if they do not fit.
+    """
+    for name, dim in header.dims.items():
+        for part in ("mean", "std"):
+            if moments[f"{name}.{part}"].shape != (dim,):
+                raise RuntimeError(f"the {part} of {name} has the shape {list(moments[f'{name}.{part}'].shape)}, and {dim} numbers are expected")
+    with torch.device("meta"):
+        model = _built(header, where)
+    model.load_state_dict(dict(weights), assign=True)
 
 
 def _built(header: Header, where: str) -> MERCModel:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from merc import files
+from merc import parquet
 from merc.errors import BadSettings, BadTable, nearest
 from merc.log import logger
 from merc.shards.format import reader
@@ -60,8 +59,7 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
         emotions = pa.array(loaded.header.classes, pa.string()).take(table["predicted"])
         tables.append(pa.table([*table.columns, emotions], schema=labelled_schema(len(loaded.header.classes))))
     made = pa.concat_tables(tables).combine_chunks()
-    with files.replacing(out) as temporary:
-        pq.write_table(made, temporary, compression="zstd")
+    parquet.write(out, made, compression="zstd")
     counts = {one["values"]: one["counts"] for one in made["emotion"].value_counts().to_pylist()}
     logger.info("%d utterances labelled: %s", len(made), ", ".join(f"{name} {count}" for name, count in sorted(counts.items())), extra={"counts": counts})
     return made

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from merc import files
+from merc import files, parquet
 from merc.records.features import vectors, vectors_type
 from merc.training.data.dataset import DialogueSplit
 from merc.training.data.splits import TrainingData
@@ -78,8 +77,7 @@ def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mappin
     """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
     target = _seed_folder(folder, trained.seed)
     table = pa.concat_tables(predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test))
-    with files.replacing(target / "predictions.parquet") as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    parquet.write(target / "predictions.parquet", table, compression="zstd")
     files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, "facts": {**_model_facts(trained), **facts}})
 
 
@@ -130,10 +128,9 @@ def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: M
         "mean": {split: {name: statistics.fmean(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
         "std": {split: {name: _std(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
     }
-    table = pa.concat_tables(pq.read_table(_seed_folder(folder, seed) / "predictions.parquet") for seed in seeds)
+    table = pa.concat_tables(parquet.read(_seed_folder(folder, seed) / "predictions.parquet") for seed in seeds)
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
-    with files.replacing(folder / "predictions.parquet") as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    parquet.write(folder / "predictions.parquet", table, compression="zstd")
     files.write_csv(folder / "history.csv", history_columns(resolved), [row for found in seeds.values() for row in found["history"]])
     files.write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from merc.compute import pool
+from merc.interrupts import stoppable
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.shards.format import reader
@@ -73,7 +74,7 @@ def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: S
             _report(_train(one, data, standardisation), one)
         return
     seeds = [replace(one, line=line) for line, one in enumerate(seeds, start=1)]
-    with pool.stoppable(), closing(pool.in_order(_train_alone, seeds, workers)) as done, progress(len(seeds), seeds[0].resolved.name, "seed") as bar:
+    with stoppable(), closing(pool.in_order(_train_alone, seeds, workers)) as done, progress(len(seeds), seeds[0].resolved.name, "seed") as bar:
         for one, found in zip(seeds, done, strict=True):
             _report(found, one)
             bar.update()

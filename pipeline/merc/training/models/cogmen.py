@@ -54,7 +54,7 @@ class COGMEN(MERCModel):
 
         input_units: int = Field(default=256, ge=1)
         """U, width of each projected modality, a multiple of ``heads``; the published transformer is as wide as all features, 1380."""
-        layers: int = Field(default=2, ge=1)
+        layers: int = Field(default=2, ge=1, le=256)
         """Layers of the transformer."""
         heads: int = Field(default=8, ge=1)
         """Heads of the transformer's attention."""

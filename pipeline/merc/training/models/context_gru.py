@@ -34,7 +34,7 @@ class ContextGRU(MERCModel):
 
         hidden_units: int = Field(default=128, ge=2, multiple_of=2)
         """H, width of a modality's GRU, both directions together; even."""
-        layers: int = Field(default=1, ge=1)
+        layers: int = Field(default=1, ge=1, le=256)
         """Layers of each GRU."""
         dropout: float = Field(default=0.4, ge=0, lt=1)
         """Share of values dropped from the features, and again from the GRU's input and output."""

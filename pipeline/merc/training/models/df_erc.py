@@ -62,7 +62,7 @@ class DFERC(MERCModel):
         """A, width of the vectors that are compared across modalities and with prototypes."""
         context_units: int = Field(default=600, ge=1)
         """U, width of each direction of the LSTM."""
-        context_layers: int = Field(default=2, ge=1)
+        context_layers: int = Field(default=2, ge=1, le=256)
         """Layers of the LSTM."""
         disentangled_share: float = Field(default=0.4, ge=0)
         """Factor on z + w."""

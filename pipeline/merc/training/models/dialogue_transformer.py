@@ -34,7 +34,7 @@ class DialogueTransformer(MERCModel):
 
         hidden_units: int = Field(default=512, ge=2)
         """H, width of the encoders and of the fusion; a multiple of ``heads``."""
-        layers: int = Field(default=1, ge=1)
+        layers: int = Field(default=1, ge=1, le=256)
         """Encoder layers per modality; the first attends to its input as it is, further ones to its layer norm."""
         heads: int = Field(default=8, ge=1)
         """h, heads of the self-attention."""

@@ -76,7 +76,7 @@ class GraphCFC(MERCModel):
         """H, width of a node, and of each head of the attention as well."""
         heads: int = Field(default=4, ge=1)
         """h, heads of a graph's attention."""
-        layers: int = Field(default=5, ge=1)
+        layers: int = Field(default=5, ge=1, le=256)
         """Layers of each of the graphs, three for three modalities."""
         window: int = Field(default=18, ge=1)
         """Number of preceding utterances, and of following ones, that an utterance hears."""

@@ -55,7 +55,7 @@ class JointVector(MERCModel):
         """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of so many parts of it."""
         hidden_units: int = Field(default=256, ge=2)
         """H, width of all vectors after the projections; a multiple of ``heads``."""
-        blocks: int = Field(default=4, ge=1)
+        blocks: int = Field(default=4, ge=1, le=256)
         """Number of stacked blocks; with one, the modalities meet in the classifiers alone."""
         joint_vectors: int = Field(default=8, ge=1)
         """K, number of joint vectors."""

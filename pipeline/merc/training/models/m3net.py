@@ -45,9 +45,9 @@ class M3Net(MERCModel):
 
         hidden_units: int = Field(default=512, ge=2, multiple_of=2)
         """H, width of a node in both branches; even."""
-        low_layers: int = Field(default=3, ge=1)
+        low_layers: int = Field(default=3, ge=1, le=256)
         """Layers of the hypergraph."""
-        high_layers: int = Field(default=4, ge=1)
+        high_layers: int = Field(default=4, ge=1, le=256)
         """Layers of the graph; published: 3 for MELD."""
         dropout: float = Field(default=0.5, ge=0, lt=1)
         """Dropout rate between the layers of the text's GRU and before the classifier."""

@@ -55,7 +55,7 @@ class MMDFN(MERCModel):
         """D, width of a node; even."""
         hidden_units: int = Field(default=100, ge=1)
         """H, width of the graph convolution."""
-        layers: int = Field(default=16, ge=1)
+        layers: int = Field(default=16, ge=1, le=256)
         """L, layers of the graph convolution."""
         initial_share: float = Field(default=0.2, ge=0, le=1)
         """α, share of H⁰ in the input of every layer."""

@@ -50,7 +50,7 @@ class MMGCN(MERCModel):
         """D, width of a node; even."""
         hidden_units: int = Field(default=100, ge=1)
         """H, width of the graph convolution."""
-        layers: int = Field(default=4, ge=1)
+        layers: int = Field(default=4, ge=1, le=256)
         """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever it is told."""
         initial_share: float = Field(default=0.1, ge=0, le=1)
         """α, share of the first layer's input in the input of every layer."""

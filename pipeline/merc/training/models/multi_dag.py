@@ -43,7 +43,7 @@ class MultiDAG(MERCModel):
 
         hidden_units: int = Field(default=300, ge=1)
         """H, width of an utterance's state in every layer."""
-        layers: int = Field(default=4, ge=1)
+        layers: int = Field(default=4, ge=1, le=256)
         """L, layers of the graph."""
         dropout: float = Field(default=0.4, ge=0, lt=1)
         """Dropout rate before the classifier."""

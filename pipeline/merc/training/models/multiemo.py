@@ -54,7 +54,7 @@ class MultiEMO(MERCModel):
         """Whether text has a recurrence as the others do, as published for IEMOCAP and not for MELD; of no effect on text alone."""
         hidden_units: int = Field(default=256, ge=1)
         """H, width of the recurrence's states and of the layers; a multiple of ``heads``."""
-        layers: int = Field(default=6, ge=1)
+        layers: int = Field(default=6, ge=1, le=256)
         """Layers of attention to the other modalities; published: 6 for IEMOCAP, 2 for MELD."""
         heads: int = Field(default=4, ge=1)
         """h, heads of the attention to another modality."""

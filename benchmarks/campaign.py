@@ -1,0 +1,190 @@
+"""The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and its table to a dated file.
+
+    python benchmarks/campaign.py faults                  every operation of five commands fails, and is the last one
+    python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
+    python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
+
+`make campaign` runs all three. Exit code 1 if anything is wrong; a fault is told with what it takes to see it again.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from integrity import commands, faults, fuzz
+
+BIN = Path(sys.executable).parent
+
+
+@click.group()
+def main() -> None:
+    """Disturbs what the package does, and looks at what is left."""
+
+
+def _prepared(folder: Path) -> Path:
+    made = folder / "prepared"
+    made.mkdir()
+    commands.prepare(made)
+    return made
+
+
+@main.command("faults")
+@click.option("--command", "names", multiple=True, type=click.Choice(list(commands.COMMANDS)), help="Only this one; repeatable. Default: all.")
+def faults_command(names: tuple[str, ...]) -> None:
+    """Lets every operation of a command fail once, and kills it once at each."""
+    wrong: list[str] = []
+    click.echo("| command | operation | of them | failed | killed | wrong |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = _prepared(Path(scratch))
+        for name in names or commands.COMMANDS:
+            one, folder = commands.COMMANDS[name], Path(scratch) / name
+            one.start(prepared, folder / "undisturbed")
+            ended = faults.run(one.command, one.arguments, folder / "undisturbed")
+            expected = faults.tree(folder / "undisturbed")
+            for kind in faults.KINDS:
+                before = len(wrong)
+                for number in range(1, ended.counts[kind] + 1):
+                    for how in ("fail", "kill"):
+                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how)
+                        wrong += [f"{name}: {how} at {kind} {number}: {problem}"] if problem else []
+                        shutil.rmtree(folder / "disturbed")
+                count = ended.counts[kind]
+                click.echo(f"| {name} | {kind} | {count} | {count} | {count} | {len(wrong) - before} |")
+    _end(wrong)
+
+
+@main.command("fuzz")
+@click.option("--cases", type=click.IntRange(min=7), default=5000, show_default=True, help="Of all kinds together.")
+@click.option("--kind", "names", multiple=True, help="Only this kind; repeatable. Default: all.")
+@click.option("--from", "first", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first case, to see one again.")
+def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
+    """Reads files that were changed at random."""
+    wrong: list[str] = []
+    click.echo("| kind | cases | read | told | lost clips | wrong | longest, s | most memory, MiB |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        of_all = fuzz.kinds(_prepared(Path(scratch)))
+        chosen = {name: of_all[name] for name in names or of_all}
+        for name, kind in chosen.items():
+            outcomes: Counter[str] = Counter()
+            longest, most = 0.0, 0
+            for number in range(first, first + cases // len(chosen)):
+                folder = Path(scratch) / "case"
+                case = fuzz.try_case(name, kind, number, folder)
+                shutil.rmtree(folder)
+                outcomes[case.outcome] += 1
+                longest, most = max(longest, case.seconds), max(most, case.memory_bytes)
+                if case.outcome in fuzz.FAULTS:
+                    wrong.append(f"{name} {number}: {case.outcome}\n{case.words}")
+            bad = sum(outcomes[outcome] for outcome in fuzz.FAULTS)
+            read, told, lost = (outcomes[outcome] for outcome in ("read", "told", "lost clip"))
+            click.echo(f"| {name} | {outcomes.total()} | {read} | {told} | {lost} | {bad} | {longest:.1f} | {most / 2**20:.0f} |")
+    _end(wrong)
+
+
+@main.command("kills")
+@click.option("--kills", type=click.IntRange(min=1), default=1000, show_default=True, help="Of all commands together.")
+@click.option("--command", "names", multiple=True, help="Only this one; repeatable. Default: all, adapt and `dvc repro` among them.")
+@click.option("--seed", default=0, show_default=True)
+def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
+    """Kills commands with all their processes at random moments, and starts them again until they end by themselves."""
+    rng, wrong = random.Random(seed), []  # noqa: S311
+    click.echo("| command | rounds | kills | wrong |\n| --- | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = _prepared(Path(scratch))
+        programs = _programs(prepared)
+        chosen = [name for name in programs if not names or name in names]
+        for name in chosen:
+            done = rounds = 0
+            before = len(wrong)
+            start, arguments, writes = programs[name]
+            seconds, expected = _undisturbed(start, arguments, Path(scratch) / "undisturbed", writes)
+            while done < kills // len(chosen):
+                folder = Path(scratch) / "killed"
+                start(folder)
+                done += _killed_until_it_ends(arguments, folder, seconds, rng)
+                rounds += 1
+                found = _trees(folder, writes)
+                differing = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
+                wrong += [f"{name}, round {rounds}: other files: {', '.join(differing[:10])}"] if differing else []
+                shutil.rmtree(folder)
+            click.echo(f"| {name} | {rounds} | {done} | {len(wrong) - before} |")
+    _end(wrong)
+
+
+Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
+
+
+def _programs(prepared: Path) -> dict[str, Program]:
+    """Name → how its folder is made, what is run, and where that writes."""
+    found: dict[str, Program] = {}
+    for name, one in commands.COMMANDS.items():
+
+        def start(folder: Path, one: commands.Disturbed = one) -> None:
+            one.start(prepared, folder)
+
+        arguments = ["--dataset", "demo-meld", "--max-failed", "20%", "--workers", "2"] if name == "extract" else one.arguments
+        found[name] = (start, [str(BIN / one.program), *arguments], one.writes)
+
+    def clone(folder: Path) -> None:
+        subprocess.run(["git", "clone", "--quiet", commands.ROOT, folder], check=True)
+        shutil.copy(prepared / "params.yaml", folder / "params.yaml")
+        shutil.copytree(prepared / "raw", folder / "raw", copy_function=os.link, dirs_exist_ok=True)
+
+    found["dvc repro"] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
+    return found
+
+
+def _undisturbed(start: Callable[[Path], None], arguments: Sequence[str], folder: Path, writes: Sequence[str]) -> tuple[float, dict[str, str]]:
+    start(folder)
+    began = time.monotonic()
+    subprocess.run(arguments, cwd=folder, check=True, capture_output=True, env=_environment())
+    seconds, expected = time.monotonic() - began, _trees(folder, writes)
+    shutil.rmtree(folder)
+    return seconds, expected
+
+
+def _killed_until_it_ends(arguments: Sequence[str], folder: Path, seconds: float, rng: random.Random) -> int:
+    """Kills the command at moments that are spread over its time; gives the number of kills. Each round has eight at most, so that it comes to an end."""
+    for kill in range(8):
+        process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment())
+        try:
+            process.wait(rng.uniform(0.1, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        else:
+            return kill
+    subprocess.run(arguments, cwd=folder, check=True, capture_output=True, env=_environment())
+    return 8
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
+def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
+    """What is in the folders that a command writes to, but for locks of killed runs, which hold nothing."""
+    found = {}
+    for name in writes:
+        found |= {f"{name}/{path}": content for path, content in faults.tree(folder / name).items() if not path.endswith(".lock")}
+    return found
+
+
+def _end(wrong: list[str]) -> None:
+    for line in wrong:
+        click.echo(f"\n{line}", err=True)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

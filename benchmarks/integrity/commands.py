@@ -1,0 +1,96 @@
+"""The commands that are disturbed, each with the small folder it starts from and the folder it writes to."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import yaml
+
+from merc.commands.extract import main as extract
+from merc.commands.report import main as report
+from merc.commands.shards import main as shards
+from merc.commands.train import main as train
+
+ROOT = Path(__file__).resolve().parents[2]
+# A corpus of a few dialogues, of very short clips: what is disturbed is the writing, and not what is written.
+DEMO = {
+    "seed": 3,
+    "meld_train_dialogues": 3,
+    "meld_dev_dialogues": 1,
+    "meld_test_dialogues": 2,
+    "iemocap_dialogues": 6,
+    "iemocap_turns": 8,
+    "clip_seconds_min": 0.8,
+    "clip_seconds_max": 0.9,
+}
+SHARDS = "features/demo-meld/shards"
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A command.
+
+    Attributes:
+        command: of the package.
+        arguments: its own.
+        needs: what of the prepared folder it starts from.
+        writes: the folders it writes to, below the working directory.
+        program: its name on the command line.
+    """
+
+    command: click.Command
+    program: str
+    arguments: Sequence[str]
+    needs: Sequence[str]
+    writes: Sequence[str]
+
+    def start(self, prepared: Path, folder: Path) -> None:
+        """Makes the folder that a run starts from; what is only read is linked."""
+        folder.mkdir(parents=True)
+        for name in (*self.needs, "params.yaml"):
+            source = prepared / name
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, folder / name, copy_function=os.link)
+            else:
+                shutil.copy(source, folder / name)
+
+
+COMMANDS = {
+    "extract": Disturbed(extract, "merc-extract", ["--dataset", "demo-meld", "--modalities", "text", "--workers", "1"], ["raw"], ["features"]),
+    "train": Disturbed(
+        train,
+        "merc-train",
+        ["--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1", "--overwrite"],
+        ["features", "runs"],
+        ["runs"],
+    ),
+    "select": Disturbed(shards, "merc-shards", ["select", SHARDS, "part", "--split", "train", "--overwrite"], [SHARDS, "part"], ["part"]),
+    "merge": Disturbed(shards, "merc-shards", ["merge", "one", "two", "--out", "both", "--overwrite"], ["one", "two", "both"], ["both"]),
+    "report": Disturbed(report, "merc-report", [], ["features", "runs", "reports"], ["reports"]),
+}
+
+
+def prepare(folder: Path) -> None:
+    """Makes the corpus, shards, two parts of them, a run and a report of it, by the commands."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["demo"] = DEMO
+    settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    for program, *arguments in (
+        ("merc-extract", "--dataset", "demo-meld", "--modalities", "text", "--workers", "1"),
+        ("merc-shards", "select", SHARDS, "part", "--split", "train"),
+        ("merc-shards", "select", SHARDS, "one", "--split", "train"),
+        ("merc-shards", "select", SHARDS, "two", "--split", "dev"),
+        ("merc-shards", "merge", "one", "two", "--out", "both"),
+        ("merc-train", "--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1"),
+        ("merc-report",),
+    ):
+        done = subprocess.run([Path(sys.executable).parent / program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program} {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")

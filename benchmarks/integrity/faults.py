@@ -1,0 +1,228 @@
+"""Commands in which the n-th operation fails, or the process is killed at it, as SQLite's tests do it.
+
+Each run is a fork of this process, so that nothing is imported anew, and the operations are counted in it:
+
+    write       opening a file to write, and each row group: half of it is written, then the disk is full
+    rename      of files and folders
+    remove      of files and folders
+    sync        fsync
+    allocate    numpy's arrays, and Arrow's tables put together
+
+What a power cut loses is not imitated: a fork that is killed leaves what the system has taken.
+"""
+
+import builtins
+import errno
+import hashlib
+import io
+import json
+import os
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from click.testing import CliRunner
+
+Kind = Literal["write", "rename", "remove", "sync", "allocate"]
+How = Literal["fail", "kill"]
+KINDS: tuple[Kind, ...] = ("write", "rename", "remove", "sync", "allocate")
+# An exit code of the commands' list says that the user was told; 1 is told too, if no traceback came with it.
+TOLD = {0, 1, 2, 3, 4, 5, 6, 7, 130}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        code: exit code of the command; None if it was killed.
+        counts: operations of each kind up to then.
+        words: what it said, with the traceback of an error that it did not expect.
+        unexpected: it ended with such an error.
+    """
+
+    code: int | None
+    counts: dict[str, int]
+    words: str = ""
+    unexpected: bool = False
+
+
+def run(command: click.Command, arguments: Sequence[str], folder: Path, kind: Kind | None = None, number: int = 0, how: How = "fail") -> Ended:
+    """Runs a command in a fork of this process.
+
+    Args:
+        command: of the package.
+        arguments: its own.
+        folder: the working directory.
+        kind: of the operation that fails; None: none does.
+        number: which of its kind, from 1.
+        how: it fails, or the process is killed in it.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        os.close(reader)
+        _child(command, arguments, folder, _Faults(kind, number, how), writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        content = answers.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return Ended(None, {})
+    return Ended(**json.loads(content))
+
+
+def _child(command: click.Command, arguments: Sequence[str], folder: Path, faults: "_Faults", writer: int) -> None:
+    """Never returns."""
+    try:
+        os.chdir(folder)
+        _in_this_process()
+        faults.install()
+        result = CliRunner().invoke(command, list(arguments))
+        faults.kind = None
+        error = result.exception
+        unexpected = error is not None and not isinstance(error, SystemExit)
+        words = result.output + ("".join(traceback.format_exception(error)) if unexpected else "")
+        answer = {"code": result.exit_code, "counts": faults.counts, "words": words[-8000:], "unexpected": unexpected}
+    except BaseException:  # of the harness itself
+        answer = {"code": 99, "counts": {}, "words": traceback.format_exc(), "unexpected": True}
+    os.write(writer, json.dumps(answer).encode())
+    os._exit(0)
+
+
+def _in_this_process() -> None:
+    """Encoders that would run in worker processes run here, where their operations are counted."""
+    from merc.compute import pool
+
+    def in_order(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int, *, apart: bool = False) -> Any:
+        yield from map(function, tasks)
+
+    pool.in_order = in_order  # type: ignore[assignment]
+
+
+class _Faults:
+    def __init__(self, kind: Kind | None, number: int, how: How) -> None:
+        self.kind, self.number, self.how = kind, number, how
+        self.counts = dict.fromkeys(KINDS, 0)
+
+    def due(self, kind: Kind) -> bool:
+        """Counts an operation; true if it is the one."""
+        self.counts[kind] += 1
+        return kind == self.kind and self.counts[kind] == self.number
+
+    def strike(self) -> None:
+        """Kills this process, or fails as a full disk does."""
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "allocate":
+            raise MemoryError("an array of this size")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def install(self) -> None:
+        """Puts itself before the operations of this process."""
+        for name in ("rename", "replace"):
+            setattr(os, name, self._before("rename", getattr(os, name)))
+        for name in ("unlink", "rmdir"):
+            setattr(os, name, self._before("remove", getattr(os, name)))
+        os.fsync = self._before("sync", lambda _descriptor: None)
+        for name in ("zeros", "empty", "concatenate"):
+            setattr(np, name, self._before("allocate", getattr(np, name)))
+        pa.concat_tables = self._before("allocate", pa.concat_tables)
+        plain = io.open
+
+        def opened(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+            if set(mode) & set("wxa") and self.due("write"):
+                with plain(file, "wb") as half:
+                    half.write(b"half of what ")
+                self.strike()
+            return plain(file, mode, *arguments, **named)
+
+        io.open = builtins.open = opened  # type: ignore[assignment]
+        write_table = pq.ParquetWriter.write_table
+
+        def half_of_it(writer: Any, table: pa.Table, *arguments: Any, **named: Any) -> Any:
+            if self.due("write"):
+                write_table(writer, table.slice(0, table.num_rows // 2), *arguments, **named)
+                self.strike()
+            return write_table(writer, table, *arguments, **named)
+
+        pq.ParquetWriter.write_table = half_of_it
+
+    def _before(self, kind: Kind, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if self.due(kind):
+                self.strike()
+            return operation(*arguments, **named)
+
+        return counted
+
+
+def tree(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path)."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part in without for part in path.relative_to(folder).parts):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def half_written(folder: Path) -> list[str]:
+    """Files in place (no part of their path is hidden) that cannot be read to their end."""
+    broken = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts) and not _whole(path):
+            broken.append(path.relative_to(folder).as_posix())
+    return broken
+
+
+def _whole(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    from merc import parquet
+    from merc.errors import BadTable
+
+    try:
+        if path.suffix == ".parquet":
+            parquet.read(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="np") as file:
+                list(file.keys())
+        else:
+            return not path.read_bytes().startswith(b"half of what ")
+    except (BadTable, ValueError, SafetensorError):
+        return False
+    return True
+
+
+def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], kind: Kind, number: int, how: How) -> str:
+    """Runs a command with a fault, and once more without; what is wrong then, in words, or nothing.
+
+    Args:
+        one: a :class:`integrity.commands.Disturbed`.
+        prepared: what it starts from.
+        folder: where; must not be there.
+        expected: what is there after an undisturbed run.
+        kind, number, how: of the fault.
+    """
+    one.start(prepared, folder)
+    first = run(one.command, one.arguments, folder, kind, number, how)
+    if first.code is not None and (first.unexpected or first.code not in TOLD):
+        return f"ended with {first.code} and said:\n{first.words}"
+    if broken := half_written(folder):
+        return f"left half-written: {', '.join(broken)}"
+    again = run(one.command, one.arguments, folder)
+    if again.unexpected or again.code != 0:
+        return f"the next run ended with {again.code} and said:\n{again.words}"
+    found = tree(folder)
+    differing = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
+    return f"the next run left other files: {', '.join(differing[:10])}" if differing else ""

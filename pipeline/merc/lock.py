@@ -1,0 +1,76 @@
+"""One process at a time writes to an output; the second one says who is there, or waits."""
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from merc.errors import OutputInUse, PipelineError
+from merc.log import logger
+
+_POLL_SECONDS = 0.5
+# What a file system says that has no locks: NFS without its lock daemon, some FUSE mounts.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
+
+
+@contextmanager
+def held(output: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
+
+    The lock is the operating system's, on a file beside ``output``: it is gone as soon as the process is, however it ended. NFS passes it on to the
+    server. A file system without locks is written to without one, and the log says so.
+
+    Args:
+        output: a folder, or a file; need not be there.
+        wait: until whoever is there has finished, instead of giving up.
+
+    Raises:
+        OutputInUse: if another process writes there; the message says which, on which machine, and since when.
+        PipelineError: if the file beside ``output`` cannot be made.
+    """
+    lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
+    if not _acquired(lock, output, wait):
+        logger.warning("%s lies on a file system without locks: nothing keeps two runs from writing there at once", output, extra={"output": str(output)})
+        yield
+        return
+    path = Path(lock.lock_file)
+    try:
+        path.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")}))
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes a new one
+        lock.release()
+
+
+def _acquired(lock: FileLock, output: Path, wait: bool) -> bool:
+    """Takes the lock; False if the file system has none."""
+    path = Path(lock.lock_file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        if not wait:
+            raise OutputInUse(f"{output}: {_holder(path)} is writing there; run again when it has finished, or with --wait") from error
+        logger.info("%s: %s is writing there; waiting until it has finished", output, _holder(path), extra={"output": str(output)})
+        lock.acquire(timeout=-1, poll_interval=_POLL_SECONDS)
+    except NotImplementedError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise PipelineError(f"{output} cannot be written: {error}") from error
+        return False
+    return True
+
+
+def _holder(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text())
+        return f"process {facts['process']} on {facts['host']}, since {facts['since']},"
+    except (OSError, ValueError, TypeError, KeyError):  # it has not said so yet, or has just finished
+        return "another process"

@@ -1,0 +1,116 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from merc import lock
+from merc.errors import OutputInUse, PipelineError
+
+Hold = Callable[[Path], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Starts a process that holds the lock of an output until it is killed, or its input ends."""
+    code = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from merc import lock
+        with lock.held(Path(sys.argv[1])):
+            print("held", flush=True)
+            sys.stdin.read()
+        """
+    )
+    processes = []
+
+    def start(output: Path) -> "subprocess.Popen[str]":
+        process = subprocess.Popen([sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_process_says_who_holds_the_output_and_ends_with_7(tmp_path: Path, hold: Hold) -> None:
+    process = hold(tmp_path / "meld")
+    with (
+        pytest.raises(OutputInUse, match=rf"meld: process {process.pid} on \S+, since 20\d\d-.* is writing there; .*--wait") as raised,
+        lock.held(tmp_path / "meld"),
+    ):
+        pass
+    assert raised.value.exit_code == 7
+
+
+def test_another_output_is_free(tmp_path: Path, hold: Hold) -> None:
+    hold(tmp_path / "meld")
+    with lock.held(tmp_path / "iemocap"):
+        pass
+
+
+def test_a_lock_is_gone_with_the_process_that_was_killed(tmp_path: Path, hold: Hold) -> None:
+    process = hold(tmp_path / "meld")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / ".meld.lock").exists()
+    with lock.held(tmp_path / "meld"):
+        assert json.loads((tmp_path / ".meld.lock").read_text())["process"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_waits_goes_on_when_the_other_has_finished(tmp_path: Path, hold: Hold) -> None:
+    process = hold(tmp_path / "meld")
+    order: list[str] = []
+
+    def wait() -> None:
+        with lock.held(tmp_path / "meld", wait=True):
+            order.append("waited")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.3)
+    order.append("finished")
+    process.communicate()  # its input ends
+    thread.join(timeout=20)
+    assert order == ["finished", "waited"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_inside_lets_go(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="inside"), lock.held(tmp_path / "meld"):
+            raise ValueError("inside")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PipelineError, match="file/meld cannot be written"), lock.held(tmp_path / "file" / "meld"):
+        pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(37, "No locks available")])
+def test_a_file_system_without_locks_is_written_to_and_the_log_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(lock.FileLock, "acquire", acquire)
+    monkeypatch.setattr("merc.log.logger.propagate", True)
+    with pytest.raises(ValueError, match="inside"), lock.held(tmp_path / "meld"):
+        raise ValueError("inside")
+    assert "without locks" in caplog.text
