@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from merc.errors import BadSettings, BadTable
 
 _SHOWN_CHARACTERS = 200
+_SHOWN_PROBLEMS = 3
 
 
 @contextmanager
@@ -88,9 +89,8 @@ def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str
     try:
         (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadTable(f"{path}: not {what}: {where + ': ' if where else ''}{first['msg']}") from error
+        told = [": ".join([*([".".join(map(str, one["loc"]))] if one["loc"] else []), one["msg"]]) for one in error.errors()[:_SHOWN_PROBLEMS]]
+        raise BadTable(f"{path}: not {what}: {'; '.join(told)}") from error
     return content
 
 

@@ -28,12 +28,17 @@ DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 """What ``--device`` may be."""
 
 
-class Record(BaseModel):
-    """What a job's record holds at least: its fingerprint, and what that is made of."""
+class Fingerprinted(BaseModel):
+    """A record that says by which work the output was made."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
     fingerprint: str
+
+
+class Record(Fingerprinted):
+    """What a job's record holds at least: its fingerprint, and what that is made of."""
+
     settings: dict[str, Any]
     inputs: dict[str, Any]
 
@@ -256,5 +261,5 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
 
 def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
     """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
-    record = files.read_record(out / record_name, Record, "the record of a job")
+    record = files.read_record(out / record_name, Fingerprinted, "the record of a finished output")
     return str(record["fingerprint"])

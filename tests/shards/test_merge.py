@@ -86,7 +86,7 @@ def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(sound
     [
         ({"classes": ["happy", "sad"], "label_set": "mine"}, r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
         ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different lengths of vectors: .*'visual': 2.*'visual': 5"),
-        ({"dims": {"text": 4, "audio": 3}}, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
+        ({"dims": {"text": 4, "audio": 3}, "modalities": ["text", "audio"], "encoders": {"text": {}, "audio": {}}}, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
         ({"transcripts": False}, "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),
     ],
 )  # fmt: skip
