@@ -14,10 +14,28 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, CannotWrite
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_PROBLEMS = 3
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Gives what the operating system says to the block, which writes ``path``, in one sentence.
+
+    Raises:
+        CannotWrite: if the disk is full, a folder read-only, a file where a folder should be, and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(cannot_write(path, error)) from error
+
+
+def cannot_write(path: Path, error: Exception) -> str:
+    """The sentence of :func:`writing`."""
+    return f"{path} cannot be written: {error}. Nothing half-written was left there, and what was finished is kept; run again once the cause is gone."
 
 
 @contextmanager
@@ -26,16 +44,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is whole or absent.
     On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
+
+    Raises:
+        CannotWrite: as :func:`writing`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,16 +202,20 @@ def replace_folder(source: Path, target: Path) -> None:
 
     An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old folder, for a moment none, or the
     new one, never half of either. A run that is killed in between is finished or undone by :func:`finish_replacing`.
+
+    Raises:
+        CannotWrite: as :func:`writing`; the old folder stays.
     """
     finish_replacing(target)
-    _sync_tree(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(target)
-    if os.path.lexists(target):
-        target.rename(aside)
-    source.rename(target)
-    _sync(target.parent)
-    _remove(aside)
+    with writing(target):
+        _sync_tree(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            target.rename(aside)
+        source.rename(target)
+        _sync(target.parent)
+        _remove(aside)
 
 
 def finish_replacing(target: Path) -> None:
@@ -197,10 +223,11 @@ def finish_replacing(target: Path) -> None:
     aside = _aside(target)
     if not os.path.lexists(aside):
         return
-    if os.path.lexists(target):
-        _remove(aside)
-    else:
-        aside.rename(target)
+    with writing(target):
+        if os.path.lexists(target):
+            _remove(aside)
+        else:
+            aside.rename(target)
 
 
 def _aside(target: Path) -> Path:

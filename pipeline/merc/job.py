@@ -197,11 +197,12 @@ class Job:
 
     def start(self) -> None:
         """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
-        for folder in self._others():
-            shutil.rmtree(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
-            half_written.unlink()
+        with files.writing(self.folder):
+            for folder in self._others():
+                shutil.rmtree(folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
+                half_written.unlink()
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:

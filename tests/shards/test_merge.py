@@ -30,6 +30,9 @@ def parts(sound: Path, tmp_path: Path) -> list[Path]:
 def _another_corpus(root: Path, **changes: Any) -> None:
     """Says another corpus (or other things) in the record and in the files."""
     info = files.read_json(root / "meta" / "info.json")
+    if "classes" in changes:
+        for counts in info["counts"].values():
+            counts["labels"] = dict.fromkeys(changes["classes"], 0)
     files.write_json(root / "meta" / "info.json", {**info, **changes})
 
 

@@ -170,7 +170,9 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
             rows = _rows(split, dialogues, modalities, labels, generator)
             change(split, rows)
             shown = [label for row in rows for label in row["emotion_index"]]
-            counts[split] = {"dialogues": len(rows), "utterances": len(shown), "labels": {name: shown.count(index) for index, name in enumerate(CLASSES)}}
+            labelled = {name: shown.count(index) for index, name in enumerate(CLASSES)}
+            present = {name: sum(sum(row[f"{name}_present"]) for row in rows) for name in modalities}
+            counts[split] = {"dialogues": len(rows), "utterances": len(shown), "labels": labelled, "present": present}
             pq.write_table(pa.Table.from_pylist(rows, schema=table_schema), layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet")
             if split == "train":
                 for name in modalities:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from merc import files, log, provenance
+from merc import files, lock, log, provenance
 from merc.command_line import OUT, PARAMS, RUNS, exiting
 from merc.errors import BadSettings, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
@@ -122,7 +122,8 @@ def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params
     log.set_up()
     with exiting():
         params = Params.load(params_file)
-        write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
+        with lock.held(reports):
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
 
 
 if __name__ == "__main__":

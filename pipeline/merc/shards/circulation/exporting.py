@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from merc import files
 from merc.corpora.engine.iemocap_files import session_of
-from merc.errors import BadSettings, BadTable, PipelineError, nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.layout import MODALITIES
 from merc.records.dialogue import SPLITS
 from merc.shards.circulation.layouts import IDCL_KEYS, SLOTS
@@ -67,7 +67,7 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
     Raises:
         BadSettings: if the shards lack a modality, or are of a corpus whose ids or labels the layout has no place for.
         BadTable: if these are no shards, or a dialogue has more than nine speakers.
-        PipelineError: if the file cannot be written.
+        CannotWrite: if the file cannot be written.
     """
     info = reader.info(root)
     corpus = _corpus(info, form)
@@ -77,11 +77,8 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
     exported = Exported()
     by_split = {split: list(_samples(root, split, corpus, absent, exported)) for split in reader.splits(root)}
     content = _splits(by_split) if form == "idcl" else _tuple(by_split, corpus)
-    try:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(_portable(pickle.dumps(content, protocol=PROTOCOL)))
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be written: {error}") from error
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(_portable(pickle.dumps(content, protocol=PROTOCOL)))
     return exported
 
 
