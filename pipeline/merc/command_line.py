@@ -23,8 +23,8 @@ from merc.shown import visible, visible_json
 INTERRUPTED = 130
 # What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is none. EPIPE is click's.
 _REFUSED = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG,
-    errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENXIO,
 }  # fmt: skip
 
 _FOLDER = click.Path(path_type=Path)

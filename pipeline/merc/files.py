@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from merc.errors import BadSettings, BadTable, CannotWrite
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_PROBLEMS = 3
+_KINDS = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
 
 
 @contextmanager
@@ -86,6 +88,7 @@ def read_json(path: Path) -> Any:
         BadTable: if the file is not JSON, or cannot be read, naming the file.
     """
     try:
+        check_kind(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadTable(f"{path}: not a JSON file: {error}") from error
@@ -116,8 +119,21 @@ def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str
     return content
 
 
+def check_kind(path: Path) -> None:
+    """Refuses what no reader can read to its end: whoever opens a named pipe waits for ever, and a device never ends. Links are followed.
+
+    Raises:
+        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to whoever opens it.
+    """
+    mode = path.stat().st_mode
+    kind = next((words for is_it, words in _KINDS.items() if is_it(mode)), None)
+    if kind is not None:
+        raise OSError(errno.ENXIO, f"{kind} instead of a file", str(path))
+
+
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's content. Raises ``OSError`` as :func:`check_kind`."""
+    check_kind(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

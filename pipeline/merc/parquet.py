@@ -138,6 +138,8 @@ def rows(path: Path) -> int:
 @contextmanager
 def _told(paths: Path | Sequence[Path]) -> Iterator[None]:
     try:
+        for path in [paths] if isinstance(paths, Path) else paths:
+            files.check_kind(path)
         yield
     except _DAMAGE as error:
         where = paths if isinstance(paths, Path) else ", ".join(str(path) for path in paths)

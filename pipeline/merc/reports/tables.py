@@ -138,7 +138,7 @@ def read_failures(shards: Path) -> list[FailureRow]:
 
 def _failed(shards: Path, split: str) -> pa.Table:
     """The failure rows of a split, or of all (``*``)."""
-    tables = [parquet.read(path).select(failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    tables = [parquet.read(path, failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
     return pa.concat_tables([failures.SCHEMA.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
 
 
@@ -261,11 +261,8 @@ def markdown(results: dict[str, list[Recipe]]) -> str:
             continue
         for (label_set, tag), of_set in comparable(recipes).items():
             tuned = ", encoders fine-tuned on the train labels" if tag == TAG else ""
-            selections = ", ".join(sorted({recipe.selection for recipe in of_set}))
-            lines += [
-                f"Label set {shown.markdown(label_set)}{tuned}; epochs selected by {shown.markdown(selections)}; per cent, mean ± standard deviation over the seeds.",
-                "",
-            ]
+            selections, labels = shown.markdown(", ".join(sorted({recipe.selection for recipe in of_set}))), shown.markdown(label_set)
+            lines += [f"Label set {labels}{tuned}; epochs selected by {selections}; per cent, mean ± standard deviation over the seeds.", ""]
             lines += [_row(RESULT_HEADS), _row("---" if at < 3 else "---:" for at in range(len(RESULT_HEADS)))]
             lines += [_row(majority_cells(of_set[0])), *(_row(result_cells(recipe)) for recipe in of_set), ""]
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -29,8 +29,8 @@ PROTOCOL = 2  # what Python 2.3 and all later ones read
 _COLUMNS = ["dialogue_id", "speakers", "speaker_index", "source_utterance_ids", "texts", "emotion_index", "sentiments"]
 # Label set → corpus. Not iemocap4_merged: in these files four classes mean that excited is left out.
 _CORPORA = {"iemocap6": "iemocap", "iemocap4": "iemocap", "meld7": "meld"}
-_NUMBERED = re.compile(r"dia[0-9]+_(?:utt|turn)([0-9]+)")
-_SLOT = re.compile(r"speaker_([0-9]+)")
+_NUMBERED = re.compile(r"dia[0-9]+_(?:utt|turn)([0-9]{1,18})")
+_SLOT = re.compile(r"speaker_([0-9]{1,18})")
 
 
 @dataclass
@@ -137,7 +137,7 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
             raise BadSettings(f"the layouts have the speakers M and F; {dialogue['dialogue_id']} has {', '.join(sorted(set(speakers)))}")
         return {"key": name, "ids": ids, "speakers": letters}
     numbers = [_NUMBERED.fullmatch(one) for one in ids]
-    if not re.fullmatch(r"dia[0-9]+", name) or not all(numbers):
+    if not re.fullmatch(r"dia[0-9]{1,18}", name) or not all(numbers):
         raise BadSettings(f"the layout numbers dialogues and utterances as MELD does, dia0 and dia0_utt0; these shards hold {name!r} and {ids[0]!r}")
     found = [_SLOT.fullmatch(one) for one in speakers]
     # Imported shards keep the slots that they came with; other speakers are numbered as they appear.
