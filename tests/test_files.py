@@ -273,3 +273,26 @@ def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_fi
     if source.exists():
         files.replace_folder(source, target)
     assert (_content(target), _names(tmp_path)) == ("new", ["target"])
+
+
+def test_a_pipe_a_socket_and_a_device_are_no_files_and_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "file").write_text("{}")
+    for path, words in ((tmp_path / "pipe", "a named pipe"), (tmp_path / "link", "a named pipe"), (Path(os.devnull), "a device")):
+        with pytest.raises(OSError, match=f"{words} instead of a file"):
+            files.sha256(path)
+        with pytest.raises(BadTable, match=f"cannot be read: {words} instead of a file"):
+            files.read_json(path)
+    files.check_kind(tmp_path / "file")
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CannotWrite, match=r"file/below/result\.json cannot be written: .*file"):
+        files.write_json(tmp_path / "file" / "below" / "result.json", 1)
+    (tmp_path / "new").mkdir()
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        files.replace_folder(tmp_path / "new", tmp_path / "file" / "new")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "new").is_dir()

@@ -37,6 +37,7 @@ BLOCKS = (
 
 
 _MOST_BYTES = 300_000
+_MOST_VALUES = 100_000
 _MOST_DIGITS = 100
 
 
@@ -392,13 +393,13 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds no more than is written: no key twice, and no alias, by which a few lines would unfold to billions of values."""
+    """Builds nothing of which a part would be lost, such as a key that is there twice, or that no settings hold."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, f"an alias (*{event.anchor}); write the block out, or give it a name and a base", event.start_mark)
-        return super().compose_node(parent, index)
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _unfolded(node, {}) > _MOST_VALUES:  # a few lines of aliases of aliases are billions of values
+            raise yaml.composer.ComposerError(None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -415,6 +416,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_yaml_int(node)
 
 
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values in a node, with those that an alias repeats counted each time. Raises ``yaml.YAMLError`` if a node holds itself."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.composer.ComposerError(None, None, "a value that holds itself", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0
+    below = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else []
+    known[id(node)] = 1 + sum(_unfolded(one, known) for one in below)
+    return known[id(node)]
+
+
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
@@ -422,7 +435,7 @@ def _plain(text: str, what: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        BadSettings: beginning with ``what``, if it is none, deeper than any settings, or has aliases, a key twice, or a number or date that is none.
+        BadSettings: beginning with ``what``, if it is none, deeper or larger than any settings, or has a key twice, or a number or date that is none.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader

@@ -2,12 +2,14 @@
 
 import json
 import random
+import re
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -16,8 +18,9 @@ from merc import files, parquet
 from merc.commands.report import main as report
 from merc.commands.shards import main as shards
 from merc.log import logger
+from merc.shards.card.writing import write_card
 
-CASES = 60
+CASES = 20
 VALUES: list[Any] = [None, 7, -1, 1e300, True, "text", "", [], [1], {}, {"a": 1}, [[[[[[]]]]]], {"a": {"b": {"c": [None]}}}]
 
 
@@ -116,15 +119,16 @@ def _other(value: Any, rng: random.Random) -> Any:
     return "\x1b]0;owned\x07" if isinstance(value, str) else float("nan") if isinstance(value, float) else value
 
 
+@pytest.mark.parametrize("change", [damaged, strange])
 @pytest.mark.parametrize("seed", range(CASES))
-def test_damaged_tables_are_told(sound: Path, tmp_path: Path, seed: int) -> None:
+def test_damaged_tables_and_such_of_another_shape_are_told(sound: Path, tmp_path: Path, seed: int, change: Callable[[Path, random.Random], str]) -> None:
     rng = random.Random(seed)
     root = tmp_path / "damaged" / "tiny" / "shards"
     shutil.copytree(sound, root)
     path = rng.choice(sorted(root.rglob("*.parquet")))
-    how = damaged(path, rng)
-    for name, command in commands(root, sound, tmp_path).items():
-        assert not (found := fault(command)), f"{name}, {path.parent.name}/{how}:\n{found}"
+    how = change(path, rng)
+    name, command = rng.choice(list(commands(root, sound, tmp_path).items()))
+    assert not (found := fault(command)), f"{name}, {path.parent.name}/{how}:\n{found}"
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -143,3 +147,61 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
         at = at[key]
     at[path[-1]] = new
     return copy
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_records_of_another_shape_are_told(sound: Path, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    root = tmp_path / "damaged" / "tiny" / "shards"
+    shutil.copytree(sound, root)
+    path = root / "meta" / rng.choice(["info.json", "info.json", "stats.json", "manifest.json"])
+    content = files.read_json(path)
+    place, new = rng.choice(list(places(content))), rng.choice(VALUES)
+    path.write_text(json.dumps(replaced(content, place, new)))
+    name, command = rng.choice(list(commands(root, sound, tmp_path).items()))
+    assert not (found := fault(command)), f"{name}, {path.name}: {place} is {new!r}:\n{found}"
+
+
+def test_sound_shards_are_read_by_all_of_these_commands(sound: Path, tmp_path: Path) -> None:
+    """So that what is refused above is refused for its damage."""
+    root = tmp_path / "good" / "tiny" / "shards"
+    shutil.copytree(sound, root)
+    for name, command in commands(root, sound, tmp_path).items():
+        assert CliRunner().invoke(*command).exit_code == 0, name
+
+
+HOSTILE = "<script>|`x`\x1b]0;owned\x07\x9b2J\u202e\nnext"
+ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_what_acts_on_a_terminal_or_a_page_is_shown_instead(sound: Path, tmp_path: Path) -> None:
+    root = tmp_path / "hostile" / "tiny" / "shards"
+    shutil.copytree(sound, root)
+    info = json.loads((root / "meta" / "info.json").read_text().replace('"joy"', json.dumps(HOSTILE)))
+    info |= {"label_set": HOSTILE, "source": HOSTILE, "deviations": [HOSTILE], "corpus": HOSTILE}
+    info["encoders"]["text"] |= {"name": HOSTILE, "licence": HOSTILE, "revision": HOSTILE}
+    files.write_json(root / "meta" / "info.json", info)
+    for path in sorted(root.rglob("*.parquet")):
+        table = parquet.read(path)
+        texts = [name for name in table.schema.names if name in ("corpus", "texts", "speakers", "sentiments", "detail", "scenario")]
+        for name in texts:
+            column = pa.array([_hostile(value) for value in table[name].to_pylist()], table.schema.field(name).type)
+            table = table.set_column(table.schema.names.index(name), table.schema.field(name), column)
+        parquet.write(path, table)
+    write_card(root)
+    for name, (command, options) in commands(root, sound, tmp_path).items():
+        result = CliRunner().invoke(command, options)
+        assert isinstance(result.exception, SystemExit | None), name
+        colours = click.unstyle(result.output) if name == "neighbours" else result.output  # of ours
+        assert not ACTS.search(colours), name
+        if name in ("inspect", "report", "neighbours"):
+            assert result.exit_code == 0, result.output
+    for path in (root / "README.md", root / "croissant.json", *tmp_path.rglob("*.html"), *tmp_path.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        assert not ACTS.search(text), path
+        assert "<script>" not in text.replace("\\<script\\>", "") or path.suffix == ".json", path
+    assert r"\<script\>\|\`x\`\x1b]0;owned" in (root / "README.md").read_text(encoding="utf-8").replace("\\]", "]")
+
+
+def _hostile(value: Any) -> Any:
+    return [_hostile(one) for one in value] if isinstance(value, list) else HOSTILE

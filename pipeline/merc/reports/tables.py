@@ -138,8 +138,8 @@ def read_failures(shards: Path) -> list[FailureRow]:
 
 def _failed(shards: Path, split: str) -> pa.Table:
     """The failure rows of a split, or of all (``*``)."""
-    tables = [parquet.read(path, failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
-    return pa.concat_tables([failures.SCHEMA.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
+    tables = [failures.checked(parquet.read(path), path) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    return pa.concat_tables([failures.SCHEMA.empty_table(), *tables])
 
 
 def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:

@@ -168,8 +168,8 @@ def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
 
 
 def read_failures(root: Path, split: str) -> pa.Table:
-    """All failure rows of a split."""
-    pieces = [piece.replace_schema_metadata(None) for path in files_of(root, "failures", split) for piece in row_groups(path)]
+    """All failure rows of a split. Raises ``BadTable`` if a table has other columns."""
+    pieces = [failures.checked(piece, path) for path in files_of(root, "failures", split) for piece in row_groups(path)]
     return pa.concat_tables([failures.SCHEMA.empty_table(), *pieces])
 
 

@@ -101,7 +101,7 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
             configs.append({"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files})
     matter: dict[str, Any] = {
         "license": "other",
-        "pretty_name": _title(info),
+        "pretty_name": markdown(_title(info)),
         "tags": ["emotion-recognition", "conversation"],
     }
     return str(yaml.safe_dump({**matter, "configs": configs}, sort_keys=False, allow_unicode=True, width=1000))
@@ -144,7 +144,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
 
 def _loading(rows: dict[str, dict[str, int]]) -> str:
     others = "".join(f"\n{table} = load_dataset(folder, {table!r})" for table in rows if table != TABLES[0] and any(rows[table].values()))
-    first = next(iter(rows[TABLES[0]]))
+    first = next(iter(rows.get(TABLES[0], {})), "*")
     return (
         "```python\nfrom datasets import load_dataset\n\n"
         f"dialogues = load_dataset(folder){others}\n```\n\n"

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from merc import files
 from merc.compute import pool
 from merc.errors import BadTable
 
@@ -83,7 +82,6 @@ def load_here(path: Path) -> Any:
             or has other keys than features in circulation do.
     """
     try:
-        files.check_kind(path)
         with path.open("rb") as file:
             plain = _resolved(_Unpickler(file, encoding="latin1").load(), {})
         _Measure().check(plain)
