@@ -178,7 +178,7 @@ def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(caps
 
 
 def test_in_a_locale_without_the_characters_of_a_clips_name_the_clip_is_not_taken_for_missing(tmp_path: Path) -> None:
-    code = "from pathlib import Path\nfrom merc import log\nfrom merc.command_line import echo, echo_json, exiting\nfrom merc.files import confined\nlog.set_up()\n"
+    code = "from pathlib import Path\nfrom merc import log\nfrom merc.command_line import exiting\nfrom merc.files import confined\nlog.set_up()\n"
     code += "with exiting():\n    confined(Path('raw'), 'm\\xe9ld/a.mp4')\n"
     ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | ascii_locale, capture_output=True, text=True, check=False)

@@ -401,7 +401,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark)
         return node
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):

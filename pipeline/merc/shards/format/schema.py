@@ -88,7 +88,7 @@ def check_dialogues(found: pa.Schema, path: Path) -> None:
 
 
 def _holds_vectors(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type)
+    return bool(pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type))
 
 
 def _check(field: pa.Field, wanted: pa.Field, path: Path) -> None:
