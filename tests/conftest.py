@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -266,3 +267,31 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
     yield running
     running.close()
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
+    """Starts a process that holds the lock of an output until it is killed, or its input ends."""
+    code = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from merc import lock
+        with lock.held(Path(sys.argv[1])):
+            print("held", flush=True)
+            sys.stdin.read()
+        """
+    )
+    processes = []
+
+    def start(output: Path) -> "subprocess.Popen[str]":
+        process = subprocess.Popen([sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from merc import lock, log
-from merc.command_line import exiting, stage_command
+from merc.command_line import echo, echo_json, exiting, stage_command
 from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
 from merc.layout import Layout
@@ -55,6 +56,25 @@ def test_every_error_that_a_user_can_mend_has_its_exit_code(error: BaseException
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), exiting():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EMFILE])
+def test_what_the_system_refuses_is_a_sentence(number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger, "propagate", True)
+    assert _end_with(OSError(number, os.strerror(number), "out/file")) == 1
+    assert os.strerror(number) in caplog.text
+    assert "'out/file'; what was finished is kept" in caplog.text
+
+
+def test_any_other_error_of_the_system_keeps_its_traceback() -> None:
+    with pytest.raises(FileNotFoundError), exiting():
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+
+def test_a_line_of_a_result_shows_what_would_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    echo("Joey\x1b[2J\x9b\u202e\udce9")
+    echo_json({"speaker": "Joey\x1b[2J\x9b\u202e"})
+    assert capsys.readouterr().out == 'Joey\\x1b[2J\\x9b\\u202e\\udce9\n{"speaker": "Joey\\u001b[2J\\u009b\\u202e"}\n'
 
 
 def test_work_without_error_ends_without_exit() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merc import files
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, CannotWrite
 
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
 
@@ -39,7 +39,7 @@ def _fail_half_way(path: Path, error: type[BaseException]) -> None:
         raise error
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [ValueError, CannotWrite, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [[], ["old"]])
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: type[BaseException], old: list[str]) -> None:
     for content in old:
@@ -52,7 +52,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: 
 def test_a_block_that_writes_nothing_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "result.txt"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), files.replacing(path):
+    with pytest.raises(CannotWrite, match="No such file"), files.replacing(path):
         pass
     assert path.read_text() == "old"
 
@@ -64,9 +64,8 @@ def test_a_full_disk_while_writing_leaves_the_old_file_and_no_half_written_one(t
     if old is not None:
         path.write_text(old)
     path.with_name(f".result.json.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device") as raised:
+    with pytest.raises(CannotWrite, match=r"result\.json cannot be written: .*No space left on device.*run again"):
         files.write_json(path, {"a": 1})
-    assert raised.value.errno == errno.ENOSPC
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == ([] if old is None else [("result.json", "old")])
 
 
@@ -79,7 +78,7 @@ def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(tmp_p
     path = tmp_path / "result.txt"
     files.write_text(path, "old")
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(CannotWrite, match="No space left on device"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert _names(tmp_path) == ["result.txt"]
@@ -285,3 +284,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_
         (tmp_path / name).write_text("half")
     files.write_text(tmp_path / "a[1].txt", "whole")
     assert _names(tmp_path) == sorted([f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"])
+
+
+def test_a_pipe_a_socket_and_a_device_are_no_files_and_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "file").write_text("{}")
+    for path, words in ((tmp_path / "pipe", "a named pipe"), (tmp_path / "link", "a named pipe"), (Path(os.devnull), "a device")):
+        with pytest.raises(OSError, match=f"{words} instead of a file"):
+            files.sha256(path)
+        with pytest.raises(BadTable, match=f"cannot be read: {words} instead of a file"):
+            files.read_json(path)
+    files.check_kind(tmp_path / "file")
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CannotWrite, match=r"file/below/result\.json cannot be written: .*file"):
+        files.write_json(tmp_path / "file" / "below" / "result.json", 1)
+    (tmp_path / "new").mkdir()
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        files.replace_folder(tmp_path / "new", tmp_path / "file" / "new")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "new").is_dir()

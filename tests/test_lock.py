@@ -2,11 +2,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,34 +13,6 @@ from merc import lock
 from merc.errors import OutputInUse, PipelineError
 
 Hold = Callable[[Path], "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def hold() -> Iterator[Hold]:
-    """Starts a process that holds the lock of an output until it is killed, or its input ends."""
-    code = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from merc import lock
-        with lock.held(Path(sys.argv[1])):
-            print("held", flush=True)
-            sys.stdin.read()
-        """
-    )
-    processes = []
-
-    def start(output: Path) -> "subprocess.Popen[str]":
-        process = subprocess.Popen([sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def test_the_second_process_says_who_holds_the_output_and_ends_with_7(tmp_path: Path, hold: Hold) -> None:

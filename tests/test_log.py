@@ -120,3 +120,17 @@ def test_there_is_a_progress_bar_on_a_terminal_and_logs_stand_beside_it(capsys: 
     assert "decoding" in err
     assert "clip" in err
     assert any(line.endswith("INFO a remark") for line in err.replace("\r", "\n").splitlines())
+
+
+def test_what_acts_on_a_terminal_is_shown_in_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "dia\x1b]0;owned\x07\x9b2J\u202e\r\x7f\nsecond line\ttab"
+    log.set_up()
+    logger.warning("%s", words)
+    text = capsys.readouterr().err
+    assert r"dia\x1b]0;owned\x07\x9b2J\u202e\r\x7f" in text
+    assert "\nsecond line\ttab\n" in text
+    log.set_up("json")
+    logger.warning("%s", words, extra={"dialogue": words})
+    line = capsys.readouterr().err.removesuffix("\n")
+    assert line.isprintable()
+    assert (json.loads(line)["message"], json.loads(line)["dialogue"]) == (words, words)

@@ -328,3 +328,47 @@ def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> Non
         )
         assert (told.returncode, words in told.stderr) == (2, True), told.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+_BOMB = "media:\n  a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"  {one}: &{one} [{', '.join(['*' + other] * 9)}]\n" for other, one in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("media: " + "[" * 50_000, "deeper than any settings"),
+        ("media:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 700)), "deeper than any settings"),
+        (_BOMB, "more than 100,000 values, aliases written out"),
+        ("media: &a [*a]", "a value that holds itself"),
+        ("media:\n  a: 1\n  a: 2\n", "the key 'a' twice"),
+        ("media: {}\nmedia: {}\n", "the key 'media' twice"),
+        ("media:\n\tmax_clip_seconds: 1\n", "cannot start any token"),
+        ("media: {max_clip_seconds: 2001-99-99}", "not YAML: month must be"),
+        ("media: {max_clip_seconds: 0x" + "f" * 5000 + "}", "more than 100 digits"),
+        ("media: {max_clip_seconds: '" + "x" * 400_000 + "'}", "more than 300,000 bytes"),
+        ("media: [" + "1," * 1000 + "]", r"media is \[1, 1, 1, 1, 1, 1, \.\.\.\]; a block"),
+        ("media: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        (bytes(range(256)), "cannot read the settings"),
+        ("media:\0", "not YAML: unacceptable character"),
+    ],
+)
+def test_a_hostile_file_is_one_sentence_at_once(tmp_path: Path, content: str | bytes, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadSettings, match=words) as raised:
+        Params.load(path).fill("media", Media)
+    assert raised.value.exit_code == 2
+    assert len(str(raised.value)) < 500
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(BadSettings, match="a named pipe instead of a file"):
+        Params.load(tmp_path / "params.yaml")
+
+
+def test_a_block_that_is_used_twice_by_an_alias_is_read(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("run: &common {max_failed: 3}\nmedia:\n  <<: *common\n  max_clip_seconds: 5\n")
+    assert Params.load(tmp_path / "params.yaml").block("media") == {"max_failed": 3, "max_clip_seconds": 5}

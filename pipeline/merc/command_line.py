@@ -1,5 +1,7 @@
 """What all commands share: options, logs on stderr, and the exit code of every error a user can do something about."""
 
+import errno
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +18,14 @@ from merc.interrupts import stoppable
 from merc.job import DEVICES, RunOptions
 from merc.layout import Layout
 from merc.params import Params
+from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
+# What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is none. EPIPE is click's.
+_REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENXIO,
+}  # fmt: skip
 
 _FOLDER = click.Path(path_type=Path)
 PARAMS = click.option(
@@ -51,6 +59,16 @@ def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], An
     return click.option("--workers", type=click.IntRange(min=1), default=default, help=what, **cores)
 
 
+def echo(line: object) -> None:
+    """Prints a line of a command's result. What acts on a terminal and is no style of ours is shown instead: names come from corpora and foreign shards."""
+    click.echo(visible(str(line)))
+
+
+def echo_json(value: object) -> None:
+    """Prints a value as a line of JSON."""
+    click.echo(visible_json(json.dumps(value, ensure_ascii=False)))
+
+
 @contextmanager
 def exiting() -> Iterator[None]:
     """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C and SIGTERM into exit code 130."""
@@ -66,6 +84,13 @@ def exiting() -> Iterator[None]:
     except MemoryError as error:
         log.logger.error("out of memory (%s); what was finished is kept, run again with fewer --workers or more memory", error, extra={"exit_code": 1})
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        log.logger.error(
+            "the system refuses: %s; what was finished is kept, run again once the cause is gone", error, extra={"error": type(error).__name__, "exit_code": 1}
+        )
+        sys.exit(PipelineError.exit_code)
     except KeyboardInterrupt:
         log.logger.error("interrupted; what was finished is kept, run the same command again to go on", extra={"exit_code": INTERRUPTED})
         sys.exit(INTERRUPTED)

@@ -53,6 +53,10 @@ class OutputInUse(PipelineError):
     exit_code = 7
 
 
+class CannotWrite(PipelineError):
+    """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be. What was finished stays."""
+
+
 class BadTable(PipelineError):
     """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
 

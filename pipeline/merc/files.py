@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, CannotWrite
 
 _SHOWN_CHARACTERS = 200
 _HEAD_BYTES = 512
@@ -26,6 +27,26 @@ _STAND_INS = (
     (b"<!doctype html", "a web page in place of the file; most likely a download that failed"),
     (b"<html", "a web page in place of the file; most likely a download that failed"),
 )
+_SHOWN_PROBLEMS = 3
+_KINDS = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Gives what the operating system says to the block, which writes ``path``, in one sentence.
+
+    Raises:
+        CannotWrite: if the disk is full, a folder read-only, a file where a folder should be, and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(cannot_write(path, error)) from error
+
+
+def cannot_write(path: Path, error: Exception) -> str:
+    """The sentence of :func:`writing`."""
+    return f"{path} cannot be written: {error}. Nothing half-written was left there, and what was finished is kept; run again once the cause is gone."
 
 
 @contextmanager
@@ -34,17 +55,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is whole or absent.
     On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
+
+    Raises:
+        CannotWrite: as :func:`writing`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -91,6 +116,7 @@ def read_json(path: Path) -> Any:
         BadTable: if the file is not JSON, or cannot be read, naming the file.
     """
     try:
+        check_kind(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadTable(f"{path}: not a JSON file: {error}") from error
@@ -116,14 +142,26 @@ def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str
     try:
         (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadTable(f"{path}: not {what}: {where + ': ' if where else ''}{first['msg']}") from error
+        told = [": ".join([*([".".join(map(str, one["loc"]))] if one["loc"] else []), one["msg"]]) for one in error.errors()[:_SHOWN_PROBLEMS]]
+        raise BadTable(f"{path}: not {what}: {'; '.join(told)}") from error
     return content
 
 
+def check_kind(path: Path) -> None:
+    """Refuses what no reader can read to its end: whoever opens a named pipe waits for ever, and a device never ends. Links are followed.
+
+    Raises:
+        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to whoever opens it.
+    """
+    mode = path.stat().st_mode
+    kind = next((words for is_it, words in _KINDS.items() if is_it(mode)), None)
+    if kind is not None:
+        raise OSError(errno.ENXIO, f"{kind} instead of a file", str(path))
+
+
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's content. Raises ``OSError`` as :func:`check_kind`."""
+    check_kind(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -218,16 +256,20 @@ def replace_folder(source: Path, target: Path) -> None:
 
     An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old folder, for a moment none, or the
     new one, never half of either. A run that is killed in between is finished or undone by :func:`finish_replacing`.
+
+    Raises:
+        CannotWrite: as :func:`writing`; the old folder stays.
     """
     finish_replacing(target)
-    _sync_tree(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(target)
-    if os.path.lexists(target):
-        target.rename(aside)
-    source.rename(target)
-    _sync(target.parent)
-    _remove(aside)
+    with writing(target):
+        _sync_tree(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            target.rename(aside)
+        source.rename(target)
+        _sync(target.parent)
+        _remove(aside)
 
 
 def finish_replacing(target: Path) -> None:
@@ -235,10 +277,11 @@ def finish_replacing(target: Path) -> None:
     aside = _aside(target)
     if not os.path.lexists(aside):
         return
-    if os.path.lexists(target):
-        _remove(aside)
-    else:
-        aside.rename(target)
+    with writing(target):
+        if os.path.lexists(target):
+            _remove(aside)
+        else:
+            aside.rename(target)
 
 
 def _aside(target: Path) -> Path:

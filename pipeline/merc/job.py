@@ -28,12 +28,17 @@ DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 """What ``--device`` may be."""
 
 
-class Record(BaseModel):
-    """What a job's record holds at least: its fingerprint, and what that is made of."""
+class Fingerprinted(BaseModel):
+    """A record that says by which work the output was made."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
     fingerprint: str
+
+
+class Record(Fingerprinted):
+    """What a job's record holds at least: its fingerprint, and what that is made of."""
+
     settings: dict[str, Any]
     inputs: dict[str, Any]
 
@@ -192,11 +197,12 @@ class Job:
 
     def start(self) -> None:
         """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
-        for folder in self._others():
-            shutil.rmtree(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
-            half_written.unlink()
+        with files.writing(self.folder):
+            for folder in self._others():
+                shutil.rmtree(folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
+                half_written.unlink()
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,5 +262,5 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
 
 def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
     """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
-    record = files.read_record(out / record_name, Record, "the record of a job")
+    record = files.read_record(out / record_name, Fingerprinted, "the record of a finished output")
     return str(record["fingerprint"])

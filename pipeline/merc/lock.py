@@ -11,7 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from merc.errors import OutputInUse, PipelineError
+from merc import files
+from merc.errors import CannotWrite, OutputInUse
 from merc.log import logger
 
 _POLL_SECONDS = 0.5
@@ -32,7 +33,7 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         OutputInUse: if another process writes there; the message says which, on which machine, and since when.
-        PipelineError: if the file beside ``output`` cannot be made.
+        CannotWrite: if the file beside ``output`` cannot be made.
     """
     lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
     if not _acquired(lock, output, wait):
@@ -41,7 +42,10 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
         return
     path = Path(lock.lock_file)
     try:
-        path.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")}))
+        with files.writing(output):
+            path.write_text(
+                json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")})
+            )
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes a new one
@@ -63,7 +67,7 @@ def _acquired(lock: FileLock, output: Path, wait: bool) -> bool:
         return False
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise PipelineError(f"{output} cannot be written: {error}") from error
+            raise CannotWrite(files.cannot_write(output, error)) from error
         return False
     return True
 

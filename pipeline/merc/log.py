@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self
 
 from tqdm import tqdm
 
+from merc.shown import visible, visible_json
+
 logger = logging.getLogger("merc")
 
 _TEXT, _TEXT_TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"
@@ -27,7 +29,12 @@ class _JsonLines(logging.Formatter):
         entry = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return visible_json(json.dumps(entry, ensure_ascii=False, default=str))
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class _BesideTheBar(logging.StreamHandler):  # type: ignore[type-arg]
@@ -45,7 +52,7 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
         level: the least level that is shown.
     """
     handler = _BesideTheBar()
-    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter(_TEXT, _TEXT_TIME))
+    handler.setFormatter(_JsonLines() if log_format == "json" else _Text(_TEXT, _TEXT_TIME))
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
@@ -115,4 +122,4 @@ def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) 
     """
     if not sys.stderr.isatty():
         return _Lines(total, what, unit, done)
-    return tqdm(total=total, desc=what, unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done)
+    return tqdm(total=total, desc=visible(what), unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done)

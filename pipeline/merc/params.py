@@ -14,6 +14,7 @@ where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses,
 
 import copy
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
@@ -23,6 +24,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from merc import files
 from merc.errors import BadSettings, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -32,6 +34,11 @@ BLOCKS = (
     "corpora demo media encoders adaptations extraction shards trajectories recipes additions models losses frameworks report"
 ).split()
 """The keys that params.yaml may have."""
+
+
+_MOST_BYTES = 300_000
+_MOST_VALUES = 100_000
+_MOST_DIGITS = 100
 
 
 class Settings(BaseModel):
@@ -248,7 +255,12 @@ class Params:
         """
         path = path or _default_file()
         try:
-            tree = _mapping(path.read_text(encoding="utf-8"), str(path))
+            files.check_kind(path)
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise BadSettings(f"{path}: more than {_MOST_BYTES:,} bytes; these are no settings")
+            tree = _mapping(content.decode("utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise BadSettings(f"cannot read the settings: {path}: {error}") from error
         _check_form(tree, path)
@@ -357,7 +369,7 @@ def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config
             if problem["type"] == "extra_forbidden":
                 problems.append(f"unknown key {key}; {nearest(str(problem['loc'][-1]), _keys_at(config, problem['loc'][:-1]))}")
             else:
-                problems.append(f"{key}: {problem['msg']} (given: {problem.get('input')!r})")
+                problems.append(f"{key}: {problem['msg']} (given: {reprlib.repr(problem.get('input'))})")
         raise BadSettings("settings: " + "; ".join(problems)) from error
 
 
@@ -377,18 +389,67 @@ def _settings_in(annotation: Any) -> type[Settings] | None:
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
+    return dict(_as_mapping(_plain(text, f"{where}: not YAML"), "", where))
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds nothing of which a part would be lost, such as a key that is there twice, or that no settings hold."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _unfolded(node, {}) > _MOST_VALUES:  # a few lines of aliases of aliases are billions of values
+            raise yaml.composer.ComposerError(None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice in a block", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        if len(str(node.value)) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(None, None, f"a number of more than {_MOST_DIGITS} digits", node.start_mark)
+        return super().construct_yaml_int(node)
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values in a node, with those that an alias repeats counted each time. Raises ``yaml.YAMLError`` if a node holds itself."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.composer.ComposerError(None, None, "a value that holds itself", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0
+    below = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else []
+    known[id(node)] = 1 + sum(_unfolded(one, known) for one in below)
+    return known[id(node)]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _plain(text: str, what: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        BadSettings: beginning with ``what``, if it is none, deeper or larger than any settings, or has a key twice, or a number or date that is none.
+    """
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadSettings(f"{where}: not YAML: {error}") from error
-    return dict(_as_mapping(tree, "", where))
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadSettings(f"{what}: {error}") from error
+    except RecursionError as error:
+        raise BadSettings(f"{what}: blocks within blocks, deeper than any settings are") from error
 
 
 def _as_mapping(value: Any, key: str, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise BadSettings(f"{where}: {key or 'the content'} is {value!r}; a block of keys and values is expected")
+        raise BadSettings(f"{where}: {key or 'the content'} is {reprlib.repr(value)}; a block of keys and values is expected")
     return value
 
 
@@ -405,10 +466,7 @@ def _parsed(given: str) -> _Override:
         raise BadSettings(f"--set {given!r} is not of the form KEY=VALUE")
     if key.split(".")[0] not in BLOCKS:
         raise BadSettings(f"--set {given!r}: no block {key.split('.')[0]!r}; {nearest(key.split('.')[0], BLOCKS)}")
-    try:
-        return _Override(given, key, yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise BadSettings(f"--set {given!r}: the value is not YAML: {error}") from error
+    return _Override(given, key, _plain(value, f"--set {given!r}: the value is not YAML"))
 
 
 def _overlap(one: str, other: str) -> bool:

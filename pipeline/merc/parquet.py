@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from merc import files
-from merc.errors import BadTable, PipelineError, nearest
+from merc.errors import BadTable, nearest
 
 FileMetaData = pq.FileMetaData
 ParquetFile = pq.ParquetFile
@@ -35,7 +35,7 @@ def write(path: Path, table: pa.Table, row_group_rows: int | None = None, **opti
         options: of ``pyarrow.parquet.ParquetWriter``, in place of those of :func:`options_for`.
 
     Raises:
-        PipelineError: if it cannot be written (a full disk); what was at ``path`` before is still there.
+        CannotWrite: if it cannot be written (a full disk); what was at ``path`` before is still there.
     """
     with _replacing(path, table.schema, options) as writer:
         if table.num_rows:
@@ -46,7 +46,7 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
     """Like :func:`write`, with each of ``groups`` as a row group; only one of them is in memory at a time.
 
     Raises:
-        PipelineError: if it cannot be written; what was at ``path`` before is still there, also if ``groups`` fails.
+        CannotWrite: if it cannot be written; what was at ``path`` before is still there, also if ``groups`` fails.
     """
     with _replacing(path, schema, {}) as writer:
         for table in groups:
@@ -60,11 +60,8 @@ def writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
 
 @contextmanager
 def _replacing(path: Path, schema: pa.Schema, options: dict[str, Any]) -> Iterator[pq.ParquetWriter]:
-    try:
-        with files.replacing(path) as temporary, writer(temporary, schema, **options) as made:
-            yield made
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error
+    with files.replacing(path) as temporary, writer(temporary, schema, **options) as made:
+        yield made
 
 
 def options_for(schema: pa.Schema) -> dict[str, Any]:
@@ -141,6 +138,8 @@ def rows(path: Path) -> int:
 @contextmanager
 def _told(paths: Path | Sequence[Path]) -> Iterator[None]:
     try:
+        for path in [paths] if isinstance(paths, Path) else paths:
+            files.check_kind(path)
         yield
     except _DAMAGE as error:
         where = paths if isinstance(paths, Path) else ", ".join(str(path) for path in paths)

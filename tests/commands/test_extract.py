@@ -1,3 +1,8 @@
+import os
+import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +129,50 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
         "the model org/model is not to be had\nAll models of this run are fetched by:\n"
         "  merc-extract models --download text=minilm visual=vit_face\nThe encoders of --preset embedded need no download.\n"
     )
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_where_another_process_writes_the_second_ends_with_7_or_waits_and_finds_the_work_done(
+    demonstration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Any, wait: bool
+) -> None:
+    shutil.copytree(demonstration, tmp_path, dirs_exist_ok=True, symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    process = hold(Path("features/demo-meld"))
+    threading.Timer(1.0, process.kill).start()
+    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--modalities", "text", *(["--wait"] if wait else [])])
+    if wait:
+        assert result.exit_code == 0, result.output
+        assert f"process {process.pid} on " in result.stderr
+        assert "text/ngrams: done before" in result.stderr
+    else:
+        assert result.exit_code == 7
+        assert "--wait" in result.stderr
+    assert CliRunner().invoke(main, ["--dataset", "demo-meld", "--modalities", "text", "--dry-run"]).exit_code == 0
+
+
+def test_settings_that_are_a_named_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", str(tmp_path / "params.yaml")])
+    assert result.exit_code == 2
+    assert "a named pipe instead of a file" in result.stderr
+
+
+def test_an_output_that_cannot_be_is_one_sentence(demonstration: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    given = ["--dataset", "demo-meld", "--modalities", "text", "--raw", str(demonstration / "raw"), "--params", PARAMS]
+    result = CliRunner().invoke(main, [*given, "--out", str(tmp_path / "file" / "features")])
+    assert result.exit_code == 1
+    assert "cannot be written: " in result.stderr
+    assert isinstance(result.exception, SystemExit)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(demonstration: Path, tmp_path: Path) -> None:
+    """A limit on the size of a file stands for the disk: at 20 kB the manifest fits, the features do not."""
+    given = ["--dataset", "demo-meld", "--modalities", "text", "--raw", str(demonstration / "raw"), "--out", str(tmp_path), "--params", PARAMS]
+    code = "import resource, sys; from merc.commands.extract import main; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); main(sys.argv[1:])"
+    full = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=60, check=False)
+    assert full.returncode == 1
+    assert "cannot be written: " in full.stderr
+    assert "Traceback" not in full.stderr
+    assert CliRunner().invoke(main, given).exit_code == 0

@@ -86,6 +86,12 @@ def test_a_file_that_is_not_there_is_named_so(tmp_path: Path, decode_one, path):
     assert decode_one(tmp_path, path)[1] == [("audio", "media_missing"), ("visual", "media_missing")]
 
 
+def test_a_named_pipe_is_told_and_not_waited_for(tmp_path: Path, config, make_clip):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("pipe.mp4"),), frozenset({"audio"}), config, None))
+    assert [(failure["reason"], failure["detail"]) for failure in failures] == [("media_undecodable", "pipe.mp4: a named pipe instead of a file")]
+
+
 def test_a_path_out_of_the_raw_folder_is_refused(tmp_path: Path, write_media, decode_one):
     raw = tmp_path / "raw"
     raw.mkdir()

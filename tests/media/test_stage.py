@@ -61,6 +61,17 @@ def tolerant(**options) -> RunOptions:
     return RunOptions(workers=1, max_failed="50%", **options)
 
 
+def test_a_named_pipe_among_the_media_is_a_row_and_nothing_waits_for_it(tmp_path: Path, write_media, write_manifest):
+    (tmp_path / "raw").mkdir()
+    write_media(tmp_path / "raw" / "0.mp4", seconds=0.5)
+    os.mkfifo(tmp_path / "raw" / "pipe.mp4")
+    folder = decode(config(), write_manifest([["0.mp4", "pipe.mp4"]]), tolerant(), streams=frozenset({"audio"}))
+    failed = pq.read_table(folder / "failures.parquet").to_pylist()
+    assert [(row["utterance_id"], row["reason"], row["detail"]) for row in failed] == [
+        ("train/dia0_utt1", "media_undecodable", "pipe.mp4: a named pipe instead of a file"),
+    ]  # fmt: skip
+
+
 def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(corpus):
     folder = decode(config(), corpus, tolerant(), streams=BOTH)
     assert sorted(content(folder)) == ["failures.parquet", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet", "record.json"]

@@ -79,7 +79,14 @@ def make_shards(
         for modality, name in {"text": "ngrams", "audio": "acoustic"}.items()
     }
     info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(classes), "encoders": encoders, "counts": counts, "splits": list(dialogues)}
-    info |= {"modalities": ["text", "audio"], "source": source, "deviations": list(deviations), "versions": {"merc-pipeline": "0"}, "fingerprint": "0"}
+    info |= {
+        "modalities": ["text", "audio"],
+        "dims": {"text": 2, "audio": 2},
+        "source": source,
+        "deviations": list(deviations),
+        "versions": {"merc-pipeline": "0"},
+        "fingerprint": "0",
+    }
     info |= {"counts_compared": counts_compared, "corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
     files.write_json(layout.shards / "meta" / "info.json", info)
     files.write_json(layout.shards / "meta" / "stats.json", {})

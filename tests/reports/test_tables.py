@@ -91,7 +91,7 @@ def test_the_markdown_table_holds_majority_mean_and_spread(write_run: Callable[.
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| majority class | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n"
         "| baseline | recurrent | text ngrams, audio acoustic | 1,234,567 | no | 2 | 52.00 ± 2.83 | 43.00 ± 4.24 | 44.00 ± 4.24 | 33.00 ± 4.24 |\n"
-        "| text\\_only | recurrent | text ngrams | 12 | yes | 1 | 48.00 | 41.00 | 42.00 | 31.00 |\n"
+        "| text_only | recurrent | text ngrams | 12 | yes | 1 | 48.00 | 41.00 | 42.00 | 31.00 |\n"
         "\n"
         "## untrained\n"
         "\n"

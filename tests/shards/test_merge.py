@@ -15,6 +15,7 @@ from merc.shards.merge import merge
 from merc.shards.select import select
 from merc.shards.validate import validate
 
+TEXT_AND_AUDIO = {"dims": {"text": 4, "audio": 3}, "modalities": ["text", "audio"], "encoders": {"text": {}, "audio": {}}}
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 Make = Callable[..., Any]
 
@@ -30,6 +31,9 @@ def parts(sound: Path, tmp_path: Path) -> list[Path]:
 def _another_corpus(root: Path, **changes: Any) -> None:
     """Says another corpus (or other things) in the record and in the files."""
     info = files.read_json(root / "meta" / "info.json")
+    if "classes" in changes:
+        for counts in info["counts"].values():
+            counts["labels"] = dict.fromkeys(changes["classes"], 0)
     files.write_json(root / "meta" / "info.json", {**info, **changes})
 
 
@@ -86,7 +90,7 @@ def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(sound
     [
         ({"classes": ["happy", "sad"], "label_set": "mine"}, r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
         ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different lengths of vectors: .*'visual': 2.*'visual': 5"),
-        ({"dims": {"text": 4, "audio": 3}}, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
+        (TEXT_AND_AUDIO, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
         ({"transcripts": False}, "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),
     ],
 )  # fmt: skip

@@ -165,10 +165,14 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
         dims = {name: DIMS[name] for name in modalities}
         table_schema = schema(dims, {"corpus": dataset}, CLASSES)
         (layout.shards / "dialogues").mkdir(parents=True, exist_ok=True)
-        stats = {}
+        stats, counts = {}, {}
         for split, dialogues in (splits or {"train": 24, "dev": 8, "test": 10}).items():
             rows = _rows(split, dialogues, modalities, labels, generator)
             change(split, rows)
+            shown = [label for row in rows for label in row["emotion_index"]]
+            labelled = {name: shown.count(index) for index, name in enumerate(CLASSES)}
+            present = {name: sum(sum(row[f"{name}_present"]) for row in rows) for name in modalities}
+            counts[split] = {"dialogues": len(rows), "utterances": len(shown), "labels": labelled, "present": present}
             pq.write_table(pa.Table.from_pylist(rows, schema=table_schema), layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet")
             if split == "train":
                 for name in modalities:
@@ -177,8 +181,12 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
                     stats[name] = {"count": len(values), "mean": values.mean(0).tolist(), "std": values.std(0).tolist()}
         info = {
             "schema_version": SCHEMA_VERSION,
+            "corpus": dataset,
             "classes": list(CLASSES),
             "label_set": "tiny3",
+            "modalities": list(modalities),
+            "splits": list(counts),
+            "counts": counts,
             "dims": dims,
             "encoders": {name: {"name": f"{name}-encoder"} for name in modalities},
             "fingerprint": files.digest([dataset, dims]),

@@ -2,12 +2,14 @@ import csv
 import json
 import shutil
 import statistics
+import threading
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from merc.commands.train import main as command
 from merc.errors import BadSettings, RawDataMissing, SettingsDiffer
 from merc.job import RunOptions
 from merc.layout import Layout
@@ -179,3 +181,16 @@ def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_pa
     assert CliRunner().invoke(main, [*arguments, "tex"]).exit_code == 2
     shutil.rmtree(layout.shards)
     assert CliRunner().invoke(main, [*arguments, "text"]).exit_code == 4
+
+
+def test_where_another_process_trains_the_same_the_second_ends_with_7_or_waits(make_shards, tree, tmp_path, hold):
+    layout = make_shards(labels=lambda label: label)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"recipes": {"all": tree["recipes"]["text"] | {"epochs": 1, "seeds": [0]}}}))
+    given = ["--dataset", "tiny", "--recipe", "all", "--out", str(layout.out), "--runs", str(tmp_path / "runs"), "--params", str(tmp_path / "params.yaml")]
+    process = hold(tmp_path / "runs" / "tiny" / "all")
+    refused = CliRunner().invoke(command, given)
+    assert refused.exit_code == 7
+    assert f"process {process.pid} on " in refused.stderr
+    threading.Timer(0.5, process.kill).start()
+    assert CliRunner().invoke(command, [*given, "--wait"]).exit_code == 0
+    assert "all: done before" in CliRunner().invoke(command, [*given, "--wait"]).stderr

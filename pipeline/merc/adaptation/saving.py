@@ -35,8 +35,12 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
 
     Returns:
         ``weights_sha256``.
+
+    Raises:
+        CannotWrite: if the disk is full, and the like.
     """
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
+    from safetensors.torch import save as serialize
     from transformers import AutoModel
 
     source = encoder.checkpoint.fetch()
@@ -45,9 +49,13 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
     trained = whole.get_encoder() if getattr(whole.config, "is_encoder_decoder", False) else whole
     trained.load_state_dict({name: weight.cpu() for name, weight in encoder.model.state_dict().items()}, strict=False)
     kept = {name: weight for name, weight in whole.state_dict().items() if name not in invented}
-    whole.save_pretrained(folder, state_dict=kept, max_shard_size=_ONE_FILE)
-    for path in sorted({path for pattern in _BESIDE_THE_WEIGHTS for path in source.glob(pattern)}):
-        shutil.copyfile(path, folder / path.name)
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}, folder / HEAD)
+    with files.writing(folder):
+        try:
+            whole.save_pretrained(folder, state_dict=kept, max_shard_size=_ONE_FILE)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
+        for path in sorted({path for pattern in _BESIDE_THE_WEIGHTS for path in source.glob(pattern)}):
+            shutil.copyfile(path, folder / path.name)
+        (folder / HEAD).write_bytes(serialize({name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}))
     files.write_json(folder / adapted.SEEN, {split: sorted(keys) for split, keys in seen.items()})
     return {"weights_sha256": files.sha256(folder / WEIGHTS[0])}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from merc import __version__, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, exiting
+from merc import __version__, lock, log
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
@@ -31,6 +31,7 @@ from merc.params import Params
 @workers_option("Processes for decoding sound.", 2)
 @DEVICE
 @OVERWRITE
+@WAIT
 @OFFLINE
 @PARAMS
 @SET
@@ -47,6 +48,7 @@ def main(
     workers: int,
     device: str,
     overwrite: bool,
+    wait: bool,
     offline: bool,
     params_file: Path | None,
     overrides: tuple[str, ...],
@@ -62,6 +64,14 @@ def main(
       merc-adapt --dataset meld --encoder minilm
       merc-extract --dataset meld --modalities text --encoder text=minilm_meld
       merc-adapt --dataset meld --encoder wav2vec2_base --settings lora
+
+    \b
+    Exit codes:
+      0  done                                                5  work with other settings is already there
+      1  unexpected, or the output cannot be written         6  a model is not to be had
+      2  usage or settings                                   7  another process writes to the same output
+      3  more broken clips than run.max_failed allows      130  interrupted; run again
+      4  raw data missing or of another shape
     """
     log.set_up(log_format)
     with exiting():
@@ -73,21 +83,22 @@ def main(
 
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
         modality = modality or modality_of(params, encoder)
-        run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline)
+        run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         chosen, corpus, media = choose(params, modality=modality, encoder=encoder, settings=settings), choose_corpus(params, dataset), None
         if modality == "audio":
             media = params.fill("media", MediaConfig)
         params.check_overrides()
         chosen.trainable(offline=offline)  # so that hours of decoding are not followed by a model that cannot be trained
-        build_manifest(corpus, layout, run, modalities=(modality,))
-        if media is not None:
-            decode(media, layout, run, streams=frozenset({"audio"}))
-        made = adapt(chosen, layout, run, name=name)
+        with lock.held(layout.folder, wait=wait):
+            build_manifest(corpus, layout, run, modalities=(modality,))
+            if media is not None:
+                decode(media, layout, run, streams=frozenset({"audio"}))
+            made = adapt(chosen, layout, run, name=name)
         record = read_json(made / "record.json")
         for split in ("dev", "test"):
             if record[split]:
-                click.echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")
-        click.echo(made)
+                echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")
+        echo(made)
 
 
 def modality_of(params: Params, encoder: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from merc import __version__, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, behind_a_subcommand, exiting
+from merc import __version__, lock, log
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
@@ -104,6 +104,7 @@ class Order:
 @DEVICE
 @click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
 @OVERWRITE
+@WAIT
 @OFFLINE
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
 @PARAMS
@@ -127,6 +128,7 @@ def main(
     device: str,
     max_failed: str | None,
     overwrite: bool,
+    wait: bool,
     offline: bool,
     dry: bool,
     params_file: Path | None,
@@ -147,10 +149,11 @@ def main(
 
     \b
     Exit codes:
-      0  done; broken clips are in the failure table       4  raw data missing or of another shape
-      1  unexpected                                        5  work with other settings is already there
-      2  usage or settings                                 6  a model is not to be had
+      0  done; broken clips are in the failure table       5  work with other settings is already there
+      1  unexpected, or the output cannot be written       6  a model is not to be had
+      2  usage or settings                                 7  another process writes to the same output
       3  more broken clips than --max-failed allows      130  interrupted; run again to go on
+      4  raw data missing or of another shape
     """
     if behind_a_subcommand(context):
         return
@@ -162,16 +165,18 @@ def main(
         overrides += ("shards.transcripts=false",) if no_text else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
-        run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline)
+        run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
         params.check_overrides()
         with _naming_the_way_out(wanted.names):
             if dry:
                 for line in dry_run.describe(wanted, layout, run):
-                    click.echo(line)
+                    echo(line)
                 return
-            for line in extract_all(wanted, layout, run):
-                click.echo(line)
+            with lock.held(layout.folder, wait=wait):
+                lines = extract_all(wanted, layout, run)
+            for line in lines:
+                echo(line)
 
 
 def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
@@ -281,13 +286,13 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
         params.fill("run", RunConfig)
         params.check_overrides()
         for line in lines_of(f"corpora.{dataset}", order.corpus.reader.config, order.corpus.laid.origins):
-            click.echo(line)
+            echo(line)
         for one in order.encoders:
             for line in lines_of(f"encoders.{one.modality}.{one.name}", one.config, one.laid.origins):
-                click.echo(line)
+                echo(line)
         for key, config in (("media", order.media), ("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
             for line in lines_of(key, config, params.read(key).origins):
-                click.echo(line)
+                echo(line)
 
 
 main.add_command(models)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from merc import files, log, parquet
-from merc.command_line import PARAMS, RAW, SET, exiting
+from merc.command_line import PARAMS, RAW, SET, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings
 from merc.interrupts import stoppable
@@ -92,7 +92,7 @@ def inspect(
         else:
             written = [make_page(config, layout, run, sample, out, seed=seed, splits=splits or SPLITS, doubtful=doubtful)]
         for path in written:
-            click.echo(path)
+            echo(path)
 
 
 def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Sequence[str], out: Path) -> list[Path]:

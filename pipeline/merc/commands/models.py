@@ -1,6 +1,5 @@
 """``merc-extract models``: every encoder with its checkpoint, and fetching checkpoints ahead of a run. torch is not imported."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 from merc import log
-from merc.command_line import PARAMS, SET, exiting
+from merc.command_line import PARAMS, SET, echo, echo_json, exiting
 from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
@@ -85,8 +84,12 @@ def models(
         if download:
             fetch(params, wanted, offline=offline, asked_for=bool(names or preset))
         listed = [describe(params, modality, name) for modality, name in wanted]
-        for line in (json.dumps(asdict(one), ensure_ascii=False) for one in listed) if as_json else table(listed):
-            click.echo(line)
+        if as_json:
+            for one in listed:
+                echo_json(asdict(one))
+            return
+        for line in table(listed):
+            echo(line)
 
 
 def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> list[tuple[str, str]]:

@@ -4,23 +4,30 @@ from pathlib import Path
 
 import click
 
-from merc import log
-from merc.command_line import OUT, PARAMS, RUNS, exiting
+from merc import lock, log
+from merc.command_line import OUT, PARAMS, RUNS, WAIT, echo, exiting
 from merc.layout import Layout
 from merc.params import Params
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
 @OUT
 @RUNS
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the page and the tables.")
 @PARAMS
+@WAIT
 @click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
-def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, where: bool) -> None:
+def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, wait: bool, where: bool) -> None:
     """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.
 
     It reads the shards below --out and the runs below --runs, whatever made them.
+
+    \b
+    Exit codes:
+      0  done                                              4  no shards, or something damaged
+      1  unexpected, or the output cannot be written       7  another process writes to the same output
+      2  usage or settings                               130  interrupted; run again
     """
     log.set_up()
     with exiting():
@@ -29,9 +36,11 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
             from merc.reports.stage import write_report
 
             params = Params.load(params_file)
-            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
+            config = params.fill("report", Config)
+            with lock.held(reports, wait=wait):
+                write_report(config, out, runs, reports, list(datasets) or None)
         for line in whereabouts(out, runs, reports):
-            click.echo(line)
+            echo(line)
 
 
 def whereabouts(out: Path, runs: Path, reports: Path) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, behind_a_subcommand, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands.settings import lines_of
 from merc.job import RunOptions
@@ -28,6 +28,7 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
 @DEVICE
 @workers_option("Seeds trained at once on a CPU.")
 @OVERWRITE
+@WAIT
 @click.option("--predict", "model", type=click.Path(path_type=Path), metavar="CHECKPOINT", help="Label dialogues with this seed-<n>/model.safetensors.")
 @click.option("--shards", type=click.Path(path_type=Path), help="With --predict: the folder of the shards to label.")
 @click.option("--split", help="With --predict: only this split.")
@@ -48,6 +49,7 @@ def main(
     device: str,
     workers: int,
     overwrite: bool,
+    wait: bool,
     model: Path | None,
     shards: Path | None,
     split: str | None,
@@ -68,6 +70,13 @@ def main(
     Examples:
       merc-train --dataset demo-meld --recipe baseline
       merc-train --predict runs/demo-meld/baseline/models/seed-0/model.safetensors --shards features/demo-meld/shards
+
+    \b
+    Exit codes:
+      0  done                                                5  work with other settings is already there
+      1  unexpected, or the output cannot be written         7  another process writes to the same output
+      2  usage or settings                                 130  interrupted; run again to go on
+      4  no shards or checkpoint, damaged, or of another shape
     """
     if behind_a_subcommand(context):
         return
@@ -79,17 +88,17 @@ def main(
             from merc.training.loop.prediction import label
 
             label(model, shards, predictions, split=split, force=force, device=devices.resolve(device))
-            click.echo(predictions)
+            echo(predictions)
             return
         from merc.training.recipes.resolution import resolve
         from merc.training.stage import train
 
-        run = RunOptions(device=device, overwrite=overwrite, workers=workers)
+        run = RunOptions(device=device, overwrite=overwrite, workers=workers, wait=wait)
         params = Params.load(params_file, overrides)
         resolved = resolve(params, recipe or "")
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
-        click.echo(made / "metrics.json")
+        echo(made / "metrics.json")
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -105,9 +114,9 @@ def recipes(params_file: Path | None) -> None:
 
         params = Params.load(params_file)
         for title, shelf, sign in (("recipes", RECIPES, ""), ("additions", ADDITIONS, "+")):
-            click.echo(title)
+            echo(title)
             for name in shelf.names(params):
-                click.echo(f"  {sign + name:<28} {shelf.read(params, name).at('about') or ''}".rstrip())
+                echo(f"  {sign + name:<28} {shelf.read(params, name).at('about') or ''}".rstrip())
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -131,4 +140,4 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
         for key, config in resolved.configs().items():
             below = {name.removeprefix(f"{key}."): origin for name, origin in resolved.origins.items() if name.startswith(f"{key}.")}
             for line in lines_of(key, config, below):
-                click.echo(line)
+                echo(line)

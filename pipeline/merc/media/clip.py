@@ -234,6 +234,8 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
         return None, "media_refused", f"{relative!r} leads out of the raw folder"
     try:
         if not path.is_file():
+            if path.exists():
+                files.check_kind(path)
             broken = files.broken_link(path)
             return None, "media_missing", f"{relative}: {broken}" if broken else relative
         if path.stat().st_size == 0:

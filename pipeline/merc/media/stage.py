@@ -197,6 +197,7 @@ def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
     except ValueError:
         return "refused"
     try:
+        files.check_kind(path)
         with path.open("rb") as file:
             size = path.stat().st_size
             seen = hashlib.sha256(file.read(_HEAD_BYTES))

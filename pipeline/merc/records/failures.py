@@ -4,11 +4,12 @@ import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from merc.errors import TooManyFailures
+from merc.errors import BadTable, TooManyFailures
 
 # kind "broken": data that should be there is missing or unreadable; these count against --max-failed.
 # kind "absent": readable, but there is nothing for this modality (a listener's back, an empty transcript).
@@ -95,6 +96,13 @@ class Failure:
     def row(self) -> dict[str, Any]:
         """The row as a JSON-able dictionary."""
         return {**asdict(self), "kind": self.kind}
+
+
+def checked(table: pa.Table, path: Path) -> pa.Table:
+    """The failure rows that were read from ``path``, without metadata. Raises ``BadTable`` if they have other columns than :data:`SCHEMA`."""
+    if not table.schema.equals(SCHEMA, check_metadata=False):
+        raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {SCHEMA.names}, or other types")
+    return table.replace_schema_metadata()
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pa.Table:

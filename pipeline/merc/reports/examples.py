@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from merc import parquet
-from merc.errors import BadSettings, nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.reports.figures import ink_on
+from merc.shards.format.schema import check_trajectories
 
 UNLABELLED_COLOUR = "none"
 ENOUGH_EMOTIONS = 3
@@ -65,17 +66,30 @@ def read_examples(trajectories: Path, similarity: str, *, classes: Sequence[str]
 
     Raises:
         BadSettings: if the tables have no such similarity.
+        BadTable: if they are damaged, or name labels or neighbours that are not there.
     """
     files = sorted(trajectories.glob("train-*.parquet"))
     if not files:
         return []
+    for path in files:
+        check_trajectories(parquet.schema(path), path)
     there = [name.removeprefix("neighbours_") for name in parquet.schema(files[0]).names if name.startswith("neighbours_")]
     if similarity not in there:
         raise BadSettings(f"report.similarity: {trajectories} has no neighbours by {similarity!r}; {nearest(similarity, there)}")
     columns = ["dialogue_id", "trajectory", f"neighbours_{similarity}", f"similarity_{similarity}"]
     rows = {row["dialogue_id"]: row for row in parquet.read(files, columns).to_pylist()}
+    _check_rows(rows, similarity, len(classes), trajectories)
     chosen = _choose(list(rows.values()), similarity, number, neighbours)
     return [_draw(rows, row, similarity, neighbours, classes, colours) for row in chosen]
+
+
+def _check_rows(rows: Mapping[str, dict[str, Any]], similarity: str, classes: int, trajectories: Path) -> None:
+    for name, row in rows.items():
+        labels, neighbours, values = (row[key] for key in ("trajectory", f"neighbours_{similarity}", f"similarity_{similarity}"))
+        if None in (name, labels, neighbours, values) or None in labels or len(neighbours) != len(values) or not labels:
+            raise BadTable(f"{trajectories}: {name}: an empty cell, or not one similarity per neighbour")
+        if not all(-1 <= label < classes for label in labels) or not rows.keys() >= {*neighbours}:
+            raise BadTable(f"{trajectories}: {name}: a label that is none of the {classes} classes, or a neighbour that is no dialogue of the split")
 
 
 def abbreviations(classes: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from merc.reports import figures
 from merc.reports.examples import abbreviations
+from merc.shown import visible
 from merc.trajectories.lookup import Seen
 
 _TEMPLATE = "neighbours.html.j2"
@@ -48,7 +49,8 @@ def render(shown: Sequence[Seen], name: str, classes: Sequence[str]) -> str:
     strips = [(one, _turns(one, len(one.labels) if stretched else longest, classes)) for one in shown]
     legend = [(one, short[one], colours[one], figures.ink_on(colours[one])) for one in classes]
     template = environment.get_template(_TEMPLATE)
-    return template.render(strips=strips, similarity=name.removesuffix("_predicted"), predicted=name.endswith("_predicted"), stretched=stretched, legend=legend)
+    similarity, predicted = name.removesuffix("_predicted"), name.endswith("_predicted")
+    return visible(template.render(strips=strips, similarity=similarity, predicted=predicted, stretched=stretched, legend=legend))
 
 
 def _turns(dialogue: Seen, across: int, classes: Sequence[str]) -> list[_Turn]:

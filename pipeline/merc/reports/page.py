@@ -11,6 +11,7 @@ from merc.reports import figures, tables
 from merc.reports.examples import Example, abbreviations
 from merc.reports.results import Epoch, Recipe, Spread
 from merc.reports.tables import Contents, CoverageRow
+from merc.shown import visible
 
 _TEMPLATE = "page.html.j2"
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
@@ -74,7 +75,7 @@ def render(reports: Sequence[DatasetReport], versions: Mapping[str, str]) -> str
     )
     environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}\u202f%"
-    return environment.get_template(_TEMPLATE).render(datasets=[_view(report) for report in reports], versions=versions)
+    return visible(environment.get_template(_TEMPLATE).render(datasets=[_view(report) for report in reports], versions=versions))
 
 
 def _view(report: DatasetReport) -> dict[str, Any]:

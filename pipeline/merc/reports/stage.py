@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from merc import files, log, provenance
+from merc import files, lock, log, provenance
 from merc.command_line import OUT, PARAMS, RUNS, exiting
 from merc.errors import BadSettings, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
@@ -17,6 +17,7 @@ from merc.reports.examples import Example, read_examples
 from merc.reports.page import DatasetReport
 from merc.reports.results import best_on_dev, read_history, read_recipes, read_record
 from merc.shards.format import reader
+from merc.shown import visible
 from merc.trajectories import stage as trajectories
 
 
@@ -70,7 +71,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport
     recipes = read_recipes(runs, layout.dataset)
     records = {recipe.recipe: read_record(runs, recipe) for recipe in recipes}
     best = best_on_dev(recipes)
-    classes: list[str] = info["classes"]
+    classes = [visible(one) for one in info["classes"]]  # they stand in figures, too
     return DatasetReport(
         name=layout.dataset,
         source=info.get("source", ""),
@@ -122,7 +123,8 @@ def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params
     log.set_up()
     with exiting():
         params = Params.load(params_file)
-        write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
+        with lock.held(reports):
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from merc import parquet
+from merc import parquet, shown
 from merc.encoders.engine.adapted import TAG
 from merc.errors import BadTable
 from merc.layout import MODALITIES
@@ -138,8 +138,8 @@ def read_failures(shards: Path) -> list[FailureRow]:
 
 def _failed(shards: Path, split: str) -> pa.Table:
     """The failure rows of a split, or of all (``*``)."""
-    tables = [parquet.read(path).select(failures.SCHEMA.names) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
-    return pa.concat_tables([failures.SCHEMA.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
+    tables = [failures.checked(parquet.read(path), path) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    return pa.concat_tables([failures.SCHEMA.empty_table(), *tables])
 
 
 def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:
@@ -255,14 +255,14 @@ def markdown(results: dict[str, list[Recipe]]) -> str:
     """The results of all datasets as a Markdown document."""
     lines = ["# Results", ""]
     for dataset, recipes in results.items():
-        lines += [f"## {_cell(dataset)}", ""]
+        lines += [f"## {shown.markdown(dataset)}", ""]
         if not recipes:
             lines += ["Nothing has been trained on it yet.", ""]
             continue
         for (label_set, tag), of_set in comparable(recipes).items():
             tuned = ", encoders fine-tuned on the train labels" if tag == TAG else ""
-            selections = ", ".join(sorted({recipe.selection for recipe in of_set}))
-            lines += [f"Label set {_cell(label_set)}{tuned}; epochs selected by {_cell(selections)}; per cent, mean ± standard deviation over the seeds.", ""]
+            selections, labels = shown.markdown(", ".join(sorted({recipe.selection for recipe in of_set}))), shown.markdown(label_set)
+            lines += [f"Label set {labels}{tuned}; epochs selected by {selections}; per cent, mean ± standard deviation over the seeds.", ""]
             lines += [_row(RESULT_HEADS), _row("---" if at < 3 else "---:" for at in range(len(RESULT_HEADS)))]
             lines += [_row(majority_cells(of_set[0])), *(_row(result_cells(recipe)) for recipe in of_set), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -277,11 +277,4 @@ def comparable(recipes: Iterable[Recipe]) -> dict[tuple[str, str], list[Recipe]]
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-
-
-def _cell(text: str) -> str:
-    """Text that neither ends its cell nor is taken for markup."""
-    for sign in "\\|`*_[]<>#":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    return "| " + " | ".join(shown.markdown(cell) for cell in cells) + " |"

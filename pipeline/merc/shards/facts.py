@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet
 from merc.errors import BadTable
 from merc.layout import MODALITIES
-from merc.shards.format.row_groups import files_of, opened
+from merc.shards.format.row_groups import files_of, opened, with_equal_lists
 from merc.shards.format.schema import schema
 
 
@@ -69,22 +67,3 @@ def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | Non
                 raise BadTable(f"{path}: other columns than meta/info.json says; `merc-shards validate {root}` tells which")
             for index in range(file.num_row_groups):
                 yield with_equal_lists(file.read_row_group(index, columns=columns), path)
-
-
-def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:
-    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries by position.
-
-    Raises:
-        BadTable: naming the file, the first dialogue (or its row in the row group) and the column.
-    """
-    wanted_K = rows["n_utterances"].to_numpy() if "n_utterances" in rows.column_names else None
-    for name in rows.column_names:
-        if pa.types.is_list(rows[name].type):
-            found_K = pc.fill_null(pc.list_value_length(rows[name]), -1).to_numpy()
-            wanted_K = found_K if wanted_K is None else wanted_K
-            wrong = np.flatnonzero(found_K != wanted_K)
-            if len(wrong):
-                row = int(wrong[0])
-                dialogue = rows["dialogue_id"][row].as_py() if "dialogue_id" in rows.column_names else f"row {row}"
-                raise BadTable(f"{path}: {dialogue}: {found_K[row]} entries in {name} for {wanted_K[row]} utterances")
-    return rows

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from merc.shards.facts import Facts, dialogue_rows, with_equal_lists
-from merc.shards.format.row_groups import column, files_of, opened
+from merc.shards.facts import Facts, dialogue_rows
+from merc.shards.format.row_groups import column, files_of, opened, with_equal_lists
 
 _KEPT = 4  # row groups that stay in memory, for orders that differ a little
 

@@ -4,7 +4,6 @@ Rows come in as a stream; no more than one row group and one incoming table are 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from merc import files, parquet, provenance
-from merc.errors import PipelineError
 from merc.job import Fingerprint
 from merc.records import failures
 from merc.shards.card.writing import write_card
@@ -50,12 +48,12 @@ class Rewriting:
             failed: failure rows, in order.
 
         Raises:
-            PipelineError: if a file cannot be written.
+            CannotWrite: if a file cannot be written.
         """
         counts: dict[str, Any] = {"dialogues": 0, "utterances": 0, "labels": dict.fromkeys(self.facts.labels.classes, 0), "unlabelled": 0}
         counts |= {"present": dict.fromkeys(self.facts.dims, 0), "failures": failed.num_rows}
         paths: list[Path] = []
-        with _naming_the_file(self.folder / "dialogues"):
+        with files.writing(self.folder / "dialogues"):
             for number, pieces in enumerate(self._files(self._counted(rows, counts, split == STATS_SPLIT))):
                 paths.append(self.folder / "dialogues" / f"{split}-{number}.unfinished")
                 paths[-1].parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +168,8 @@ def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
 
 
 def read_failures(root: Path, split: str) -> pa.Table:
-    """All failure rows of a split."""
-    pieces = [piece.replace_schema_metadata(None) for path in files_of(root, "failures", split) for piece in row_groups(path)]
+    """All failure rows of a split. Raises ``BadTable`` if a table has other columns."""
+    pieces = [failures.checked(piece, path) for path in files_of(root, "failures", split) for piece in row_groups(path)]
     return pa.concat_tables([failures.SCHEMA.empty_table(), *pieces])
 
 
@@ -188,11 +186,3 @@ def _regrouped(pieces: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
             waiting, rows = [whole.slice(size)], rows - size
     if rows:
         yield pa.concat_tables(waiting)
-
-
-@contextmanager
-def _naming_the_file(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be written: {error}. Nothing half-written was left there; run again once the cause is gone.") from error

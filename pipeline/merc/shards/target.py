@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from merc import files, lock
-from merc.errors import BadSettings, PipelineError, SettingsDiffer
+from merc.errors import BadSettings, SettingsDiffer
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: 
     Raises:
         BadSettings: if ``target`` is a link, or is, holds or lies in a source.
         OutputInUse: if another process writes there, and ``wait`` is off.
-        PipelineError: if the folder cannot be made.
+        CannotWrite: if the folder cannot be made, or what is in it not be written.
         SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an empty folder.
     """
     if target.is_symlink():
@@ -47,15 +47,13 @@ def check_free(target: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _scratch(target: Path, here: Path, overwrite: bool) -> Iterator[Path]:
     scratch = here.with_name(f".{here.name}.unfinished")
-    try:
+    with files.writing(target):
         files.finish_replacing(here)  # of a run that was killed, as what is removed below
         check_free(target, overwrite=overwrite)
         if scratch.exists():
             shutil.rmtree(scratch)
         scratch.mkdir(parents=True)
-    except OSError as error:
-        raise PipelineError(f"{target} cannot be written: {error}") from error
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,6 +1,5 @@
 """One dialogue and those that move like it, with what is said in them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import pyarrow.compute as pc
 from merc import parquet
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.shards.format import reader
+from merc.shards.format.row_groups import merc, with_equal_lists
+from merc.shards.format.schema import check_dialogues, check_trajectories
 from merc.trajectories.config import POOLED
 
 DEFAULT = "path"
@@ -49,6 +50,8 @@ def read_row(root: Path, dialogue_id: str) -> dict[str, Any]:
     """
     split = reader.dialogue(root, dialogue_id, columns=["split"])["split"][0].as_py()
     paths = sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))
+    for path in paths:
+        check_trajectories(parquet.schema(path), path)
     rows = parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id).to_pylist() if paths else []
     if not rows:
         raise RawDataMissing(f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro")
@@ -62,12 +65,13 @@ def made_with(root: Path, split: str) -> dict[str, Any]:
     Raises:
         BadTable: if the table has none.
     """
-    path = next(iter(sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))))
+    path = next(iter(sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))), None)
+    if path is None:
+        raise RawDataMissing(f"{root}: no trajectories of {split!r}; make them first: merc-extract, or dvc repro")
     metadata = parquet.schema(path).metadata or {}
     if b"merc" not in metadata:
         raise BadTable(f"{path}: no trajectories: the key 'merc' is missing in its metadata")
-    facts: dict[str, Any] = json.loads(metadata[b"merc"])
-    return facts
+    return merc(parquet.schema(path))
 
 
 def choose(row: dict[str, Any], similarity: str | None, suffix: str = "") -> str:
@@ -100,8 +104,13 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
         number: how many of the neighbours at most.
         labels: by id, shown in place of the shards' own.
     """
-    ids = row[f"neighbours_{name}"][:number]
+    ids = (row[f"neighbours_{name}"] or [])[:number]
     dialogues = _dialogues(root, row["split"], [row["dialogue_id"], *ids])
+    strange = sorted({row["dialogue_id"], *ids} - dialogues.keys())
+    classes = len(reader.info(root)["classes"])
+    labelled = [one for one, said in dialogues.items() if any(label is None or label >= classes for label in said["emotion_index"])]
+    if strange or labelled:
+        raise BadTable(f"{root}: {(strange or labelled)[0]!r} is a neighbour that is not there, or has a label that is none of the {classes} classes")
     excess = row.get(f"order_excess_{name}") or [None] * len(ids)
 
     def seen(one: str, **more: Any) -> Seen:
@@ -110,7 +119,7 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
         return Seen(one, shown, said["speakers"], said.get("texts") or [""] * len(shown), **more)
 
     same_scenario = row.get(f"same_scenario_{name}") or [False] * len(ids)
-    facts = zip(ids, row[f"similarity_{name}"], excess, same_scenario, strict=False)
+    facts = zip(ids, row.get(f"similarity_{name}") or [None] * len(ids), excess, same_scenario, strict=False)
     near = [seen(one, similarity=value, order_excess=order, same_scenario=same) for one, value, order, same in facts]
     return [seen(row["dialogue_id"]), *near]
 
@@ -119,5 +128,7 @@ def _dialogues(root: Path, split: str, ids: Sequence[str]) -> dict[str, dict[str
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
     there = parquet.schema(paths[0]).names
     columns = [name for name in ("dialogue_id", "speakers", "texts", "emotion_index") if name in there]
-    rows = parquet.read(paths, columns, filters=pc.field("dialogue_id").isin(pa.array(ids))).to_pylist()
+    for path in paths:
+        check_dialogues(parquet.schema(path), path)
+    rows = with_equal_lists(parquet.read(paths, [*columns, "n_utterances"], filters=pc.field("dialogue_id").isin(pa.array(ids, pa.string()))), root).to_pylist()
     return {row["dialogue_id"]: row for row in rows}

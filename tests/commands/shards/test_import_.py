@@ -65,7 +65,7 @@ def test_how_dev_is_chosen_is_a_setting(file: Path, tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_else_is_never_replaced(file: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years")
-    assert _run(file, tmp_path / "out", "--overwrite").exit_code == 2
+    assert _run(file, tmp_path / "out", "--overwrite").exit_code == 5
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years"
 
 

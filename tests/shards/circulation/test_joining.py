@@ -223,7 +223,10 @@ def test_another_corpus_label_set_or_modality_is_refused(sound: Path, tmp_path: 
     with pytest.raises(BadSettings, match=r"--modalities: .*other has no 'audio'; valid: text"):
         join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["audio"])
     info = files.read_json(tmp_path / "other" / "meta" / "info.json")
-    for change, what in (({"corpus": "small"}, "different corpora: .*tiny, .*small"), ({"label_set": "mine", "classes": ["a", "b"]}, "different label sets")):
+    other_labels = {"label_set": "mine", "classes": ["a", "b"]}
+    for counts in info["counts"].values():
+        counts["labels"] |= {"a": 0, "b": 0}
+    for change, what in (({"corpus": "small"}, "different corpora: .*tiny, .*small"), (other_labels, "different label sets")):
         files.write_json(tmp_path / "other" / "meta" / "info.json", {**info, **change})
         with pytest.raises(BadSettings, match=what):
             join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["text"])

@@ -32,7 +32,10 @@ def two(make_shards, tree):
 
 def relabelled(layout, dataset, classes):
     path = layout.out / dataset / "shards" / "meta" / "info.json"
-    files.write_json(path, files.read_json(path) | {"classes": list(classes)})
+    info = files.read_json(path) | {"classes": list(classes)}
+    for counts in info["counts"].values():
+        counts["labels"] = dict.fromkeys(classes, 0)
+    files.write_json(path, info)
 
 
 def stage_one(params, layout, runs, recipe="second", classes=("neutral", "joy", "anger")):

@@ -12,6 +12,7 @@ from merc import files
 from merc.commands.inspection import picture, words
 from merc.commands.inspection.seen import Seen
 from merc.media import faces
+from merc.shown import visible
 
 _TEMPLATE = "sheet.html.j2"
 _FRAME_WIDTH_PIXELS, _FRAME_QUALITY_PERCENT = 320, 80
@@ -70,7 +71,7 @@ def write_sheet(
         chosen_colour=words.CHOSEN_COLOUR,
         lost_colour=words.LOST_COLOUR,
     )
-    files.write_text(path, text)
+    files.write_text(path, visible(text))
 
 
 def _card(entry: Entry, choice: str) -> dict[str, Any]:

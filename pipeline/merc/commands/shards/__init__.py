@@ -31,5 +31,6 @@ def main() -> None:
     Exit codes:
       0  done, nothing found wrong          4  not there, or of another shape
       1  unexpected, or a check failed      5  something else is already there
-      2  usage or settings                130  interrupted
+      2  usage or settings                  7  another process writes there
+                                          130  interrupted
     """

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import echo, echo_json, exiting
 from merc.shards.diff import diff
 from merc.shards.difference import Difference, Ids, VectorChange
 
@@ -37,8 +37,10 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
     log.set_up()
     with exiting():
         found = diff(one, other, tolerance=tolerance)
-        for line in [json.dumps(asdict(found), ensure_ascii=False)] if as_json else table(found):
-            click.echo(line)
+        if as_json:
+            echo_json(asdict(found))
+        for line in [] if as_json else table(found):
+            echo(line)
         sys.exit(1 if found.differs else 0)
 
 

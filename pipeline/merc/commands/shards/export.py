@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, exiting
+from merc.command_line import OVERWRITE, echo, exiting
 from merc.errors import SettingsDiffer
 from merc.shards.circulation.exporting import FORMATS, Format
 
@@ -34,9 +34,9 @@ def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "na
         if file.exists() and not overwrite:
             raise SettingsDiffer(f"{file} is there already; give --overwrite to replace it, or name another file")
         done = export(shards, file, form, absent=absent)
-        click.echo(f"{file}: {done.dialogues} dialogues, {done.utterances} utterances")
+        echo(f"{file}: {done.dialogues} dialogues, {done.utterances} utterances")
         for modality, count in done.absent.items():
             if count:
-                click.echo(f"  {modality}: {count} absent vectors, written as {absent}")
+                echo(f"  {modality}: {count} absent vectors, written as {absent}")
         if done.unlabelled:
-            click.echo(f"  left out: {done.unlabelled} utterances without a label of the set, with them {done.emptied} dialogues")
+            echo(f"  left out: {done.unlabelled} utterances without a label of the set, with them {done.emptied} dialogues")

@@ -7,7 +7,7 @@ from typing import get_args
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.errors import BadSettings, RawDataMissing
 from merc.job import RunOptions
 from merc.layout import MODALITIES, Layout
@@ -74,6 +74,7 @@ def command(
     Exit codes:
       0  done                                                  4  no such file, damaged, refused, or of another structure
       2  usage, or an option that does not fit the file        5  something is already at OUT
+      1  unexpected, or OUT cannot be written                  7  another process writes to OUT
     """
     log.set_up()
     with exiting():
@@ -106,4 +107,4 @@ def command(
                 one.rename(folder / one.name)
             shutil.rmtree(folder / _MADE_OF)
         for line in importing.summary(imported, out):
-            click.echo(line)
+            echo(line)

@@ -1,6 +1,5 @@
 """``merc-shards inspect``: what is inside."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import echo, echo_json, exiting
 from merc.shards.overview import Overview, overview
 
 
@@ -24,8 +23,11 @@ def command(folder: Path, as_json: bool) -> None:
     log.set_up()
     with exiting():
         found = overview(folder)
-        for line in [json.dumps(asdict(found), ensure_ascii=False)] if as_json else table(found):
-            click.echo(line)
+        if as_json:
+            echo_json(asdict(found))
+            return
+        for line in table(found):
+            echo(line)
 
 
 def table(found: Overview) -> Iterator[str]:

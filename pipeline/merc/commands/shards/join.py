@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.params import Params
 
 
@@ -33,6 +33,7 @@ def command(one: Path, other: Path, target: Path, modalities: str | None, overwr
     Exit codes:
       0  done                                                  4  other dialogues, utterances or labels, with a list; no shards
       2  usage, another corpus or label set, no such modality  5  something is already at TARGET
+                                                               7  another process writes to TARGET
     """
     from merc.shards.circulation.joining import join_modalities
     from merc.shards.config import Config as ShardsConfig
@@ -43,4 +44,4 @@ def command(one: Path, other: Path, target: Path, modalities: str | None, overwr
         config = Params.load(params_file).fill("shards", ShardsConfig)
         for note in join_modalities(one, other, target, config, modalities=chosen, overwrite=overwrite, wait=wait):
             log.logger.warning("%s", note)
-        click.echo(target)
+        echo(target)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.params import Params
 
 
@@ -31,6 +31,7 @@ def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bo
     Exit codes:
       0  done                                    4  an id in two folders; no shards, or a file that cannot be read
       2  usage, or other labels or encoders      5  something is already at TARGET
+                                                 7  another process writes to TARGET
     """
     from merc.shards.config import Config as ShardsConfig
     from merc.shards.merge import merge
@@ -40,4 +41,4 @@ def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bo
         config = Params.load(params_file).fill("shards", ShardsConfig)
         for note in merge(folders, target, config, prefix=prefix, overwrite=overwrite, wait=wait):
             log.logger.warning("%s", note)
-        click.echo(target)
+        echo(target)

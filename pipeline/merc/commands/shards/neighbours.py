@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from merc import files, log
-from merc.command_line import exiting
+from merc.command_line import echo, exiting
 from merc.errors import BadSettings, nearest
+from merc.shown import visible
 
 if TYPE_CHECKING:
     from merc.trajectories.config import Config
@@ -47,7 +48,7 @@ def command(dialogue_id: str, root: Path | None, similarity: str | None, number:
             from merc.reports.neighbours import render
 
             files.write_text(page, render(shown, name, classes))
-            click.echo(page)
+            echo(page)
             return
         for line in strips(shown, name, classes, shutil.get_terminal_size().columns):
             click.echo(line)
@@ -99,9 +100,11 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
     from merc.reports.examples import abbreviations
     from merc.reports.figures import emotion_colours
 
+    # The lines have colours of ours, so foreign names are made visible here.
+    name, classes, names = visible(name), [visible(one) for one in classes], [visible(one.dialogue_id) for one in shown]
     short, colours = abbreviations(classes), emotion_colours(classes)
-    ids = max(len(one.dialogue_id) for one in shown)
-    heads = [f"{one.dialogue_id:<{ids}} {len(one.labels):>4} {_number(one.similarity)} {_number(one.order_excess)} " for one in shown]
+    ids = max(map(len, names))
+    heads = [f"{called:<{ids}} {len(one.labels):>4} {_number(one.similarity)} {_number(one.order_excess)} " for called, one in zip(names, shown, strict=True)]
     yield f"{'':<{ids}} {'utt.':>4} {'simil.':>6} {'order':>6}  by {name}"
     across = max(1, (columns - len(heads[0])) // _CELL)
     for one, head in zip(shown, heads, strict=True):

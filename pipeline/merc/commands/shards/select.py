@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import OVERWRITE, PARAMS, WAIT, exiting
+from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.params import Params
 from merc.records.dialogue import SPLITS
 
@@ -45,6 +45,7 @@ def command(
     Exit codes:
       0  done                    4  no shards, of another schema version, or a file that cannot be read
       2  usage, or no such part  5  something is already at TARGET
+                                 7  another process writes to TARGET
     """
     from merc.shards.config import Config as ShardsConfig
     from merc.shards.select import select
@@ -57,4 +58,4 @@ def command(
             folder, target, config, splits=splits, modalities=chosen, dialogues=dialogues, transcripts=not no_text, overwrite=overwrite, wait=wait
         ):
             log.logger.warning("%s", note)
-        click.echo(target)
+        echo(target)

@@ -1,6 +1,5 @@
 """``merc-shards validate``: whether shards keep their contract."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import exiting
+from merc.command_line import echo, echo_json, exiting
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -33,11 +32,14 @@ def command(folder: Path, as_json: bool) -> None:
     with exiting():
         report = validate(folder)
         for problem in report.problems.listed:
-            click.echo(json.dumps(asdict(problem), ensure_ascii=False) if as_json else str(problem))
+            if as_json:
+                echo_json(asdict(problem))
+            else:
+                echo(problem)
         counts = report.problems.counts
         seen = f"{report.dialogues} dialogues, {report.utterances} utterances, {report.files} files"
         if not as_json:
             for kind in (kind for kind in KINDS if counts[kind]):
-                click.echo(f"{counts[kind]:>8}  {kind}: {KINDS[kind]}")
-            click.echo(f"{folder}: {seen}, {f'{counts.total()} problems' if counts.total() else 'nothing wrong'}")
+                echo(f"{counts[kind]:>8}  {kind}: {KINDS[kind]}")
+            echo(f"{folder}: {seen}, {f'{counts.total()} problems' if counts.total() else 'nothing wrong'}")
         sys.exit(report.exit_code)

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from merc import files
+
 # Evenly chosen from a session's utterances: 40 MB to read for the five of them, and a majority of 60 is not left to chance.
 VOTES_PER_SESSION = 60
 _SHORTEST_SECONDS = 0.5  # "Yeah." and the like are often said while the other one speaks
@@ -126,6 +128,7 @@ def _read(one: Spoken) -> NDArray[np.int16]:
     Raises:
         ValueError: if the file has another number of channels or another width.
     """
+    files.check_kind(one.path)
     with wave.open(str(one.path), "rb") as file:
         if (file.getnchannels(), file.getsampwidth()) != (2, _SIXTEEN_BITS):
             raise ValueError(f"{file.getnchannels()} channels of {file.getsampwidth()} bytes")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from merc import parquet
 from merc.corpora.engine.csv_rows import LARGEST_CELL, CsvForm, CsvRow, check_columns, read_rows
 from merc.corpora.engine.text_repair import repair
 from merc.errors import BadTable, RawDataMissing
@@ -156,14 +156,11 @@ def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -
 
 def _read_parquet(path: Path, required: Sequence[str], others: Collection[str]) -> list[CsvRow]:
     """Rows as of a CSV file: numbers as text, an empty cell for null and NaN."""
-    try:
-        names = pq.read_schema(path).names
-        check_columns(names, required, others, path)
-        table = pq.read_table(path, columns=[name for name in names if name in {*required, *others}])
-    except OSError as error:
-        raise RawDataMissing(f"{path}: cannot be read: {error}") from error
-    except pa.ArrowInvalid as error:
-        raise BadTable(f"{path}: not a Parquet file: {error}") from error
+    if not path.exists():
+        raise RawDataMissing(f"{path}: cannot be read: there is no such file")
+    names = parquet.schema(path).names
+    check_columns(names, required, others, path)
+    table = parquet.read(path, [name for name in names if name in {*required, *others}])
     for field in table.schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from merc import files
 from merc.corpora.engine import text_repair
 from merc.errors import RawDataMissing
 from merc.files import stand_in
@@ -69,6 +70,7 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
         RawDataMissing: if the file cannot be opened, is no text or has another encoding; the message shows how each likely one would read it.
     """
     try:
+        files.check_kind(path)
         content = path.read_bytes()
     except OSError as error:
         raise RawDataMissing(f"{path}: cannot be read: {error}") from error

@@ -14,6 +14,7 @@ import pyarrow as pa
 from merc import files, parquet
 from merc.layout import MODALITIES
 from merc.shards.format.row_groups import TABLES
+from merc.shown import visible
 
 NAME = "croissant.json"
 _PARQUET = "application/x-parquet"  # what Croissant calls it; its readers know no other name
@@ -124,7 +125,7 @@ def write_croissant(root: Path, info: Mapping[str, Any], title: str, description
         "name": title,
         "description": description,
         "license": "other: that of the corpus, which forbids passing it on",
-        **({"citeAs": info["source"]} if info.get("source") else {}),
+        **({"citeAs": visible(info["source"])} if info.get("source") else {}),
         "version": info["versions"]["merc-pipeline"],
         "distribution": [_file(name, checksums[name]) for names in there.values() for name in names] + [_file_set(table) for table in there],
         "recordSet": [_record_set(table, parquet.schema(root / names[0]), info) for table, names in there.items()],
@@ -174,7 +175,7 @@ def _fields(table: str, schema: pa.Schema, info: Mapping[str, Any]) -> Iterable[
 
 def _meaning(column: str, info: Mapping[str, Any]) -> str:
     if column in MODALITIES:
-        return f"a vector per utterance by {info['encoders'][column].get('name', 'an encoder')}; all zeros where {column}_present is false"
+        return f"a vector per utterance by {visible(str(info['encoders'][column].get('name', 'an encoder')))}; all zeros where {column}_present is false"
     if column.removesuffix("_present") in MODALITIES:
         return f"whether there is a vector in {column.removesuffix('_present')}"
     if column.startswith("neighbours_"):

@@ -17,6 +17,7 @@ from merc.records.failures import REASONS
 from merc.shards.card import croissant
 from merc.shards.format import reader
 from merc.shards.format.row_groups import TABLES
+from merc.shown import code, markdown, visible
 
 _ABOUT = {
     "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
@@ -47,9 +48,9 @@ def write_card(root: Path) -> None:
     info = reader.info(root)
     rows = {table: _rows_of(root / table) for table in TABLES}
     rows = {table: counts for table, counts in rows.items() if counts}
-    files.write_text(root / "README.md", f"---\n{_front_matter(info, rows)}---\n\n{_body(root, info, rows)}")
+    files.write_text(root / "README.md", visible(f"---\n{_front_matter(info, rows)}---\n\n{_body(root, info, rows)}"))
     found = _checksums(root)
-    croissant.write_croissant(root, info, _title(info), f"{_made_by(info)} {_rights(info)}", found)
+    croissant.write_croissant(root, info, visible(_title(info)), f"{_made_by(info)} {_rights(info)}", found)
     found |= {croissant.NAME: _facts(root / croissant.NAME)}
     files.write_json(root / "meta" / "manifest.json", {"files": found})
 
@@ -60,8 +61,8 @@ def _title(info: dict[str, Any]) -> str:
 
 def _made_by(info: dict[str, Any]) -> str:
     return (
-        f"Made by merc-pipeline {info['versions']['merc-pipeline']} from the corpus *{info['corpus']}*, label set *{info['label_set']}*, "
-        f"schema version {info['schema_version']}."
+        f"Made by merc-pipeline {markdown(info['versions']['merc-pipeline'])} from the corpus *{markdown(info['corpus'])}*, "
+        f"label set *{markdown(info['label_set'])}*, schema version {info['schema_version']}."
     )
 
 
@@ -100,7 +101,7 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
             configs.append({"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files})
     matter: dict[str, Any] = {
         "license": "other",
-        "pretty_name": _title(info),
+        "pretty_name": markdown(_title(info)),
         "tags": ["emotion-recognition", "conversation"],
     }
     return str(yaml.safe_dump({**matter, "configs": configs}, sort_keys=False, allow_unicode=True, width=1000))
@@ -108,7 +109,7 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
 
 def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
     sections = [
-        f"# {_title(info)}",
+        f"# {markdown(_title(info))}",
         f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes every column.",
         f"**{_rights(info)}**",
         "## How to load it",
@@ -131,16 +132,19 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
         "## How to get the corpus",
-        info.get("source") or "The reader of this corpus names no source.",
+        "\n\n".join(map(markdown, info.get("source", "").split("\n\n"))) or "The reader of this corpus names no source.",
     ]
     if info.get("deviations"):
-        sections += ["Not as expected (counts of the official distribution, settings, labels):", "\n".join(f"- {line}" for line in info["deviations"])]
+        sections += [
+            "Not as expected (counts of the official distribution, settings, labels):",
+            "\n".join(f"- {markdown(line)}" for line in info["deviations"]),
+        ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def _loading(rows: dict[str, dict[str, int]]) -> str:
     others = "".join(f"\n{table} = load_dataset(folder, {table!r})" for table in rows if table != TABLES[0] and any(rows[table].values()))
-    first = next(iter(rows[TABLES[0]]))
+    first = next(iter(rows.get(TABLES[0], {})), "*")
     return (
         "```python\nfrom datasets import load_dataset\n\n"
         f"dialogues = load_dataset(folder){others}\n```\n\n"
@@ -149,17 +153,17 @@ def _loading(rows: dict[str, dict[str, int]]) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; numbers stand to the right."""
+    """A Markdown table, of cells that are Markdown; numbers stand to the right."""
     body = [list(row) for row in rows]
     numeric = [bool(body) and all(isinstance(row[column], int | float) for row in body) for column in range(len(head))]
     lines: list[list[object]] = [list(head), ["---:" if right else "---" for right in numeric], *body]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _counts(info: dict[str, Any]) -> str:
     splits, counts = info["splits"], info["counts"]
     lines: list[list[object]] = [[what, *(counts[split][what] for split in splits)] for what in ("dialogues", "utterances")]
-    lines += [[f"*{name}*", *(counts[split]["labels"][name] for split in splits)] for name in info["classes"]]
+    lines += [[f"*{markdown(name)}*", *(counts[split]["labels"][name] for split in splits)] for name in info["classes"]]
     lines.append(["outside the label set", *(counts[split]["unlabelled"] for split in splits)])
     return _markdown(["", *splits], lines)
 
@@ -170,7 +174,7 @@ def _coverage(info: dict[str, Any]) -> str:
         cells = []
         for split in info["splits"]:
             present, total = info["counts"][split]["present"][modality], info["counts"][split]["utterances"]
-            cells.append(f"{present} of {total} ({100 * present / total:.1f} %)")
+            cells.append(f"{present} of {total} ({100 * present / total:.1f} %)" if total else "none")
         lines.append([modality, *cells])
     return _markdown(["utterances with", *info["splits"]], lines)
 
@@ -185,8 +189,10 @@ def _encoder_notes(info: dict[str, Any]) -> str:
     lines = []
     for modality in info["modalities"]:
         facts = info["encoders"][modality]
-        licence, overlap = (facts.get(key) or "not recorded" for key in ("licence", "training_data_overlap"))
-        lines.append(f"- *{modality}*: {facts.get('name', 'encoder')}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}")
+        licence, overlap = (markdown(facts.get(key) or "not recorded") for key in ("licence", "training_data_overlap"))
+        lines.append(
+            f"- *{modality}*: {markdown(facts.get('name', 'encoder'))}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}"
+        )
     return "\n".join(lines)
 
 
@@ -195,7 +201,7 @@ def _about(table: str, info: dict[str, Any]) -> str:
 
 
 def _cell(value: object) -> str:
-    return "–" if value is None or value == "" else str(value)
+    return "–" if value is None or value == "" else markdown(value)
 
 
 def _failures(root: Path, splits: Sequence[str]) -> str:
@@ -212,5 +218,5 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
     lines: list[list[object]] = []
     for reason, modality, stage in sorted(counts):
         kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
-        lines.append([f"`{reason}`", kind, meaning, modality, stage, *(by_split[split][reason, modality, stage] for split in splits)])
+        lines.append([code(reason), kind, meaning, markdown(modality), markdown(stage), *(by_split[split][reason, modality, stage] for split in splits)])
     return _markdown(["reason", "kind", "meaning", "modality", "stage", *splits], lines)

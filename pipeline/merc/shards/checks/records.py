@@ -13,6 +13,7 @@ from merc.job import flat
 from merc.records.dialogue import SPLITS
 from merc.shards.checks.dialogues import SeenSplit
 from merc.shards.checks.problems import UNREADABLE, Problems
+from merc.shards.format import reader
 from merc.shards.format.row_groups import TABLES, files_of
 from merc.shards.joining.moments import RunningMoments
 
@@ -65,8 +66,12 @@ def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, Runni
             the train split of the shards that these were taken from.
         problems: what is wrong is added to it.
     """
-    found = _read(root, STATS, problems)
-    if found is None:
+    if _read(root, STATS, problems) is None:
+        return
+    try:
+        found = reader.stats(root)
+    except BadTable as error:
+        problems.add("stats", STATS, str(error).removeprefix(f"{root / STATS}: "))
         return
     if set(found) != set(info["dims"]):
         problems.add("stats", STATS, f"of {', '.join(sorted(found)) or 'nothing'} instead of {', '.join(sorted(info['dims']))}")

@@ -15,6 +15,7 @@ from merc.errors import BadTable
 from merc.shards.checks.dialogues import SeenSplit
 from merc.shards.checks.problems import LISTED, UNREADABLE, Problems
 from merc.shards.format.row_groups import column, files_of, opened, row_groups
+from merc.shards.format.schema import check_trajectories
 
 _NEIGHBOURS, _SIMILARITY = "neighbours_", "similarity_"
 _NEEDED = {"dialogue_id", "split", "trajectory"}
@@ -36,11 +37,12 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> None:
         file = path.relative_to(root).as_posix()
         try:
             with opened(path) as parquet:
-                names = parquet.schema_arrow.names
-            missing = _NEEDED - set(names)
+                columns = parquet.schema_arrow
+            missing = _NEEDED - set(columns.names)
             if missing:
                 problems.add("schema", file, f"no column {', '.join(sorted(missing))}")
                 return
+            check_trajectories(columns, path)
             for rows in row_groups(path):
                 times += _Group(rows, file, seen, problems).check(split)
         except BadTable as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from merc import files
 from merc.corpora.engine.iemocap_files import session_of
-from merc.errors import BadSettings, BadTable, PipelineError, nearest
+from merc.errors import BadSettings, BadTable, nearest
 from merc.layout import MODALITIES
 from merc.records.dialogue import SPLITS
 from merc.shards.circulation.layouts import IDCL_KEYS, SLOTS
@@ -29,8 +29,8 @@ PROTOCOL = 2  # what Python 2.3 and all later ones read
 _COLUMNS = ["dialogue_id", "speakers", "speaker_index", "source_utterance_ids", "texts", "emotion_index", "sentiments"]
 # Label set → corpus. Not iemocap4_merged: in these files four classes mean that excited is left out.
 _CORPORA = {"iemocap6": "iemocap", "iemocap4": "iemocap", "meld7": "meld"}
-_NUMBERED = re.compile(r"dia[0-9]+_(?:utt|turn)([0-9]+)")
-_SLOT = re.compile(r"speaker_([0-9]+)")
+_NUMBERED = re.compile(r"dia[0-9]+_(?:utt|turn)([0-9]{1,18})")
+_SLOT = re.compile(r"speaker_([0-9]{1,18})")
 
 
 @dataclass
@@ -67,7 +67,7 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
     Raises:
         BadSettings: if the shards lack a modality, or are of a corpus whose ids or labels the layout has no place for.
         BadTable: if these are no shards, or a dialogue has more than nine speakers.
-        PipelineError: if the file cannot be written.
+        CannotWrite: if the file cannot be written.
     """
     info = reader.info(root)
     corpus = _corpus(info, form)
@@ -77,11 +77,8 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
     exported = Exported()
     by_split = {split: list(_samples(root, split, corpus, absent, exported)) for split in reader.splits(root)}
     content = _splits(by_split) if form == "idcl" else _tuple(by_split, corpus)
-    try:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(_portable(pickle.dumps(content, protocol=PROTOCOL)))
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be written: {error}") from error
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(_portable(pickle.dumps(content, protocol=PROTOCOL)))
     return exported
 
 
@@ -140,7 +137,7 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
             raise BadSettings(f"the layouts have the speakers M and F; {dialogue['dialogue_id']} has {', '.join(sorted(set(speakers)))}")
         return {"key": name, "ids": ids, "speakers": letters}
     numbers = [_NUMBERED.fullmatch(one) for one in ids]
-    if not re.fullmatch(r"dia[0-9]+", name) or not all(numbers):
+    if not re.fullmatch(r"dia[0-9]{1,18}", name) or not all(numbers):
         raise BadSettings(f"the layout numbers dialogues and utterances as MELD does, dia0 and dia0_utt0; these shards hold {name!r} and {ids[0]!r}")
     found = [_SLOT.fullmatch(one) for one in speakers]
     # Imported shards keep the slots that they came with; other speakers are numbered as they appear.

@@ -18,6 +18,7 @@ declare-lab/conv-emotion ``COSMIC/erc-training/dataloader.py`` and ``bc-LSTM-pyt
 Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and types are checked here.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -43,6 +44,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 }
 IDCL_KEYS = {"vid": "key", "speakers": "speakers", "labels": "labels", "text": "text", "audio": "audio", "visual": "visual", "sentence": "sentences"}
 """What IDCL's dictionaries call the entries."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _ADVICE = (
     f"layouts that can be read: {', '.join(f'{name} ({len(slots)} entries)' for name, slots in SLOTS.items())}, "
     "a dictionary of splits (idcl), a dictionary of vectors per split (meld_baseline)"
@@ -200,7 +202,7 @@ def _key(value: Any) -> str | int:
     """An id; one that is a number is given as such."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise BadTable(f"the id of a dialogue is {str(value)[:80]!r}: neither a name nor a number")
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 def _values_of(key: str | int, split: str, slots: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@
 The vectors come without anything else; labels and texts are those of ``data_emotion.p``. Speakers stand in none of them.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -153,6 +154,6 @@ def _vectors_of(where: str, key: Any, value: Any, annotated: Mapping[int, Mappin
 
 def _number(value: Any, where: str) -> int:
     text = str(value)
-    if not (text.isascii() and text.isdigit()):
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise BadTable(f"{where}: {text[:40]!r} is not a number, as those of MELD's dialogues and utterances are")
     return int(text)

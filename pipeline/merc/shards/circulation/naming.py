@@ -106,7 +106,9 @@ def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> lis
 
 def _meld_split(one: Conversation, has_dev: bool) -> str:
     number = int(one.key)
-    split = next(split for split in reversed(SPLITS) if number >= MELD_OFFSETS[split])
+    split = next((split for split in reversed(SPLITS) if number >= MELD_OFFSETS[split]), None)
+    if split is None:
+        raise BadTable(f"the dialogue {number} is of no split: MELD's are numbered from 0 on")
     if one.split != ("train" if split == "dev" and not has_dev else split):
         raise BadTable(
             f"dialogue {number} is in {one.split}, but that number is of {split}: MELD's are numbered from {MELD_OFFSETS['train']}, "

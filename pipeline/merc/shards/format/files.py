@@ -12,6 +12,7 @@ from merc.errors import BadTable, nearest
 from merc.records.dialogue import SPLITS
 from merc.shards.format.cutting import file_name
 from merc.shards.format.row_groups import opened
+from merc.shards.format.schema import check_dialogues
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def open_shard(path: Path) -> ShardFile:
     """
     identity = _identity(path)
     with opened(path, memory_map=True) as file:
+        check_dialogues(file.schema_arrow, path)
         return ShardFile(path, identity, file.metadata, file.schema_arrow)
 
 

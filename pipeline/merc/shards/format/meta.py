@@ -56,6 +56,10 @@ class Info(BaseModel):
             raise ValueError(f"splits {self.splits}, counts of {sorted(self.counts)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"a class twice: {self.classes}")
+        for split in self.splits:
+            counts = self.counts[split]
+            if not set(self.classes) <= set(counts.labels) or not wanted <= set(counts.present):
+                raise ValueError(f"counts of {split} lack a class or a modality: {sorted(counts.labels)}, {sorted(counts.present)}")
         return self
 
 

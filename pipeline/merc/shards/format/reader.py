@@ -29,7 +29,7 @@ from merc.shards.format import files as shard_files
 from merc.shards.format.batches import LENGTH, DecodedGroup, padded, vectors_of
 from merc.shards.format.meta import Info, Moments
 from merc.shards.format.order import Part, windows
-from merc.shards.format.row_groups import check_version
+from merc.shards.format.row_groups import check_version, with_equal_lists
 
 __all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "splits", "stats", "vectors_of"]
 
@@ -68,7 +68,7 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
     Raises:
         BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema version.
     """
-    return pa.concat_tables([file.read(columns) for file in _open(root, split)])
+    return pa.concat_tables([with_equal_lists(file.read(columns), file.path) for file in _open(root, split)])
 
 
 def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None) -> pa.Table:

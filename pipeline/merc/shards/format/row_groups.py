@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from merc import parquet
 from merc.errors import BadTable
@@ -70,3 +72,22 @@ def column(rows: pa.Table, name: str) -> pa.Array:
     """A column in one piece."""
     found = rows[name]
     return found.chunk(0) if found.num_chunks == 1 else found.combine_chunks()
+
+
+def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:
+    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries by position.
+
+    Raises:
+        BadTable: naming the file, the first dialogue (or its row in the row group) and the column.
+    """
+    wanted_K = rows["n_utterances"].to_numpy() if "n_utterances" in rows.column_names else None
+    for name in rows.column_names:
+        if pa.types.is_list(rows[name].type):
+            found_K = pc.fill_null(pc.list_value_length(rows[name]), -1).to_numpy()
+            wanted_K = found_K if wanted_K is None else wanted_K
+            wrong = np.flatnonzero(found_K != wanted_K)
+            if len(wrong):
+                row = int(wrong[0])
+                dialogue = rows["dialogue_id"][row].as_py() if "dialogue_id" in rows.column_names else f"row {row}"
+                raise BadTable(f"{path}: {dialogue}: {found_K[row]} entries in {name} for {wanted_K[row]} utterances")
+    return rows

@@ -7,11 +7,13 @@ meta/info.json, meta/stats.json, meta/manifest.json, README.md, croissant.json
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from merc.errors import BadTable
 from merc.layout import MODALITIES
 from merc.records.features import vectors_type
 
@@ -72,6 +74,51 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
     features = {field.name: _feature(field.type) for field in fields}
     features[_CLASS_LABEL] = {"feature": {"names": list(classes), "_type": "ClassLabel"}, "_type": "List"}
     return pa.schema(fields, metadata={**merc_metadata({**metadata, "classes": list(classes)}), "huggingface": json.dumps({"info": {"features": features}})})
+
+
+def check_dialogues(found: pa.Schema, path: Path) -> None:
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it, or may be null where none is."""
+    dims = {name: found.field(name).type.value_type.list_size for name in MODALITIES if name in found.names and _holds_vectors(found.field(name).type)}
+    wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names)
+    for field in found:
+        if field.name in wanted.names:
+            _check(field, wanted.field(field.name), path)
+        elif field.name.removesuffix("_present") in MODALITIES:
+            raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of vectors, or lacks the column of its vectors")
+
+
+def _holds_vectors(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type))
+
+
+def _check(field: pa.Field, wanted: pa.Field, path: Path) -> None:
+    if field.type != wanted.type or field.nullable != wanted.nullable:
+        raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.type}{'' if wanted.nullable else ', never null'}")
+
+
+_TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
+    "trajectory": pa.types.is_integer,
+    "neighbours_": pa.types.is_string,
+    "similarity_": pa.types.is_floating,
+    "order_excess_": pa.types.is_floating,
+    "same_scenario_": pa.types.is_boolean,
+}
+
+
+def check_trajectories(found: pa.Schema, path: Path) -> None:
+    """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or of another type than the stage writes it."""
+    for name in ("dialogue_id", "split", "trajectory"):
+        if name not in found.names:
+            raise BadTable(f"{path}: no trajectories: there is no column {name!r}")
+    for field in found:
+        kind = next((kind for prefix, kind in _TRAJECTORIES.items() if field.name.startswith(prefix)), None)
+        right = (
+            pa.types.is_string(field.type)
+            if field.name in ("dialogue_id", "split")
+            else kind is None or (pa.types.is_list(field.type) and kind(field.type.value_type))
+        )
+        if not right:
+            raise BadTable(f"{path}: the column {field.name} holds {field.type}, which is none of a trajectory's")
 
 
 def per_utterance(*, transcripts: bool) -> tuple[tuple[str, str, pa.DataType], ...]:

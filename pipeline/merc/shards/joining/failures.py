@@ -105,7 +105,4 @@ def read_record(layout: Layout) -> dict[str, Any]:
 def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise BadTable(f"{path}: the failure table is missing; run the stage that writes it again")
-    table = parquet.read(path)
-    if not table.schema.equals(failures.SCHEMA, check_metadata=False):
-        raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {failures.SCHEMA.names}")
-    return table.replace_schema_metadata()
+    return failures.checked(parquet.read(path), path)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from merc import files, parquet
-from merc.errors import BadSettings, BadTable, PipelineError
+from merc.errors import BadSettings, BadTable, CannotWrite
 from merc.extraction import sequences
 from merc.job import finished_fingerprint
 
@@ -68,7 +68,7 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
     Raises:
         BadTable: if no sequences were kept, they are not of the extraction that the shards were made of, or not there where a vector is.
         BadSettings: if entries and vectors differ in length, as where a vector is a mean and a deviation.
-        PipelineError: if the file cannot be written.
+        CannotWrite: if the file cannot be written.
     """
     features = shards.parent / modality / info["encoders"][modality]["name"]
     fingerprint = _fingerprint(features, info, modality)
@@ -111,8 +111,8 @@ def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
                 utterance_ids.append(utterance_id)
                 counts.append(len(entries_LD))
         parquet.write(folder / _UTTERANCES, pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}))
-    except OSError as error:
-        raise PipelineError(f"{folder} cannot be written: {error}. It holds the sequences of {features} once more; make room there.") from error
+    except CannotWrite as error:
+        raise CannotWrite(f"{error} It holds the sequences of {features} once more; make room there.") from error
 
 
 def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, NDArray[np.float16]]]:

@@ -120,6 +120,7 @@ def load(path: Path) -> Loaded:
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
+        files.check_kind(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
