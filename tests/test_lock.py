@@ -66,6 +66,15 @@ def test_an_error_inside_lets_go(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_made_for_the_lock_alone_are_removed_and_those_that_were_written_to_stay(tmp_path: Path) -> None:
+    with lock.held(tmp_path / "a" / "b" / "c"):
+        assert (tmp_path / "a" / "b" / ".c.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+    with lock.held(tmp_path / "a" / "b" / "c"):
+        (tmp_path / "a" / "b" / "c").write_text("made")
+    assert (tmp_path / "a" / "b" / "c").read_text() == "made"
+
+
 def test_an_output_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PipelineError, match="file/meld cannot be written"), lock.held(tmp_path / "file" / "meld"):

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
         CannotWrite: if the file beside ``output`` cannot be made.
     """
     lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
+    made = [folder for folder in output.parents if not folder.exists()]
     if not _acquired(lock, output, wait):
         logger.warning("%s lies on a file system without locks: nothing keeps two runs from writing there at once", output, extra={"output": str(output)})
         yield
@@ -50,6 +51,9 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes a new one
         lock.release()
+        with suppress(OSError):  # the block has written to them
+            for folder in made:
+                folder.rmdir()
 
 
 def _acquired(lock: FileLock, output: Path, wait: bool) -> bool:

@@ -177,7 +177,7 @@ def test_ctrl_c_ends_workers_whatever_they_are_at(run, tmp_path, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         threading.Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt), pool.stoppable():
+        with pytest.raises(KeyboardInterrupt), stoppable():
             list(pool.in_order(run, [f"stay {log} {number}" for number in range(3)], 2))
     finally:
         signal.signal(signal.SIGINT, before)

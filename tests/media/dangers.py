@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from errands import run  # beside it on the path of a worker
-
 from merc.media.clip import decode_dialogue
 from merc.media.tasks import DialogueTask
 
 
 def decode(task: DialogueTask) -> object:
     """Decodes as the stage does, but for files whose name says what happens."""
+    from errands import run  # on the path of a worker alone
+
     for clip in task.clips:
         name = Path(clip.video_path).stem.rstrip("0123456789")
         if name in ("segfault", "sleep", "raise", "settings"):

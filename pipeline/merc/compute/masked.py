@@ -12,6 +12,7 @@ def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     What stands where the mask is False does not matter, not even NaN.
 
     Example:
+        >>> import torch
         >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
         tensor([[2.]])
     """

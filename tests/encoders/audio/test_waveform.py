@@ -188,12 +188,12 @@ CONTEXT_FREE = {"num_conv_pos_embeddings": 6}  # and layer 0: a frame knows thre
 @pytest.mark.parametrize("pooling", ["mean", "mean_std"])
 @pytest.mark.parametrize("kind", ["wav2vec2 large", "hubert large"])
 def test_windows_give_what_the_whole_clip_gives_where_nothing_looks_further_than_the_overlap(kind: str, pooling: str, waveform: Make) -> None:
-    given: dict[str, Any] = {"checkpoint": CONTEXT_FREE, "layer": 0, "pooling": pooling, "frames": True}
+    given: dict[str, Any] = {"checkpoint": CONTEXT_FREE, "layer": 0, "pooling": pooling, "sequences": True}
     sounds = _sounds((16000, 16001, 30000, 80080, 81234, 16900, 9000))
     whole = _encode(waveform(kind, window_seconds=30, **given), sounds)
     cut = _encode(waveform(kind, window_seconds=1, overlap_seconds=0.3, **given), sounds)
     assert cut.remarks == whole.remarks == []
-    for one, other in zip(cut.frames, whole.frames, strict=True):
+    for one, other in zip(cut.sequences, whole.sequences, strict=True):
         assert one is not None
         assert other is not None
         assert one.vectors.shape == other.vectors.shape

@@ -77,7 +77,7 @@ def test_a_clip_that_is_not_finite_is_recorded_and_spoils_no_other(pooling: crop
 
 def test_frames_are_the_crops_within_the_range_of_float16() -> None:
     vectors = VECTORS * np.array([[1], [1], [1], [1], [1], [20_000]], dtype=np.float32)
-    frames = crops.encoded(vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, sequences=True, what="the model").frames[4]
+    frames = crops.encoded(vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, sequences=True, what="the model").sequences[4]
     assert frames is not None
     assert frames.vectors.tolist() == [[2, 0], [4, 0], [65504, 0]]
     assert frames.seconds.tolist() == [0, 1, 2]

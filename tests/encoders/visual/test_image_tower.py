@@ -130,8 +130,8 @@ def test_clips_with_crops_of_different_size_share_batches(image_tower, images_pe
 def test_pooling_by_confidence_prefers_the_sure_crops(image_tower) -> None:
     faces = _faces(40, 40)
     sure = image_tower("vit", pooling="confidence", sequences=True).encode([_utterance(faces, face_scores=np.array([0.95, 0.15], dtype=np.float32))])
-    assert sure.frames[0] is not None
-    np.testing.assert_allclose(sure.embeddings[0], sure.frames[0].vectors[0], atol=5e-3)  # exp(8) times the weight of the other
+    assert sure.sequences[0] is not None
+    np.testing.assert_allclose(sure.embeddings[0], sure.sequences[0].vectors[0], atol=5e-3)  # exp(8) times the weight of the other
     for scores in (None, np.full(2, 0.4, dtype=np.float32)):
         equal = image_tower("vit", pooling="confidence").encode([_utterance(faces, face_scores=scores)]).embeddings
         np.testing.assert_allclose(equal, image_tower("vit").encode([_utterance(faces)]).embeddings, atol=1e-5)
@@ -140,7 +140,7 @@ def test_pooling_by_confidence_prefers_the_sure_crops(image_tower) -> None:
 def test_frames_are_crops_with_their_times(image_tower) -> None:
     seconds = np.array([0.2, 0.5, 1.25], dtype=np.float32)
     encoder = image_tower("dinov2", pooling="mean_std", sequences=True)
-    [frames] = encoder.encode([_utterance(_faces(40, 40, 40), face_seconds=seconds)]).frames
+    [frames] = encoder.encode([_utterance(_faces(40, 40, 40), face_seconds=seconds)]).sequences
     assert (encoder.dim, encoder.sequence_dim, encoder.planned_dim()) == (64, 32, 64)
     assert frames is not None
     assert (frames.vectors.shape, frames.vectors.dtype) == ((3, 32), np.float16)

@@ -77,7 +77,7 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
 
 
 def check_dialogues(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it, or may be null where none is."""
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it."""
     dims = {name: found.field(name).type.value_type.list_size for name in MODALITIES if name in found.names and _holds_vectors(found.field(name).type)}
     wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names)
     for field in found:
@@ -92,8 +92,17 @@ def _holds_vectors(kind: pa.DataType) -> bool:
 
 
 def _check(field: pa.Field, wanted: pa.Field, path: Path) -> None:
-    if field.type != wanted.type or field.nullable != wanted.nullable:
-        raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.type}{'' if wanted.nullable else ', never null'}")
+    if not _alike(field.type, wanted.type):
+        raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.type}")
+
+
+def _alike(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types differ at most in where nulls may be, which other programs forget when they write; nulls themselves are looked for in reading."""
+    if pa.types.is_list(kind) and pa.types.is_list(wanted):
+        return _alike(kind.value_type, wanted.value_type)
+    if pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(wanted):
+        return bool(kind.list_size == wanted.list_size) and _alike(kind.value_type, wanted.value_type)
+    return bool(kind == wanted)
 
 
 _TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
