@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from merc import parquet
 from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.shards.format import reader
-from merc.shards.format.row_groups import merc, with_equal_lists
+from merc.shards.format.row_groups import merc, with_equal_lists, without_nulls
 from merc.shards.format.schema import check_dialogues, check_trajectories
 from merc.trajectories.config import POOLED
 
@@ -52,7 +52,7 @@ def read_row(root: Path, dialogue_id: str) -> dict[str, Any]:
     paths = sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))
     for path in paths:
         check_trajectories(parquet.schema(path), path)
-    rows = parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id).to_pylist() if paths else []
+    rows = without_nulls(parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id), paths[0]).to_pylist() if paths else []
     if not rows:
         raise RawDataMissing(f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro")
     found: dict[str, Any] = rows[0]
@@ -130,5 +130,5 @@ def _dialogues(root: Path, split: str, ids: Sequence[str]) -> dict[str, dict[str
     columns = [name for name in ("dialogue_id", "speakers", "texts", "emotion_index") if name in there]
     for path in paths:
         check_dialogues(parquet.schema(path), path)
-    rows = with_equal_lists(parquet.read(paths, [*columns, "n_utterances"], filters=pc.field("dialogue_id").isin(pa.array(ids, pa.string()))), root).to_pylist()
-    return {row["dialogue_id"]: row for row in rows}
+    rows = parquet.read(paths, [*columns, "n_utterances"], filters=pc.field("dialogue_id").isin(pa.array(ids, pa.string())))
+    return {row["dialogue_id"]: row for row in with_equal_lists(without_nulls(rows, paths[0]), paths[0]).to_pylist()}

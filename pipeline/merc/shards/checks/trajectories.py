@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from merc.errors import BadTable
 from merc.shards.checks.dialogues import SeenSplit
 from merc.shards.checks.problems import LISTED, UNREADABLE, Problems
-from merc.shards.format.row_groups import column, files_of, opened, row_groups
+from merc.shards.format.row_groups import column, files_of, opened, row_groups, without_nulls
 from merc.shards.format.schema import check_trajectories
 
 _NEIGHBOURS, _SIMILARITY = "neighbours_", "similarity_"
@@ -44,7 +44,7 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> None:
                 return
             check_trajectories(columns, path)
             for rows in row_groups(path):
-                times += _Group(rows, file, seen, problems).check(split)
+                times += _Group(without_nulls(rows, path), file, seen, problems).check(split)
         except BadTable as error:
             problems.add(UNREADABLE, file, str(error).removeprefix(f"{path}: "))
             return

@@ -29,7 +29,7 @@ from merc.shards.format import files as shard_files
 from merc.shards.format.batches import LENGTH, DecodedGroup, padded, vectors_of
 from merc.shards.format.meta import Info, Moments
 from merc.shards.format.order import Part, windows
-from merc.shards.format.row_groups import check_version, with_equal_lists
+from merc.shards.format.row_groups import check_version, with_equal_lists, without_nulls
 
 __all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "splits", "stats", "vectors_of"]
 
@@ -68,7 +68,7 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
     Raises:
         BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema version.
     """
-    return pa.concat_tables([with_equal_lists(file.read(columns), file.path) for file in _open(root, split)])
+    return pa.concat_tables([with_equal_lists(without_nulls(file.read(columns), file.path), file.path) for file in _open(root, split)])
 
 
 def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -89,7 +89,7 @@ def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None)
             ids = file.read(["dialogue_id"], [group])["dialogue_id"].to_pylist()
             if dialogue_id in ids:
                 return file.read(columns, [group]).slice(ids.index(dialogue_id), 1)
-    known = [one for path in paths for one in shard_files.open_shard(path).read(["dialogue_id"])["dialogue_id"].to_pylist()]
+    known = [one for path in paths for one in without_nulls(shard_files.open_shard(path).read(["dialogue_id"]), path)["dialogue_id"].to_pylist()]
     close = nearest(dialogue_id, known) if len(known) <= 20 else nearest(dialogue_id, known).partition("valid:")[0] + f"there are {len(known)} in {split}"
     raise BadTable(f"{root}: no dialogue {dialogue_id!r}; {close}")
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from merc import parquet
 from merc.errors import BadTable
-from merc.shards.format.schema import SCHEMA_VERSION
+from merc.shards.format.schema import MAY_BE_NULL, SCHEMA_VERSION
 
 TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
 
@@ -72,6 +72,16 @@ def column(rows: pa.Table, name: str) -> pa.Array:
     """A column in one piece."""
     found = rows[name]
     return found.chunk(0) if found.num_chunks == 1 else found.combine_chunks()
+
+
+def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
+    """The same rows, once it is certain that nothing is null that may not be. Raises ``BadTable`` naming the file and the column."""
+    for name in (name for name in rows.column_names if name not in MAY_BE_NULL):
+        found = rows[name]
+        nulls = found.null_count + (pc.list_flatten(found).null_count if pa.types.is_list(found.type) else 0)
+        if nulls:
+            raise BadTable(f"{path}: column {name}: {nulls} null values")
+    return rows
 
 
 def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:

@@ -77,32 +77,27 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
 
 
 def check_dialogues(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it."""
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it; whether it may be null is not looked at."""
     dims = {name: found.field(name).type.value_type.list_size for name in MODALITIES if name in found.names and _holds_vectors(found.field(name).type)}
     wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names)
     for field in found:
-        if field.name in wanted.names:
-            _check(field, wanted.field(field.name), path)
-        elif field.name.removesuffix("_present") in MODALITIES:
-            raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of vectors, or lacks the column of its vectors")
+        if field.name in wanted.names and not _alike(field.type, wanted.field(field.name).type):
+            raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.field(field.name).type}")
+        if field.name in MODALITIES and field.name not in dims:
+            raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of vectors")
 
 
 def _holds_vectors(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type))
 
 
-def _check(field: pa.Field, wanted: pa.Field, path: Path) -> None:
-    if not _alike(field.type, wanted.type):
-        raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.type}")
-
-
-def _alike(kind: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether two types differ at most in where nulls may be, which other programs forget when they write; nulls themselves are looked for in reading."""
-    if pa.types.is_list(kind) and pa.types.is_list(wanted):
-        return _alike(kind.value_type, wanted.value_type)
-    if pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(wanted):
-        return bool(kind.list_size == wanted.list_size) and _alike(kind.value_type, wanted.value_type)
-    return bool(kind == wanted)
+def _alike(one: pa.DataType, other: pa.DataType) -> bool:
+    """Equal, but for the names of elements and whether they may be null."""
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return _alike(one.value_type, other.value_type)
+    if pa.types.is_fixed_size_list(one) and pa.types.is_fixed_size_list(other):
+        return bool(one.list_size == other.list_size) and _alike(one.value_type, other.value_type)
+    return bool(one == other)
 
 
 _TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
