@@ -11,7 +11,7 @@ from integrity import commands, faults
 pytestmark = pytest.mark.slow
 
 # Of each kind of operation so many are tried here, spread over the run; `make campaign` tries all.
-_TRIED = 4
+_TRIED = 3
 
 
 @pytest.fixture(scope="module")
