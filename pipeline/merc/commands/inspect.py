@@ -193,11 +193,11 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
     """
     from merc.commands.inspection.seen import Seen, observe
     from merc.compute import pool
-    from merc.media import detector, faces, stage
+    from merc.media import networks, stage
 
-    model = detector.path(config, offline=False)
-    faces.check(config, model)
-    tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]
+    there = networks.found(config, offline=False)
+    networks.check(config, there, "cpu")
+    tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, there)]
     found: dict[str, Seen] = {}
     with stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
         for key, task in enumerate(tasks):

@@ -23,6 +23,8 @@ from merc.media.spans import Span, slice_centres
 
 # Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
 _MAX_PIXEL_ASPECT = 3.0
+GLIMPSES_PER_SECOND = 25
+"""Pictures that ``active_speaker`` sees; its network was trained on so many."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,7 @@ class FrameSpan:
         self.begin = begin
         self.kept = wanted.capped(config.max_clip_seconds)
         self.region = region
-        self.look_instants = slice_centres(self.kept.start, self.kept.end, looks_in(self.kept.seconds, config))
-        self.glimpse_instants = slice_centres(self.kept.start, self.kept.end, glimpses_in(self.kept.seconds, config))
+        self.look_instants, self.glimpse_instants = instants_in(self.kept, config)
         self.seen_seconds: list[float] = []
         self._glimpsed_seconds = -1.0
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
@@ -246,9 +247,17 @@ def looks_in(seconds: float, config: Config) -> int:
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
 
 
-def glimpses_in(seconds: float, config: Config) -> int:
-    """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
-    return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
+def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
+    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and faces in some of these."""
+    if config.choice == "active_speaker":
+        glimpses = [kept.start + (number + 0.5) / GLIMPSES_PER_SECOND for number in range(max(1, round(kept.seconds * GLIMPSES_PER_SECOND)))]
+        searched = max(looks_in(kept.seconds, config), -(-len(glimpses) // config.pictures_per_search))
+        return [glimpses[int(middle)] for middle in slice_centres(0, len(glimpses), min(searched, len(glimpses)))], glimpses
+    glimpses_per_second = config.glimpses_per_second if config.choice == "speaking" else 0.0
+    return (
+        slice_centres(kept.start, kept.end, looks_in(kept.seconds, config)),
+        slice_centres(kept.start, kept.end, round(kept.seconds * glimpses_per_second)),
+    )
 
 
 class Watcher(Protocol):
