@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merc.params import Settings
+from merc.errors import BadSettings, nearest
+from merc.params import Laid, Params, Settings
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*")
@@ -163,3 +164,40 @@ class Config(Settings):
     """Share of a crop's side that lies above the eyes; the encoder ``sface`` needs the same value."""
     jpeg_quality_percent: int = Field(default=95, ge=1, le=100)
     """Quality of the stored crops, 1 to 100."""
+
+
+def lay(params: Params, dataset: str, preset: str | None = None) -> Laid:
+    """The settings of a dataset's media: the user's block ``media`` over the block of the same name in a preset.
+
+    Args:
+        params: settings.
+        dataset: its name.
+        preset: a block under ``presets``; None: the dataset's default preset, if ``default_encoders`` names one.
+
+    Raises:
+        BadSettings: if there is no such preset.
+    """
+    if preset is None and dataset in params.block("default_encoders"):
+        preset = params.get(f"default_encoders.{dataset}")
+    return _over_preset(params, preset)
+
+
+def of_dataset(params: Params, dataset: str, preset: str | None = None) -> Config:
+    """The settings of a dataset's media, checked; see :func:`lay`. Raises ``BadSettings``."""
+    return params.filled(lay(params, dataset, preset), Config, "media")
+
+
+def of_preset(params: Params, preset: str) -> Config:
+    """The settings of the media with a preset. Raises ``BadSettings``."""
+    return params.filled(_over_preset(params, preset), Config, "media")
+
+
+def _over_preset(params: Params, preset: str | None) -> Laid:
+    laid = Laid()
+    if preset is not None:
+        presets = params.block("presets")
+        if preset not in presets:
+            raise BadSettings(f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
+        params.lay(laid, f"presets.{preset}.media")
+    params.lay(laid, "media")
+    return laid

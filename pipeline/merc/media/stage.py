@@ -26,7 +26,7 @@ from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media import networks
-from merc.media.config import Config
+from merc.media.config import Config, of_dataset
 from merc.media.tasks import LISTENING, STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
 from merc.provenance import versions
@@ -233,11 +233,8 @@ def _make_parts(decoding: _Decoding, found: networks.Found, judging: "active.Sco
                     crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, run.clip_timeout_seconds))
             key, outcome = crew.next_outcome()
             index, rows, task = tasks.pop(key)
-            if isinstance(outcome, pool.Lost):
-                decoded = given_up(task, outcome)
-            else:
-                decoded = outcome if judging is None else clip.settle(outcome, judging)
-            open_parts[index].take(rows, decoded)
+            decoded = given_up(task, outcome) if isinstance(outcome, pool.Lost) else outcome
+            open_parts[index].take(rows, clip.settle(decoded, judging) if isinstance(decoded, clip.Draft) else decoded)
             bar.update(len(rows))
             if open_parts[index].whole:
                 _write(decoding, index, open_parts.pop(index))
@@ -366,7 +363,7 @@ def _warn_if_much_is_absent(split: str, stream: str, reasons: Mapping[str, int],
 @click.option("--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Repeatable.")
 def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
     """Manifest and raw files → sound and face crops."""
-    decode(params.fill("media", Config), layout, run, streams=frozenset(streams))
+    decode(of_dataset(params, layout.dataset), layout, run, streams=frozenset(streams))
 
 
 if __name__ == "__main__":
