@@ -83,6 +83,16 @@ class Config(Settings):
     """SHA-256 that YuNet's file of the hub must have, 64 hex digits."""
     yunet_min_score: float = Field(default=0.6, gt=0, lt=1)
     """Score, 0 to 1; YuNet's detections below it are dropped."""
+    speaker_file: str = ""
+    """File with the weights of Light-ASD, relative to the current folder; empty: the authors' file that the next four name."""
+    speaker_url: str = Field(default="https://raw.githubusercontent.com/Junhua-Liao/Light-ASD", pattern="^https?://[^ ]+[^/ ]$")
+    """Address of the authors' repository, such that ``<speaker_url>/<speaker_revision>/<speaker_name>`` is the file."""
+    speaker_revision: str = Field(default="ed38c232de5efe0261dbd68627c0ade7cdfe14eb", pattern="^[0-9a-f]{40}$")
+    """Commit of the authors' repository, 40 hex digits."""
+    speaker_name: str = Field(default="weight/finetuning_TalkSet.model", pattern="^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+    """Path of the file in the authors' repository; ``weight/pretrain_AVA_CVPR.model`` was trained on films alone."""
+    speaker_sha256: str = Field(default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$")
+    """SHA-256 that the authors' file must have, 64 hex digits."""
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
     """Ratio between one size of faces that the cascade looks for and the next."""
     haar_min_neighbours: int = Field(default=3, ge=1)
