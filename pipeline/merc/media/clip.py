@@ -16,7 +16,7 @@ from merc.media.audio import SoundSpan, doubts, is_silence
 from merc.media.config import Config
 from merc.media.rows import OK, Row, compare_with_annotation, cut_words, empty, no_stream_words
 from merc.media.spans import Span, span
-from merc.media.tasks import LISTENING, Clip, DialogueTask
+from merc.media.tasks import LISTENING, DialogueTask
 from merc.media.video import FrameSpan
 from merc.media.watching import Observer, Portrait, Watcher
 from merc.records.media import SAMPLE_RATE_HZ
