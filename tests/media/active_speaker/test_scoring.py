@@ -33,7 +33,7 @@ def _noise(seconds: float) -> Waveform:
     return (0.1 * np.random.default_rng(0).normal(size=round(16_000 * seconds))).astype(np.float32)
 
 
-@pytest.mark.parametrize("frames", [1, 3, 25, 26, 60])
+@pytest.mark.parametrize("frames", [1, 3, 26, 52])
 def test_every_picture_has_the_mean_of_its_windows_smoothed(scorer: Scorer, random_file: Path, frames: int) -> None:
     run, waveform_S = _run(frames, 0.2), _noise(4)
     network = weights.load(random_file)
@@ -51,7 +51,7 @@ def test_every_picture_has_the_mean_of_its_windows_smoothed(scorer: Scorer, rand
 
 
 def test_a_face_has_the_same_scores_to_the_bit_whatever_others_there_are(scorer: Scorer) -> None:
-    runs, waveform_S = [_run(frames, 0.04 * frames) for frames in (30, 3, 1, 17, 30)], _noise(3)
+    runs, waveform_S = [_run(frames, 0.04 * frames) for frames in (18, 3, 1, 18)], _noise(3)
     together = scorer.logits(runs, waveform_S)
     for number, run in enumerate(runs):
         np.testing.assert_array_equal(scorer.logits([run], waveform_S)[0], together[number])
@@ -156,9 +156,9 @@ def speech(real_data: Path) -> Waveform:
 
 @pytest.mark.parametrize("clip", ["single_face.mp4", "WolfgangLanger_Pexels.mp4"])
 def test_who_is_silent_does_not_speak(authors: Scorer, real_data: Path, clip: str) -> None:
-    """TalkSet's weights give -1.5 and -2.7, AVA's -4.3 and -4.3."""
-    faces_THW = _faces(real_data, clip, frames=50)
-    assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(50 * 640, np.float32))[0]) < -0.8
+    """TalkSet's weights give -1.8 and -2.6, AVA's -4.2 and -4.2."""
+    faces_THW = _faces(real_data, clip, frames=40)
+    assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(40 * 640, np.float32))[0]) < -0.8
 
 
 def test_a_face_that_is_still_while_somebody_speaks_does_not_speak(authors: Scorer, real_data: Path, speech: Waveform) -> None:
