@@ -91,7 +91,8 @@ class Config(Settings):
     speaker_revision: str = Field(default="ed38c232de5efe0261dbd68627c0ade7cdfe14eb", pattern="^[0-9a-f]{40}$")
     """Commit of the authors' repository, 40 hex digits."""
     speaker_name: str = Field(default="weight/finetuning_TalkSet.model", pattern="^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
-    """Path of the file in the authors' repository; ``weight/pretrain_AVA_CVPR.model`` was trained on films alone."""
+    """Path of the file in the authors' repository. This one tells best who of several speaks (the authors report an F1 of 95.5 against
+    81.1), and hardly listens; ``weight/pretrain_AVA_CVPR.model``, trained on films alone, notices whether anybody is heard."""
     speaker_sha256: str = Field(default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$")
     """SHA-256 that the authors' file must have, 64 hex digits."""
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
