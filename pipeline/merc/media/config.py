@@ -197,7 +197,7 @@ def _over_preset(params: Params, preset: str | None) -> Laid:
     laid = Laid()
     if preset is not None:
         presets = params.block("presets")
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise BadSettings(f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
         params.lay(laid, f"presets.{preset}.media")
     params.lay(laid, "media")
