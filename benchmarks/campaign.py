@@ -1,6 +1,6 @@
 """The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and its table to a dated file.
 
-    python benchmarks/campaign.py faults                  every operation of five commands fails, and is the last one
+    python benchmarks/campaign.py faults                  every operation of seven commands fails, and is the last one
     python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
     python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
 
@@ -18,12 +18,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from integrity import commands, faults, fuzz
+if TYPE_CHECKING:
+    from integrity.commands import Disturbed
 
+# What is disturbed is imported where it is: a process that reads a pickle begins with importing this file.
 BIN = Path(sys.executable).parent
+# A `dvc repro` takes as long as many commands.
+_REPRO, _KILLS_OF_REPRO = "dvc repro", 0.25
 
 
 @click.group()
@@ -31,7 +36,15 @@ def main() -> None:
     """Disturbs what the package does, and looks at what is left."""
 
 
+def _all() -> "dict[str, Disturbed]":
+    from integrity import commands
+
+    return {**commands.COMMANDS, **commands.LONGER}
+
+
 def _prepared(folder: Path) -> Path:
+    from integrity import commands
+
     made = folder / "prepared"
     made.mkdir()
     commands.prepare(made)
@@ -39,15 +52,17 @@ def _prepared(folder: Path) -> Path:
 
 
 @main.command("faults")
-@click.option("--command", "names", multiple=True, type=click.Choice(list(commands.COMMANDS)), help="Only this one; repeatable. Default: all.")
+@click.option("--command", "names", multiple=True, help="Only this one; repeatable. Default: all.")
 def faults_command(names: tuple[str, ...]) -> None:
     """Lets every operation of a command fail once, and kills it once at each."""
+    from integrity import faults
+
     wrong: list[str] = []
     click.echo("| command | operation | of them | failed | killed | wrong |\n| --- | --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
         prepared = _prepared(Path(scratch))
-        for name in names or commands.COMMANDS:
-            one, folder = commands.COMMANDS[name], Path(scratch) / name
+        for name in names or _all():
+            one, folder = _all()[name], Path(scratch) / name
             one.start(prepared, folder / "undisturbed")
             ended = faults.run(one.command, one.arguments, folder / "undisturbed")
             expected = faults.tree(folder / "undisturbed")
@@ -69,6 +84,8 @@ def faults_command(names: tuple[str, ...]) -> None:
 @click.option("--from", "first", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first case, to see one again.")
 def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
     """Reads files that were changed at random."""
+    from integrity import fuzz
+
     wrong: list[str] = []
     click.echo("| kind | cases | read | told | lost clips | wrong | longest, s | most memory, MiB |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,12 +120,13 @@ def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
         prepared = _prepared(Path(scratch))
         programs = _programs(prepared)
         chosen = [name for name in programs if not names or name in names]
+        equal = kills / sum(_KILLS_OF_REPRO if name == _REPRO else 1 for name in chosen)
         for name in chosen:
             done = rounds = 0
             before = len(wrong)
             start, arguments, writes = programs[name]
             seconds, expected = _undisturbed(start, arguments, Path(scratch) / "undisturbed", writes)
-            while done < kills // len(chosen):
+            while done < equal * (_KILLS_OF_REPRO if name == _REPRO else 1):
                 folder = Path(scratch) / "killed"
                 start(folder)
                 done += _killed_until_it_ends(arguments, folder, seconds, rng)
@@ -126,21 +144,23 @@ Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
 
 def _programs(prepared: Path) -> dict[str, Program]:
     """Name → how its folder is made, what is run, and where that writes."""
-    found: dict[str, Program] = {}
-    for name, one in commands.COMMANDS.items():
+    from integrity.commands import ROOT
 
-        def start(folder: Path, one: commands.Disturbed = one) -> None:
+    found: dict[str, Program] = {}
+    for name, one in _all().items():
+
+        def start(folder: Path, one: "Disturbed" = one) -> None:
             one.start(prepared, folder)
 
         arguments = ["--dataset", "demo-meld", "--max-failed", "20%", "--workers", "2"] if name == "extract" else one.arguments
         found[name] = (start, [str(BIN / one.program), *arguments], one.writes)
 
     def clone(folder: Path) -> None:
-        subprocess.run(["git", "clone", "--quiet", commands.ROOT, folder], check=True)
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         shutil.copy(prepared / "params.yaml", folder / "params.yaml")
         shutil.copytree(prepared / "raw", folder / "raw", copy_function=os.link, dirs_exist_ok=True)
 
-    found["dvc repro"] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
+    found[_REPRO] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
     return found
 
 
@@ -174,6 +194,8 @@ def _environment() -> dict[str, str]:
 
 def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
     """What is in the folders that a command writes to, but for locks of killed runs, which hold nothing."""
+    from integrity import faults
+
     found = {}
     for name in writes:
         found |= {f"{name}/{path}": content for path, content in faults.tree(folder / name).items() if not path.endswith(".lock")}
