@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from merc import __version__, lock, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, behind_a_subcommand, echo, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
 from merc.commands.inspect import inspect
@@ -87,7 +87,7 @@ class Order:
         return frozenset(self.names) - {"text"}
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
 @RAW
 @OUT
