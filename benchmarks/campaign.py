@@ -68,14 +68,15 @@ def faults_command(names: tuple[str, ...]) -> None:
             expected = faults.tree(folder / "undisturbed")
             for kind in faults.KINDS:
                 before = len(wrong)
-                for number in range(1, ended.counts[kind] + 1):
-                    for how in ("fail", "kill"):
+                for how in ("fail", "kill"):
+                    for number in ended.places(kind, how):
                         problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how)
-                        wrong += [f"{name}: {how} at {kind} {number}: {problem}"] if problem else []
+                        if problem:
+                            _tell(wrong, f"{name}: {how} at {kind} {number}: {problem}")
                         shutil.rmtree(folder / "disturbed")
-                count = ended.counts[kind]
-                click.echo(f"| {name} | {kind} | {count} | {count} | {count} | {len(wrong) - before} |")
-    _end(wrong)
+                tried = [len(ended.places(kind, how)) for how in ("fail", "kill")]
+                click.echo(f"| {name} | {kind} | {ended.counts[kind]} | {tried[0]} | {tried[1]} | {len(wrong) - before} |")
+    sys.exit(1 if wrong else 0)
 
 
 @main.command("fuzz")
@@ -101,11 +102,11 @@ def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
                 outcomes[case.outcome] += 1
                 longest, most = max(longest, case.seconds), max(most, case.memory_bytes)
                 if case.outcome in fuzz.FAULTS:
-                    wrong.append(f"{name} {number}: {case.outcome}\n{case.words}")
+                    _tell(wrong, f"{name} {number}: {case.outcome}\n{case.words}")
             bad = sum(outcomes[outcome] for outcome in fuzz.FAULTS)
             read, told, lost = (outcomes[outcome] for outcome in ("read", "told", "lost clip"))
             click.echo(f"| {name} | {outcomes.total()} | {read} | {told} | {lost} | {bad} | {longest:.1f} | {most / 2**20:.0f} |")
-    _end(wrong)
+    sys.exit(1 if wrong else 0)
 
 
 @main.command("kills")
@@ -133,10 +134,11 @@ def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
                 rounds += 1
                 found = _trees(folder, writes)
                 differing = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
-                wrong += [f"{name}, round {rounds}: other files: {', '.join(differing[:10])}"] if differing else []
+                if differing:
+                    _tell(wrong, f"{name}, round {rounds}: other files: {', '.join(differing[:10])}")
                 shutil.rmtree(folder)
             click.echo(f"| {name} | {rounds} | {done} | {len(wrong) - before} |")
-    _end(wrong)
+    sys.exit(1 if wrong else 0)
 
 
 Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
@@ -202,10 +204,10 @@ def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _end(wrong: list[str]) -> None:
-    for line in wrong:
-        click.echo(f"\n{line}", err=True)
-    sys.exit(1 if wrong else 0)
+def _tell(wrong: list[str], what: str) -> None:
+    """Tells what is wrong as soon as it is found, since the rest may take hours."""
+    wrong.append(what)
+    click.echo(f"\n{what}\n", err=True)
 
 
 if __name__ == "__main__":
