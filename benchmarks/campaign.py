@@ -65,12 +65,12 @@ def faults_command(names: tuple[str, ...]) -> None:
             one, folder = _all()[name], Path(scratch) / name
             one.start(prepared, folder / "undisturbed")
             ended = faults.run(one.command, one.arguments, folder / "undisturbed")
-            expected = faults.tree(folder / "undisturbed")
+            expected, known = faults.tree(folder / "undisturbed"), faults.Known()
             for kind in faults.KINDS:
                 before = len(wrong)
                 for how in ("fail", "kill"):
                     for number in ended.places(kind, how):
-                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how)
+                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how, known)
                         if problem:
                             _tell(wrong, f"{name}: {how} at {kind} {number}: {problem}")
                         shutil.rmtree(folder / "disturbed")
