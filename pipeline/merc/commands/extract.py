@@ -11,6 +11,7 @@ from merc import __version__, lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
+from merc.commands.audit import audit
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
 from merc.commands.settings import lines_of
@@ -298,3 +299,4 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
 main.add_command(models)
 main.add_command(params_command)
 main.add_command(inspect)
+main.add_command(audit)

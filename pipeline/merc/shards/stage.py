@@ -23,7 +23,7 @@ from merc.shards.config import Config
 from merc.shards.format import cutting
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, schema
 from merc.shards.joining.failures import collect, explained, read_record
-from merc.shards.joining.features import Features, open_features
+from merc.records.feature_parts import Features, open_features
 from merc.shards.joining.join import check_absent, join
 from merc.shards.joining.moments import RunningMoments
 

@@ -16,7 +16,7 @@ from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts
-from merc.shards.joining.features import Vectors
+from merc.records.feature_parts import Vectors
 from merc.shards.joining.join import join
 from merc.shards.rewriting import Rewriting
 

@@ -25,7 +25,7 @@ from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.format.schema import TRANSCRIPTS
-from merc.shards.joining.features import Vectors
+from merc.records.feature_parts import Vectors
 from merc.shards.rewriting import Rewriting, read_failures
 from merc.shards.select import origin
 from merc.shards.target import new_shards

@@ -15,7 +15,7 @@ from merc.errors import BadTable
 from merc.records import manifest
 from merc.records.features import vectors
 from merc.shards.format import schema as shards_schema
-from merc.shards.joining.features import Vectors
+from merc.records.feature_parts import Vectors
 
 
 def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) -> pa.Table:
