@@ -25,7 +25,7 @@ def unlike(dialogues: Sequence[str], speakers: Sequence[str], vectors_ND: NDArra
         return found_N
     directions_RD = vectors_ND[rows].astype(np.float64)
     directions_RD /= np.linalg.norm(directions_RD, axis=1, keepdims=True)
-    persons = list(zip((dialogues[row] for row in rows), (speakers[row] for row in rows), strict=True))
+    persons = list(zip((dialogues[row] for row in rows.tolist()), (speakers[row] for row in rows.tolist()), strict=True))
     numbers = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     of_R = np.array([numbers[person] for person in persons])
     sums_PD = np.zeros((len(numbers), vectors_ND.shape[1]))

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from merc import log, parquet, provenance
@@ -118,7 +117,7 @@ class _Part:
 
 def _measure(part: _Part) -> int:
     given = part.source.read(part.index, 0)
-    nothing = {"speech_seconds": None, "speech_share": None, "sound_sha256": "", "fingerprint": []}
+    nothing: dict[str, Any] = {"speech_seconds": None, "speech_share": None, "sound_sha256": "", "fingerprint": []}
     measured = [_measured(one.waveform) for one in given.utterances if one.waveform is not None]
     _write(part.job, part.index, SPEECH, _in_rows(given, measured, nothing, {**nothing, "speech_seconds": 0.0, "speech_share": 0.0}))
     return len(given.utterance_ids)
@@ -129,7 +128,7 @@ def _measured(waveform_S: Any) -> dict[str, Any]:
     return {
         "speech_seconds": found.seconds,
         "speech_share": found.share,
-        "sound_sha256": hashlib.sha256(np.ascontiguousarray(waveform_S)).hexdigest(),
+        "sound_sha256": hashlib.sha256(waveform_S.tobytes()).hexdigest(),
         "fingerprint": same_sound.fingerprint(waveform_S),
     }
 

@@ -3,7 +3,7 @@
     sound ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next? ─► equal bits in two utterances at one distance: a candidate
           ─► few bits differ where the two overlap: the same sound
 
-After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, a window of a third of a second, and overlapping
+After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and a window of a third of a second, which overlap
 so far that a shift by part of a step does no harm. Candidates come from sorting the bits of all utterances, so that their number decides the time and not its
 square. Two recordings of the same words differ in about half of their bits.
 
@@ -79,7 +79,7 @@ def _equal(digests: Sequence[str]) -> list[int]:
 
 
 def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has them; of each pair the likeliest distance."""
+    """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has them, most likely."""
     lengths = [len(one) for one in fingerprints]
     codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
     owner, place = np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.zeros(0, np.int64), *map(np.arange, lengths)])

@@ -176,12 +176,12 @@ class Transcriber:
         """(B, L) tokens behind the prompt; behind the end of a text its end again."""
         import torch
         from transformers import GenerationConfig
-        from transformers.generation import GenerationMixin
+        from transformers.generation.utils import GenerationMixin
 
         spectrograms = inputs["spectrograms"].to(self._model.dtype)
         end, prompt = self._ids["end"], self._prompt(language)
         blank = self._tokenizer.encode(" ", add_special_tokens=False).ids
-        settings = GenerationConfig(
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=min(_most_tokens(inputs["longest"]), self._model.config.max_target_positions - len(prompt)),
             num_beams=1,
             do_sample=False,

@@ -26,6 +26,7 @@ from merc.job import RunConfig, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.media.config import Config as MediaConfig
 from merc.params import Params
+from merc.records import audit as audits
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config as ShardsConfig
 from merc.trajectories.config import Config as TrajectoriesConfig
@@ -99,6 +100,7 @@ class Order:
     "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
 )
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
+@click.option("--quality", is_flag=True, help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @workers_option("Processes for decoding and CPU encoders.")
@@ -123,6 +125,7 @@ def main(
     encoders: tuple[str, ...],
     level: str | None,
     no_text: bool,
+    quality: bool,
     splits: tuple[str, ...],
     limit: int | None,
     workers: int,
@@ -164,6 +167,7 @@ def main(
     with exiting():
         overrides += (f"extraction.level={level}",) if level else ()
         overrides += ("shards.transcripts=false",) if no_text else ()
+        overrides += ("shards.quality=true",) if quality else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
         run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
@@ -193,6 +197,8 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     from merc.trajectories.stage import build_trajectories
 
     # What is wrong with names, raw data or models shows before hours of decoding, in this order.
+    if order.shards.quality:
+        audits.require(layout)
     encoders = [one.build(offline=run.offline) for one in order.encoders]
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
