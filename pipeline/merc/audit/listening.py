@@ -23,7 +23,7 @@ from merc.interrupts import stoppable
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 
-_UTTERANCES_PER_PART = 256
+_UTTERANCES_PER_PART = 128
 # Raised by one whenever the same settings and media give other rows.
 _SPEECH_VERSION, _TRANSCRIPTS_VERSION = 1, 1
 SILENT = "silence"

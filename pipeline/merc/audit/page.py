@@ -1,4 +1,4 @@
-"""The page of an audit: what is doubtful of how many, then the most doubtful utterances. It needs nothing else, and all text is escaped: it comes from corpora."""
+"""The page of an audit: what is doubtful of how many, then the most doubtful utterances. All text is escaped: it comes from corpora."""
 
 import base64
 from collections.abc import Mapping, Sequence

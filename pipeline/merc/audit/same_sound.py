@@ -3,9 +3,9 @@
     sound ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next? ─► equal bits in two utterances at one distance: a candidate
           ─► few bits differ where the two overlap: the same sound
 
-After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and a window of a third of a second, which overlap
-so far that a shift by part of a step does no harm. Candidates come from sorting the bits of all utterances, so that their number decides the time and not its
-square. Two recordings of the same words differ in about half of their bits.
+After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and windows of a third of a second, which
+overlap so far that a shift by part of a step does no harm. Candidates come from sorting the bits of all utterances, so that their number decides the time and
+not its square. Two recordings of the same words differ in about half of their bits.
 
 Legend: S samples, T frames, P pairs.
 """
