@@ -85,7 +85,9 @@ def _manifest(layout: Layout, dialogues: Sequence[Sequence[tuple[str, Any]]]) ->
             split="train",
             source_dialogue_id=f"dia{number}",
             utterances=tuple(
-                Utterance(source_utterance_id=f"dia{number}_utt{turn}", speaker="AB"[turn % 2], text=text, emotion="joy", start_seconds=turn, end_seconds=turn + 1)
+                Utterance(
+                    source_utterance_id=f"dia{number}_utt{turn}", speaker="AB"[turn % 2], text=text, emotion="joy", start_seconds=turn, end_seconds=turn + 1
+                )
                 for turn, (text, _) in enumerate(dialogue)
             ),
         )

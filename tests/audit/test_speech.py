@@ -54,4 +54,3 @@ def test_the_sentences_of_the_shared_recordings_are_speech(real_data: Path) -> N
         assert speech.measure(sound).share > 0.85
         padded = np.concatenate([noise(1, 1e-3), sound, noise(1, 1e-3)])
         assert speech.measure(padded).seconds == pytest.approx(len(sound) / 16_000, abs=0.4)
-

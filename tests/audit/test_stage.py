@@ -84,7 +84,7 @@ def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: 
 
 def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> None:
     said = [("Hello there", voice(1)), ("Hello again", voice(1, seed=2))]
-    missing = {name: None for name in ("speaking", "speaking_share", "off_screen")}
+    missing = dict.fromkeys(("speaking", "speaking_share", "off_screen"))
     make_audit(Config(), layout := corpus(said, columns=[field for field in OF_SPEAKER if field.nullable]), RUN)
     assert [{name: row[name] for name in missing} for row in _rows(layout)] == [missing] * 2
     media = {0: {"speaking_logit": -1.5, "speaking_share": 0.1, "off_screen": True}, 1: {"speaking_logit": 2.0, "speaking_share": 0.9, "off_screen": False}}
@@ -142,7 +142,7 @@ def test_features_of_other_media_are_not_used_and_that_is_told(corpus: Corpus) -
 
 
 def test_text_of_the_corpus_is_escaped_and_what_would_act_is_shown(corpus: Corpus, whisper: Path) -> None:
-    layout = corpus([("<script>alert(1)</script> \x1b[2J\u202e & \"so\"", noise(0.8))])
+    layout = corpus([('<script>alert(1)</script> \x1b[2J\u202e & "so"', noise(0.8))])
     make_audit(Config(), layout, RUN, _asr(whisper, language="en"))
     page = _page(layout)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
