@@ -29,6 +29,7 @@ def test_case_punctuation_spaces_and_remarks_are_left_out(text: str, kept: str) 
         ("The child almost hurt the small dog.", "the child almost hurt the small dog", 0.0),
         ("dog", "god", 2 / 3),
         ("Oh.", "[BLANK_AUDIO]", 1.0),
+        ("Oh.", "(gentle music)", 1.0),
         ("no", "no no no no", 3.0),
         ("我不知道", "我知道", 0.25),
         ("...", "anything", None),

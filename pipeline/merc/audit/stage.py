@@ -206,7 +206,7 @@ def _compared(text: str, heard: str | None) -> tuple[float | None, str | None]:
     error = wording.error_rate(text, heard)
     if error is None:
         return None, "the text has no letter or digit"
-    return error, "" if wording.letters(heard) else "nothing was heard"
+    return error, "" if wording.heard_letters(heard) else "no words were heard"
 
 
 def _column(values: Any, column: pa.Field, rows: int) -> pa.ChunkedArray | pa.Array:

@@ -7,6 +7,8 @@ from rapidfuzz.distance import Levenshtein
 
 # What transcribers and models add of their own: [LAUGHTER], [BLANK_AUDIO].
 _REMARK = re.compile(r"\[[^\[\]]*\]")
+# How a Whisper writes what is no speech; in a transcript, words in round brackets may be spoken.
+_SOUND = re.compile(r"\([^()]*\)|\*[^*]*\*")
 # Signs that stand for a syllable, which letters need about three for: ideographs, kana, Hangul.
 _SYLLABLE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]")
 _LETTERS_PER_SYLLABLE = 3
@@ -22,6 +24,15 @@ def letters(text: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFC", plain) if unicodedata.category(sign)[0] in "LMN")
 
 
+def heard_letters(heard: str) -> str:
+    """The letters of what a model heard, without its words for other sounds.
+
+    >>> heard_letters("(gentle music) Oh, *laughs* hi. [BLANK_AUDIO]")
+    'ohhi'
+    """
+    return letters(_SOUND.sub(" ", heard))
+
+
 def error_rate(text: str, heard: str) -> float | None:
     """Character error rate: letters that have to be changed, added or removed, over those of the text; may exceed 1. None for a text without a letter.
 
@@ -29,7 +40,7 @@ def error_rate(text: str, heard: str) -> float | None:
     (0.3, 1.0, None)
     """
     wanted = letters(text)
-    return Levenshtein.distance(wanted, letters(heard)) / len(wanted) if wanted else None
+    return Levenshtein.distance(wanted, heard_letters(heard)) / len(wanted) if wanted else None
 
 
 def speech_rate(text: str, speech_seconds: float) -> float | None:
