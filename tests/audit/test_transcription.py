@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from merc.audit import transcription
@@ -98,8 +99,6 @@ def _bert(folder: Path, _: Path) -> None:
 
 
 def _encoder_alone(folder: Path, whisper: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(whisper, folder, dirs_exist_ok=True)
     weights = load_file(folder / "model.safetensors")
     save_file({name: value for name, value in weights.items() if "encoder." in name}, folder / "model.safetensors", {"format": "pt"})
@@ -115,6 +114,13 @@ def _without_start(folder: Path, _: Path) -> None:
     save_whisper(folder, special=("<|endoftext|>", "<|begin|>", *SPECIAL[2:]))
 
 
+def _not_finite(folder: Path, whisper: Path) -> None:
+    shutil.copytree(whisper, folder, dirs_exist_ok=True)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.decoder.layer_norm.weight"][0] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 def _empty(folder: Path, _: Path) -> None:
     folder.mkdir(exist_ok=True)
 
@@ -124,6 +130,7 @@ def _empty(folder: Path, _: Path) -> None:
     [
         (_bert, "a model of the type 'bert', which does not transcribe"),
         (_encoder_alone, "of the weights of a WhisperForConditionalGeneration are not in its files"),
+        (_not_finite, "some of its weights are no finite numbers"),
         (_other_rate, "takes sound of 8000 samples a second"),
         (_without_start, r"its tokenizer has no <\|startoftranscript\|>"),
         (_empty, r"no config\.json, so this is no model of transformers"),

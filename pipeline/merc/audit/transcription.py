@@ -76,6 +76,8 @@ class Transcriber:
         folder = self.checkpoint.fetch()
         self._extractor: Any = WhisperFeatureExtractor.from_dict(self.checkpoint.preprocessor())
         model, _ = loading.load(self.checkpoint.repo, folder, WhisperForConditionalGeneration, dtype=self.config.asr_dtype)
+        if not all(weights.isfinite().all() for weights in model.parameters()):
+            raise BadSettings(f"{self.checkpoint.repo}: some of its weights are no finite numbers, so that it would hear nonsense; copy or download it again")
         self._model = model.to(device)
         self.device = device
         self._read_tokens(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from merc import __version__, lock, log
+from merc.audit.config import Config as AuditConfig
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
@@ -291,13 +292,15 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
         params = Params.load(params_file, overrides)
         order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset))
         params.fill("run", RunConfig)
+        audit_config = params.fill("audit", AuditConfig)
         params.check_overrides()
         for line in lines_of(f"corpora.{dataset}", order.corpus.reader.config, order.corpus.laid.origins):
             echo(line)
         for one in order.encoders:
             for line in lines_of(f"encoders.{one.modality}.{one.name}", one.config, one.laid.origins):
                 echo(line)
-        for key, config in (("media", order.media), ("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
+        configs = {"media": order.media, "extraction": order.extraction, "audit": audit_config, "shards": order.shards, "trajectories": order.trajectories}
+        for key, config in configs.items():
             for line in lines_of(key, config, params.read(key).origins):
                 echo(line)
 
