@@ -13,7 +13,7 @@ from merc.audit.wording import error_rate, letters, speech_rate
         ("20 Stück für Größe", "20stückfürgrösse"),
         ("你好，世界！", "你好世界"),
         ("Ｈｅｌｌｏ １２", "hello12"),
-        ("cafe\u0301", "caf\u00e9"),
+        ("Zoe\u0301", "zo\u00e9"),
         ("हिन्दी", "हिन्दी"),
         ("♪ …!? —", ""),
         ("", ""),

@@ -60,8 +60,8 @@ class Filtering:
         """
         if all(failed == total for failed, total in self.counts.values()):
             raise BadSettings(f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was written")
-        fate = "they were left out" if self.drop else "they have no label here, and stand as context for the others"
-        words = "{split}: of {failed} of {total} utterances it is not true, or not known, that {condition}; {fate}."
+        fate = "they were left out" if self.drop else "they have no label here and are context for the others"
+        words = "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is not known whether they do; {fate}."
         return [
             words.format(split=split, failed=failed, total=total, condition=self.condition.text, fate=fate) for split, (failed, total) in self.counts.items()
         ]

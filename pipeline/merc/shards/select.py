@@ -114,7 +114,7 @@ def _left_out(root: Path, dialogues: bool, filtering: Filtering | None) -> list[
         why = "neighbours would be missing among the chosen dialogues" if dialogues else "they are of labels that are no longer there"
         notes.append(f"the trajectories were left out: {why}")
     if filtering is not None and any(failed for split, (failed, _) in filtering.counts.items() if split != STATS_SPLIT):
-        notes.append("dev or test lack utterances too: scores on them are not those of the whole; --where-split train leaves them whole")
+        notes.append("dev or test were filtered, too: scores on them cannot be compared with others'; --where-split train leaves them whole")
     return notes
 
 
