@@ -73,6 +73,7 @@ def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper:
     ]  # fmt: skip
     assert [row["asr_text"] for row in rows[3:]] == ["", None]
     assert files.read_json(layout.heard("transcripts") / "record.json")["language"] == "en"
+    assert "Speech was recognised by the Whisper of sha256 " in _page(layout)
 
 
 def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: Corpus, mute_whisper: Path) -> None:

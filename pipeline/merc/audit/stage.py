@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from merc import log, parquet, provenance
+from merc import files, log, parquet, provenance
 from merc.audit import doubts, faces, listening, page, same_sound, wording
 from merc.audit.config import Config
 from merc.audit.transcription import Transcriber
@@ -139,7 +139,10 @@ class _Gathered:
         if transcriber is None:
             self.notes.append("No speech recognition: merc-extract audit --asr NAME compares what is said with the text.")
             return speech, None
-        return speech, listening.rows_of(listening.transcripts_of(transcriber, self.layout, self.table, self.sources["audio"], run))
+        done = listening.transcripts_of(transcriber, self.layout, self.table, self.sources["audio"], run)
+        language = files.read_json(done.out / done.record).get("language", "")
+        self.notes.append(f"Speech was recognised by {transcriber.named()}, in the language {language!r}.")
+        return speech, listening.rows_of(done)
 
     def rows(self, speech: pa.Table | None, transcripts: pa.Table | None) -> pa.Table:
         """The audit's table, without doubts."""
@@ -151,9 +154,10 @@ class _Gathered:
         if speech is None:
             return {}
         texts, seconds = self.table["text"].to_pylist(), speech["speech_seconds"].to_pylist()
-        prints = [np.asarray(one, dtype=np.uint32) for one in speech["fingerprint"].to_pylist()]
+        prints = speech["fingerprint"].combine_chunks()
+        prints_N = np.split(prints.flatten().to_numpy(), np.cumsum(prints.value_lengths().to_numpy())[:-1])
         digests, ids = speech["sound_sha256"].to_pylist(), self.table["utterance_id"].to_pylist()
-        nearest_N = same_sound.nearest(digests, prints, self.config.same_sound_min_share, self.config.same_sound_max_bit_error)
+        nearest_N = same_sound.nearest(digests, prints_N, self.config.same_sound_min_share, self.config.same_sound_max_bit_error)
         return {
             "speech_share": speech["speech_share"],
             "speech_seconds": speech["speech_seconds"],

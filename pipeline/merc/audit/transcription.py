@@ -58,6 +58,11 @@ class Transcriber:
         self._check_configuration()
         return {"checkpoint": checkpoint, "dtype": self.config.asr_dtype, "language": self.config.language}
 
+    def named(self) -> str:
+        """The model in words that are the same wherever its files lie."""
+        found = self.checkpoint.identity()
+        return f"the Whisper of sha256 {found['sha256'][:12]}…" if "sha256" in found else f"{found['repo']} at revision {found['revision'][:12]}…"
+
     def _check_configuration(self) -> None:
         kind = self.checkpoint.configuration().get("model_type")
         if kind != "whisper":
