@@ -112,7 +112,7 @@ def test_faces_and_cuts_come_from_the_media(corpus: Corpus) -> None:
     assert [row["cut_or_short"] for row in rows] == [False, True, None]
     assert [row["cut_reasons"] for row in rows] == ["", "truncated,cut_to_annotation", None]
     assert [row["doubts"] for row in rows] == [["face_coverage"], ["cut_or_short"], []]
-    assert "longer than the cap; longer than its annotation" in _page(layout)
+    assert '<span class="tag">longer than the cap</span> <span class="tag">longer than its annotation' in _page(layout)
 
 
 def _write_faces(layout: Layout, vectors: np.ndarray, **inputs: Any) -> None:

@@ -78,6 +78,7 @@ def test_the_language_is_that_of_the_settings_or_the_likeliest_over_the_clips(wh
     made = _loaded(whisper)
     assert made.language_of(CLIPS) in ("en", "de", "zh")
     assert made.language_of(CLIPS) == made.language_of(CLIPS)
+    assert made.language_of([]) == "en"
 
 
 def test_a_language_that_the_model_does_not_know_is_refused(whisper: Path) -> None:

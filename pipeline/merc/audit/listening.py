@@ -12,11 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from merc import log, parquet, provenance
 from merc.audit import same_sound, speech
-from merc.audit.transcription import Transcriber
+from merc.audit.transcription import CLIPS_FOR_LANGUAGE, Transcriber, tells_language
 from merc.compute import device, memory, pool
 from merc.extraction.inputs import MediaSource, PartInput, media_source
 from merc.interrupts import stoppable
@@ -85,17 +87,31 @@ def transcripts_of(transcriber: Transcriber, layout: Layout, table: pa.Table, au
     left = _begun(job, source)
     memory.return_large_blocks()
     transcriber.load(device.resolve(run.device))
-    # All parts in the language of the first, also where a run resumes behind it.
-    language = transcriber.language_of([one.waveform for one in source.read(0, 0).utterances if one.waveform is not None])
+    # All parts in one language, also where a run resumes.
+    language = transcriber.language_of(_first_clips(source))
     log.logger.info("%s: in the language %s on %s", job.name, language, transcriber.device, extra={"stage": job.name, "language": language})
     with _progress(job, source, left) as bar:
         for index in left:
             part = source.read(index, 0)
-            texts = transcriber.transcribe([one.waveform for one in part.utterances if one.waveform is not None], language)
+            texts = transcriber.transcribe(_sounds(part), language)
             _write(job, index, TRANSCRIPTS, _in_rows(part, [{"asr_text": text} for text in texts], {"asr_text": None}, {"asr_text": ""}))
             bar.update(source.sizes[index])
     job.finish({"language": language, "model": transcriber.checkpoint.repo if not transcriber.checkpoint.is_folder else "", "versions": provenance.versions()})
     return job
+
+
+def _sounds(part: PartInput) -> list[NDArray[np.float32]]:
+    return [one.waveform for one in part.utterances if one.waveform is not None]
+
+
+def _first_clips(source: MediaSource) -> list[NDArray[np.float32]]:
+    """The clips of the first parts, until there are enough that tell the language."""
+    clips: list[NDArray[np.float32]] = []
+    for index in range(len(source.sizes)):
+        clips += _sounds(source.read(index, 0))
+        if sum(map(tells_language, clips)) >= CLIPS_FOR_LANGUAGE:
+            break
+    return clips
 
 
 def rows_of(job: Job) -> pa.Table:
@@ -118,12 +134,12 @@ class _Part:
 def _measure(part: _Part) -> int:
     given = part.source.read(part.index, 0)
     nothing: dict[str, Any] = {"speech_seconds": None, "speech_share": None, "sound_sha256": "", "fingerprint": []}
-    measured = [_measured(one.waveform) for one in given.utterances if one.waveform is not None]
+    measured = [_measured(sound) for sound in _sounds(given)]
     _write(part.job, part.index, SPEECH, _in_rows(given, measured, nothing, {**nothing, "speech_seconds": 0.0, "speech_share": 0.0}))
     return len(given.utterance_ids)
 
 
-def _measured(waveform_S: Any) -> dict[str, Any]:
+def _measured(waveform_S: NDArray[np.float32]) -> dict[str, Any]:
     found = speech.measure(waveform_S)
     return {
         "speech_seconds": found.seconds,

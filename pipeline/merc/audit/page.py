@@ -74,19 +74,19 @@ def _card(every: Sequence[Check], utterance: Mapping[str, Any], row: Mapping[str
         "text": _on_one_line(utterance["text"]),
         "heard": None if row["asr_text"] is None else _on_one_line(row["asr_text"]),
         "note": row["asr_note"] or "",
-        "doubts": [_doubt(check, row) for check in every if check.column in row["doubts"]],
+        "doubts": [tag for check in every if check.column in row["doubts"] for tag in _tags(check, row)],
         "numbers": [f"{check.column} {row[check.column]:.2f}" for check in every if isinstance(row[check.column], float)],
         "crop": f"data:image/jpeg;base64,{base64.b64encode(crop).decode('ascii')}" if crop else "",
         "origin": _on_one_line(utterance["video_path"] or utterance["audio_path"] or "no file"),
     }
 
 
-def _doubt(check: Check, row: Mapping[str, Any]) -> str:
+def _tags(check: Check, row: Mapping[str, Any]) -> list[str]:
     if check.column == "same_sound_as":
-        return f"same sound as {row['same_sound_as']}"
+        return [f"same sound as {row['same_sound_as']}"]
     if check.column == "cut_or_short":
-        return "; ".join(REASONS[reason][1].partition(";")[0] for reason in row["cut_reasons"].split(",") if reason in REASONS)
-    return check.label if check.flag else f"{check.column} {row[check.column]:.2f}"
+        return [REASONS[reason][1].partition(";")[0] for reason in row["cut_reasons"].split(",") if reason in REASONS]
+    return [check.label if check.flag else f"{check.column} {row[check.column]:.2f}"]
 
 
 def _crops(layout: Layout, utterance_ids: Sequence[str]) -> dict[str, bytes]:

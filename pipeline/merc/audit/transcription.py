@@ -33,7 +33,9 @@ _SPECIAL = {"start": "<|startoftranscript|>", "end": "<|endoftext|>", "transcrib
 _END_OF_ENGLISH_ONLY = 50256
 # Nobody says more; a model that repeats itself is stopped there.
 _TOKENS_PER_SECOND, _MORE_TOKENS, _MOST_TOKENS = 12, 8, 224
-_CLIPS_FOR_LANGUAGE, _LEAST_SECONDS_FOR_LANGUAGE = 32, 1.0
+CLIPS_FOR_LANGUAGE = 32
+"""So many clips of a second or more are enough to tell a corpus's language."""
+_LEAST_SAMPLES_FOR_LANGUAGE = SAMPLE_RATE_HZ
 
 
 class Transcriber:
@@ -54,13 +56,13 @@ class Transcriber:
             BadSettings: if the model is no Whisper for 16 kHz sound, or does not know the language.
             ModelUnavailable: if it is neither here nor to be fetched.
         """
-        checkpoint = self.checkpoint.identity()
+        source = self._source
         self._check_configuration()
-        return {"checkpoint": checkpoint, "dtype": self.config.asr_dtype, "language": self.config.language}
+        return {"checkpoint": source, "dtype": self.config.asr_dtype, "language": self.config.language}
 
     def named(self) -> str:
         """The model in words that are the same wherever its files lie."""
-        found = self.checkpoint.identity()
+        found = self._source
         return f"the Whisper of sha256 {found['sha256'][:12]}…" if "sha256" in found else f"{found['repo']} at revision {found['revision'][:12]}…"
 
     def _check_configuration(self) -> None:
@@ -68,6 +70,10 @@ class Transcriber:
         if kind != "whisper":
             raise BadSettings(f"{self.checkpoint.repo}: a model of the type {kind!r}, which does not transcribe; audit.asr takes a Whisper")
         _ = self._at
+
+    @cached_property
+    def _source(self) -> dict[str, str]:
+        return self.checkpoint.identity()
 
     @cached_property
     def _at(self) -> Geometry:
@@ -125,8 +131,8 @@ class Transcriber:
             return self.config.language
         if not self._languages:
             return "en"
-        heard = [clip for clip in clips if len(clip) >= _LEAST_SECONDS_FOR_LANGUAGE * SAMPLE_RATE_HZ] or list(clips)
-        chosen = [heard[index] for index in np.unique(np.linspace(0, len(heard) - 1, min(len(heard), _CLIPS_FOR_LANGUAGE)).astype(int))]
+        heard = [clip for clip in clips if tells_language(clip)] or list(clips)
+        chosen = [heard[index] for index in np.unique(np.linspace(0, len(heard) - 1, min(len(heard), CLIPS_FOR_LANGUAGE)).astype(int))]
         total = np.zeros(len(self._languages))
 
         def take(_: NDArray[np.int64], shares_BK: "torch.Tensor") -> None:
@@ -219,6 +225,11 @@ class Transcriber:
     def _text(self, tokens: list[int], most: int) -> str:
         words = tokens[: tokens.index(self._ids["end"])] if self._ids["end"] in tokens else tokens
         return str(self._tokenizer.decode(words[:most], skip_special_tokens=True)).strip()
+
+
+def tells_language(clip_S: NDArray[np.float32]) -> bool:
+    """Whether a clip is long enough for its language to be heard."""
+    return len(clip_S) >= _LEAST_SAMPLES_FOR_LANGUAGE
 
 
 def _most_tokens(samples: int) -> int:
