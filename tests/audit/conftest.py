@@ -50,7 +50,8 @@ def corpus(tmp_path: Path) -> Corpus:
     """Writes manifest and media of a train split.
 
     ``dialogues``: of each (text, sound) in turn; a sound is samples, or the status of one that is absent. ``media``: row → columns of the media table.
-    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one for media that were made anew.
+    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one for media that were made anew. ``columns``,
+    ``without``: of the media table, that are added or left out.
     """
 
     def write(
@@ -60,11 +61,13 @@ def corpus(tmp_path: Path) -> Corpus:
         streams: Sequence[str] = ("audio", "visual"),
         version: str = "1",
         columns: Sequence[pa.Field] = (),
+        without: Sequence[str] = (),
     ) -> Layout:
         layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
         table = _manifest(layout, dialogues)
         sounds = [sound for dialogue in dialogues for _, sound in dialogue]
-        schema = pa.schema([*(one for one in SCHEMA if one.name not in {more.name for more in columns}), *columns])
+        replaced = {*without, *(more.name for more in columns)}
+        schema = pa.schema([*(one for one in SCHEMA if one.name not in replaced), *columns])
         job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, version)}), overwrite=True)
         job.start()
         ids, of_dialogue = table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist()

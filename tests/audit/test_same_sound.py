@@ -62,3 +62,13 @@ def test_clips_too_short_for_a_fingerprint_are_compared_by_their_samples() -> No
 
 def test_no_utterances_have_none() -> None:
     assert same_sound.nearest([], [], 0.5, 0.3) == []
+
+
+@pytest.mark.parametrize("pause", [np.zeros(32_000, np.float32), noise(2, 1e-5, seed=9)], ids=["silence", "the same faint noise"])
+def test_other_words_in_the_same_pauses_are_not_the_same_sound(pause: Sound) -> None:
+    sounds = [np.concatenate([voice(1.5, 110 + 20 * seed, seed), pause]).astype(np.float32) for seed in range(4)]
+    assert _nearest(sounds) == [-1] * 4
+
+
+def test_a_sound_that_many_utterances_share_is_found_in_all_of_them() -> None:
+    assert _nearest([VOICES[0].copy() for _ in range(30)]) == [1, *[0] * 29]

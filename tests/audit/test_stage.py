@@ -86,7 +86,7 @@ def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: 
 def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> None:
     said = [("Hello there", voice(1)), ("Hello again", voice(1, seed=2))]
     missing = dict.fromkeys(("speaking", "speaking_share", "off_screen"))
-    make_audit(Config(), layout := corpus(said, columns=[field for field in OF_SPEAKER if field.nullable]), RUN)
+    make_audit(Config(), layout := corpus(said, without=[field.name for field in OF_SPEAKER]), RUN)
     assert [{name: row[name] for name in missing} for row in _rows(layout)] == [missing] * 2
     media = {0: {"speaking_logit": -1.5, "speaking_share": 0.1, "off_screen": True}, 1: {"speaking_logit": 2.0, "speaking_share": 0.9, "off_screen": False}}
     layout = corpus(said, columns=OF_SPEAKER, media=media, version="2")

@@ -21,6 +21,8 @@ from merc.records.media import SAMPLE_RATE_HZ
 _RATE_HZ, _WINDOW, HOP = 4000, 1280, 50
 HOPS_PER_SECOND = _RATE_HZ / HOP
 _BITS, _LOWEST_HZ, _HIGHEST_HZ = 32, 300.0, 1900.0
+# Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with none.
+_QUIET = 1e-3
 # Bits that stand in more places than this are those of stationary sound, and say nothing.
 _MOST_PLACES = 24
 _LEAST_EQUAL = 3
@@ -34,7 +36,7 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
         waveform_S: (samples,) float32, 16 kHz mono.
 
     Returns:
-        (frames,) uint32, one every 12.5 ms; none for a clip shorter than a third of a second.
+        (frames,) uint32, one every 12.5 ms, 0 where it is quiet; none for a clip shorter than a third of a second.
     """
     import soxr
 
@@ -46,7 +48,9 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
     edges = np.round(np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _BITS + 2) * _WINDOW / _RATE_HZ).astype(int)
     bands_TB = np.add.reduceat(power_TF[:, : edges[-1]], edges[:-1], axis=1)
     rises_TB = np.diff(np.diff(bands_TB, axis=1), axis=0) < 0
-    return np.asarray(rises_TB @ (np.uint32(1) << np.arange(_BITS, dtype=np.uint32)), dtype=np.uint32)
+    codes_T = rises_TB @ (np.uint32(1) << np.arange(_BITS, dtype=np.uint32))
+    power_T = bands_TB[1:].sum(axis=1)
+    return np.where(power_T > _QUIET * power_T.max(), codes_T, 0).astype(np.uint32)
 
 
 def nearest(digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], min_share: float, max_bit_error: float) -> list[int]:
@@ -83,7 +87,7 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
     lengths = [len(one) for one in fingerprints]
     codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
     owner, place = np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.zeros(0, np.int64), *map(np.arange, lengths)])
-    telling = np.diff(codes, prepend=~codes[:1]) != 0  # of a run of equal ones the first
+    telling = (np.diff(codes, prepend=~codes[:1]) != 0) & (codes != 0)  # of a run of equal ones the first
     codes, owner, place = codes[telling], owner[telling], place[telling]
     order = np.argsort(codes, kind="stable")
     codes, owner, place = codes[order], owner[order], place[order]
@@ -112,12 +116,14 @@ def _likeliest(pairs_P3: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def _bit_error(one: NDArray[np.uint32], other: NDArray[np.uint32], distance: int, min_share: float) -> float:
-    """Share of the bits that differ where the two overlap, at the best of three neighbouring distances; 1 if they overlap too little."""
+    """Share of the bits that differ where the two overlap and either is loud, at the best of three neighbouring distances; 1 if that is too little."""
     errors = [1.0]
+    least = max(1.0, min_share * min(np.count_nonzero(one), np.count_nonzero(other)))
     for apart in (distance - 1, distance, distance + 1):
         here, there = one[max(0, -apart) :], other[max(0, apart) :]
         overlap = min(len(here), len(there))
-        if overlap >= min_share * min(len(one), len(other)):
+        loud = np.count_nonzero(here[:overlap] | there[:overlap])
+        if loud >= least:
             differing = (here[:overlap] ^ there[:overlap]).view(np.uint8)
-            errors.append(float(_POPULATION[differing].sum()) / (_BITS * overlap))
+            errors.append(float(_POPULATION[differing].sum()) / (_BITS * loud))
     return min(errors)
