@@ -50,8 +50,8 @@ def corpus(tmp_path: Path) -> Corpus:
     """Writes manifest and media of a train split.
 
     ``dialogues``: of each (text, sound) in turn; a sound is samples, or the status of one that is absent. ``media``: row → columns of the media table.
-    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one for media that were made anew. ``columns``,
-    ``without``: of the media table, that are added or left out.
+    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one for media that were made anew.
+    ``columns``, ``without``: of the media table, that are added or left out.
     """
 
     def write(
