@@ -92,14 +92,9 @@ def select(
             _copy_trajectories(root, folder, list(writing.counts))
         settings = {
             "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
-            "select": {
-                "splits": chosen_splits,
-                "modalities": kept,
-                "dialogues": sorted(dialogues),
-                "transcripts": part.transcripts,
-                **({} if filtering is None else filtering.settings()),
-            },
+            "select": {"splits": chosen_splits, "modalities": kept, "dialogues": sorted(dialogues), "transcripts": part.transcripts},
         }
+        settings["select"] |= {} if filtering is None else filtering.settings()
         more: dict[str, Any] = {key: info[key] for key in ("source", "corpus_settings", "counts_compared", "deviations") if key in info}
         if selection or info.get("selection"):
             more["selection"] = [*info.get("selection", []), *selection]
