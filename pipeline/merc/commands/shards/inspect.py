@@ -66,6 +66,9 @@ def table(found: "Overview") -> Iterator[str]:
         yield "no failures"
     yield ""
     yield f"nearest dialogues by {', '.join(found.neighbours)}" if found.neighbours else "no nearest dialogues"
+    if found.quality:
+        yield f"columns of an audit: {', '.join(found.quality)}"
+    yield from found.selection
     if found.made_from:
         yield f"made from shards of {', '.join(found.made_from)}"
 

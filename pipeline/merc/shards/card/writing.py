@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from merc import files, parquet
+from merc.records.audit import PREFIX, QUALITY
 from merc.records.dialogue import SPLITS
 from merc.records.failures import REASONS
 from merc.shards.card import croissant
@@ -129,6 +130,8 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         "## Encoders",
         _encoders(info),
         _encoder_notes(info),
+        *_quality(info),
+        *_selection(info),
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
         "## How to get the corpus",
@@ -194,6 +197,27 @@ def _encoder_notes(info: dict[str, Any]) -> str:
             f"- *{modality}*: {markdown(facts.get('name', 'encoder'))}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}"
         )
     return "\n".join(lines)
+
+
+def _quality(info: dict[str, Any]) -> list[str]:
+    """What each column of an audit says, and what was listened with."""
+    if not info.get("quality"):
+        return []
+    names = [name.removeprefix(PREFIX) for name in info["quality"]["columns"]]
+    asr = info["quality"].get("settings", {}).get("audit", {}).get("asr") or {}
+    model = asr.get("checkpoint", {})
+    told = " at revision ".join(filter(None, (model.get("repo"), model.get("revision")))) or (f"sha256:{model['sha256']}" if "sha256" in model else "")
+    return [
+        "## Quality of each utterance",
+        "Numbers of an audit, null where not known; nothing was dropped by them. "
+        + (f"Speech was recognised by the Whisper *{markdown(told)}*." if told else "No speech was recognised."),
+        "\n".join(f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a number that this version does not know'))}" for name in names),
+    ]
+
+
+def _selection(info: dict[str, Any]) -> list[str]:
+    """How a subset was made by a condition."""
+    return ["## Selection", "\n".join(f"- {markdown(line)}" for line in info["selection"])] if info.get("selection") else []
 
 
 def _about(table: str, info: dict[str, Any]) -> str:
