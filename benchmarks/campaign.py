@@ -1,6 +1,6 @@
 """The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and its table to a dated file.
 
-    python benchmarks/campaign.py faults                  every operation of five commands fails, and is the last one
+    python benchmarks/campaign.py faults                  every operation of seven commands fails, and is the last one
     python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
     python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
 
@@ -18,12 +18,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from integrity import commands, faults, fuzz
+if TYPE_CHECKING:
+    from integrity.commands import Disturbed
 
+# What is disturbed is imported where it is: a process that reads a pickle begins with importing this file.
 BIN = Path(sys.executable).parent
+# A `dvc repro` takes as long as many commands.
+_REPRO, _KILLS_OF_REPRO = "dvc repro", 0.25
 
 
 @click.group()
@@ -31,7 +36,15 @@ def main() -> None:
     """Disturbs what the package does, and looks at what is left."""
 
 
+def _all() -> "dict[str, Disturbed]":
+    from integrity import commands
+
+    return {**commands.COMMANDS, **commands.LONGER}
+
+
 def _prepared(folder: Path) -> Path:
+    from integrity import commands
+
     made = folder / "prepared"
     made.mkdir()
     commands.prepare(made)
@@ -39,28 +52,31 @@ def _prepared(folder: Path) -> Path:
 
 
 @main.command("faults")
-@click.option("--command", "names", multiple=True, type=click.Choice(list(commands.COMMANDS)), help="Only this one; repeatable. Default: all.")
+@click.option("--command", "names", multiple=True, help="Only this one; repeatable. Default: all.")
 def faults_command(names: tuple[str, ...]) -> None:
     """Lets every operation of a command fail once, and kills it once at each."""
+    from integrity import faults
+
     wrong: list[str] = []
     click.echo("| command | operation | of them | failed | killed | wrong |\n| --- | --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
         prepared = _prepared(Path(scratch))
-        for name in names or commands.COMMANDS:
-            one, folder = commands.COMMANDS[name], Path(scratch) / name
+        for name in names or _all():
+            one, folder = _all()[name], Path(scratch) / name
             one.start(prepared, folder / "undisturbed")
             ended = faults.run(one.command, one.arguments, folder / "undisturbed")
-            expected = faults.tree(folder / "undisturbed")
+            expected, known = faults.tree(folder / "undisturbed"), faults.Known()
             for kind in faults.KINDS:
                 before = len(wrong)
-                for number in range(1, ended.counts[kind] + 1):
-                    for how in ("fail", "kill"):
-                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how)
-                        wrong += [f"{name}: {how} at {kind} {number}: {problem}"] if problem else []
+                for how in ("fail", "kill"):
+                    for number in ended.places(kind, how):
+                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how, known)
+                        if problem:
+                            _tell(wrong, f"{name}: {how} at {kind} {number}: {problem}")
                         shutil.rmtree(folder / "disturbed")
-                count = ended.counts[kind]
-                click.echo(f"| {name} | {kind} | {count} | {count} | {count} | {len(wrong) - before} |")
-    _end(wrong)
+                tried = [len(ended.places(kind, how)) for how in ("fail", "kill")]
+                click.echo(f"| {name} | {kind} | {ended.counts[kind]} | {tried[0]} | {tried[1]} | {len(wrong) - before} |")
+    sys.exit(1 if wrong else 0)
 
 
 @main.command("fuzz")
@@ -69,6 +85,8 @@ def faults_command(names: tuple[str, ...]) -> None:
 @click.option("--from", "first", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first case, to see one again.")
 def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
     """Reads files that were changed at random."""
+    from integrity import fuzz
+
     wrong: list[str] = []
     click.echo("| kind | cases | read | told | lost clips | wrong | longest, s | most memory, MiB |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,11 +102,11 @@ def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
                 outcomes[case.outcome] += 1
                 longest, most = max(longest, case.seconds), max(most, case.memory_bytes)
                 if case.outcome in fuzz.FAULTS:
-                    wrong.append(f"{name} {number}: {case.outcome}\n{case.words}")
+                    _tell(wrong, f"{name} {number}: {case.outcome}\n{case.words}")
             bad = sum(outcomes[outcome] for outcome in fuzz.FAULTS)
             read, told, lost = (outcomes[outcome] for outcome in ("read", "told", "lost clip"))
             click.echo(f"| {name} | {outcomes.total()} | {read} | {told} | {lost} | {bad} | {longest:.1f} | {most / 2**20:.0f} |")
-    _end(wrong)
+    sys.exit(1 if wrong else 0)
 
 
 @main.command("kills")
@@ -103,22 +121,24 @@ def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
         prepared = _prepared(Path(scratch))
         programs = _programs(prepared)
         chosen = [name for name in programs if not names or name in names]
+        equal = kills / sum(_KILLS_OF_REPRO if name == _REPRO else 1 for name in chosen)
         for name in chosen:
             done = rounds = 0
             before = len(wrong)
             start, arguments, writes = programs[name]
             seconds, expected = _undisturbed(start, arguments, Path(scratch) / "undisturbed", writes)
-            while done < kills // len(chosen):
+            while done < equal * (_KILLS_OF_REPRO if name == _REPRO else 1):
                 folder = Path(scratch) / "killed"
                 start(folder)
                 done += _killed_until_it_ends(arguments, folder, seconds, rng)
                 rounds += 1
                 found = _trees(folder, writes)
                 differing = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
-                wrong += [f"{name}, round {rounds}: other files: {', '.join(differing[:10])}"] if differing else []
+                if differing:
+                    _tell(wrong, f"{name}, round {rounds}: other files: {', '.join(differing[:10])}")
                 shutil.rmtree(folder)
             click.echo(f"| {name} | {rounds} | {done} | {len(wrong) - before} |")
-    _end(wrong)
+    sys.exit(1 if wrong else 0)
 
 
 Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
@@ -126,21 +146,23 @@ Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
 
 def _programs(prepared: Path) -> dict[str, Program]:
     """Name → how its folder is made, what is run, and where that writes."""
-    found: dict[str, Program] = {}
-    for name, one in commands.COMMANDS.items():
+    from integrity.commands import ROOT
 
-        def start(folder: Path, one: commands.Disturbed = one) -> None:
+    found: dict[str, Program] = {}
+    for name, one in _all().items():
+
+        def start(folder: Path, one: "Disturbed" = one) -> None:
             one.start(prepared, folder)
 
         arguments = ["--dataset", "demo-meld", "--max-failed", "20%", "--workers", "2"] if name == "extract" else one.arguments
         found[name] = (start, [str(BIN / one.program), *arguments], one.writes)
 
     def clone(folder: Path) -> None:
-        subprocess.run(["git", "clone", "--quiet", commands.ROOT, folder], check=True)
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         shutil.copy(prepared / "params.yaml", folder / "params.yaml")
         shutil.copytree(prepared / "raw", folder / "raw", copy_function=os.link, dirs_exist_ok=True)
 
-    found["dvc repro"] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
+    found[_REPRO] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
     return found
 
 
@@ -174,16 +196,18 @@ def _environment() -> dict[str, str]:
 
 def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
     """What is in the folders that a command writes to, but for locks of killed runs, which hold nothing."""
+    from integrity import faults
+
     found = {}
     for name in writes:
         found |= {f"{name}/{path}": content for path, content in faults.tree(folder / name).items() if not path.endswith(".lock")}
     return found
 
 
-def _end(wrong: list[str]) -> None:
-    for line in wrong:
-        click.echo(f"\n{line}", err=True)
-    sys.exit(1 if wrong else 0)
+def _tell(wrong: list[str], what: str) -> None:
+    """Tells what is wrong as soon as it is found, since the rest may take hours."""
+    wrong.append(what)
+    click.echo(f"\n{what}\n", err=True)
 
 
 if __name__ == "__main__":

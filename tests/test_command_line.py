@@ -1,4 +1,5 @@
 import errno
+import importlib
 import os
 import re
 import signal
@@ -75,6 +76,14 @@ def test_a_line_of_a_result_shows_what_would_act_on_a_terminal(capsys: pytest.Ca
     echo("Joey\x1b[2J\x9b\u202e\udce9")
     echo_json({"speaker": "Joey\x1b[2J\x9b\u202e"})
     assert capsys.readouterr().out == 'Joey\\x1b[2J\\x9b\\u202e\\udce9\n{"speaker": "Joey\\u001b[2J\\u009b\\u202e"}\n'
+
+
+@pytest.mark.parametrize("program", ["extract", "train", "shards", "report", "adapt"])
+@pytest.mark.parametrize("arguments", [["\x1b[2J"], ["--\x1b[2J"], ["inspect", "--\x1b[2J"], ["validate", "a", "b\x1b[2J"]])
+def test_an_error_of_usage_shows_what_would_act_on_a_terminal(program: str, arguments: list[str]) -> None:
+    result = CliRunner().invoke(importlib.import_module(f"merc.commands.{program}").main, arguments)
+    assert result.exit_code == 2
+    assert "\x1b" not in result.output
 
 
 def test_work_without_error_ends_without_exit() -> None:

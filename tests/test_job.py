@@ -68,6 +68,16 @@ def test_a_folder_without_a_record_proves_nothing(tmp_path: Path) -> None:
 OTHER = {"media": {"max_clip_seconds": 30.0, "faces": {"detector": "haar"}}}
 
 
+def test_what_a_run_left_that_was_killed_as_it_ended_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(tmp_path)
+    with monkeypatch.context() as killed:
+        killed.setattr("merc.job.shutil.rmtree", lambda *_, **__: None)
+        _finish(job)
+    assert _names(tmp_path / "scratch") == ["part-00000.json", "part-00001.json"]
+    assert job.done_before()
+    assert _names(tmp_path / "scratch") == []
+
+
 def test_finished_work_with_other_settings_is_refused_and_the_key_named(tmp_path: Path) -> None:
     _finish(_job(tmp_path))
     with pytest.raises(

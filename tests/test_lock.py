@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 
 from merc import lock
@@ -88,7 +89,7 @@ def test_a_file_system_without_locks_is_written_to_and_the_log_says_so(
     def acquire(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(lock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
     monkeypatch.setattr("merc.log.logger.propagate", True)
     with pytest.raises(ValueError, match="inside"), lock.held(tmp_path / "meld"):
         raise ValueError("inside")

@@ -314,3 +314,13 @@ def _for_commands(params: Params) -> Plan:
     by_dataset = {dataset: chosen_encoders(params, dataset, every, ()) for dataset in params.block("default_encoders")}
     media = {preset: of_preset(params, preset).model_dump(mode="json") for preset in params.block("presets")}
     return {"presets": by_preset, "default_encoders": by_dataset, "media": media}
+
+
+def test_dvc_refuses_columns_of_an_audit_that_none_of_its_stages_makes() -> None:
+    with pytest.raises(BadSettings, match=r"shards\.quality: no stage of DVC makes an audit; merc-extract audit does"):
+        resolve_all(Params.load(ROOT / "params.yaml", ("shards.quality=true",)))
+
+
+def test_dvc_looks_at_the_settings_of_the_audit_too() -> None:
+    with pytest.raises(BadSettings, match=r"unknown key audit\.asr_eror_max; did you mean 'asr_error_max'"):
+        resolve_all(Params.load(ROOT / "params.yaml", ("audit.asr_eror_max=1",)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import yaml
 
+from merc.commands.adapt import main as adapt
 from merc.commands.extract import main as extract
 from merc.commands.report import main as report
 from merc.commands.shards import main as shards
@@ -29,6 +30,8 @@ DEMO = {
     "clip_seconds_max": 0.9,
 }
 SHARDS = "features/demo-meld/shards"
+# An encoder that is trained in a second, in the prepared folder.
+CHECKPOINT = "tiny_bert"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,23 @@ COMMANDS = {
     "merge": Disturbed(shards, "merc-shards", ["merge", "one", "two", "--out", "both", "--overwrite"], ["one", "two", "both"], ["both"]),
     "report": Disturbed(report, "merc-report", [], ["features", "runs", "reports"], ["reports"]),
 }
+# These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model is trained.
+LONGER = {
+    "extract media": Disturbed(
+        extract,
+        "merc-extract",
+        ["--dataset", "demo-meld", "--modalities", "audio,visual", "--max-failed", "20%", "--workers", "2"],
+        ["raw"],
+        ["features"],
+    ),
+    "adapt": Disturbed(
+        adapt,
+        "merc-adapt",
+        ["--dataset", "demo-meld", "--encoder", "tiny_bert", "--device", "cpu", "--workers", "1"],
+        ["raw", CHECKPOINT],
+        ["features"],
+    ),
+}
 
 
 def prepare(folder: Path) -> None:
@@ -81,6 +101,8 @@ def prepare(folder: Path) -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["demo"] = DEMO
     settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
+    settings["encoders"] = {"text": {"tiny_bert": {"base": "minilm", "repo": CHECKPOINT, "revision": "", "dim": 16}}}
+    _save_checkpoint(folder / CHECKPOINT)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     for program, *arguments in (
         ("merc-extract", "--dataset", "demo-meld", "--modalities", "text", "--workers", "1"),
@@ -94,3 +116,24 @@ def prepare(folder: Path) -> None:
         done = subprocess.run([Path(sys.executable).parent / program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+
+
+def _save_checkpoint(folder: Path) -> None:
+    """A BERT of two layers of 16, which knows the letters."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = {piece: number for number, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=256, model_input_names=["input_ids", "attention_mask"], **names).save_pretrained(
+        folder
+    )
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 256}
+    BertModel(BertConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder)

@@ -44,6 +44,7 @@ class Ended:
     Attributes:
         code: exit code of the command; None if it was killed.
         counts: operations of each kind up to then.
+        files_at: how many operations on files came before each allocation.
         words: what it said, with the traceback of an error that it did not expect.
         unexpected: it ended with such an error.
     """
@@ -52,6 +53,14 @@ class Ended:
     counts: dict[str, int]
     words: str = ""
     unexpected: bool = False
+    files_at: Sequence[int] = ()
+
+    def places(self, kind: Kind, how: How) -> list[int]:
+        """Numbers of the operations of a kind at which a run is disturbed: all, but that a kill finds at many allocations the very same files."""
+        every = list(range(1, self.counts[kind] + 1))
+        if kind == "allocate" and how == "kill":
+            return [number for number in every if number == 1 or self.files_at[number - 1] != self.files_at[number - 2]]
+        return every
 
 
 def run(command: click.Command, arguments: Sequence[str], folder: Path, kind: Kind | None = None, number: int = 0, how: How = "fail") -> Ended:
@@ -90,7 +99,7 @@ def _child(command: click.Command, arguments: Sequence[str], folder: Path, fault
         error = result.exception
         unexpected = error is not None and not isinstance(error, SystemExit)
         words = result.output + ("".join(traceback.format_exception(error)) if unexpected else "")
-        answer = {"code": result.exit_code, "counts": faults.counts, "words": words[-8000:], "unexpected": unexpected}
+        answer = {"code": result.exit_code, "counts": faults.counts, "words": words[-8000:], "unexpected": unexpected, "files_at": faults.files_at}
     except BaseException:  # of the harness itself
         answer = {"code": 99, "counts": {}, "words": traceback.format_exc(), "unexpected": True}
     os.write(writer, json.dumps(answer).encode())
@@ -111,9 +120,12 @@ class _Faults:
     def __init__(self, kind: Kind | None, number: int, how: How) -> None:
         self.kind, self.number, self.how = kind, number, how
         self.counts = dict.fromkeys(KINDS, 0)
+        self.files_at: list[int] = []
 
     def due(self, kind: Kind) -> bool:
         """Counts an operation; true if it is the one."""
+        if kind == "allocate":
+            self.files_at.append(sum(self.counts.values()) - self.counts[kind])
         self.counts[kind] += 1
         return kind == self.kind and self.counts[kind] == self.number
 
@@ -204,7 +216,11 @@ def _whole(path: Path) -> bool:
     return True
 
 
-def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], kind: Kind, number: int, how: How) -> str:
+Known = dict[str, str]
+"""Files as a disturbed run left them, as a digest → what is wrong with what the next run makes of them."""
+
+
+def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], kind: Kind, number: int, how: How, known: Known | None = None) -> str:
     """Runs a command with a fault, and once more without; what is wrong then, in words, or nothing.
 
     Args:
@@ -213,6 +229,7 @@ def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], ki
         folder: where; must not be there.
         expected: what is there after an undisturbed run.
         kind, number, how: of the fault.
+        known: of the same command; the next run is not repeated on the very same files.
     """
     one.start(prepared, folder)
     first = run(one.command, one.arguments, folder, kind, number, how)
@@ -220,6 +237,15 @@ def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], ki
         return f"ended with {first.code} and said:\n{first.words}"
     if broken := half_written(folder):
         return f"left half-written: {', '.join(broken)}"
+    known = {} if known is None else known
+    # A lock holds the number of a process that is gone.
+    left = hashlib.sha256(json.dumps({path: content for path, content in tree(folder).items() if not path.endswith(".lock")}).encode()).hexdigest()
+    if left not in known:
+        known[left] = _next_run(one, folder, expected)
+    return known[left]
+
+
+def _next_run(one: Any, folder: Path, expected: dict[str, str]) -> str:
     again = run(one.command, one.arguments, folder)
     if again.unexpected or again.code != 0:
         return f"the next run ended with {again.code} and said:\n{again.words}"

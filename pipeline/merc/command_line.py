@@ -69,6 +69,35 @@ def echo_json(value: object) -> None:
     click.echo(visible_json(json.dumps(value, ensure_ascii=False)))
 
 
+class Command(click.Command):
+    """A command whose errors of usage show what would act on a terminal: an argument may be a file's name, written by nobody but its maker."""
+
+    def make_context(self, *given: Any, **named: Any) -> click.Context:
+        """See :meth:`click.Command.make_context`."""
+        with _shown():
+            return super().make_context(*given, **named)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See :meth:`click.Command.invoke`; with subcommands, these read their arguments here."""
+        with _shown():
+            return super().invoke(ctx)
+
+
+class Group(Command, click.Group):
+    """A command with subcommands, likewise."""
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        words = error.format_message()
+        if visible(words) == words:
+            raise
+        raise click.UsageError(visible(words), error.ctx) from error
+
+
 @contextmanager
 def exiting() -> Iterator[None]:
     """Turns a :class:`PipelineError` into its message and exit code, and Ctrl-C and SIGTERM into exit code 130."""
@@ -140,4 +169,4 @@ def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> c
     decorated.__click_params__ = list(getattr(stage, "__click_params__", []))
     for option in (PARAMS, OUT, RAW, click.option("--dataset", required=True, help="Its name, as of merc-extract.")):
         decorated = option(decorated)
-    return click.command()(decorated)
+    return click.command(cls=Command)(decorated)

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from merc.errors import BadSettings, BadTable, CannotWrite
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, TypeAdapter
 
 _SHOWN_CHARACTERS = 200
 _HEAD_BYTES = 512
@@ -124,7 +125,7 @@ def read_json(path: Path) -> Any:
         raise BadTable(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str) -> Any:
+def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: str) -> Any:
     """Reads a JSON file that the program wrote, and that may have been changed since.
 
     Args:
@@ -138,6 +139,8 @@ def read_record(path: Path, shape: TypeAdapter[Any] | type[BaseModel], what: str
     Raises:
         BadTable: if it is no JSON, or of another shape; the message names the key.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     content = read_json(path)
     try:
         (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)

@@ -184,9 +184,10 @@ class Job:
         return False
 
     def done_before(self) -> bool:
-        """:meth:`cached`, and says so in the log."""
+        """:meth:`cached`, and says so in the log; markers of a run that was killed as it ended are removed."""
         done = self.cached()
         if done:
+            shutil.rmtree(self._markers, ignore_errors=True)
             logger.info("%s: done before", self.name, extra={"stage": self.name, "cached": True})
         return done
 

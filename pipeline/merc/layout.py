@@ -39,6 +39,14 @@ class Layout:
         return self.folder / "media"
 
     @property
+    def audit(self) -> Path:
+        return self.folder / "audit"
+
+    def heard(self, what: str) -> Path:
+        """What the audit found out from the sound: ``speech`` or ``transcripts``; kept apart, since it takes longer than all the rest."""
+        return self.folder / "heard" / what
+
+    @property
     def shards(self) -> Path:
         return self.folder / "shards"
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from merc import files
 from merc.errors import CannotWrite, OutputInUse
 from merc.log import logger
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _POLL_SECONDS = 0.5
 # What a file system says that has no locks: NFS without its lock daemon, some FUSE mounts.
@@ -35,6 +37,8 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
         OutputInUse: if another process writes there; the message says which, on which machine, and since when.
         CannotWrite: if the file beside ``output`` cannot be made.
     """
+    from filelock import FileLock  # takes as long to load as the rest of a command without work
+
     lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
     made = [folder for folder in output.parents if not folder.exists()]
     if not _acquired(lock, output, wait):
@@ -56,8 +60,10 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _acquired(lock: FileLock, output: Path, wait: bool) -> bool:
+def _acquired(lock: "FileLock", output: Path, wait: bool) -> bool:
     """Takes the lock; False if the file system has none."""
+    from filelock import Timeout
+
     path = Path(lock.lock_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tqdm import tqdm
-
 from merc.shown import visible, visible_json
 
 logger = logging.getLogger("merc")
@@ -41,6 +39,8 @@ class _BesideTheBar(logging.StreamHandler):  # type: ignore[type-arg]
     """Prints above a progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
         tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -122,4 +122,6 @@ def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) 
     """
     if not sys.stderr.isatty():
         return _Lines(total, what, unit, done)
+    from tqdm import tqdm
+
     return tqdm(total=total, desc=visible(what), unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done)

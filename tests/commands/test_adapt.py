@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from merc import files
+from merc import files, lock
 from merc.commands.adapt import main, modality_of
 from merc.commands.extract import main as extract
 from merc.errors import BadSettings
@@ -76,6 +76,27 @@ def test_an_encoder_is_adapted_and_extracted_with(settings: Path) -> None:
     assert extracted.exit_code == 0, extracted.output
     info = files.read_json(settings.parent / "features" / "table" / "shards" / "meta" / "info.json")
     assert info["encoders"]["text"]["tag"] == "adapted"
+
+
+def test_two_do_not_write_to_the_features_of_a_dataset_at_once(settings: Path) -> None:
+    with lock.held(settings.parent / "features" / "table"):
+        refused = _run(main, settings, "--modality", "text", "--encoder", "plain")
+    assert refused.exit_code == 7
+    assert not (settings.parent / "features" / "table" / "adapted").exists()
+
+
+@pytest.mark.parametrize("hostile", ["Ann\x1b[2J", "\x1b]0;title\x07", "A\u202eB"])
+def test_nothing_of_a_hostile_table_acts_on_the_terminal(settings: Path, hostile: str) -> None:
+    """As a speaker, an emotion, a split and a dialogue: what is told of it is told with its signs shown."""
+    table = settings.parent / "raw" / "utterances.csv"
+    rows = table.read_text().splitlines()
+    for column in range(5):
+        fields = rows[1].split(",")
+        fields[column] = hostile
+        table.write_text("\n".join([rows[0], ",".join(fields), *rows[2:]]))
+        said = _run(extract, settings, "--modalities", "text", "--encoder", "text=ngrams", "--overwrite")
+        assert not isinstance(said.exception, Exception) or isinstance(said.exception, SystemExit)
+        assert not {"\x1b", "\x07", "\u202e"} & set(said.output)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
+from merc.records import audit as audits
 from merc.records import failures, manifest
 from merc.records import features as feature_tables
 from merc.records.dialogue import Dialogue, Utterance
@@ -72,6 +73,18 @@ class Extracted:
         counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
         job.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
         self.encoders[modality] = "fake"
+
+    def write_audit(self, columns: Mapping[str, list[Any]], *, asr: str | None = None) -> None:
+        """Writes a finished audit of which ``columns`` are known."""
+        schema, count = audits.SCHEMA, self.table.num_rows
+        given = {"utterance_id": self.table["utterance_id"].to_pylist(), "doubts": [[]] * count, **columns}
+        settings = {"audit": {"asr": None if asr is None else {"checkpoint": {"repo": asr, "revision": "0" * 40}}}}
+        inputs = {"sources": audits.source_hashes(self.layout, self.table), "columns": files.digest(columns)}
+        job = Job("audit", self.layout.audit, self.layout.scratch, Fingerprint(settings, inputs), overwrite=True)
+        job.start()
+        arrays = [pa.array(given[one.name], one.type) if one.name in given else pa.nulls(count, one.type) for one in schema]
+        parquet.write(job.folder / audits.TABLE, pa.table(arrays, schema=schema))
+        job.finish({})
 
 
 def _dialogue(split: str, number: int, utterances: int) -> Dialogue:
@@ -131,6 +144,21 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         return made
 
     return make
+
+
+ASR_ERROR = [0.125, 0.75, None, 0.25, 1.5, 0.0, 0.5, 0.9, 0.125, 0.25, 0.75, 0.5]
+SPEAKING = [1.5, None, -2.0, 0.5, 2.5, -0.5, 1.0, 1.0, -1.0, 2.0, 3.0, None]
+
+
+@pytest.fixture
+def audited(extracted: Callable[..., Extracted]) -> Extracted:
+    """The dataset with one face missing, and an audit: 12 utterances with :data:`ASR_ERROR` and :data:`SPEAKING`."""
+    made = extracted()
+    made.write_features("visual", {1: "no_face"})
+    made.write_audit(
+        {"asr_error": ASR_ERROR, "speaking": SPEAKING, "same_sound_as": ["train/dia0_utt1", *[""] * 10, None], "off_screen": [True, *[False] * 11]}
+    )
+    return made
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from merc.layout import Layout
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.failures import Failure
+from merc.records.feature_parts import Features
 from merc.shards.card.writing import write_card
 from merc.shards.format import reader
-from merc.shards.joining.features import Features
 from merc.shards.stage import build_shards, dry_run
 from merc.shards.validate import validate
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import __version__, lock, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, echo, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Command, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
@@ -14,7 +14,7 @@ from merc.layout import Layout
 from merc.params import Params
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", required=True, metavar="NAME", help="Whose train labels; as of merc-extract.")
 @click.option("--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name.")
 @click.option("--encoder", required=True, metavar="NAME", help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.")

@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from merc import __version__, lock, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, behind_a_subcommand, echo, exiting
+from merc.audit.config import Config as AuditConfig
+from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
+from merc.commands.audit import audit
 from merc.commands.inspect import inspect
 from merc.commands.models import encoders_of, models
 from merc.commands.settings import lines_of
@@ -27,6 +29,7 @@ from merc.media.config import Config as MediaConfig
 from merc.media.config import lay as lay_media
 from merc.media.config import of_dataset as media_of
 from merc.params import Params
+from merc.records import audit as audits
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config as ShardsConfig
 from merc.trajectories.config import Config as TrajectoriesConfig
@@ -98,7 +101,7 @@ class Order:
         return frozenset(self.names) - {"text"}
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
 @RAW
 @OUT
@@ -109,6 +112,7 @@ class Order:
     "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
 )
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
+@click.option("--quality", is_flag=True, help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @workers_option("Processes for decoding and CPU encoders.")
@@ -133,6 +137,7 @@ def main(
     encoders: tuple[str, ...],
     level: str | None,
     no_text: bool,
+    quality: bool,
     splits: tuple[str, ...],
     limit: int | None,
     workers: int,
@@ -174,6 +179,7 @@ def main(
     with exiting():
         overrides += (f"extraction.level={level}",) if level else ()
         overrides += ("shards.transcripts=false",) if no_text else ()
+        overrides += ("shards.quality=true",) if quality else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
         run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
@@ -203,6 +209,8 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     from merc.trajectories.stage import build_trajectories
 
     # What is wrong with names, raw data or models shows before hours of decoding, in this order.
+    if order.shards.quality:
+        audits.require(layout)
     encoders = [one.build(offline=run.offline) for one in order.encoders]
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
@@ -295,6 +303,7 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
         params = Params.load(params_file, overrides)
         order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), preset=preset)
         params.fill("run", RunConfig)
+        audit_config = params.fill("audit", AuditConfig)
         params.check_overrides()
         for line in lines_of(f"corpora.{dataset}", order.corpus.reader.config, order.corpus.laid.origins):
             echo(line)
@@ -303,7 +312,8 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
                 echo(line)
         for line in lines_of("media", order.media, lay_media(params, dataset, preset).origins):
             echo(line)
-        for key, config in (("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
+        configs = {"extraction": order.extraction, "audit": audit_config, "shards": order.shards, "trajectories": order.trajectories}
+        for key, config in configs.items():
             for line in lines_of(key, config, params.read(key).origins):
                 echo(line)
 
@@ -311,3 +321,4 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
 main.add_command(models)
 main.add_command(params_command)
 main.add_command(inspect)
+main.add_command(audit)

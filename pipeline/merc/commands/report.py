@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from merc import lock, log
-from merc.command_line import OUT, PARAMS, RUNS, WAIT, echo, exiting
+from merc.command_line import OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.layout import Layout
 from merc.params import Params
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
 @OUT
 @RUNS

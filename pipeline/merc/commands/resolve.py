@@ -19,6 +19,7 @@ import click
 from merc import files, log
 from merc.adaptation import stage as adaptation
 from merc.adaptation.listing import MODALITIES as ADAPTED
+from merc.audit.config import Config as AuditConfig
 from merc.command_line import OUT, PARAMS, exiting
 from merc.commands.extract import Order
 from merc.corpora.demo.config import Config as DemoConfig
@@ -43,11 +44,14 @@ def resolve_all(params: Params) -> dict[str, Any]:
         BadSettings: for an unknown name or key, an impossible value, or a value that something else overrides.
     """
     params.fill("run", RunConfig)
+    params.fill("audit", AuditConfig)
     demo = params.fill("demo", DemoConfig).model_dump(mode="json")
     found: dict[str, Any] = {"demo": {"settings": demo, "classes": LABEL_SETS["meld7"].classes}}
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))
+        if order.shards.quality:
+            raise BadSettings("shards.quality: no stage of DVC makes an audit; merc-extract audit does, and merc-extract --quality takes its columns")
         found |= {stage: getattr(order, stage).model_dump(mode="json") for stage in ("extraction", "shards", "trajectories")}
         found[f"datasets/{dataset}/media"] = order.media.model_dump(mode="json")
         found[f"datasets/{dataset}/corpus"] = _corpus(order.corpus)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, behind_a_subcommand, echo, exiting
+from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands.settings import lines_of
 from merc.job import RunOptions
@@ -20,7 +20,7 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
         raise click.UsageError("give --dataset and --recipe to train, or --predict and --shards to label")
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
 @click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
 @OUT

@@ -1,5 +1,7 @@
 """Settings of the shards: the block ``shards``."""
 
+from typing import Any
+
 from pydantic import PositiveInt
 
 from merc.params import Settings
@@ -14,3 +16,9 @@ class Config(Settings):
     """Bytes before compression; a file holds no more, except a dialogue that is larger by itself."""
     transcripts: bool = True
     """Whether there is a column ``texts``."""
+    quality: bool = False
+    """Whether there are columns ``quality_…``, from an audit that was made before (``merc-extract audit``)."""
+
+    def decisive(self) -> dict[str, Any]:
+        """For a fingerprint. What is off leaves no trace, so that shards made before there was such a setting are the same."""
+        return self.model_dump(mode="json", exclude=set() if self.quality else {"quality"})

@@ -27,7 +27,7 @@ _IDS, _UTTERANCES = "dialogue_id", "utterance_ids"
 _PER_DIALOGUE = ("corpus", "scenario", "n_speakers")
 # What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand for it, and
 # `settings` says where files are cut.
-_WHAT_MADE_IT = ("corpus", "corpus_settings", "counts_compared", "deviations", "encoders", "label_set", "classes", "source", "versions")
+_WHAT_MADE_IT = ("corpus", "corpus_settings", "counts_compared", "deviations", "encoders", "label_set", "classes", "source", "selection", "versions")
 _NONE = pa.array([], pa.string())
 
 
@@ -62,6 +62,8 @@ def _differing(infos: tuple[Mapping[str, Any], Mapping[str, Any]]) -> dict[str, 
     flats = []
     for info in infos:
         kept = {key: info[key] for key in _WHAT_MADE_IT if key in info}
+        if all(one.get("quality") for one in infos):
+            kept["quality"] = info["quality"]["settings"]
         kept["encoders"] = {modality: {**facts, "fingerprint": None} for modality, facts in info["encoders"].items() if modality in shared}
         flats.append(flat(kept))
     one, other = flats
@@ -129,7 +131,8 @@ class _Comparison:
     def __init__(self, facts: tuple[Facts, Facts], change: SplitChange, tolerance: float) -> None:
         self.facts, self.change, self.tolerance = facts, change, tolerance
         transcripts = all(fact.transcripts for fact in facts)
-        self.lists = [name for name, _, _ in per_utterance(transcripts=transcripts) if name != _UTTERANCES]
+        quality = [name for name in facts[0].quality_columns if name in facts[1].quality_columns]
+        self.lists = [name for name, _, _ in per_utterance(transcripts=transcripts, quality=quality) if name != _UTTERANCES]
         for modality, dim in facts[0].dims.items():
             if modality in facts[1].dims:
                 lengths = (dim, facts[1].dims[modality])

@@ -24,6 +24,7 @@ class Facts:
         dims: modality → length of its vectors.
         encoders: modality → what made them.
         transcripts: whether there is a column ``texts``.
+        quality: what made the columns of an audit; None where there are none.
     """
 
     corpus: str
@@ -31,6 +32,7 @@ class Facts:
     dims: dict[str, int]
     encoders: dict[str, Any]
     transcripts: bool
+    quality: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "Facts":
@@ -40,12 +42,21 @@ class Facts:
         labels = known if known is not None and known.classes == classes else LabelSet(info["label_set"], classes)
         in_order = [modality for modality in MODALITIES if modality in info["dims"]]  # JSON sorts keys
         dims, encoders = ({modality: info[key][modality] for modality in in_order} for key in ("dims", "encoders"))
-        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)))
+        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)), info.get("quality"))
+
+    @property
+    def quality_columns(self) -> tuple[str, ...]:
+        """The columns of an audit."""
+        return () if self.quality is None else tuple(self.quality["columns"])
 
     @property
     def schema(self) -> pa.Schema:
         return schema(
-            self.dims, {"corpus": self.corpus, "label_set": self.labels.name, "encoders": self.encoders}, self.labels.classes, transcripts=self.transcripts
+            self.dims,
+            {"corpus": self.corpus, "label_set": self.labels.name, "encoders": self.encoders},
+            self.labels.classes,
+            transcripts=self.transcripts,
+            quality=self.quality_columns,
         )
 
 

@@ -62,7 +62,7 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
         _check_fit(parts[0], part)
     _check_ids(parts)
     corpora = list(dict.fromkeys(part.facts.corpus for part in parts))
-    whole = replace(parts[0].facts, corpus="+".join(corpora))
+    whole = replace(parts[0].facts, corpus="+".join(corpora), quality=_quality(parts))
     with new_shards(target, roots, overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:
@@ -81,10 +81,18 @@ def _check_fit(one: _Part, other: _Part) -> None:
     if one.facts.transcripts != other.facts.transcripts:
         without, holds = (one, other) if other.facts.transcripts else (other, one)
         raise BadSettings(f"{without.root} has no transcripts and {holds.root} has; leave them out there, too: merc-shards select {holds.root} NEW --no-text")
+    _compare(one, other, "columns of an audit", *(", ".join(part.facts.quality_columns) or "none" for part in (one, other)))
+    _compare(one, other, "settings of the audit", *((part.facts.quality or {}).get("settings") for part in (one, other)))
     for modality in one.facts.dims:
         encoders = [part.facts.encoders[modality] for part in (one, other)]
         for key in _ENCODER_IDENTITY:
             _compare(one, other, f"{modality} encoders, by {key}", *(encoder.get(key) for encoder in encoders))
+
+
+def _quality(parts: Sequence[_Part]) -> dict[str, Any] | None:
+    """What made the columns of an audit, which are the same in all parts."""
+    first = parts[0].facts.quality
+    return None if first is None else {**first, "fingerprints": [digest for part in parts for digest in (part.facts.quality or {}).get("fingerprints", [])]}
 
 
 def _compare(one: _Part, other: _Part, what: str, has: object, wanted: object) -> None:
@@ -137,11 +145,15 @@ def _about(parts: Sequence[_Part], corpora: Sequence[str]) -> dict[str, Any]:
     several = len(corpora) > 1
     settings = {part.facts.corpus: part.info.get("corpus_settings", {}) for part in parts}
     sources = dict.fromkeys(str(part.info.get("source", "")) for part in parts if part.info.get("source"))
-    deviations = dict.fromkeys(f"{part.facts.corpus}: {line}" if several else line for part in parts for line in part.info.get("deviations", []))
+    lines = {
+        key: dict.fromkeys(f"{part.facts.corpus}: {line}" if several else line for part in parts for line in part.info.get(key, []))
+        for key in ("deviations", "selection")
+    }
     return {
         "source": "\n\n".join(sources),
         "corpus_settings": settings if several else settings[corpora[0]],
         "counts_compared": all(part.info.get("counts_compared", True) for part in parts),
-        "deviations": list(deviations),
+        "deviations": list(lines["deviations"]),
+        **({"selection": list(lines["selection"])} if lines["selection"] else {}),
         "made_from": [origin(part.info) for part in parts],
     }

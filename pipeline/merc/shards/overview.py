@@ -28,6 +28,8 @@ class Overview:
         encoders: modality → what made its vectors.
         failures: ``reason``, ``kind``, ``modality`` and how many of each split, most frequent first.
         neighbours: similarities by which there are nearest dialogues.
+        quality: the columns of an audit.
+        selection: how the shards were made by a condition, a sentence per split.
         made_from: the corpora of the shards that these were made from by selecting or merging.
         files, bytes: of all tables.
     """
@@ -41,6 +43,8 @@ class Overview:
     encoders: dict[str, dict[str, Any]]
     failures: list[dict[str, Any]]
     neighbours: list[str]
+    quality: list[str]
+    selection: list[str]
     made_from: list[str]
     files: int
     bytes: int
@@ -66,6 +70,8 @@ def overview(root: Path) -> Overview:
         encoders={modality: {key: info["encoders"][modality].get(key) for key in _ENCODER} for modality in info["modalities"]},
         failures=_failures(root, splits),
         neighbours=_neighbours(root),
+        quality=(info.get("quality") or {}).get("columns", []),
+        selection=info.get("selection", []),
         made_from=[part["corpus"] for part in info.get("made_from", [])],
         files=len(paths),
         bytes=sum(path.stat().st_size for path in paths),

@@ -90,6 +90,7 @@ class Rewriting:
             "modalities": list(self.facts.dims),
             "dims": self.facts.dims,
             "transcripts": self.facts.transcripts,
+            **({} if self.facts.quality is None else {"quality": self.facts.quality}),
             "counts": self.counts,
             "splits": list(self.counts),
             "versions": provenance.versions(),
@@ -157,7 +158,7 @@ class _Peekable:
 def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
     """Bytes in memory of each dialogue; for rows of one row per dialogue what :func:`cutting.row_bytes` is for the manifest."""
     lengths_K = rows["n_utterances"].to_numpy().astype(np.int64)
-    kinds = [(name, kind) for name, _, kind in per_utterance(transcripts=facts.transcripts)]
+    kinds = [(name, kind) for name, _, kind in per_utterance(transcripts=facts.transcripts, quality=facts.quality_columns)]
     each = sum(4 * dim + 1 for dim in facts.dims.values()) + sum(4 if pa.types.is_string(kind) else kind.bit_width // 8 for _, kind in kinds)
     starts_K = np.cumsum(lengths_K) - lengths_K
     bytes_K: NDArray[np.int64] = each * lengths_K

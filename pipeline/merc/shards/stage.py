@@ -17,13 +17,14 @@ from merc.errors import BadSettings, nearest
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
+from merc.records import audit as audits
 from merc.records import manifest
 from merc.records.dialogue import SPLITS
+from merc.records.feature_parts import Features, open_features
 from merc.shards.config import Config
 from merc.shards.format import cutting
-from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, schema
+from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, quality_columns, schema
 from merc.shards.joining.failures import collect, explained, read_record
-from merc.shards.joining.features import Features, open_features
 from merc.shards.joining.join import check_absent, join
 from merc.shards.joining.moments import RunningMoments
 
@@ -48,7 +49,8 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
 
     Raises:
         BadSettings: if a setting or a modality is unknown, or no modality is given.
-        BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row.
+        BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row; with ``quality`` also if there
+            is no audit, or one of other data.
         SettingsDiffer: if there are shards with other settings and ``run.overwrite`` is off.
         PipelineError: if a file cannot be written; the shards that were there before stay.
     """
@@ -89,6 +91,7 @@ class _Prepared:
     features: dict[str, Features]
     encoders: dict[str, str]
     job: Job
+    quality: dict[str, Any] | None
 
     @property
     def splits(self) -> list[str]:
@@ -104,19 +107,36 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, encoders: Mapping[
         raise BadSettings(f"shards of no modality; valid: {', '.join(MODALITIES)}")
     table = manifest.read(layout.manifest)
     record = read_record(layout)
+    audit = audits.read(layout, table) if config.quality else None
     in_order = {modality: encoders[modality] for modality in MODALITIES if modality in encoders}
     features = {modality: open_features(layout, table, modality, encoder) for modality, encoder in in_order.items()}
     fingerprint = Fingerprint(
-        settings={"shards": config.model_dump(mode="json"), "encoders": in_order},
+        settings={"shards": config.decisive(), "encoders": in_order},
         inputs={
             "schema_version": SCHEMA_VERSION,
             "manifest": files.sha256(layout.manifest),
             "manifest_record": files.digest(record),
             "features": {modality: found.fingerprint for modality, found in features.items()},
+            **({} if audit is None else {"audit": audit.fingerprint}),
         },
     )
     job = Job("shards", layout.shards, layout.scratch, fingerprint, run.overwrite, record=INFO)
-    return _Prepared(config, table, record, features, in_order, job)
+    return _Prepared(config, table if audit is None else _with_quality(table, audit), record, features, in_order, job, _about_quality(audit))
+
+
+def _with_quality(table: pa.Table, audit: audits.Audit) -> pa.Table:
+    """The manifest with the numbers of an audit."""
+    found = audit.quality()
+    for name in found.column_names:
+        table = table.append_column(f"{audits.PREFIX}{name}", found[name])
+    return table
+
+
+def _about_quality(audit: audits.Audit | None) -> dict[str, Any] | None:
+    """What ``meta/info.json`` says of the columns of an audit."""
+    if audit is None:
+        return None
+    return {"columns": [f"{audits.PREFIX}{name}" for name in audits.QUALITY], "settings": audit.settings, "fingerprints": [audit.fingerprint]}
 
 
 @dataclass
@@ -142,7 +162,8 @@ class _Building:
             "encoders": {modality: _encoder_facts(found) for modality, found in features.items()},
         }
         dims = {modality: found.dim for modality, found in features.items()}
-        self.schema = schema(dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts)
+        quality = quality_columns(table.column_names)
+        self.schema = schema(dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts, quality=quality)
 
     def write_split(self, split: str) -> None:
         """Writes the dialogues and the failures of a split."""
@@ -195,6 +216,7 @@ class _Building:
             "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
             "counts_compared": self.prepared.record.get("counts_compared", True),
             "deviations": self.prepared.record["deviations"],
+            **({} if self.prepared.quality is None else {"quality": self.prepared.quality}),
             "versions": provenance.versions(),
         }
 

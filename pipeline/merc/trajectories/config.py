@@ -1,16 +1,16 @@
 """Settings of the trajectories: the block ``trajectories``."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from merc.errors import BadSettings, nearest
 from merc.log import logger
 from merc.params import Settings
-from merc.trajectories.base import Similarity
-from merc.trajectories.similarity import similarity
+
+if TYPE_CHECKING:
+    from merc.trajectories.base import Similarity
 
 POOLED = "pooled"
 """The one similarity that looks at features instead of labels."""
@@ -96,12 +96,16 @@ class Config(Settings):
         )
         return self.model_copy(update={"similarities": tuple(name for name in self.similarities if name != "dtw")})
 
-    def similarity(self, name: str, classes: Sequence[str]) -> Similarity:
+    def similarity(self, name: str, classes: Sequence[str]) -> "Similarity":
         """The label similarity of that name for these classes.
 
         Raises:
             BadSettings: if ``dtw`` is asked for, and a class has no valence and arousal or two are too far apart.
         """
+        import numpy as np
+
+        from merc.trajectories.similarity import similarity
+
         if name != "dtw":
             return similarity(name, self.path_bins)
         missing = [one for one in classes if one not in self.valence_arousal]

@@ -14,9 +14,9 @@ from merc.corpora.engine.labels import label_set
 from merc.records import failures
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.failures import Failure
+from merc.records.feature_parts import Vectors
 from merc.shards.config import Config as ShardsConfig
 from merc.shards.facts import Facts
-from merc.shards.joining.features import Vectors
 from merc.shards.joining.join import join
 from merc.shards.rewriting import Rewriting
 

@@ -6,9 +6,10 @@ import pkgutil
 import click
 
 from merc import __version__
+from merc.command_line import Group
 
 
-class _Folder(click.Group):
+class _Folder(Group):
     """The commands are the modules of this folder: each defines ``command``; a module named for a Python keyword ends in an underscore."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

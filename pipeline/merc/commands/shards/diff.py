@@ -5,14 +5,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merc import log
 from merc.command_line import echo, echo_json, exiting
-from merc.shards.diff import diff
-from merc.shards.difference import Difference, Ids, VectorChange
+
+if TYPE_CHECKING:
+    from merc.shards.difference import Difference, Ids, VectorChange
 
 _WIDEST = 60
 
@@ -36,6 +37,8 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
     """
     log.set_up()
     with exiting():
+        from merc.shards.diff import diff
+
         found = diff(one, other, tolerance=tolerance)
         if as_json:
             echo_json(asdict(found))
@@ -44,7 +47,7 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
         sys.exit(1 if found.differs else 0)
 
 
-def table(found: Difference) -> Iterator[str]:
+def table(found: "Difference") -> Iterator[str]:
     """The difference as lines of text."""
     for what, only in (("split", found.only), ("column", found.columns)):
         for names, where in zip(only, "AB", strict=True):
@@ -69,7 +72,7 @@ def table(found: Difference) -> Iterator[str]:
         yield "equal"
 
 
-def _ids(what: str, ids: Ids) -> str:
+def _ids(what: str, ids: "Ids") -> str:
     told = f"{ids.both} {what} in both"
     for count, first, where in zip(ids.only, ids.first, "AB", strict=True):
         if count:
@@ -77,7 +80,7 @@ def _ids(what: str, ids: Ids) -> str:
     return told
 
 
-def _vectors(change: VectorChange) -> str:
+def _vectors(change: "VectorChange") -> str:
     if change.lengths is not None:
         told = f"{change.lengths[0]} numbers in A, {change.lengths[1]} in B: not compared"
     elif change.changed:

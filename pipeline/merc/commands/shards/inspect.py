@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from merc import log
 from merc.command_line import echo, echo_json, exiting
-from merc.shards.overview import Overview, overview
+
+if TYPE_CHECKING:
+    from merc.shards.overview import Overview
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -22,6 +25,8 @@ def command(folder: Path, as_json: bool) -> None:
     """
     log.set_up()
     with exiting():
+        from merc.shards.overview import overview
+
         found = overview(folder)
         if as_json:
             echo_json(asdict(found))
@@ -30,7 +35,7 @@ def command(folder: Path, as_json: bool) -> None:
             echo(line)
 
 
-def table(found: Overview) -> Iterator[str]:
+def table(found: "Overview") -> Iterator[str]:
     """The overview as lines of text, at most 120 columns unless names are longer."""
     texts = "with transcripts" if found.transcripts else "without transcripts"
     yield f"{', '.join(found.corpora)}: labels {found.label_set}, {texts}, schema version {found.schema_version}, {found.files} files, {_size(found.bytes)}"
@@ -61,6 +66,9 @@ def table(found: Overview) -> Iterator[str]:
         yield "no failures"
     yield ""
     yield f"nearest dialogues by {', '.join(found.neighbours)}" if found.neighbours else "no nearest dialogues"
+    if found.quality:
+        yield f"columns of an audit: {', '.join(found.quality)}"
+    yield from found.selection
     if found.made_from:
         yield f"made from shards of {', '.join(found.made_from)}"
 

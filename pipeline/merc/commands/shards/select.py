@@ -17,6 +17,13 @@ from merc.records.dialogue import SPLITS
 @click.option("--modalities", metavar="LIST", help="Only the vectors of these, divided by commas. Default: all.")
 @click.option("--dialogue", "dialogues", multiple=True, metavar="ID", help="Only this dialogue, such as train/dia0; repeatable. Default: all.")
 @click.option("--no-text", is_flag=True, help="Leave out the transcripts. The text vectors stay.")
+@click.option(
+    "--where", default="", metavar="CONDITION", help="Only utterances of which this is true keep their label; needs the columns of an audit. See below."
+)
+@click.option(
+    "--where-split", "where_splits", multiple=True, type=click.Choice(SPLITS), help="--where counts in this split alone; repeatable. Default: in all."
+)
+@click.option("--drop", is_flag=True, help="Leave out the utterances of which --where is not true, instead of their labels.")
 @OVERWRITE
 @WAIT
 @PARAMS
@@ -27,19 +34,27 @@ def command(
     modalities: str | None,
     dialogues: tuple[str, ...],
     no_text: bool,
+    where: str,
+    where_splits: tuple[str, ...],
+    drop: bool,
     overwrite: bool,
     wait: bool,
     params_file: Path | None,
 ) -> None:
     """Write a part of the shards in FOLDER to TARGET.
 
-    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are chosen. Without the train split the
-    statistics stay those of FOLDER.
+    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are chosen, or --where is given. Without the
+    train split the statistics stay those of FOLDER.
+
+    --where compares the columns of an audit (quality_asr_error is asr_error there) with numbers by <, <=, >, >=, ==, !=, `is None`, `is not None`, joined by
+    and, or, not and parentheses. Of what is not known no comparison is true. An utterance of which the condition is not true stays where it is, as context,
+    and is neither trained on nor scored; --drop takes it out of its dialogue.
 
     \b
     Examples:
       merc-shards select features/meld/shards meld-to-show --no-text
       merc-shards select features/meld/shards meld-text-test --split test --modalities text
+      merc-shards select features/meld/shards meld-clean --where "asr_error < 0.5 and speaking > 0" --where-split train
 
     \b
     Exit codes:
@@ -54,8 +69,20 @@ def command(
     with exiting():
         chosen = [name.strip() for name in modalities.split(",")] if modalities else []
         config = Params.load(params_file).fill("shards", ShardsConfig)
-        for note in select(
-            folder, target, config, splits=splits, modalities=chosen, dialogues=dialogues, transcripts=not no_text, overwrite=overwrite, wait=wait
-        ):
+        notes = select(
+            folder,
+            target,
+            config,
+            splits=splits,
+            modalities=chosen,
+            dialogues=dialogues,
+            transcripts=not no_text,
+            where=where,
+            where_splits=where_splits,
+            drop=drop,
+            overwrite=overwrite,
+            wait=wait,
+        )
+        for note in notes:
             log.logger.warning("%s", note)
         echo(target)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from merc import files
 
@@ -77,6 +76,8 @@ class Votes:
         """What follows from so many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly fall like that, else ``undecided``."""
         if not self.utterances:
             return "undecided"
+        from scipy.stats import binomtest  # takes half a second to load, and every command would wait for it
+
         for verdict, alternative in (("confirmed", "greater"), ("contradicted", "less")):
             if binomtest(agrees, self.utterances, 0.5, alternative=alternative).pvalue < CHANCE:
                 return verdict

@@ -127,14 +127,7 @@ class Spectrogram(NeuralEncoder):
             )
         if model_type == "whisper" and config.pooling not in ("mean", "mean_std"):
             raise BadSettings(f"{repo}: pooling {config.pooling}, but Whisper's encoder has no token of that kind; valid: mean, mean_std")
-        preprocessor = self.checkpoint.preprocessor()
-        if not preprocessor:
-            raise BadSettings(f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made")
-        if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
-            raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
-        if preprocessor.get("dither"):
-            raise BadSettings(f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the same vectors twice")
-        geometry = GEOMETRIES[model_type](repo, configuration, preprocessor)
+        geometry = geometry_of(repo, configuration, self.checkpoint.preprocessor())
         if round(config.overlap_seconds * SAMPLE_RATE_HZ) > geometry.window // 2:
             raise BadSettings(
                 f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of {geometry.window / SAMPLE_RATE_HZ:.2f} s; "
@@ -251,16 +244,7 @@ class Spectrogram(NeuralEncoder):
         return {"spectrograms": np.stack(spectrograms), "counts": (numbers >= first) & (numbers < stop), "last": int(stop.max())}
 
     def _log_mel_of_whisper(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(mel, frames) as the checkpoint's preprocessor gives it.
-
-        It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as all further ones would. That
-        takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of a matrix product.
-        """
-        extractor = self._extractor
-        hop = extractor.hop_length
-        enough = min(-(-(sound.size + extractor.n_fft + hop) // hop) * hop, self._at.window)
-        made = extractor(sound, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=enough)["input_features"][0]
-        return np.pad(np.asarray(made, dtype=np.float32), ((0, 0), (0, self._at.spectrogram_frames - made.shape[1])), mode="edge")
+        return log_mel_of_whisper(self._extractor, sound, self._at)
 
     def _log_mel_of_ast(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         """(frames, mel) as the checkpoint's preprocessor gives it."""
@@ -304,6 +288,43 @@ class Spectrogram(NeuralEncoder):
     def _middles(self, frames: int) -> NDArray[np.float32]:
         """(frames,) seconds from the clip's begin."""
         return ((np.arange(frames) * self._at.step + self._at.first_middle) / SAMPLE_RATE_HZ).astype(np.float32)
+
+
+def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
+    """How the positions of a checkpoint of one of :data:`GEOMETRIES` lie.
+
+    Args:
+        repo: for messages.
+        configuration: content of its ``config.json``.
+        preprocessor: see :meth:`Checkpoint.preprocessor`.
+
+    Raises:
+        BadSettings: if its spectrograms cannot be made of 16 kHz sound, or not twice the same.
+    """
+    if not preprocessor:
+        raise BadSettings(f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made")
+    if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
+        raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+    if preprocessor.get("dither"):
+        raise BadSettings(f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the same numbers twice")
+    return GEOMETRIES[configuration["model_type"]](repo, configuration, preprocessor)
+
+
+def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry) -> NDArray[np.float32]:
+    """(mel, frames) as the checkpoint's preprocessor gives it.
+
+    It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as all further ones would. That
+    takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of a matrix product.
+
+    Args:
+        extractor: a ``WhisperFeatureExtractor`` of transformers.
+        sound: (samples,) at least :data:`LEAST_SAMPLES` and no more than a window.
+        at: of the model.
+    """
+    hop = extractor.hop_length
+    enough = min(-(-(sound.size + extractor.n_fft + hop) // hop) * hop, at.window)
+    made = extractor(sound, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=enough)["input_features"][0]
+    return np.pad(np.asarray(made, dtype=np.float32), ((0, 0), (0, at.spectrogram_frames - made.shape[1])), mode="edge")
 
 
 def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:

@@ -4,7 +4,6 @@ A family adds what it takes of the checkpoint (:meth:`NeuralEncoder.check_config
 :func:`merc.encoders.engine.forward.in_batches` makes the batches.
 """
 
-import re
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from merc.encoders.engine import loading
 from merc.encoders.engine.adapted import Adaptation
 from merc.encoders.engine.base import Encoder, EncoderConfig
 from merc.encoders.engine.checkpoint import Checkpoint
@@ -23,10 +23,6 @@ from merc.errors import BadSettings
 NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "licence", "training_data_overlap", "dim", "megabytes"})
 # What an adapted encoder may be used with other than it was trained with: rounding, and no more.
 _ROUNDING = frozenset({"dtype", "attention"})
-
-
-# Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `model_from`), and the vector that masks sound in training.
-_WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 
 
 class NeuralConfig(EncoderConfig):
@@ -171,36 +167,10 @@ class NeuralEncoder(Encoder):
             BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs (transformers would fill them
                 with random numbers).
         """
-        import torch
-        from safetensors import SafetensorError
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is drawn also where there is no terminal
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # weights that are not needed (of a head, of a decoder) are no news
-        try:
-            model, about = auto_class.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=getattr(torch, self.config.dtype),
-                attn_implementation=self.config.attention,
-                output_loading_info=True,
-                **more,
-            )
-        except (ValueError, OSError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise BadSettings(f"{self.config.repo}: transformers cannot load it: {error}") from error
-        finally:
-            logging.set_verbosity(verbosity)
-        self.not_in_checkpoint = sorted(about["missing_keys"])
-        missing = [name for name in self.not_in_checkpoint if pooler or not _WITHOUT_INFLUENCE.search(name)]
-        if missing:
-            raise BadSettings(
-                f"{self.config.repo}: {len(missing)} of the weights of a {type(model).__name__} are not in its files, among them {missing[0]}; "
-                "copy or download it again, or choose another checkpoint"
-            )
-        return model.eval()
+        model, self.not_in_checkpoint = loading.load(
+            self.config.repo, folder, auto_class, dtype=self.config.dtype, attention=self.config.attention, pooler=pooler, **more
+        )
+        return model
 
 
 def check_layer(repo: str, layer: int, layers: int, lowest: int = 0) -> int:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from merc import files, parquet
 from merc.layout import MODALITIES
+from merc.records.audit import PREFIX, QUALITY
 from merc.shards.format.row_groups import TABLES
 from merc.shown import visible
 
@@ -176,6 +177,8 @@ def _fields(table: str, schema: pa.Schema, info: Mapping[str, Any]) -> Iterable[
 def _meaning(column: str, info: Mapping[str, Any]) -> str:
     if column in MODALITIES:
         return f"a vector per utterance by {visible(str(info['encoders'][column].get('name', 'an encoder')))}; all zeros where {column}_present is false"
+    if column.removeprefix(PREFIX) in QUALITY:
+        return f"{QUALITY[column.removeprefix(PREFIX)]}; null where not known"
     if column.removesuffix("_present") in MODALITIES:
         return f"whether there is a vector in {column.removesuffix('_present')}"
     if column.startswith("neighbours_"):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from merc import files, parquet
+from merc.records.audit import PREFIX, QUALITY
 from merc.records.dialogue import SPLITS
 from merc.records.failures import REASONS
 from merc.shards.card import croissant
@@ -130,6 +131,8 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         _encoders(info),
         _encoder_notes(info),
         _faces(info.get("faces", {})),
+        *_quality(info),
+        *_selection(info),
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
         "## How to get the corpus",
@@ -208,6 +211,27 @@ def _faces(facts: dict[str, Any]) -> str:
     percent = f" ({100 * facts['off_screen_utterances'] / facts['utterances']:.1f} %)" if facts["utterances"] else ""
     kept = "have no face" if facts.get("off_screen") == "absent" else "have the likeliest face all the same"
     return f"{words} In {share}{percent} nobody's mouth fits the sound: whoever speaks is off screen; they {kept}."
+
+
+def _quality(info: dict[str, Any]) -> list[str]:
+    """What each column of an audit says, and what was listened with."""
+    if not info.get("quality"):
+        return []
+    names = [name.removeprefix(PREFIX) for name in info["quality"]["columns"]]
+    asr = info["quality"].get("settings", {}).get("audit", {}).get("asr") or {}
+    model = asr.get("checkpoint", {})
+    told = " at revision ".join(filter(None, (model.get("repo"), model.get("revision")))) or (f"sha256:{model['sha256']}" if "sha256" in model else "")
+    return [
+        "## Quality of each utterance",
+        "Numbers of an audit, null where not known; nothing was dropped by them. "
+        + (f"Speech was recognised by the Whisper *{markdown(told)}*." if told else "No speech was recognised."),
+        "\n".join(f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a number that this version does not know'))}" for name in names),
+    ]
+
+
+def _selection(info: dict[str, Any]) -> list[str]:
+    """How a subset was made by a condition."""
+    return ["## Selection", "\n".join(f"- {markdown(line)}" for line in info["selection"])] if info.get("selection") else []
 
 
 def _about(table: str, info: dict[str, Any]) -> str:

@@ -124,7 +124,7 @@ class DialogueCheck:
         self._check_ids(rows, split, told)
         self._check_speakers(rows, told)
         labels_N = self._check_labels(rows, told)
-        for name, _, kind in per_utterance(transcripts=self.facts.transcripts):
+        for name, _, kind in per_utterance(transcripts=self.facts.transcripts, quality=self.facts.quality_columns):
             if pa.types.is_floating(kind):
                 values_N: NDArray[np.float64] = column(rows, name).flatten().fill_null(0).to_numpy()
                 told.utterances("finite", ~np.isfinite(values_N), "not finite", column=name)

@@ -20,12 +20,12 @@ from merc.layout import MODALITIES
 from merc.records import failures
 from merc.records import features as feature_tables
 from merc.records.dialogue import SPLITS
+from merc.records.feature_parts import Vectors
 from merc.shards.config import Config
 from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.format.schema import TRANSCRIPTS
-from merc.shards.joining.features import Vectors
 from merc.shards.rewriting import Rewriting, read_failures
 from merc.shards.select import origin
 from merc.shards.target import new_shards
@@ -314,5 +314,6 @@ def _about(first: _Side, second: _Side) -> dict[str, Any]:
         "corpus_settings": first.info.get("corpus_settings", {}),
         "counts_compared": first.info.get("counts_compared", True),
         "deviations": first.info.get("deviations", []),
+        **({"selection": first.info["selection"]} if first.info.get("selection") else {}),
         "made_from": [origin(side.info) for side in sides],
     }

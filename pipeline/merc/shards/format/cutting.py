@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from merc.shards.format.schema import PER_UTTERANCE
+from merc.shards.format.schema import per_utterance, quality_columns
 
 
 def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[tuple[int, int]]:
@@ -36,9 +36,9 @@ def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[t
 
 
 def row_bytes(table: pa.Table, dims: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bytes in memory of each utterance of the manifest ``table`` in a shard whose vectors have the lengths ``dims``."""
+    """Bytes in memory of each utterance of the manifest ``table``, perhaps with columns of an audit, in a shard whose vectors have the lengths ``dims``."""
     size_N = np.full(table.num_rows, sum(4 * dim + 1 for dim in dims), dtype=np.int64)
-    for _, source, kind in PER_UTTERANCE:
+    for _, source, kind in per_utterance(transcripts=True, quality=quality_columns(table.column_names)):
         if pa.types.is_string(kind):
             size_N += 4 + pc.binary_length(table[source]).to_numpy()
         else:

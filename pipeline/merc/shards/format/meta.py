@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from merc.layout import MODALITIES
+from merc.records.audit import PREFIX
 from merc.records.dialogue import SPLITS
 
 _Count = Annotated[int, Field(ge=0)]
@@ -23,6 +24,16 @@ class Counts(BaseModel):
     failures: _Count = 0
 
 
+class Quality(BaseModel):
+    """Of the columns that come from an audit."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    columns: Annotated[list[Annotated[str, Field(pattern=f"^{PREFIX}[a-z0-9_]+$")]], Field(min_length=1)]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    fingerprints: list[str] = Field(default_factory=list)
+
+
 class Info(BaseModel):
     """``meta/info.json``; further keys say what made the shards."""
 
@@ -38,6 +49,8 @@ class Info(BaseModel):
     splits: list[str]
     counts: dict[str, Counts]
     transcripts: bool = True
+    quality: Quality | None = None
+    selection: list[str] = Field(default_factory=list)
     source: str = ""
     counts_compared: bool = True
     deviations: list[str] = Field(default_factory=list)

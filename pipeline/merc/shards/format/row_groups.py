@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from merc import parquet
 from merc.errors import BadTable
-from merc.shards.format.schema import MAY_BE_NULL, SCHEMA_VERSION
+from merc.shards.format.schema import SCHEMA_VERSION, may_be_null
 
 TABLES = ("dialogues", "trajectories", "failures")  # the first is the default of load_dataset
 
@@ -76,7 +76,7 @@ def column(rows: pa.Table, name: str) -> pa.Array:
 
 def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
     """The same rows, once it is certain that nothing is null that may not be. Raises ``BadTable`` naming the file and the column."""
-    for name in (name for name in rows.column_names if name not in MAY_BE_NULL):
+    for name in (name for name in rows.column_names if not may_be_null(name)):
         found = rows[name]
         nulls = found.null_count + (pc.list_flatten(found).null_count if pa.types.is_list(found.type) else 0)
         if nulls:

@@ -7,7 +7,7 @@ meta/info.json, meta/stats.json, meta/manifest.json, README.md, croissant.json
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from merc.errors import BadTable
 from merc.layout import MODALITIES
+from merc.records.audit import PREFIX
 from merc.records.features import vectors_type
 
 SCHEMA_VERSION = "2"  # 2: every page has a checksum
@@ -35,7 +36,7 @@ PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (
     ("start_seconds", "start_seconds", pa.float64()),
     ("end_seconds", "end_seconds", pa.float64()),
 )
-MAY_BE_NULL = ("valence", "arousal", "dominance")
+_MAY_BE_NULL = ("valence", "arousal", "dominance")
 TRANSCRIPTS = "texts"  # the column that is left out where the words must not be passed on
 
 # Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the column's
@@ -43,7 +44,7 @@ TRANSCRIPTS = "texts"  # the column that is left out where the words must not be
 _CLASS_LABEL = "emotion_index"
 
 
-def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str], *, transcripts: bool = True) -> pa.Schema:
+def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str], *, transcripts: bool = True, quality: Sequence[str] = ()) -> pa.Schema:
     """Columns of a dialogue shard.
 
     Args:
@@ -51,6 +52,7 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
         metadata: JSON-able; stored under the key ``merc``: corpus, label set, encoders.
         classes: the label set, index = position.
         transcripts: False: without the column ``texts``.
+        quality: columns from an audit, :func:`quality_columns`.
 
     Returns:
         The schema; per modality m ``<m>`` (list of fixed-size lists of float32) and ``<m>_present`` (list of bool). Metadata:
@@ -64,9 +66,9 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
         pa.field("n_utterances", pa.int32(), nullable=False),
         pa.field("n_speakers", pa.int32(), nullable=False),
     ]
-    for name, _, kind in per_utterance(transcripts=transcripts):
+    for name, _, kind in per_utterance(transcripts=transcripts, quality=quality):
         label = name == _CLASS_LABEL
-        fields.append(pa.field(name, pa.list_(pa.field("element", kind, nullable=label or name in MAY_BE_NULL)), nullable=label))
+        fields.append(pa.field(name, pa.list_(pa.field("element", kind, nullable=label or may_be_null(name))), nullable=label))
     for modality in MODALITIES:
         if modality in dims:
             fields.append(pa.field(modality, pa.list_(pa.field("element", vectors_type(dims[modality]), nullable=False)), nullable=False))
@@ -79,7 +81,7 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
 def check_dialogues(found: pa.Schema, path: Path) -> None:
     """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it; whether it may be null is not looked at."""
     dims = {name: found.field(name).type.value_type.list_size for name in MODALITIES if name in found.names and _holds_vectors(found.field(name).type)}
-    wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names)
+    wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names, quality=quality_columns(found.names))
     for field in found:
         if field.name in wanted.names and not _alike(field.type, wanted.field(field.name).type):
             raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.field(field.name).type}")
@@ -125,9 +127,19 @@ def check_trajectories(found: pa.Schema, path: Path) -> None:
             raise BadTable(f"{path}: the column {field.name} holds {field.type}, which is none of a trajectory's")
 
 
-def per_utterance(*, transcripts: bool) -> tuple[tuple[str, str, pa.DataType], ...]:
-    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``."""
-    return tuple(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS)
+def per_utterance(*, transcripts: bool, quality: Sequence[str] = ()) -> tuple[tuple[str, str, pa.DataType], ...]:
+    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``, and with the columns of an audit behind."""
+    return (*(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS), *((name, name, pa.float32()) for name in quality))
+
+
+def quality_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the columns that come from an audit: ``quality_asr_error`` and the like (:data:`merc.records.audit.QUALITY`)."""
+    return tuple(name for name in names if name.startswith(PREFIX))
+
+
+def may_be_null(name: str) -> bool:
+    """Whether entries of a list column may be null: numbers that a corpus or an audit does not know."""
+    return name in _MAY_BE_NULL or name.startswith(PREFIX)
 
 
 def merc_metadata(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from merc.errors import BadTable
 from merc.records import manifest
+from merc.records.feature_parts import Vectors
 from merc.records.features import vectors
 from merc.shards.format import schema as shards_schema
-from merc.shards.joining.features import Vectors
 
 
 def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) -> pa.Table:
     """Joins whole dialogues with their vectors.
 
     Args:
-        table: N rows of the manifest: whole dialogues, in order.
+        table: N rows of the manifest: whole dialogues, in order; with the columns of an audit that the schema has.
         features: modality → vectors of the same N utterances in the same order.
         schema: see :func:`merc.shards.format.schema.schema`.
 
@@ -38,7 +38,8 @@ def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) ->
     columns: dict[str, pa.Array] = {name: table[name].combine_chunks().take(pa.array(starts)) for name in ("corpus", "split", "dialogue_id", "scenario")}
     columns["n_utterances"] = pa.array(np.diff(offsets))
     columns["n_speakers"] = pa.array(np.maximum.reduceat(table["speaker_index"].to_numpy(), starts).astype(np.int32) + 1)
-    for name, source, kind in shards_schema.per_utterance(transcripts=shards_schema.TRANSCRIPTS in schema.names):
+    quality = shards_schema.quality_columns(schema.names)
+    for name, source, kind in shards_schema.per_utterance(transcripts=shards_schema.TRANSCRIPTS in schema.names, quality=quality):
         columns[name] = _lists(offsets, table[source].combine_chunks().cast(kind), schema.field(name).type)
     for modality, found in features.items():
         dim = schema.field(modality).type.value_type.list_size

@@ -1,0 +1,133 @@
+"""The audit: what to distrust, utterance by utterance. Written by :mod:`merc.audit.stage`, read into shards as columns ``quality_<name>``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from merc import files, job, parquet
+from merc.errors import BadTable
+from merc.layout import Layout
+from merc.records.inputs import input_hashes
+
+TABLE, PAGE = "audit.parquet", "audit.html"
+PREFIX = "quality_"
+"""Of the columns of shards."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        # Sound. Null where there is none that could be decoded.
+        pa.field("speech_share", pa.float32()),  # of the time, 0 to 1
+        pa.field("speech_seconds", pa.float32()),
+        pa.field("speech_rate", pa.float32()),  # letters and digits of the text per second of speech; null without speech, or without a letter
+        pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same sound; empty: none has it
+        # Speech recognition. Null where it did not run, or there is no sound; the error also where the text has no letter.
+        pa.field("asr_text", pa.string()),
+        pa.field("asr_error", pa.float32()),  # character error rate of what was heard against the text; may exceed 1
+        pa.field("asr_note", pa.string()),  # why there is no error, or why it is 1
+        # Faces. Null where no picture was decoded; the next three also where nobody looked who speaks.
+        pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
+        pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
+        pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
+        pa.field("off_screen", pa.bool_()),  # nobody's mouth fits the sound
+        pa.field("face_unlike", pa.float32()),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding
+        # What decoding recorded.
+        pa.field("cut_or_short", pa.bool_()),  # null where nothing was decoded
+        pa.field("cut_reasons", pa.string()),  # keys of failures.REASONS, divided by commas
+        # Of the columns above those beyond their threshold, in their order.
+        pa.field("doubts", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+
+QUALITY: dict[str, str] = {
+    "speech_share": "share of the time in which speech is heard",
+    "speech_seconds": "seconds in which speech is heard",
+    "speech_rate": "letters and digits of the text per second of speech",
+    "same_sound": "1 where another utterance has the same sound, else 0",
+    "asr_error": "character error rate of a speech recogniser's transcript against the text; may exceed 1",
+    "face_coverage": "share of the frames looked at that show the chosen face",
+    "speaking": "logit of the active speaker detector for the chosen face; positive: it speaks",
+    "speaking_share": "share of the time in which the chosen face speaks",
+    "off_screen": "1 where nobody's mouth fits the sound, else 0",
+    "face_unlike": "cosine distance of the face from the same speaker's other faces in the dialogue",
+    "cut_or_short": "1 where sound or pictures were cut, or are shorter than annotated, else 0",
+}
+"""The numbers that shards can hold of an audit, by their name behind ``quality_``; null where not known."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit.
+
+    Attributes:
+        table: one row per utterance, in manifest order (:data:`SCHEMA`).
+        settings: what it was made with.
+        fingerprint: of the work.
+    """
+
+    table: pa.Table
+    settings: Mapping[str, Any]
+    fingerprint: str
+
+    def quality(self) -> pa.Table:
+        """The columns of :data:`QUALITY`, float32; null where not known."""
+        return pa.table({name: quality_of(self.table, name) for name in QUALITY})
+
+
+class _AuditRecord(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    fingerprint: str
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+
+
+def quality_of(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of :data:`QUALITY` of the audit's table, float32."""
+    found = pc.not_equal(table["same_sound_as"], "") if name == "same_sound" else table[name]
+    return found.cast(pa.float32())
+
+
+def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
+    """What an audit is made from, for its fingerprint: the transcripts, and the sound and the pictures that were decoded.
+
+    Raises:
+        BadTable: if there are no finished media.
+    """
+    record = layout.media / job.RECORD
+    if not record.is_file():
+        raise BadTable(f"{layout.media}: there are no decoded media to audit; merc-extract --dataset {layout.dataset} decodes them")
+    streams = files.read_record(record, job.Record, "the record of media")["inputs"].get("streams", {})
+    return {"text": input_hashes(layout.media, table, "text"), **{stream: input_hashes(layout.media, table, stream) for stream in sorted(streams)}}
+
+
+def require(layout: Layout) -> None:
+    """Raises ``BadTable`` if no audit was made; the message names the command."""
+    if not (layout.audit / job.RECORD).is_file():
+        raise BadTable(f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  merc-extract audit --dataset {layout.dataset}")
+
+
+def read(layout: Layout, table: pa.Table) -> Audit:
+    """Reads the audit of a manifest, and checks that it is of this manifest and these media.
+
+    Raises:
+        BadTable: if there is none, it was made from other transcripts or media, or has other columns or rows.
+    """
+    require(layout)
+    record = files.read_record(layout.audit / job.RECORD, _AuditRecord, "the record of an audit")
+    again = f"make it again:\n  merc-extract audit --dataset {layout.dataset}"
+    now = source_hashes(layout, table)
+    changed = [name for name in sorted({*now, *record["inputs"].get("sources", {})}) if now.get(name) != record["inputs"].get("sources", {}).get(name)]
+    if changed:
+        raise BadTable(f"{layout.audit}: the audit is of other data than those there now ({', '.join(changed)} changed); {again}")
+    path = layout.audit / TABLE
+    found = parquet.read(path)
+    if not found.schema.equals(SCHEMA, check_metadata=False):
+        raise BadTable(f"{path}: not an audit of this version: columns {found.schema.names} instead of {SCHEMA.names}, or other types; {again}")
+    if not found["utterance_id"].equals(table["utterance_id"]):
+        raise BadTable(f"{path}: has other utterances than the manifest, or in another order; {again}")
+    return Audit(found, record["settings"], record["fingerprint"])
