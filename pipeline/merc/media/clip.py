@@ -1,85 +1,70 @@
-"""A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was cut."""
+"""A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was cut.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+decode(task)            sound and pictures, everything but a network's judgement; a draft that another process may finish
+settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from merc import files
-from merc.media import container, faces, pack, speaker, tracks
+from merc.media import active, container, faces, pack, watching
 from merc.media.audio import SoundSpan, doubts, is_silence
 from merc.media.config import Config
-from merc.media.faces import FaceFinder, Sighting
+from merc.media.rows import OK, Row, compare_with_annotation, cut_words, empty, no_stream_words
 from merc.media.spans import Span, span
-from merc.media.speaker import Choice, Glimpse
-from merc.media.tasks import NOT_DECODED, Clip, DialogueTask
-from merc.media.video import FrameSpan, Picture
-from merc.records.failures import Failure
+from merc.media.tasks import LISTENING, DialogueTask
+from merc.media.video import FrameSpan
+from merc.media.watching import Observer, Portrait, Watcher
 from merc.records.media import SAMPLE_RATE_HZ
 
-OK = "ok"
 
-
-@dataclass
-class Row:
-    """One utterance in the making.
+@dataclass(frozen=True)
+class Draft:
+    """Utterances of one dialogue, decoded; who speaks in them may have to be judged yet. Can be pickled.
 
     Attributes:
-        clip: what the manifest says of it.
-        columns: the row of the media table.
-        failures: rows of the failure table, JSON-able.
-        heard: the sound has been read, or there is none.
-        waveform: (samples,) float32 at 16 kHz, as far as there is any.
+        rows: one per utterance, in order.
+        portraits: of those whose pictures could be read.
+        config: settings of the stage.
     """
 
-    clip: Clip
-    columns: dict[str, Any]
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    heard: bool = False
-    waveform: NDArray[np.float32] | None = None
-
-    def remark(self, modality: str, reason: str, detail: str) -> None:
-        """Adds a failure row."""
-        self.failures.append(Failure(self.clip.utterance_id, "media", modality, reason, detail).row())
-
-    def lose(self, modality: str, reason: str, detail: str) -> None:
-        """There is nothing of this modality: its status says why, and a failure row says more."""
-        self.columns[f"{modality}_status"] = reason
-        self.remark(modality, reason, detail)
+    rows: list[Row]
+    portraits: list[Portrait]
+    config: Config
 
 
-class Observer(Protocol):
-    """Is shown what is seen of an utterance, and who is chosen, as it happens. What comes later of the same instant or utterance replaces the earlier."""
-
-    def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """A frame is searched for faces: ``seconds`` from the utterance's begin, the picture or its half; to be copied from, not kept."""
-
-    def choose(
-        self,
-        utterance_id: str,
-        looks: Sequence[tuple[float, Sequence[Sighting]]],
-        glimpses: Sequence[Glimpse],
-        waveform_S: NDArray[np.float32] | None,
-        persons: Sequence[tracks.Track],
-        choice: Choice,
-    ) -> None:
-        """A face is chosen: arguments and result of :func:`merc.media.speaker.choose`."""
+Decoded = list[tuple[dict[str, Any], list[dict[str, Any]]]]
+"""Per utterance, in order: its row of the media table, and its failure rows (sound before pictures)."""
 
 
-def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Decodes utterances of one dialogue; no part of a file is decoded twice, however many utterances lie in it.
+def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Decoded:
+    """Decodes utterances of one dialogue, on the CPU; no part of a file is decoded twice, however many utterances lie in it.
 
     Args:
         task: what is wanted.
         observer: is shown what the rows do not keep; changes nothing.
-
-    Returns:
-        Per utterance, in order: its row of the media table, and its failure rows (sound before pictures).
     """
-    rows = [Row(clip, _empty(clip)) for clip in task.clips]
+    return settle(decode(task, observer), None if task.speaker is None else _scorer(task.speaker), observer)
+
+
+@lru_cache(maxsize=1)
+def _scorer(weights: Path) -> active.Scorer:
+    """The network of this process, on the CPU with one thread: the workers are the processes. torch is imported here and nowhere before."""
+    import torch
+
+    from merc.media.active_speaker.scoring import Scorer
+
+    torch.set_num_threads(1)
+    return Scorer(weights)
+
+
+def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
+    """Everything but what a network has to say; arguments as of :func:`decode_dialogue`."""
+    rows = [Row(clip, empty(clip)) for clip in task.clips]
     for row in rows:
         _cut_to_annotation(row, task)
     wishes: dict[str, list[_Wish]] = {}
@@ -94,18 +79,31 @@ def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> lis
             passes += [[wish for wish in of_file if wish.modality == modality] for modality in ("audio", "visual")]
         else:
             passes.append(of_file)
-    portraits: list[_Portrait] = []
+    portraits: list[Callable[[], Portrait]] = []
     for of_pass in sorted(passes, key=lambda one: any(wish.modality == "visual" for wish in one)):
         if of_pass:
             portraits += _decode_file(task, of_pass[0].path, of_pass, observer)
-    for portrait in portraits:
-        _settle_faces(portrait, task.config)
-    return [(row.columns, sorted(row.failures, key=lambda failure: str(failure["modality"]))) for row in rows]
+    return Draft(rows, [portrait() for portrait in portraits], task.config)
 
 
-def without_result(task: DialogueTask, reason: str, detail: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def settle(draft: Draft, scorer: active.Scorer | None, observer: Observer | None = None) -> Decoded:
+    """The rows of a draft.
+
+    Args:
+        draft: what was decoded.
+        scorer: needed with ``media.choice: active_speaker`` alone.
+        observer: the one of the decoding, or another.
+    """
+    if scorer is None and draft.portraits and draft.config.choice == "active_speaker":
+        raise ValueError("the choice active_speaker needs a scorer")
+    for portrait in draft.portraits:
+        watching.settle(portrait, draft.config, scorer, observer)
+    return [(row.columns, sorted(row.failures, key=lambda failure: str(failure["modality"]))) for row in draft.rows]
+
+
+def without_result(task: DialogueTask, reason: str, detail: str) -> Decoded:
     """The rows of a task whose worker did not survive it: nothing of any stream, and why."""
-    rows = [Row(clip, _empty(clip)) for clip in task.clips]
+    rows = [Row(clip, empty(clip)) for clip in task.clips]
     for row in rows:
         for modality in sorted(task.streams):
             row.lose(modality, reason, detail)
@@ -133,7 +131,7 @@ class _Wish:
 
 
 def _wishes_of(row: Row, task: DialogueTask) -> list[_Wish]:
-    clip, listening = row.clip, "visual" in task.streams and task.config.choice == "speaking"
+    clip, listening = row.clip, "visual" in task.streams and task.config.choice in LISTENING
     found = []
     for modality, path, start, end, stored in (
         ("audio", clip.audio_path, clip.audio_start_seconds, clip.audio_end_seconds, "audio" in task.streams),
@@ -161,39 +159,12 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
         if seconds is not None and seconds > clip.expected_seconds + task.config.max_overlong_seconds:
             ends[end] = clip.expected_seconds
             if modality in task.streams:
-                row.remark(modality, "cut_to_annotation", _cut_words(seconds, clip.expected_seconds))
+                row.remark(modality, "cut_to_annotation", cut_words(seconds, clip.expected_seconds))
     row.clip = replace(clip, **ends)
 
 
-def _empty(clip: Clip) -> dict[str, Any]:
-    return {
-        "utterance_id": clip.utterance_id,
-        "dialogue_id": clip.dialogue_id,
-        "audio": b"",
-        "audio_status": NOT_DECODED,
-        "audio_channels": 0,
-        "audio_channel_used": "",
-        "sample_rate_source": 0,
-        "audio_track_used": "",
-        "duration_seconds": 0.0,
-        "truncated": False,
-        "faces": [],
-        "face_seconds": [],
-        "face_scores": [],
-        "visual_status": NOT_DECODED,
-        "video_track_used": "",
-        "frames_seen": 0,
-        "faces_seen": 0,
-        "face_tracks": 0,
-        "face_track": -1,
-        "face_coverage": 0.0,
-        "face_choice_score": 0.0,
-        "face_choice_margin": 0.0,
-    }
-
-
-def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], observer: Observer | None) -> "list[_Portrait]":
-    """Reads a file once; settles its sounds and returns the portraits in the making."""
+def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], observer: Observer | None) -> list[Callable[[], Portrait]]:
+    """Reads a file once; settles its sounds and returns what makes the portraits, once all sound has been read."""
     path, reason, detail = _locate(task, relative)
     config = task.config
     heard = [
@@ -202,7 +173,7 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
         if wish.modality == "audio"
     ]
     seen = [wish for wish in wishes if wish.modality == "visual"]
-    watcher = _Watcher(config, faces.finder(config, task.model) if seen else None, [wish.row for wish in seen], observer)
+    watcher = Watcher(config, faces.finder(config, task.model) if seen else None, [wish.row for wish in seen], observer)
     if path is not None:
         result = container.read(
             path,
@@ -221,7 +192,7 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
     for wish, sound in heard:
         _settle_sound(task, wish, sound, result)
     spans: Sequence[FrameSpan | None] = result.frame_spans or [None] * len(seen)
-    return [_Portrait(wish.row, wish.wanted.capped(config.max_clip_seconds), one, watcher, result) for wish, one in zip(seen, spans, strict=True)]
+    return [partial(Portrait.of, wish.row, wish.wanted.capped(config.max_clip_seconds), one, watcher, result) for wish, one in zip(seen, spans, strict=True)]
 
 
 def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
@@ -248,7 +219,7 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
 def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: container.Pass) -> None:
     row, stream = wish.row, result.sound
     if stream is None:
-        wish.lose("no_audio_stream", _no_stream_words(wish.path, result.tracks["audio"]))
+        wish.lose("no_audio_stream", no_stream_words(wish.path, result.tracks["audio"]))
         return
     waveform = sound.waveform()
     if len(waveform):
@@ -278,178 +249,12 @@ def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: con
             row.remark("audio", reason, detail)
     if sound.undefined_samples and sound.lost_samples < sound.samples:
         row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
-    _compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
+    compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
     if sound.cut:
         row.columns["truncated"] = True
         whole = sound.wanted.seconds if sound.wanted.end < float("inf") else result.sound_seconds
-        row.remark("audio", "truncated", _cut_words(whole, sound.kept.seconds))
+        row.remark("audio", "truncated", cut_words(whole, sound.kept.seconds))
     if clipped:
         row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
     if touched and trouble is not None:
         row.remark("audio", "partly_decoded", trouble.words)
-
-
-def _compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
-    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's."""
-    annotated = min(row.clip.annotated_seconds, config.max_clip_seconds)
-    if seconds < max(annotated - config.max_short_seconds, annotated / 2):
-        row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")
-
-
-def _no_stream_words(path: str, why: str) -> str:
-    return f"{path}: {why}" if why else path
-
-
-def _cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
-    whole = "a length that its header does not state" if whole_seconds is None else f"{whole_seconds:.3f} s"
-    return f"cut from {whole} to {kept_seconds:.3f} s"
-
-
-@dataclass
-class _Gathered:
-    """What was seen of one utterance.
-
-    Attributes:
-        looks: seconds from the utterance's begin, and the faces found then.
-        glimpses: small grey pictures in between.
-        persons: the faces as tracks; None: more frames are to come.
-    """
-
-    looks: list[tuple[float, list[Sighting]]] = field(default_factory=list)
-    glimpses: list[Glimpse] = field(default_factory=list)
-    persons: list[tracks.Track] | None = None
-
-
-class _Watcher:
-    """Looks for faces in the frames that a file's utterances want, and chooses a person as soon as an utterance has all its frames and its sound.
-
-    Args:
-        config: settings of the stage.
-        finder: of faces; None where no pictures are wanted.
-        rows: of the utterances, in the order of their spans.
-        observer: looks over its shoulder.
-    """
-
-    def __init__(self, config: Config, finder: FaceFinder | None, rows: Sequence[Row], observer: Observer | None) -> None:
-        self._config = config
-        self._finder = finder
-        self._rows = rows
-        self._observer = observer
-        self._gathered: dict[int, _Gathered] = {}
-        self._portraits: dict[int, dict[str, Any]] = {}
-
-    def start_over(self) -> None:
-        """See :class:`merc.media.video.Watcher`."""
-        self._gathered.clear()
-        self._portraits.clear()
-
-    def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """Takes one frame for the utterances that want it; each half of it is searched once."""
-        if self._finder is None:
-            raise ValueError("no utterance of this file wants pictures")
-        found: dict[str, list[Sighting]] = {}
-        for one in spans:
-            if one.region not in found:
-                found[one.region] = self._finder.find(picture.part(one.region))
-            self._of(one).looks.append((seconds - one.begin, found[one.region]))
-            if self._observer is not None:
-                self._observer.look(self._rows[one.number].clip.utterance_id, seconds - one.begin, picture.part(one.region))
-
-    def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """Takes a small grey picture for the utterances that want it."""
-        for one in spans:
-            part = picture.part(one.region)
-            grey = np.ascontiguousarray(part.grey(self._config.glimpse_width_pixels))
-            self._of(one).glimpses.append(Glimpse(seconds - one.begin, grey, grey.shape[1] / part.size[0]))
-
-    def _of(self, one: FrameSpan) -> _Gathered:
-        return self._gathered.setdefault(one.number, _Gathered())
-
-    def complete(self, span: FrameSpan) -> None:
-        """Keeps only what the choice needs, or chooses if the sound is known, too."""
-        self._link(self._of(span))
-        if self._rows[span.number].heard:
-            self.portrait(span)
-
-    def _link(self, gathered: _Gathered) -> list[tracks.Track]:
-        if gathered.persons is None:
-            gathered.persons = tracks.link([sightings for _, sightings in gathered.looks], self._config)
-            if len(gathered.persons) < 2:
-                gathered.glimpses.clear()
-        return gathered.persons
-
-    def portrait(self, one: FrameSpan) -> dict[str, Any] | None:
-        """The face columns of an utterance; None if it was shown no frame."""
-        if one.number in self._gathered:
-            gathered = self._gathered.pop(one.number)
-            if gathered.looks:
-                self._portraits[one.number] = self._choose(gathered, self._rows[one.number])
-        return self._portraits.get(one.number)
-
-    def _choose(self, gathered: _Gathered, row: Row) -> dict[str, Any]:
-        looks, persons = gathered.looks, self._link(gathered)
-        choice = speaker.choose(persons, looks, gathered.glimpses, row.waveform, self._config)
-        if self._observer is not None:
-            self._observer.choose(row.clip.utterance_id, looks, gathered.glimpses, row.waveform, persons, choice)
-        members = persons[choice.track].members if choice.track >= 0 else ()
-        shots = [(looks[frame][0], looks[frame][1][index]) for frame, index in members]
-        return {
-            "faces": [faces.jpeg(faces.crop(sighting, self._config), self._config.jpeg_quality_percent) for _, sighting in shots],
-            "face_seconds": [max(0.0, seconds) for seconds, _ in shots],
-            "face_scores": [sighting.score for _, sighting in shots],
-            "frames_seen": len(looks),
-            "faces_seen": sum(len(sightings) for _, sightings in looks),
-            "face_tracks": len(persons),
-            "face_track": choice.track,
-            "face_coverage": len(shots) / len(looks),
-            "face_choice_score": choice.score if shots else 0.0,
-            "face_choice_margin": choice.margin if shots else 0.0,
-        }
-
-
-@dataclass(frozen=True)
-class _Portrait:
-    """The face of one utterance, in the making: the choice may wait for sound from another file.
-
-    Attributes:
-        row: whose it is.
-        asked: the span as far as it is kept, also behind the last picture.
-        wanted: what it wanted of the pictures; None: the file has none.
-        watcher: saw them.
-        result: of reading the file.
-    """
-
-    row: Row
-    asked: Span
-    wanted: FrameSpan | None
-    watcher: _Watcher
-    result: container.Pass
-
-
-def _settle_faces(made: _Portrait, config: Config) -> None:
-    row, wanted, result = made.row, made.wanted, made.result
-    if wanted is None:
-        row.lose("visual", "no_video_stream", _no_stream_words(row.clip.video_path, result.tracks["video"]))
-        return
-    row.columns["video_track_used"] = result.tracks["video"]
-    portrait = made.watcher.portrait(wanted)
-    trouble = result.troubles.get("video")
-    touched = trouble is not None and trouble.touches(made.asked)
-    if portrait is None:
-        if touched and trouble is not None:
-            row.lose("visual", "media_undecodable", trouble.words)
-        else:
-            row.lose("visual", "no_video_frames", f"no picture from {wanted.kept.start:.3f} to {wanted.kept.end:.3f} s")
-        return
-    row.columns |= portrait
-    row.columns["duration_seconds"] = row.columns["duration_seconds"] or wanted.kept.seconds
-    if portrait["faces"]:
-        row.columns["visual_status"] = OK
-    else:
-        row.lose("visual", "no_face", f"{portrait['faces_seen']} detections in {portrait['frames_seen']} frames, of no one often enough")
-    _compare_with_annotation(row, "visual", min(wanted.kept.end, result.picture_end) - wanted.kept.start, config)
-    if wanted.cut:
-        row.columns["truncated"] = True
-        row.remark("visual", "truncated", _cut_words(wanted.wanted.seconds, wanted.kept.seconds))
-    if touched and trouble is not None:
-        row.remark("visual", "partly_decoded", trouble.words)

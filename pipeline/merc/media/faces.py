@@ -4,6 +4,7 @@ Which detector is the setting ``media.detector``. Both look at a reduced picture
 picture only the patches are kept, so that memory does not grow with the size of the video.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,7 +68,7 @@ class Sighting:
 
 
 Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | None]
-"""Box, score, landmarks (5, 2); in pixels of the reduced picture."""
+"""Box, score, landmarks (5, 2); in pixels of the picture that was searched."""
 
 
 class Detector(Protocol):
@@ -144,16 +145,21 @@ class FaceFinder:
     def __init__(self, config: Config, model: Path | None) -> None:
         cv2.setNumThreads(1)
         self._config = config
+        self._most = round(_PATCH_SHARE * config.face_size_pixels)
         self._detector: Detector = Haar(config) if model is None else YuNet(config, model)
 
     def find(self, picture: Picture) -> list[Sighting]:
         """Faces in a picture, the largest first; at most ``max_faces_per_frame``."""
+        return [self.sighting(picture, one) for one in self.locate(picture)]
+
+    def locate(self, picture: Picture) -> list[Found]:
+        """Where the faces are, in pixels of the picture; in the same order."""
         for wanted in self._config.detection_widths_pixels:
             found, back = self._detect(picture, wanted)
             if found:
                 break
         found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))
-        return [self._sighting(picture, one, back) for one in found[: self._config.max_faces_per_frame]]
+        return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
         """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's own pixels."""
@@ -162,19 +168,39 @@ class FaceFinder:
         found = self._detector.find(small_HWC, max(1, round(width * self._config.min_face_share)))
         return found, np.array([picture.size[0] / width, picture.size[1] / height])
 
-    def _sighting(self, picture: Picture, found: Found, back: NDArray[np.float64]) -> Sighting:
-        (x, y, w, h), score, landmarks = found
-        left, top, width, height = (float(value) for value in np.array([x, y, w, h]) * np.tile(back, 2))
-        side = _PATCH_SHARE * max(width, height)
-        patch, scale, corner = picture.square(
-            round(left + width / 2 - side / 2),
-            round(top + height / 2 - side / 2),
-            max(2, round(side)),
-            round(_PATCH_SHARE * self._config.face_size_pixels),
-        )
-        points = None if landmarks is None else landmarks * back
-        appearance = _appearance(patch, max(width, height) * scale)
-        return Sighting((left, top, width, height), min(score, 1.0), patch, scale, corner, points, appearance)
+    def sighting(self, picture: Picture, found: Found) -> Sighting:
+        """A face with its patch; ``found`` as :meth:`locate` gives it."""
+        x, y, side = _patch_square(found[0])
+        patch, scale, corner = picture.square(x, y, side, self._most)
+        return self._made(found, patch, scale, corner)
+
+    def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
+        """Several faces of one picture: their patches are cut from its full size and then reduced, where :meth:`sighting` reduces the picture for each."""
+        made = []
+        for one in found:
+            x, y, side = _patch_square(one[0])
+            patch, scale, corner = picture.square(x, y, side, side)
+            if side > self._most:
+                patch, scale = np.asarray(cv2.resize(patch, (self._most, self._most), interpolation=cv2.INTER_AREA), dtype=np.uint8), self._most / side
+            made.append(self._made(one, patch, scale, corner))
+        return made
+
+    def _made(self, found: Found, patch: NDArray[np.uint8], scale: float, corner: tuple[float, float]) -> Sighting:
+        box, score, landmarks = found
+        return Sighting(box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(box[2], box[3]) * scale))
+
+
+def _patch_square(box: tuple[float, float, float, float]) -> tuple[int, int, int]:
+    """Left, top and side of a patch in pixels of the picture."""
+    left, top, width, height = box
+    side = _PATCH_SHARE * max(width, height)
+    return round(left + width / 2 - side / 2), round(top + height / 2 - side / 2), max(2, round(side))
+
+
+def _mapped(found: Found, back: NDArray[np.float64]) -> Found:
+    box, score, landmarks = found
+    left, top, width, height = (float(value) for value in np.array(box) * np.tile(back, 2))
+    return (left, top, width, height), score, None if landmarks is None else landmarks * back
 
 
 def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
@@ -23,6 +24,8 @@ from merc.media.spans import Span, slice_centres
 
 # Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
 _MAX_PIXEL_ASPECT = 3.0
+GLIMPSES_PER_SECOND = 25
+"""Pictures that ``active_speaker`` sees; its network was trained on so many."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Pose:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Pose":
         """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is none."""
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        # Not frame.side_data: a frame and what that gives refer to each other, and neither goes before Python looks for such circles.
+        data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if data is None:
             return cls()
         # x' = a x + c y, y' = b x + d y, y downwards (ISO/IEC 14496-12, 8.3.2); broken headers hold nothing but zeros.
@@ -205,8 +209,7 @@ class FrameSpan:
         self.begin = begin
         self.kept = wanted.capped(config.max_clip_seconds)
         self.region = region
-        self.look_instants = slice_centres(self.kept.start, self.kept.end, looks_in(self.kept.seconds, config))
-        self.glimpse_instants = slice_centres(self.kept.start, self.kept.end, glimpses_in(self.kept.seconds, config))
+        self.look_instants, self.glimpse_instants = instants_in(self.kept, config)
         self.seen_seconds: list[float] = []
         self._glimpsed_seconds = -1.0
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
@@ -246,9 +249,17 @@ def looks_in(seconds: float, config: Config) -> int:
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
 
 
-def glimpses_in(seconds: float, config: Config) -> int:
-    """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
-    return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
+def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
+    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and faces in some of these."""
+    if config.choice == "active_speaker":
+        glimpses = [kept.start + (number + 0.5) / GLIMPSES_PER_SECOND for number in range(max(1, round(kept.seconds * GLIMPSES_PER_SECOND)))]
+        searched = max(looks_in(kept.seconds, config), -(-len(glimpses) // config.pictures_per_search))
+        return [glimpses[int(middle)] for middle in slice_centres(0, len(glimpses), min(searched, len(glimpses)))], glimpses
+    glimpses_per_second = config.glimpses_per_second if config.choice == "speaking" else 0.0
+    return (
+        slice_centres(kept.start, kept.end, looks_in(kept.seconds, config)),
+        slice_centres(kept.start, kept.end, round(kept.seconds * glimpses_per_second)),
+    )
 
 
 class Watcher(Protocol):
