@@ -77,20 +77,24 @@ def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
     return (alike + _PLACE_WEIGHT * place) / (1 + _PLACE_WEIGHT)
 
 
-def link(frames: Sequence[Sequence[Sighting]], config: Config) -> list[Track]:
+def link(frames: Sequence[Sequence[Sighting]], config: Config, shots: Sequence[int] | None = None) -> list[Track]:
     """Links sightings to tracks: frame by frame, the likeliest pair of a track and a new sighting first.
 
     Args:
         frames: the sightings of each frame, in time order.
         config: what counts as the same person, and how often a person must be seen.
+        shots: number of the shot of each frame; no track goes across a cut. None: nobody knows.
 
     Returns:
-        The tracks that are seen often enough, by their first appearance.
+        The tracks that are seen often enough within their shot, by their first appearance.
     """
+    shots = [0] * len(frames) if shots is None else shots
     tracks: list[list[tuple[int, int]]] = []
     for number, sightings in enumerate(frames):
         pairs = []
         for at, track in enumerate(tracks):
+            if shots[track[-1][0]] != shots[number]:
+                continue
             past = [frames[frame][index] for frame, index in track[-_REMEMBERED:]]
             for index, new in enumerate(sightings):
                 alike = max(float(old.appearance @ new.appearance) for old in past)
@@ -103,11 +107,10 @@ def link(frames: Sequence[Sequence[Sighting]], config: Config) -> list[Track]:
                 taken_tracks.add(at)
                 taken_sightings.add(index)
         tracks.extend([(number, index)] for index in range(len(sightings)) if index not in taken_sightings)
-    least = max(1, math.ceil(config.min_track_share * len(frames)))
     return [
         Track(tuple(members), sum(frames[frame][index].box[2] * frames[frame][index].box[3] for frame, index in members))
         for members in tracks
-        if len(members) >= least
+        if len(members) >= max(1, math.ceil(config.min_track_share * shots.count(shots[members[0][0]])))
     ]
 
 

@@ -19,10 +19,12 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from merc.media.config import Config
-from merc.media.spans import Span, slice_centres
+from merc.media.spans import Place, Span, slice_centres
 
 # Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
 _MAX_PIXEL_ASPECT = 3.0
+ALONE = Place()
+"""Of a span that is all of its utterance."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ class FrameSpan:
         begin: where the utterance begins; its own seconds count from there, also where the pictures start later.
         region: ``full``, ``left`` or ``right`` half of the picture.
         config: how many frames of how much of it.
+        place: where the span lies in the utterance, over all of which the instants are spread.
 
     Attributes:
         kept: the span, cut at the cap.
@@ -199,14 +202,17 @@ class FrameSpan:
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
-    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config) -> None:
+    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config, place: Place = ALONE) -> None:
         self.number = number
         self.wanted = wanted
         self.begin = begin
-        self.kept = wanted.capped(config.max_clip_seconds)
+        self.kept = wanted.capped(config.max_clip_seconds - place.offset_seconds)
         self.region = region
-        self.look_instants = slice_centres(self.kept.start, self.kept.end, looks_in(self.kept.seconds, config))
-        self.glimpse_instants = slice_centres(self.kept.start, self.kept.end, glimpses_in(self.kept.seconds, config))
+        if place.whole_seconds is None:
+            self.look_instants, self.glimpse_instants = _instants_in(self.kept, config)
+        else:
+            whole = _instants_in(Span(0.0, place.whole_seconds).capped(config.max_clip_seconds), config)
+            self.look_instants, self.glimpse_instants = (place.instants_in(self.kept, instants) for instants in whole)
         self.seen_seconds: list[float] = []
         self._glimpsed_seconds = -1.0
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
@@ -249,6 +255,11 @@ def looks_in(seconds: float, config: Config) -> int:
 def glimpses_in(seconds: float, config: Config) -> int:
     """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
     return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
+
+
+def _instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
+    looks, glimpses = looks_in(kept.seconds, config), glimpses_in(kept.seconds, config)
+    return slice_centres(kept.start, kept.end, looks), slice_centres(kept.start, kept.end, glimpses)
 
 
 class Watcher(Protocol):

@@ -6,9 +6,9 @@ Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-
 
 Two ways of counting a dialogue's utterances meet in these files:
 
-    realigned_train_sent_emo.csv              Dialogue_ID 446, Utterance_ID 1, Original Utterance_ID 0          two names of one utterance
-    MELD_video_realignment_timestamps.csv     train, Dialogue ID 446, Utterance ID 1                            that utterance ...
-                                              Original Dialogue ID 446, Original Utterance ID 2, 0.3 to 1.9     ... is here in dia446_utt2.mp4
+    realigned_train_sent_emo.csv              Dialogue_ID 446, Utterance_ID 1, Original Utterance_ID 0               one utterance, by both
+    MELD_video_realignment_timestamps.csv     train, Dialogue ID 446, Utterance ID 1                                 the same utterance is,
+                                              Original Dialogue ID 446, Original Utterance ID 0, 0.162 to 0.282 s    first, here in dia446_utt0.mp4
 
 - ``Utterance ID`` of the time stamps is ``Utterance_ID`` of the realigned tables: without gaps and mostly by time. In 492 rows of train, 10 of dev and 18 of
   test that is not MELD's own number, which is ``Original Utterance_ID`` there. Without these tables nobody can tell which utterance is meant, since
