@@ -12,6 +12,8 @@ from merc.corpora.stage import DATASETS
 from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
 from merc.layout import MODALITIES
+from merc.media import networks
+from merc.media.config import of_preset
 from merc.params import Params
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss
@@ -64,15 +66,25 @@ def test_every_folder_of_plugins_has_some(package: str, base: type[Any]) -> None
 @pytest.mark.parametrize("table", ["build", "presets"])
 def test_every_encoder_that_params_names_exists(table: str) -> None:
     for encoders in PARAMS.get(table).values():
-        for modality, encoder in encoders.items():
-            assert encoder in registry.names(PARAMS, modality)
+        for modality in MODALITIES:
+            assert encoders[modality] in registry.names(PARAMS, modality)
 
 
 def test_every_preset_has_all_modalities_and_the_embedded_one_needs_no_checkpoint() -> None:
     presets = PARAMS.get("presets")
     assert {"embedded", "base", "large"} <= presets.keys()
-    assert all(set(encoders) == set(MODALITIES) for encoders in presets.values())
+    assert all(set(encoders) - {"media"} == set(MODALITIES) for encoders in presets.values())
     assert not any(hasattr(registry.choose(PARAMS, modality, name).config, "repo") for modality, name in presets["embedded"].items())
+
+
+def test_the_presets_with_downloads_follow_the_speaker_and_the_embedded_one_needs_no_file_for_the_media() -> None:
+    configs = {preset: of_preset(PARAMS, preset) for preset in ("embedded", "base", "large")}
+    assert {preset: (config.detector, config.choice) for preset, config in configs.items()} == {
+        "embedded": ("haar", "speaking"),
+        "base": ("yunet", "active_speaker"),
+        "large": ("yunet", "active_speaker"),
+    }
+    assert networks.contents(configs["embedded"]) == {}
 
 
 def test_every_dataset_has_a_default_preset_and_every_one_that_params_names_exists() -> None:

@@ -25,6 +25,7 @@ from merc.encoders.engine import registry
 from merc.errors import BadSettings
 from merc.job import flat
 from merc.layout import MODALITIES
+from merc.media.config import of_preset
 from merc.params import Params, Shelf
 from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
@@ -268,11 +269,14 @@ def _without(tree: Mapping[str, Any], key: list[str]) -> dict[str, Any]:
 SETTINGS = flat(yaml.safe_load((ROOT / "params.yaml").read_text()))
 
 
-def _file_of(key: str) -> str | None:
-    """The one file of ``merc.commands.resolve`` that a key of params.yaml belongs to; None: it is for commands alone."""
+def _files_of(key: str) -> list[str]:
+    """The files of ``merc.commands.resolve`` that a key of params.yaml belongs to; none: it is for commands alone."""
     block, _, rest = key.partition(".")
+    if block == "media":
+        return [f"datasets/{dataset}/media" for dataset in yaml.safe_load((ROOT / "params.yaml").read_text())["build"]]
     of_block = {"build": f"datasets/{rest.replace('.', '/')}", "train": f"trainings/{rest.partition('.')[0]}", "presets": None, "default_encoders": None}
-    return of_block.get(block, block)
+    file = of_block.get(block, block)
+    return [] if file is None else [file]
 
 
 @pytest.fixture
@@ -288,24 +292,25 @@ def _before() -> Plan:
 @pytest.mark.parametrize("key", [key for key, value in SETTINGS.items() if value != {}])
 @pytest.mark.usefixtures("_sources_stay_the_same")
 def test_set_reaches_every_key_of_params_yaml_and_no_other_plan(key: str) -> None:
-    file = _file_of(key)
+    found = _files_of(key)
 
     def load(override: str) -> Plan:
         params = Params.load(ROOT / "params.yaml", (override,))
-        if file is None:
+        if not found:
             return _for_commands(params)
         after = resolve_all(params)
         assert after.keys() == before.keys()
-        assert [name for name in before if before[name] != after[name]] in ([], [file])
+        assert [name for name in before if before[name] != after[name]] in ([], found)
         return {**after, "dvc.yaml": params.block("train")}  # where its stages take the dataset from
 
     before = _before()
     unchanged = Params.load(ROOT / "params.yaml")
-    reached(_for_commands(unchanged) if file is None else {**before, "dvc.yaml": unchanged.block("train")}, load, key, SETTINGS[key])
+    reached({**before, "dvc.yaml": unchanged.block("train")} if found else _for_commands(unchanged), load, key, SETTINGS[key])
 
 
 def _for_commands(params: Params) -> Plan:
     every = ",".join(MODALITIES)
     by_preset = {preset: chosen_encoders(params, "demo-meld", every, (), preset) for preset in params.block("presets")}
     by_dataset = {dataset: chosen_encoders(params, dataset, every, ()) for dataset in params.block("default_encoders")}
-    return {"presets": by_preset, "default_encoders": by_dataset}
+    media = {preset: of_preset(params, preset).model_dump(mode="json") for preset in params.block("presets")}
+    return {"presets": by_preset, "default_encoders": by_dataset, "media": media}

@@ -78,7 +78,7 @@ def main(
         from merc.adaptation.stage import adapt, choose
         from merc.corpora.stage import build_manifest
         from merc.corpora.stage import choose as choose_corpus
-        from merc.media.config import Config as MediaConfig
+        from merc.media.config import of_dataset as media_of
         from merc.media.stage import decode
 
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
@@ -86,7 +86,7 @@ def main(
         run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         chosen, corpus, media = choose(params, modality=modality, encoder=encoder, settings=settings), choose_corpus(params, dataset), None
         if modality == "audio":
-            media = params.fill("media", MediaConfig)
+            media = media_of(params, dataset)
         params.check_overrides()
         chosen.trainable(offline=offline)  # so that hours of decoding are not followed by a model that cannot be trained
         with lock.held(layout.folder, wait=wait):

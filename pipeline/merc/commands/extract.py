@@ -24,6 +24,8 @@ from merc.files import read_json
 from merc.job import RunConfig, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.media.config import Config as MediaConfig
+from merc.media.config import lay as lay_media
+from merc.media.config import of_dataset as media_of
 from merc.params import Params
 from merc.records.dialogue import SPLITS
 from merc.shards.config import Config as ShardsConfig
@@ -52,7 +54,15 @@ class Order:
     trajectories: TrajectoriesConfig
 
     @classmethod
-    def of(cls, params: Params, dataset: str, encoders: Mapping[str, str], splits: tuple[str, ...] = SPLITS, limit: int | None = None) -> "Order":
+    def of(
+        cls,
+        params: Params,
+        dataset: str,
+        encoders: Mapping[str, str],
+        splits: tuple[str, ...] = SPLITS,
+        limit: int | None = None,
+        preset: str | None = None,
+    ) -> "Order":
         """Resolves every setting that the extraction will use.
 
         Args:
@@ -61,6 +71,7 @@ class Order:
             encoders: modality → encoder.
             splits: of the corpus.
             limit: only the first so many dialogues of each split.
+            preset: whose settings of the media lie under the user's; None: the dataset's default preset.
 
         Raises:
             BadSettings: for an unknown name or key, or an impossible value.
@@ -70,7 +81,7 @@ class Order:
             encoders=tuple(choose_encoder(params, modality, name) for modality, name in encoders.items()),
             splits=splits,
             limit=limit,
-            media=params.fill("media", MediaConfig),
+            media=media_of(params, dataset, preset),
             extraction=params.fill("extraction", ExtractionConfig),
             shards=params.fill("shards", ShardsConfig),
             trajectories=params.fill("trajectories", TrajectoriesConfig),
@@ -166,7 +177,7 @@ def main(
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
         run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
-        wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit)
+        wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit, preset)
         params.check_overrides()
         with _naming_the_way_out(wanted.names):
             if dry:
@@ -282,7 +293,7 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
     log.set_up()
     with exiting():
         params = Params.load(params_file, overrides)
-        order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset))
+        order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), preset=preset)
         params.fill("run", RunConfig)
         params.check_overrides()
         for line in lines_of(f"corpora.{dataset}", order.corpus.reader.config, order.corpus.laid.origins):
@@ -290,7 +301,9 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
         for one in order.encoders:
             for line in lines_of(f"encoders.{one.modality}.{one.name}", one.config, one.laid.origins):
                 echo(line)
-        for key, config in (("media", order.media), ("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
+        for line in lines_of("media", order.media, lay_media(params, dataset, preset).origins):
+            echo(line)
+        for key, config in (("extraction", order.extraction), ("shards", order.shards), ("trajectories", order.trajectories)):
             for line in lines_of(key, config, params.read(key).origins):
                 echo(line)
 

@@ -25,6 +25,7 @@ from merc.job import RECORD, RunOptions, differing_settings
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.media.config import Config as MediaConfig
+from merc.media.config import of_dataset as media_of
 from merc.media.tables import SCHEMA
 from merc.media.tasks import NOT_DECODED, STREAMS
 from merc.params import Params
@@ -38,7 +39,7 @@ PAGE = "index.html"
 _NEAREST_IDS = 3
 # A file's name may have 255 bytes.
 _MOST_NAME_CHARACTERS = 100
-_OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", "face_tracks", "face_choice_margin"]
+_OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", "face_tracks", "face_choice_margin", "speaking_logit", "off_screen"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -51,6 +52,7 @@ _OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", 
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE_OR_DIR", help="A .png file for one utterance, else a folder.")
 @RAW
 @click.option("--features", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder that was merc-extract's --out.")
+@click.option("--preset", metavar="NAME", help="That of the extraction, if it was given one: its settings of the media.")
 @workers_option("Processes for decoding.")
 @PARAMS
 @SET
@@ -64,6 +66,7 @@ def inspect(
     out: Path,
     raw: Path,
     features: Path,
+    preset: str | None,
     workers: int,
     params_file: Path | None,
     overrides: tuple[str, ...],
@@ -85,7 +88,7 @@ def inspect(
     log.set_up()
     with exiting():
         params, layout = Params.load(params_file, overrides), Layout(raw, features, dataset)
-        config, run = params.fill("media", MediaConfig), RunOptions.of(params, workers=workers)
+        config, run = media_of(params, dataset, preset), RunOptions.of(params, workers=workers)
         params.check_overrides()
         if sample is None:
             written = draw(config, layout, run, utterances, out)
@@ -193,11 +196,11 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
     """
     from merc.commands.inspection.seen import Seen, observe
     from merc.compute import pool
-    from merc.media import detector, faces, stage
+    from merc.media import networks, stage
 
-    model = detector.path(config, offline=False)
-    faces.check(config, model)
-    tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, model)]
+    there = networks.found(config, offline=False)
+    networks.check(config, there, "cpu")
+    tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, there)]
     found: dict[str, Seen] = {}
     with stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
         for key, task in enumerate(tasks):

@@ -1,4 +1,4 @@
-"""``merc-extract models``: every encoder with its checkpoint, and fetching checkpoints ahead of a run. torch is not imported."""
+"""``merc-extract models``: every encoder with its checkpoint, the networks of the media stage, and fetching both ahead of a run. torch is not imported."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,9 +14,14 @@ from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.checkpoint import Checkpoint
 from merc.errors import BadPlugin, BadSettings, ModelUnavailable, PipelineError, nearest
 from merc.layout import MODALITIES
+from merc.media import detector
+from merc.media.config import Config as MediaConfig
+from merc.media.config import of_preset
 from merc.params import Params
 
 _NONE_KNOWN = "none known"
+MEDIA = "media"
+"""Key of a preset that is no modality: settings of the media stage, see :func:`merc.media.config.lay`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Listed:
 def models(
     names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """List the encoders, and fetch their models.
+    """List the encoders and the networks of the media stage, and fetch their models.
 
     NAMES are encoders, as roberta_base or text=roberta_base; without any, all are meant. Nothing is downloaded without --download.
 
@@ -81,9 +86,10 @@ def models(
             registry.choose(params, modality, name)
         params.read("presets")  # the list says which of them name an encoder
         params.check_overrides()
+        networks = [] if names and not preset else media_networks(params, preset)
         if download:
-            fetch(params, wanted, offline=offline, asked_for=bool(names or preset))
-        listed = [describe(params, modality, name) for modality, name in wanted]
+            fetch(params, wanted, offline=offline, asked_for=bool(names or preset), networks=networks)
+        listed = [*(describe(params, modality, name) for modality, name in wanted), *(one.listed() for one in networks)]
         if as_json:
             for one in listed:
                 echo_json(asdict(one))
@@ -129,10 +135,66 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     Raises:
         BadSettings: if there is no such preset, naming the nearest.
     """
-    presets: dict[str, dict[str, str]] = params.read("presets").tree
+    presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
         raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
-    return presets[preset]
+    return {modality: name for modality, name in presets[preset].items() if modality != MEDIA}
+
+
+@dataclass(frozen=True)
+class MediaNetwork:
+    """A network that the media stage needs with some preset.
+
+    Attributes:
+        name: ``yunet`` or ``light_asd``.
+        config: settings of the media with one of these presets.
+        presets: that need it.
+        about: licence, training data, megabytes, where it comes from and which revision.
+    """
+
+    name: str
+    config: MediaConfig
+    presets: tuple[str, ...]
+    about: tuple[str, str, float, str, str]
+
+    def path(self, *, offline: bool) -> Path | None:
+        """The file, fetched if it is not here. Raises ``BadSettings`` or ``ModelUnavailable``."""
+        if self.name == "yunet":
+            return detector.path(self.config, offline=offline)
+        from merc.media.active_speaker import weights
+
+        return weights.path(self.config, offline=offline)
+
+    def listed(self) -> Listed:
+        """What is known of it without a network."""
+        licence, overlap, megabytes, repo, revision = self.about
+        state, problem = "here", ""
+        try:
+            self.path(offline=True)
+        except ModelUnavailable:
+            state = "not here"
+        except PipelineError as error:
+            state, problem = "refused", str(error)
+        return Listed(MEDIA, self.name, self.name, None, licence, overlap, megabytes, state, repo, revision, self.presets, problem=problem)
+
+
+def media_networks(params: Params, preset: str | None = None) -> list[MediaNetwork]:
+    """The networks that the media stage needs with a preset, or with any of them; none with settings that need none."""
+    presets = [preset] if preset else list(params.block("presets"))
+    configs = {name: of_preset(params, name) for name in presets}
+    with_yunet = tuple(name for name, config in configs.items() if config.detector == "yunet")
+    with_speaker = tuple(name for name, config in configs.items() if config.choice == "active_speaker")
+    found = []
+    if with_yunet:
+        config = configs[with_yunet[0]]
+        about = ("MIT", f"{_NONE_KNOWN} (WIDER FACE)", 0.2, config.yunet_file or config.yunet_repo, "" if config.yunet_file else config.yunet_revision)
+        found.append(MediaNetwork("yunet", config, with_yunet, about))
+    if with_speaker:
+        config = configs[with_speaker[0]]
+        here = ("" if config.speaker_file else config.speaker_revision,)
+        about = ("MIT", f"{_NONE_KNOWN} (AVA-ActiveSpeaker, TalkSet: films and interviews)", 4.2, config.speaker_file or config.speaker_url, *here)
+        found.append(MediaNetwork("light_asd", config, with_speaker, about))
+    return found
 
 
 def describe(params: Params, modality: str, name: str) -> Listed:
@@ -171,13 +233,14 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     )
 
 
-def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, asked_for: bool = True) -> None:
+def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, asked_for: bool = True, networks: Iterable[MediaNetwork] = ()) -> None:
     """Fetches the models that are not here; one that cannot be had does not keep the others from being fetched.
 
     Args:
         params: settings.
         wanted: modality and name of each.
         offline: never ask the hub.
+        networks: of the media stage.
         asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is told and left out.
 
     Raises:
@@ -214,6 +277,11 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
             checkpoint.fetch()
         except PipelineError as error:
             failed.append(f"{title}: {error}")
+    for network in networks:
+        try:
+            network.path(offline=offline)
+        except PipelineError as error:
+            failed.append(f"{MEDIA}={network.name}: {error}")
     if failed:
         raise ModelUnavailable("not everything is to be had:\n" + "\n".join(failed))
 

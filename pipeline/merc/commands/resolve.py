@@ -1,8 +1,8 @@
 """DVC stage ``settings``: every setting of params.yaml looked up and checked before anything is made, in ``features/.settings/``.
 
-    demo.json, media.json, extraction.json, shards.json, trajectories.json, report.json     settings of these stages
-    datasets/<dataset>/corpus.json, text.json, audio.json, visual.json                      of what ``build`` names
-    adaptations/<run>.json, trainings/<name>.json                                           of ``adapt_text``, ``adapt_audio``, ``train``
+    demo.json, extraction.json, shards.json, trajectories.json, report.json    settings of these stages
+    datasets/<dataset>/corpus.json, media.json, text.json, …                   of what ``build`` names
+    adaptations/<run>.json, trainings/<name>.json                              of ``adapt_text``, ``adapt_audio``, ``train``
 
 Each file holds the resolved settings, and the hashes of the plug-ins that they name and of what those import from beside them. A stage depends on its own
 file, so that an edit makes stale what it changes and nothing else: a new corpus, encoder, model, loss or recipe changes no file that was there.
@@ -48,7 +48,8 @@ def resolve_all(params: Params) -> dict[str, Any]:
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))
-        found |= {stage: getattr(order, stage).model_dump(mode="json") for stage in ("media", "extraction", "shards", "trajectories")}
+        found |= {stage: getattr(order, stage).model_dump(mode="json") for stage in ("extraction", "shards", "trajectories")}
+        found[f"datasets/{dataset}/media"] = order.media.model_dump(mode="json")
         found[f"datasets/{dataset}/corpus"] = _corpus(order.corpus)
         found |= {f"datasets/{dataset}/{one.modality}": _encoder(one) for one in order.encoders}
     for modality in ADAPTED:

@@ -1,4 +1,7 @@
-"""Which device ``--device`` means. torch is imported here and only when it is asked for."""
+"""Which device ``--device`` means, and exact numbers on it. torch is imported here and only when it is asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from merc.errors import BadSettings
 from merc.job import DEVICES
@@ -26,3 +29,19 @@ def resolve(device: str) -> str:
     if number >= there:
         raise BadSettings(f"device {device!r} is not there: {there} CUDA devices; valid: auto, cpu" + "".join(f", cuda:{one}" for one in range(there)))
     return f"cuda:{number}"
+
+
+@contextmanager
+def exact(device: str) -> Iterator[None]:
+    """float32 is float32 inside: by default, cuDNN rounds the factors of convolutions to TF32's 10 bits."""
+    import torch
+
+    if device == "cpu":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merc.params import Settings
+from merc.errors import BadSettings, nearest
+from merc.params import Laid, Params, Settings
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*")
@@ -83,6 +84,16 @@ class Config(Settings):
     """SHA-256 that YuNet's file of the hub must have, 64 hex digits."""
     yunet_min_score: float = Field(default=0.6, gt=0, lt=1)
     """Score, 0 to 1; YuNet's detections below it are dropped."""
+    speaker_file: str = ""
+    """File with the weights of Light-ASD, relative to the current folder; empty: the authors' file that the next four name."""
+    speaker_url: str = Field(default="https://raw.githubusercontent.com/Junhua-Liao/Light-ASD", pattern="^https?://[^ ]+[^/ ]$")
+    """Address of the authors' repository, such that ``<speaker_url>/<speaker_revision>/<speaker_name>`` is the file."""
+    speaker_revision: str = Field(default="ed38c232de5efe0261dbd68627c0ade7cdfe14eb", pattern="^[0-9a-f]{40}$")
+    """Commit of the authors' repository, 40 hex digits."""
+    speaker_name: str = Field(default="weight/finetuning_TalkSet.model", pattern="^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+    """Path of the file in the authors' repository; ``weight/pretrain_AVA_CVPR.model`` was trained on films alone."""
+    speaker_sha256: str = Field(default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$")
+    """SHA-256 that the authors' file must have, 64 hex digits."""
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
     """Ratio between one size of faces that the cascade looks for and the next."""
     haar_min_neighbours: int = Field(default=3, ge=1)
@@ -107,9 +118,28 @@ class Config(Settings):
     the distance."""
     min_track_share: float = Field(default=0.25, ge=0, le=1)
     """Share of the frames looked at in which a person must be seen; detectors see faces in walls now and then."""
-    choice: Literal["speaking", "largest", "persistent"] = "speaking"
-    """Whose face an utterance gets where several are seen: ``speaking`` (mouth, size and persistence, see
-    ``speaker.py``), ``largest`` (size times persistence) or ``persistent`` (seen in most frames)."""
+    choice: Literal["active_speaker", "speaking", "largest", "persistent"] = "speaking"
+    """Whose face an utterance gets where several are seen: ``active_speaker`` (a trained network, see ``active.py``),
+    ``speaking`` (mouth, size and persistence, see ``speaker.py``), ``largest`` (size times persistence) or ``persistent``
+    (seen in most frames)."""
+    pictures_per_search: int = Field(default=4, ge=1, le=25)
+    """Pictures at 25 a second of which ``active_speaker`` searches one for faces; between, boxes are interpolated (at 4 they
+    are off by 2 % of a face's height where people sit, and by 13 % where they run)."""
+    speaker_width_pixels: int = Field(default=640, ge=112)
+    """Pixels; width to which pictures are reduced before the faces are cut that ``active_speaker`` judges."""
+    max_speaker_candidates: int = Field(default=3, ge=1, le=32)
+    """Faces of a shot that ``active_speaker`` judges, the most plausible by size, persistence and motion of the mouth."""
+    off_screen: Literal["keep", "absent"] = "keep"
+    """What an utterance gets with ``active_speaker`` where nobody's mouth fits the sound: ``keep``, the likeliest face all the
+    same; ``absent``, none."""
+    off_screen_logit: float = 0.5
+    """Logit that somebody must reach in the mean over a second, or the speaker is off screen (listeners under another's voice
+    reached -0.6 to 0.1, speakers 3.9 to 5.2)."""
+    same_person_file: str = ""
+    """ONNX file of SFace, relative to the current folder, by which ``active_speaker`` joins a person's tracks across shots;
+    empty: tracks of different shots are different persons."""
+    same_person_likeness: float = Field(default=0.363, gt=-1, lt=1)
+    """Cosine of the vectors of two faces from which they are one person's (OpenCV's own for SFace)."""
     glimpses_per_second: float = Field(default=12.5, gt=0, le=100)
     """Small grey pictures per second, in which ``speaking`` follows the mouths."""
     glimpse_width_pixels: int = Field(default=320, ge=32)
@@ -134,3 +164,40 @@ class Config(Settings):
     """Share of a crop's side that lies above the eyes; the encoder ``sface`` needs the same value."""
     jpeg_quality_percent: int = Field(default=95, ge=1, le=100)
     """Quality of the stored crops, 1 to 100."""
+
+
+def lay(params: Params, dataset: str, preset: str | None = None) -> Laid:
+    """The settings of a dataset's media: the user's block ``media`` over the block of the same name in a preset.
+
+    Args:
+        params: settings.
+        dataset: its name.
+        preset: a block under ``presets``; None: the dataset's default preset, if ``default_encoders`` names one.
+
+    Raises:
+        BadSettings: if there is no such preset.
+    """
+    if preset is None and dataset in params.block("default_encoders"):
+        preset = params.get(f"default_encoders.{dataset}")
+    return _over_preset(params, preset)
+
+
+def of_dataset(params: Params, dataset: str, preset: str | None = None) -> Config:
+    """The settings of a dataset's media, checked; see :func:`lay`. Raises ``BadSettings``."""
+    return params.filled(lay(params, dataset, preset), Config, "media")
+
+
+def of_preset(params: Params, preset: str) -> Config:
+    """The settings of the media with a preset. Raises ``BadSettings``."""
+    return params.filled(_over_preset(params, preset), Config, "media")
+
+
+def _over_preset(params: Params, preset: str | None) -> Laid:
+    laid = Laid()
+    if preset is not None:
+        presets = params.block("presets")
+        if preset not in presets:
+            raise BadSettings(f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
+        params.lay(laid, f"presets.{preset}.media")
+    params.lay(laid, "media")
+    return laid

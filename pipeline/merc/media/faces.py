@@ -67,7 +67,7 @@ class Sighting:
 
 
 Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | None]
-"""Box, score, landmarks (5, 2); in pixels of the reduced picture."""
+"""Box, score, landmarks (5, 2); in pixels of the picture that was searched."""
 
 
 class Detector(Protocol):
@@ -148,12 +148,16 @@ class FaceFinder:
 
     def find(self, picture: Picture) -> list[Sighting]:
         """Faces in a picture, the largest first; at most ``max_faces_per_frame``."""
+        return [self.sighting(picture, one) for one in self.locate(picture)]
+
+    def locate(self, picture: Picture) -> list[Found]:
+        """Where the faces are, in pixels of the picture; in the same order."""
         for wanted in self._config.detection_widths_pixels:
             found, back = self._detect(picture, wanted)
             if found:
                 break
         found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))
-        return [self._sighting(picture, one, back) for one in found[: self._config.max_faces_per_frame]]
+        return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
         """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's own pixels."""
@@ -162,9 +166,10 @@ class FaceFinder:
         found = self._detector.find(small_HWC, max(1, round(width * self._config.min_face_share)))
         return found, np.array([picture.size[0] / width, picture.size[1] / height])
 
-    def _sighting(self, picture: Picture, found: Found, back: NDArray[np.float64]) -> Sighting:
-        (x, y, w, h), score, landmarks = found
-        left, top, width, height = (float(value) for value in np.array([x, y, w, h]) * np.tile(back, 2))
+    def sighting(self, picture: Picture, found: Found) -> Sighting:
+        """A face with its patch; ``found`` as :meth:`locate` gives it."""
+        box, score, landmarks = found
+        left, top, width, height = box
         side = _PATCH_SHARE * max(width, height)
         patch, scale, corner = picture.square(
             round(left + width / 2 - side / 2),
@@ -172,9 +177,13 @@ class FaceFinder:
             max(2, round(side)),
             round(_PATCH_SHARE * self._config.face_size_pixels),
         )
-        points = None if landmarks is None else landmarks * back
-        appearance = _appearance(patch, max(width, height) * scale)
-        return Sighting((left, top, width, height), min(score, 1.0), patch, scale, corner, points, appearance)
+        return Sighting(box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(width, height) * scale))
+
+
+def _mapped(found: Found, back: NDArray[np.float64]) -> Found:
+    box, score, landmarks = found
+    left, top, width, height = (float(value) for value in np.array(box) * np.tile(back, 2))
+    return (left, top, width, height), score, None if landmarks is None else landmarks * back
 
 
 def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.float32]:

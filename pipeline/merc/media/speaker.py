@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from merc.media.config import Config
 from merc.media.faces import FRONTAL_FACE, Sighting, similarity, typical_eyes
+from merc.media.shots import numbers, thumbnail
 from merc.media.tracks import Track, largest, persistent
 from merc.records.media import SAMPLE_RATE_HZ
 
@@ -68,9 +69,6 @@ _NOISE_SHARE = 0.5
 _HALF_MOTION = 0.2
 # So much of the loudness's variance explained beyond chance counts as 1; speakers in composed scenes have 0.1 to 0.35, listeners 0 to 0.16.
 _FULL_SYNC = 0.5
-# Two glimpses whose thumbnails differ by more grey levels than this in the mean lie on two sides of a cut.
-_CUT_GREY_LEVELS = 25.0
-_THUMBNAIL = (16, 9)
 _STEP_SECONDS = 0.04
 
 
@@ -96,12 +94,12 @@ class Choice:
     Attributes:
         track: index into the tracks; -1: there is none.
         score: of that track, 0 to 1; see ``choose``.
-        margin: score minus that of the runner-up; 1 where there is one track alone, 0 where there is none.
+        margin: score minus that of the runner-up; None where there is nobody to compare with.
     """
 
     track: int
     score: float
-    margin: float
+    margin: float | None
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def choose(
         config: see there.
     """
     if not tracks:
-        return Choice(-1, 0.0, 0.0)
+        return Choice(-1, 0.0, None)
     if config.choice == "largest":
         whole = sum(track.area for track in tracks)
         return _choice(largest(tracks), [track.area / whole for track in tracks])
@@ -153,7 +151,7 @@ def choose(
 
 def _choice(chosen: int, scores: Sequence[float]) -> Choice:
     others = [score for index, score in enumerate(scores) if index != chosen]
-    return Choice(chosen, scores[chosen], scores[chosen] - max(others) if others else 1.0)
+    return Choice(chosen, scores[chosen], scores[chosen] - max(others) if others else None)
 
 
 def evidence(
@@ -165,7 +163,7 @@ def evidence(
 ) -> list[Evidence]:
     """What speaks for each track; arguments as in ``choose``. Without glimpses or sound, motion and sync are 0."""
     widths = [float(np.median([looks[frame][1][index].box[2] for frame, index in track.members])) for track in tracks]
-    shots = _shots(glimpses)
+    shots = numbers([thumbnail(one.grey) for one in glimpses])
     found = []
     for track, width in zip(tracks, widths, strict=True):
         motion = sync = 0.0
@@ -194,15 +192,6 @@ def loudness(waveform_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> N
     middle = np.clip(np.rint(seconds * SAMPLE_RATE_HZ), 0, len(waveform_S) - 1).astype(np.intp)
     begin, end = np.maximum(middle - half, 0), np.minimum(middle + half + 1, len(waveform_S))
     return np.asarray(np.sqrt(np.sqrt(np.maximum(energy[end] - energy[begin], 0.0) / (end - begin))))
-
-
-def _shots(glimpses: Sequence[Glimpse]) -> NDArray[np.intp]:
-    """(glimpses,) number of the shot each lies in: a cut changes the whole picture at once."""
-    if not glimpses:
-        return np.zeros(0, dtype=np.intp)
-    small = np.stack([cv2.resize(one.grey, _THUMBNAIL, interpolation=cv2.INTER_AREA) for one in glimpses]).astype(np.float32)
-    changes = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2))
-    return np.concatenate([[0], np.cumsum(changes > _CUT_GREY_LEVELS)]).astype(np.intp)
 
 
 def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> tuple[Points, Points]:

@@ -8,7 +8,7 @@ A file that makes the decoder crash or hang costs its utterances and nothing els
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
@@ -25,9 +25,9 @@ from merc.interrupts import stoppable
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
-from merc.media import detector
-from merc.media.config import Config
-from merc.media.tasks import STREAMS, Clip, DialogueTask, sharing_files
+from merc.media import networks
+from merc.media.config import Config, of_dataset
+from merc.media.tasks import LISTENING, STREAMS, Clip, DialogueTask, sharing_files
 from merc.params import Params
 from merc.provenance import versions
 from merc.records import features as feature_tables
@@ -38,12 +38,13 @@ from merc.records.media import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from merc.compute.pool import Lost
+    from merc.media import active
 
 NAME = "media"
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
 # Raised by one whenever the same settings and files give other rows.
-_VERSION = 3
+_VERSION = 4
 _CLIP_COLUMNS = (
     "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
     "audio_channel expected_seconds"
@@ -70,7 +71,7 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
     Args:
         config: settings of the media.
         layout: where the manifest and the raw files are, and where the media go.
-        run: number of worker processes, ``overwrite``, ``max_failed``, ``clip_timeout_seconds``.
+        run: number of worker processes, ``device``, ``overwrite``, ``max_failed``, ``clip_timeout_seconds``.
         streams: ``audio``, ``visual`` or both.
 
     Returns:
@@ -78,8 +79,8 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadSettings: if a setting is impossible, a stream unknown, or the face detector cannot be loaded.
-        ModelUnavailable: if the face detector is not here and cannot be fetched.
+        BadSettings: if a setting is impossible, a stream unknown, or a network cannot be loaded.
+        ModelUnavailable: if a network is not here and cannot be fetched.
         SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
         PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
@@ -87,13 +88,10 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
     decoding = _prepare(config, layout, run, streams)
     if decoding.job.done_before():
         return layout.media
-    model = detector.path(decoding.config, offline=run.offline) if "visual" in decoding.streams else None
-    if "visual" in decoding.streams:
-        from merc.media import faces
-
-        faces.check(decoding.config, model)
+    found = networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE
+    judging = networks.check(decoding.config, found, run.device) if "visual" in decoding.streams else None
     decoding.job.start()
-    _make_parts(decoding, model, layout, run.workers, run.clip_timeout_seconds)
+    _make_parts(decoding, found, judging, layout, run)
     failed = feature_tables.write_failures(decoding.job, len(decoding.parts), decoding.table.num_rows, run.max_failed)
     info = _summary(decoding, failed)
     decoding.job.finish(info)
@@ -175,14 +173,14 @@ def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: 
             "clips": files.digest({name: table[name].to_pylist() for name in columns}),
             "files": files.digest({path: looks[path] for path in _paths(table, read)}),
         }
-        if stream == "visual" and config.detector == "yunet":
-            of_streams[stream]["detector"] = detector.content(config)
+        if stream == "visual":
+            of_streams[stream] |= networks.contents(config)
     return {"version": _VERSION, "streams": of_streams}
 
 
 def _streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
     """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
-    return frozenset(STREAMS) if "visual" in streams and config.choice == "speaking" else streams
+    return frozenset(STREAMS) if "visual" in streams and config.choice in LISTENING else streams
 
 
 def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
@@ -212,8 +210,11 @@ def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
     return f"{size} {seen.hexdigest()}"
 
 
-def _make_parts(decoding: _Decoding, model: Path | None, layout: Layout, workers: int, timeout_seconds: float) -> None:
-    """Decodes the parts that are not done, and writes each as soon as its last clip is there."""
+def _make_parts(decoding: _Decoding, found: networks.Found, judging: "active.Scorer | None", layout: Layout, run: RunOptions) -> None:
+    """Decodes the parts that are not done, and writes each as soon as its last clip is there.
+
+    Who speaks is judged by the workers; with ``judging``, a network on a GPU, in this process, one clip after the other.
+    """
     from merc.compute import pool
     from merc.media import clip
 
@@ -222,19 +223,20 @@ def _make_parts(decoding: _Decoding, model: Path | None, layout: Layout, workers
     open_parts: dict[int, _OpenPart] = {}
     tasks: dict[int, tuple[int, tuple[int, ...], DialogueTask]] = {}  # key → part, rows in it, task
     keys = count()
-    with stoppable(), pool.Crew(clip.decode_dialogue, workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
+    work: Callable[[DialogueTask], Any] = clip.decode_dialogue if judging is None else clip.decode
+    with stoppable(), pool.Crew(work, run.workers, _ATTEMPTS) as crew, progress(rows_left, "decode", "utterance") as bar:
         while left or open_parts:
             while left and left[0] - min(open_parts, default=left[0]) < _PARTS_AT_A_TIME:
                 index = left.popleft()
                 open_parts[index] = _OpenPart(decoding.parts[index])
-                for rows, task in _tasks(decoding, model, layout, index):
+                for rows, task in _tasks(decoding, found, layout, index):
                     key = next(keys)
                     tasks[key] = index, rows, task
-                    crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, timeout_seconds))
+                    crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, run.clip_timeout_seconds))
             key, outcome = crew.next_outcome()
             index, rows, task = tasks.pop(key)
             decoded = given_up(task, outcome) if isinstance(outcome, pool.Lost) else outcome
-            open_parts[index].take(rows, decoded)
+            open_parts[index].take(rows, clip.settle(decoded, judging) if isinstance(decoded, clip.Draft) else decoded)
             bar.update(len(rows))
             if open_parts[index].whole:
                 _write(decoding, index, open_parts.pop(index))
@@ -263,14 +265,14 @@ class _OpenPart:
             self._missing -= 1
 
 
-def _tasks(decoding: _Decoding, model: Path | None, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+def _tasks(decoding: _Decoding, found: networks.Found, layout: Layout, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work of a part: rows of the manifest, and the task that makes them."""
     first, last = decoding.parts[part]
-    for rows, task in tasks_of(decoding.table.slice(first, last - first), layout, decoding.streams, decoding.config, model):
+    for rows, task in tasks_of(decoding.table.slice(first, last - first), layout, decoding.streams, decoding.config, found):
         yield tuple(first + row for row in rows), task
 
 
-def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, model: Path | None) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, found: networks.Found) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
     raw, follow = layout.raw.resolve(), manifest.follows_links(table)
     further = ([MediaSpan(**span) for span in spans] for spans in manifest.further_spans(table))
@@ -280,12 +282,14 @@ def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: C
         rows = list(of_dialogue)
         for group in sharing_files([clips[row] for row in rows], _streams_read(config, streams)):
             members = tuple(rows[index] for index in group)
-            yield members, DialogueTask(raw, layout.dataset, tuple(clips[row] for row in members), streams, config, model, follow_links=follow)
+            of_group = tuple(clips[row] for row in members)
+            yield members, DialogueTask(raw, layout.dataset, of_group, streams, config, found.detector, follow_links=follow, speaker=found.speaker)
 
 
 def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:
-    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``."""
-    return timeout_seconds * (1 + task.seconds / _DOUBLE_TIME_SECONDS)
+    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``; a network takes as long as some decoding for each face."""
+    faces = task.config.max_speaker_candidates if task.speaker is not None else 0
+    return timeout_seconds * (1 + (1 + faces) * task.seconds / _DOUBLE_TIME_SECONDS)
 
 
 def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
@@ -317,7 +321,7 @@ def _write(decoding: _Decoding, index: int, part: _OpenPart) -> None:
 
 def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
     """What record.json says beside the fingerprint: counts and versions."""
-    columns = ["audio_status", "visual_status", "duration_seconds", "truncated"]
+    columns = ["audio_status", "visual_status", "duration_seconds", "truncated", "off_screen"]
     rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.parts))])
     counts = {
         "utterances": rows.num_rows,
@@ -327,6 +331,8 @@ def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
         "failures": {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()},
     }
     counts["absent"] = _absent(decoding, rows)
+    if "visual" in decoding.streams and decoding.config.choice == "active_speaker":
+        counts["off_screen"] = int(pc.sum(rows["off_screen"]).as_py() or 0)
     for stream in sorted(decoding.streams):
         counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())
     return {"counts": counts, "streams": sorted(decoding.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
@@ -360,7 +366,7 @@ def _warn_if_much_is_absent(split: str, stream: str, reasons: Mapping[str, int],
 @click.option("--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Repeatable.")
 def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
     """Manifest and raw files → sound and face crops."""
-    decode(params.fill("media", Config), layout, run, streams=frozenset(streams))
+    decode(of_dataset(params, layout.dataset), layout, run, streams=frozenset(streams))
 
 
 if __name__ == "__main__":

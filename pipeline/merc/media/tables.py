@@ -30,6 +30,13 @@ SCHEMA = pa.schema(
         pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by ``choice`` of the settings; -1 if none
         pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
         pa.field("face_choice_score", pa.float32(), nullable=False),  # of the choice, 0 to 1; 0 if none
-        pa.field("face_choice_margin", pa.float32(), nullable=False),  # how far the runner-up is behind; 1 if there is but one person, 0 if none
+        # How far the runner-up is behind, in the score's own measure (a logit with ``active_speaker``); null where there is nobody to compare with.
+        pa.field("face_choice_margin", pa.float32()),
+        # Null unless ``active_speaker`` judged a face.
+        pa.field("speaking_logit", pa.float32()),  # mean logit of the chosen person over the pictures in which it is seen; above 0 it speaks
+        pa.field("speaking_share", pa.float32()),  # share of the utterance's time in which its logit is above 0
+        pa.field("runner_up_logit", pa.float32()),  # mean logit of the next person; null if there is none
+        pa.field("off_screen", pa.bool_()),  # nobody's mouth fits the sound
+        pa.field("shots", pa.int32(), nullable=False),  # 0 where nobody looked for cuts
     ]
 )

@@ -8,6 +8,8 @@ from merc.media.config import Config
 from merc.records.dialogue import MediaSpan
 
 STREAMS = ("audio", "visual")
+LISTENING = ("speaking", "active_speaker")
+"""Values of ``media.choice`` that need the sound to tell whose face it is."""
 NOT_DECODED = "not_decoded"
 """Status of a stream that nobody asked for."""
 
@@ -92,6 +94,7 @@ class DialogueTask:
         config: settings of the stage.
         model: absolute path of the face detector's file; None with ``haar``.
         follow_links: whether links may lead out of the raw folder.
+        speaker: absolute path of the weights of the network that tells who speaks; None with any choice but ``active_speaker``.
     """
 
     raw: Path
@@ -101,6 +104,7 @@ class DialogueTask:
     config: Config
     model: Path | None
     follow_links: bool = True
+    speaker: Path | None = None
 
     @property
     def seconds(self) -> float:

@@ -25,6 +25,8 @@ from merc.media.spans import Place, Span, slice_centres
 _MAX_PIXEL_ASPECT = 3.0
 ALONE = Place()
 """Of a span that is all of its utterance."""
+GLIMPSES_PER_SECOND = 25
+"""Pictures that ``active_speaker`` sees; its network was trained on so many."""
 
 
 @dataclass(frozen=True)
@@ -206,16 +208,22 @@ class FrameSpan:
         self.number = number
         self.wanted = wanted
         self.begin = begin
+        self.place = place
         self.kept = wanted.capped(config.max_clip_seconds - place.offset_seconds)
         self.region = region
         if place.whole_seconds is None:
-            self.look_instants, self.glimpse_instants = _instants_in(self.kept, config)
+            self.look_instants, self.glimpse_instants = instants_in(self.kept, config)
         else:
-            whole = _instants_in(Span(0.0, place.whole_seconds).capped(config.max_clip_seconds), config)
+            whole = instants_in(Span(0.0, place.whole_seconds).capped(config.max_clip_seconds), config)
             self.look_instants, self.glimpse_instants = (place.instants_in(self.kept, instants) for instants in whole)
         self.seen_seconds: list[float] = []
         self._glimpsed_seconds = -1.0
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
+
+    def since(self, seconds: float) -> float:
+        """A time of the file as one of the utterance; what is on the screen when a further span begins is seen from there on."""
+        since = seconds - self.begin
+        return since if self.place.whole_seconds is None else max(since, self.place.offset_seconds)
 
     @property
     def cut(self) -> bool:
@@ -252,14 +260,17 @@ def looks_in(seconds: float, config: Config) -> int:
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
 
 
-def glimpses_in(seconds: float, config: Config) -> int:
-    """How many glimpses are taken of so many seconds; none where the choice does not look at the mouths."""
-    return round(seconds * config.glimpses_per_second) if config.choice == "speaking" else 0
-
-
-def _instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
-    looks, glimpses = looks_in(kept.seconds, config), glimpses_in(kept.seconds, config)
-    return slice_centres(kept.start, kept.end, looks), slice_centres(kept.start, kept.end, glimpses)
+def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
+    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and faces in some of these."""
+    if config.choice == "active_speaker":
+        glimpses = [kept.start + (number + 0.5) / GLIMPSES_PER_SECOND for number in range(max(1, round(kept.seconds * GLIMPSES_PER_SECOND)))]
+        searched = max(looks_in(kept.seconds, config), -(-len(glimpses) // config.pictures_per_search))
+        return [glimpses[int(middle)] for middle in slice_centres(0, len(glimpses), min(searched, len(glimpses)))], glimpses
+    glimpses_per_second = config.glimpses_per_second if config.choice == "speaking" else 0.0
+    return (
+        slice_centres(kept.start, kept.end, looks_in(kept.seconds, config)),
+        slice_centres(kept.start, kept.end, round(kept.seconds * glimpses_per_second)),
+    )
 
 
 class Watcher(Protocol):

@@ -3,7 +3,7 @@
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ _MAX_FRAMES = 32
 _CAPTION = 62
 _DPI = 100
 _SOUND_HEIGHT = 180
+_SCORES_HEIGHT = 150
+_LINE_BREAK_SECONDS = 0.1
 _ENVELOPE_POINTS = 1000
 _LOUDNESS_STEP_SECONDS = 0.02
 _INK, _SOFT, _WARN, _WAVE, _LOUD = "#1c1d20", "#5d6068", "#B24A00", "#9AA3B2", "#D55E00"
@@ -127,9 +129,8 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
     Without sound it says why.
     """
     waveform_S = _waveform(seen)
-    end = max([len(waveform_S) / SAMPLE_RATE_HZ, *(look.seconds for look in seen.looks)], default=0.0) or 1.0
     peak = float(np.abs(waveform_S).max()) if len(waveform_S) else 1.0
-    axes.set_xlim(0, end)
+    axes.set_xlim(0, _end(seen))
     axes.set_ylim(-1.3 * peak, 1.1 * peak)
     axes.set_yticks([-peak, 0, peak] if len(waveform_S) else [], [f"{-peak:.2g}", "0", f"{peak:.2g}"] if len(waveform_S) else [])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
@@ -153,6 +154,48 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
         marks = [look.seconds for look in seen.looks if bool(look.crop) == filled]
         colour = words.CHOSEN_COLOUR if filled else "none"
         axes.plot(marks, [-1.18 * peak] * len(marks), "^", markersize=8, markerfacecolor=colour, markeredgecolor=_INK, markeredgewidth=0.7, clip_on=False)
+
+
+def scores_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
+    """Who speaks when, as PNG; of an utterance that :func:`has_scores`."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(width_pixels, height_pixels)
+        _draw_scores(figure.add_axes(_inside(0, 0, width_pixels, height_pixels, width_pixels, height_pixels)), seen)
+        return _png(figure)
+
+
+def _draw_scores(axes: Axes, seen: Seen) -> None:
+    """A line per person that was judged, the chosen one's thick; the time in which that one speaks, and the cuts."""
+    chosen = int(seen.columns["face_track"])
+    axes.set_xlim(0, _end(seen))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+    axes.axhline(0, color=_SOFT, linewidth=0.6)
+    for number in sorted(range(len(seen.persons)), key=lambda one: one == chosen):
+        person = seen.persons[number]
+        seconds, logits = np.array(person.seconds), np.array(person.logits)
+        breaks = np.flatnonzero(np.diff(seconds) > _LINE_BREAK_SECONDS) + 1  # another track of the same person
+        colour = words.colour_of(number, chosen)
+        for times, values in zip(np.split(seconds, breaks), np.split(logits, breaks), strict=True):
+            if number == chosen and len(times):
+                axes.fill_between(times, 0, np.maximum(values, 0), step="mid", color=colour, alpha=0.25, linewidth=0)
+            axes.plot(times, values, color=colour, linewidth=2.2 if number == chosen else 1.3)
+            if len(times):
+                axes.text(times[0], values[0], str(number), color=_INK, fontsize=8, ha="right", va="center")
+    for cut in seen.cuts:
+        axes.axvline(cut, color=_WARN, linewidth=1.2, linestyle="--")
+    axes.text(0.004, 1.02, "who speaks (logits; above 0: speaks; filled: the chosen one does)", color=_SOFT, fontsize=9, transform=axes.transAxes)
+    if seen.cuts:
+        axes.text(0.996, 1.02, "cuts", color=_WARN, fontsize=9, ha="right", transform=axes.transAxes)
+
+
+def has_scores(seen: Seen) -> bool:
+    """Whether somebody was judged."""
+    return any(person.logits for person in seen.persons)
+
+
+def _end(seen: Seen) -> float:
+    """Seconds at which the time axis ends."""
+    return max([len(_waveform(seen)) / SAMPLE_RATE_HZ, *(look.seconds for look in seen.looks)], default=0.0) or 1.0
 
 
 def has_time(seen: Seen) -> bool:
@@ -186,7 +229,9 @@ def write_picture(path: Path, seen: Seen, utterance: Mapping[str, Any], choice: 
         drawing.space(8)
         _draw_looks(drawing, seen)
         if has_time(seen):
-            drawing.sound(seen, _SOUND_HEIGHT)
+            drawing.along_time(seen, _SOUND_HEIGHT, _draw_sound)
+        if has_scores(seen):
+            drawing.along_time(seen, _SCORES_HEIGHT, _draw_scores)
         for line in (words.face_facts(seen, choice), words.sound_facts(seen)):
             drawing.write(line, 12, _INK)
         for colour, line in words.person_facts(seen):
@@ -232,7 +277,7 @@ class _Drawing:
         self._images: list[tuple[int, int, Image]] = []
         self._texts: list[tuple[int, int, str, float, str, str]] = []
         self._swatches: list[tuple[int, int, str]] = []
-        self._sounds: list[tuple[int, int, Seen]] = []
+        self._charts: list[tuple[int, int, Seen, Callable[[Axes, Seen], None]]] = []
 
     def space(self, pixels: int) -> None:
         self._y += pixels
@@ -261,8 +306,8 @@ class _Drawing:
                 heights.append(crop.shape[0])
         self._y = below + max(18, *heights) + _GAP
 
-    def sound(self, seen: Seen, height: int) -> None:
-        self._sounds.append((self._y, height, seen))
+    def along_time(self, seen: Seen, height: int, draw: Callable[[Axes, Seen], None]) -> None:
+        self._charts.append((self._y, height, seen, draw))
         self._y += height + 8
 
     def png(self) -> bytes:
@@ -274,8 +319,8 @@ class _Drawing:
             figure.text(left / self._width, 1 - top / height, text, fontsize=pixels * 72 / _DPI, color=colour, weight=weight, va="top")
         for left, top, colour in self._swatches:
             figure.text(left / self._width, 1 - (top - 2) / height, "■", fontsize=15 * 72 / _DPI, color=colour, va="top")
-        for top, tall, seen in self._sounds:
-            _draw_sound(figure.add_axes(_inside(_MARGIN, top, self._width - 2 * _MARGIN, tall, self._width, height)), seen)
+        for top, tall, seen, draw in self._charts:
+            draw(figure.add_axes(_inside(_MARGIN, top, self._width - 2 * _MARGIN, tall, self._width, height)), seen)
         return _png(figure)
 
 

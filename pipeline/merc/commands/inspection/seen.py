@@ -3,6 +3,7 @@
 It stands beside the stages, and not in ``pipeline/merc/media``, because nothing that decodes depends on it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from merc.media import faces, speaker
 from merc.media.clip import decode_dialogue
 from merc.media.config import Config as MediaConfig
+from merc.media.active import Verdict
 from merc.media.faces import Sighting
+from merc.media.active_speaker.scoring import FRAMES_PER_SECOND
+from merc.media.following import Followed
 from merc.media.speaker import Choice, Evidence, Glimpse
 from merc.media.tasks import DialogueTask
 from merc.media.tracks import Track
@@ -62,11 +66,15 @@ class Person:
 
     Attributes:
         frames: in how many it was seen.
-        evidence: what speaks for it; None where nothing was to be chosen, or not by who speaks.
+        evidence: what speaks for it; None where nothing was to be chosen, or not by ``speaking``.
+        seconds: of each picture in which ``active_speaker`` judged it, in order.
+        logits: of these; above 0 it speaks.
     """
 
     frames: int
     evidence: Evidence | None
+    seconds: tuple[float, ...] = ()
+    logits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,15 @@ class Seen:
         columns: its row of the media table.
         failures: its rows of the failure table.
         looks: the frames searched, in time order; none where there is no picture.
-        persons: the tracks, in order.
+        persons: the tracks, in order; with ``active_speaker`` the persons, each of one or several tracks.
+        cuts: seconds at which a shot begins, but for the first.
     """
 
     columns: Mapping[str, Any]
     failures: Sequence[Mapping[str, Any]]
     looks: tuple[Look, ...] = ()
     persons: tuple[Person, ...] = ()
+    cuts: tuple[float, ...] = ()
 
     @property
     def utterance_id(self) -> str:
@@ -91,13 +101,25 @@ class Seen:
 
     @property
     def doubt(self) -> float:
-        """How doubtful the face is: 0 where there is none, else the smaller of its coverage and of its lead over other persons; 1: beyond doubt."""
+        """See :func:`doubt_of`."""
         return doubt_of(self.columns)
 
 
 def doubt_of(columns: Mapping[str, Any]) -> float:
-    """See :attr:`Seen.doubt`; of a row of the media table."""
-    return min(float(columns["face_coverage"]), float(columns["face_choice_margin"])) if columns["visual_status"] == "ok" else 0.0
+    """How far the face in a row of the media table is from being beyond doubt, which is 1: the smaller, the more doubtful.
+
+    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other persons, if there are any, and with ``active_speaker`` of the
+    probability that its logit stands for; less 1 where the speaker is off screen. A lead in logits counts from -1 to 1.
+    """
+    if columns["visual_status"] != "ok":
+        return -2.0
+    logit, margin = columns["speaking_logit"], columns["face_choice_margin"]
+    sure = [float(columns["face_coverage"])]
+    if margin is not None:
+        sure.append(float(margin) if logit is None else math.tanh(float(margin) / 2))
+    if logit is not None:
+        sure.append((1 + math.tanh(float(logit) / 2)) / 2)
+    return min(sure) - bool(columns["off_screen"])
 
 
 def observe(task: DialogueTask) -> list[Seen]:
@@ -120,12 +142,13 @@ class _Choosing:
 
 @dataclass
 class _Notes:
-    """Takes down what passes; see :class:`merc.media.clip.Observer`."""
+    """Takes down what passes; see :class:`merc.media.watching.Observer`."""
 
     config: MediaConfig
     _frames: dict[tuple[str, float], bytes] = field(default_factory=dict)
     _sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     _chosen: dict[str, _Choosing] = field(default_factory=dict)
+    _judged: dict[str, tuple[Followed, Verdict]] = field(default_factory=dict)
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
         small_HWC = np.ascontiguousarray(picture.reduced(_FRAME_WIDTH_PIXELS))
@@ -149,9 +172,34 @@ class _Notes:
             {member: number for number, track in enumerate(persons) for member in track.members},
         )
 
+    def judge(self, utterance_id: str, followed: Followed, verdict: Verdict) -> None:
+        self._judged[utterance_id] = followed, verdict
+
+    def _of_judged(self, columns: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> Seen:
+        utterance_id = columns["utterance_id"]
+        followed, verdict = self._judged[utterance_id]
+        width, height = followed.size
+        crops = dict(zip(columns["face_seconds"], columns["faces"], strict=True))
+        found: dict[int, list[Face]] = {}
+        persons = []
+        for number, person in enumerate(verdict.persons):
+            spots = [spot for track in person.tracks for spot in followed.tracks[track].spots]
+            for spot in spots:
+                x, y, w, h = spot.box
+                found.setdefault(spot.picture, []).append(Face((x / width, y / height, w / width, h / height), number))
+            judged_at = tuple(((person.slots + 0.5) / FRAMES_PER_SECOND).tolist())
+            persons.append(Person(len(spots), None, judged_at, tuple(person.logits.tolist())))
+        looks = []
+        for picture in followed.searched:
+            seconds = followed.seconds[picture]
+            looks.append(Look(seconds, self._frames[utterance_id, seconds], tuple(found.get(picture, ())), crops.get(max(0.0, seconds), b"")))
+        return Seen(columns, failures, tuple(looks), tuple(persons), tuple(followed.seconds[first] for first in followed.shots[1:]))
+
     def seen(self, columns: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> Seen:
         """What was taken down of an utterance, once it has its row."""
         utterance_id = columns["utterance_id"]
+        if utterance_id in self._judged:
+            return self._of_judged(columns, failures)
         if utterance_id not in self._chosen:
             return Seen(columns, failures)
         choosing, (width, height) = self._chosen[utterance_id], self._sizes[utterance_id]

@@ -18,6 +18,7 @@ _TEMPLATE = "sheet.html.j2"
 _FRAME_WIDTH_PIXELS, _FRAME_QUALITY_PERCENT = 320, 80
 _MAX_FRAMES = 16
 _SOUND_SIZE_PIXELS = (1150, 112)
+_SCORES_SIZE_PIXELS = (1150, 120)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _card(entry: Entry, choice: str) -> dict[str, Any]:
         "left_out": len(seen.looks) - len(looks),
         "no_picture": "" if looks else str(seen.columns["visual_status"]),
         "sound": _inline(picture.sound_png(seen, *_SOUND_SIZE_PIXELS), "png") if picture.has_time(seen) else "",
+        "scores": _inline(picture.scores_png(seen, *_SCORES_SIZE_PIXELS), "png") if picture.has_scores(seen) else "",
         "facts": [words.face_facts(seen, choice), words.sound_facts(seen)],
         "persons": words.person_facts(seen),
         "remarks": words.remarks(seen),

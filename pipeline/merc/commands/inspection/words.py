@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merc.commands.inspection.seen import NO_TRACK, Seen
+from merc.media.active_speaker.scoring import FRAMES_PER_SECOND
 from merc.records.failures import REASONS
 
 OK = "ok"
@@ -15,6 +16,8 @@ _OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#0072B
 LOST_COLOUR = "#B8B8B8"
 # A coverage or a margin below is pointed at. For people's eyes alone: nothing is dropped by it.
 _LOW_COVERAGE, _LOW_MARGIN = 0.5, 0.1
+# The same in logits: of a lead, and of the chosen one's own.
+_LOW_LOGIT_MARGIN, _LOW_LOGIT = 1.0, 0.5
 _MOST_CHARACTERS = 2000
 
 
@@ -66,12 +69,23 @@ def face_facts(seen: Seen, choice: str) -> str:
     searched = f"{columns['faces_seen']} detections in {frames} frames"
     if not persons:
         return f"face: {columns['visual_status']} · {searched}"
-    covered = f"in {len(columns['faces'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
-    score = f"score {columns['face_choice_score']:.2f}"
-    if persons == 1:
-        return f"face: one person, {covered} · {searched} · {score}"
-    margin = f"{columns['face_choice_margin']:+.2f} against the runner-up"
-    return f"face: {persons} persons, number {chosen} chosen as {choice}, {covered} · {searched} · {score}, {margin}"
+    covered = f"in {round(frames * columns['face_coverage'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
+    who = "one person" if persons == 1 else f"{persons} persons, number {chosen} chosen as {choice}"
+    return " · ".join(filter(None, [f"face: {who}, {covered}", searched, _shots(columns["shots"]), _score(columns)]))
+
+
+def _shots(count: int) -> str:
+    return f"{count} shot{'s' * (count != 1)}" if count else ""
+
+
+def _score(columns: Mapping[str, Any]) -> str:
+    """How sure the choice is."""
+    if columns["speaking_logit"] is None:
+        score = f"score {columns['face_choice_score']:.2f}"
+    else:
+        score = f"logit {columns['speaking_logit']:+.2f}, speaks in {100 * columns['speaking_share']:.0f} % of the time"
+    margin = columns["face_choice_margin"]
+    return score if margin is None else f"{score}, {margin:+.2f} against the runner-up"
 
 
 def sound_facts(seen: Seen) -> str:
@@ -98,6 +112,8 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
         if person.evidence is not None:
             found = person.evidence
             words += f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
+        if person.logits:
+            words += f" · logit {sum(person.logits) / len(person.logits):+.2f} · speaks {sum(one > 0 for one in person.logits) / FRAMES_PER_SECOND:.1f} s"
         lines.append((colour_of(number, chosen), words))
     return lines
 
@@ -118,15 +134,26 @@ def doubts(seen: Seen) -> list[str]:
     found = []
     if columns["face_coverage"] < _LOW_COVERAGE:
         found.append(f"in {100 * columns['face_coverage']:.0f} % of the frames")
-    if columns["face_tracks"] > 1 and columns["face_choice_margin"] < _LOW_MARGIN:
-        found.append(f"margin {columns['face_choice_margin']:.2f}")
+    margin, logit = columns["face_choice_margin"], columns["speaking_logit"]
+    if margin is not None and margin < _low_margin(columns):
+        found.append(f"margin {margin:.2f}")
+    if columns["off_screen"]:
+        found.append("speaker off screen")
+    elif logit is not None and logit < _LOW_LOGIT:
+        found.append(f"logit {logit:.2f}")
     return found
+
+
+def _low_margin(columns: Mapping[str, Any]) -> float:
+    return _LOW_MARGIN if columns["speaking_logit"] is None else _LOW_LOGIT_MARGIN
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Name and value of what is to be said of many rows of the media table; at least one row."""
     faces = [row for row in rows if row["visual_status"] == OK]
-    several = sorted(float(row["face_choice_margin"]) for row in faces if row["face_tracks"] > 1)
+    compared = [row for row in faces if row["face_choice_margin"] is not None]
+    margins = sorted(float(row["face_choice_margin"]) for row in compared)
+    judged = [row for row in rows if row["off_screen"] is not None]
     coverages = sorted(float(row["face_coverage"]) for row in faces)
     return [
         ("utterances", str(len(rows))),
@@ -134,9 +161,10 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         ("with sound", _share(sum(row["audio_status"] == OK for row in rows), len(rows))),
         ("coverage, median", f"{100 * _median(coverages):.0f} %" if coverages else "–"),
         (f"coverage below {100 * _LOW_COVERAGE:.0f} %", _share(sum(one < _LOW_COVERAGE for one in coverages), len(faces))),
-        ("with several persons", _share(len(several), len(rows))),
-        ("their margin, median", f"{_median(several):.2f}" if several else "–"),
-        (f"their margin below {_LOW_MARGIN}", _share(sum(one < _LOW_MARGIN for one in several), len(several))),
+        ("with several persons", _share(len(compared), len(rows))),
+        ("their margin, median", f"{_median(margins):.2f}" if margins else "–"),
+        ("their margin low", _share(sum(row["face_choice_margin"] < _low_margin(row) for row in compared), len(compared))),
+        ("speaker off screen", _share(sum(bool(row["off_screen"]) for row in judged), len(judged))),
     ]
 
 

@@ -11,12 +11,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from merc.compute.device import exact
 from merc.encoders.engine.batching import by_length
 from merc.errors import PipelineError
 from merc.log import logger
@@ -93,7 +93,7 @@ def in_batches(lengths: Sequence[int] | NDArray[np.int64], budget: Budget, devic
 
     sizes = np.asarray(lengths, dtype=np.int64)
     left = by_length(sizes, budget.units)
-    with ThreadPoolExecutor(_THREADS) as threads, torch.inference_mode(), _exact(device):
+    with ThreadPoolExecutor(_THREADS) as threads, torch.inference_mode(), exact(device):
         while left:
             done, error = _until_memory_runs_out(left, device, prepare, compute, take, threads)
             left = left[done:]
@@ -175,19 +175,3 @@ def _out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
-
-
-@contextmanager
-def _exact(device: str) -> Iterator[None]:
-    """float32 is float32 inside: by default, cuDNN rounds the factors of convolutions to TF32's 10 bits."""
-    import torch
-
-    if device == "cpu":
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,182 @@
+"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the sound, as a trained network says.
+
+Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per picture of 1/25 s, above 0 where it
+speaks (:mod:`merc.media.active_speaker`). Of each person that makes
+
+    evidence    sum of the positive logits over time: who speaks for long and clearly has most, and who listens has next to none
+    mean        mean logit over the pictures in which the person is seen; what the media table tells
+
+The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or several that an embedding joins
+(:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus of one shot: two tracks that speak in two shots may be one
+person, or the clip was cut into the next one's words, and a wrong face does more harm than a missing one.
+
+The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the mean over any second, whoever speaks is
+not seen. Without
+sound, or where it is all but silent, the person with the largest sum of areas is taken, and there are no logits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merc.media import persons
+from merc.media.active_speaker.scoring import FRAMES_PER_SECOND, FaceRun
+from merc.media.config import Config
+from merc.media.following import Followed, Spot
+from merc.media.spans import slice_centres
+from merc.media.video import looks_in
+
+
+class Scorer(Protocol):
+    """See :class:`merc.media.active_speaker.scoring.Scorer`."""
+
+    def logits(self, runs: Sequence[FaceRun], waveform_S: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person of an utterance.
+
+    Attributes:
+        tracks: numbers of its tracks.
+        area: sum of its boxes' areas.
+        slots: numbers of the pictures of 1/25 s in which it was judged, in order.
+        logits: of these; empty where it was not judged.
+    """
+
+    tracks: tuple[int, ...]
+    area: float
+    slots: NDArray[np.intp]
+    logits: NDArray[np.float32]
+
+    @property
+    def judged(self) -> bool:
+        return len(self.logits) > 0
+
+    @property
+    def evidence(self) -> float:
+        """Seconds times logit, while it speaks."""
+        return float(np.maximum(self.logits, 0.0).sum(dtype=np.float64)) / FRAMES_PER_SECOND
+
+    @property
+    def mean(self) -> float:
+        """Mean logit; only of one that was judged."""
+        return float(self.logits.mean(dtype=np.float64))
+
+    @property
+    def best(self) -> float:
+        """Highest mean logit over a second, or over all where there is less; only of one that was judged. Pauses do not lower it."""
+        sums = np.concatenate([[0.0], np.cumsum(self.logits, dtype=np.float64)])
+        window = min(FRAMES_PER_SECOND, len(self.logits))
+        return float((sums[window:] - sums[:-window]).max()) / window
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Who was chosen, and why.
+
+    Attributes:
+        persons: all of them.
+        chosen: index; -1: there is none.
+        off_screen: nobody's mouth fits the sound; None: nobody was judged.
+    """
+
+    persons: Sequence[Person]
+    chosen: int
+    off_screen: bool | None
+
+
+def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Scorer | None, config: Config) -> Verdict:
+    """Chooses a person.
+
+    Args:
+        followed: what was seen.
+        waveform_S: (samples,) 16 kHz mono sound of the utterance; None: it has none.
+        scorer: None only where there is no sound.
+        config: see there.
+    """
+    found = _persons(followed, waveform_S, scorer, config)
+    judged = [number for number, person in enumerate(found) if person.judged]
+    if not judged:
+        return Verdict(found, max(range(len(found)), key=lambda number: (found[number].area, -number), default=-1), None)
+    chosen = max(judged, key=lambda number: (found[number].evidence, found[number].mean, -number))
+    return Verdict(found, chosen, max(found[number].best for number in judged) < config.off_screen_logit)
+
+
+def heard(waveform_S: NDArray[np.float32], config: Config) -> bool:
+    """Whether there is anything to hear; of sound below ``quiet_sound_db`` nothing is concluded."""
+    return float(np.std(waveform_S.astype(np.float64))) >= 10 ** (config.quiet_sound_db / 20)
+
+
+def _persons(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Scorer | None, config: Config) -> list[Person]:
+    candidates = [number for number, track in enumerate(followed.tracks) if track.crops]
+    slots: dict[int, NDArray[np.intp]] = {}
+    logits: dict[int, NDArray[np.float32]] = {}
+    if candidates and scorer is not None and waveform_S is not None and heard(waveform_S, config):
+        steady = [followed.steady(followed.tracks[number]) for number in candidates]
+        scores = scorer.logits([FaceRun(first / FRAMES_PER_SECOND, faces_THW) for first, faces_THW in steady], waveform_S)
+        for number, (first, faces_THW), of_run in zip(candidates, steady, scores, strict=True):
+            slots[number], logits[number] = np.arange(first, first + len(faces_THW)), np.asarray(of_run, dtype=np.float32)
+    return [
+        Person(
+            members,
+            sum(followed.tracks[number].area for number in members),
+            np.concatenate([np.zeros(0, np.intp), *(slots[number] for number in members if number in slots)]),
+            np.concatenate([np.zeros(0, np.float32), *(logits[number] for number in members if number in logits)]),
+        )
+        for members in persons.join(followed.tracks, config)
+    ]
+
+
+def portrait(followed: Followed, verdict: Verdict, config: Config) -> dict[str, Any]:
+    """The face columns of an utterance."""
+    seen: dict[str, Any] = {
+        "frames_seen": len(followed.searched),
+        "faces_seen": followed.faces_seen,
+        "face_tracks": len(verdict.persons),
+        "face_track": verdict.chosen,
+        "shots": len(followed.shots),
+        "off_screen": verdict.off_screen,
+    }
+    if verdict.chosen < 0:
+        return seen
+    person = verdict.persons[verdict.chosen]
+    spots = [spot for number in person.tracks for spot in followed.tracks[number].spots]
+    kept = [] if verdict.off_screen and config.off_screen == "absent" else speaking_spots(followed, verdict, config)
+    return seen | _scores(followed, verdict) | {
+        "faces": [spot.jpeg for spot in kept],
+        "face_seconds": [max(0.0, followed.seconds[spot.picture]) for spot in kept],
+        "face_scores": [spot.score for spot in kept],
+        "face_coverage": len(spots) / len(followed.searched),
+    }  # fmt: skip
+
+
+def _scores(followed: Followed, verdict: Verdict) -> dict[str, Any]:
+    """The columns that tell how sure the choice is."""
+    person = verdict.persons[verdict.chosen]
+    others = [one for number, one in enumerate(verdict.persons) if number != verdict.chosen]
+    if not person.judged:
+        whole = sum(one.area for one in verdict.persons)
+        margin = (person.area - max(one.area for one in others)) / whole if others else None
+        return {"face_choice_score": person.area / whole, "face_choice_margin": margin}
+    rival = max((one.mean for one in others if one.judged), default=None)
+    return {
+        "face_choice_score": float(1 / (1 + np.exp(-person.mean))),
+        "face_choice_margin": None if rival is None else person.mean - rival,
+        "speaking_logit": person.mean,
+        "speaking_share": min(1.0, int((person.logits > 0).sum()) / max(1, round(followed.lasts * FRAMES_PER_SECOND))),
+        "runner_up_logit": rival,
+    }
+
+
+def speaking_spots(followed: Followed, verdict: Verdict, config: Config) -> list[Spot]:
+    """Where the chosen person's crops are taken: while it speaks, or where it never does, whenever it is seen; evenly over that time."""
+    person = verdict.persons[verdict.chosen]
+    spots = sorted((spot for number in person.tracks for spot in followed.tracks[number].spots if spot.jpeg), key=lambda spot: spot.picture)
+    speaks = set(person.slots[person.logits > 0].tolist())
+    spoken = [spot for spot in spots if followed.slot(spot) in speaks] or spots
+    wanted = min(len(spoken), looks_in(followed.lasts, config))
+    return [spoken[int(middle)] for middle in slice_centres(0, len(spoken), wanted)]
