@@ -11,12 +11,13 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
@@ -296,3 +297,57 @@ def hold() -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value & 127 | 128]) + _varint(value >> 7) if value > 127 else bytes([value])
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A field of a protobuf message: a number, or bytes with their length before them."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _sface_like(weights: np.ndarray) -> bytes:
+    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, times (numbers, 48) weights.
+
+    Numbers of the fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    """
+
+    def attribute(name: str, *values: int) -> bytes:  # AttributeProto: name 1, i 3, ints 8, type 20 (INT 2, INTS 7)
+        numbers = [_field(3, values[0]), _field(20, 2)] if len(values) == 1 else [*(_field(8, value) for value in values), _field(20, 7)]
+        return _field(5, _field(1, name) + b"".join(numbers))
+
+    def node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:  # NodeProto: input 1, output 2, name 3, op_type 4, attribute 5
+        names = b"".join(_field(1, name) for name in inputs)
+        return _field(1, names + _field(2, output) + _field(3, output) + _field(4, kind) + b"".join(attributes))
+
+    def about(name: str, *shape: int) -> bytes:  # ValueInfoProto: name 1, type 2 → tensor_type 1 → elem_type 1 (FLOAT 1), shape 2 → dim 1 → dim_value 1
+        dims = b"".join(_field(1, _field(1, size)) for size in shape)
+        return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
+
+    # TensorProto: dims 1, data_type 2 (FLOAT 1), name 8, raw_data 9
+    tensor = b"".join(_field(1, size) for size in weights.shape) + _field(2, 1) + _field(8, "weights") + _field(9, weights.astype("<f4").tobytes())
+    graph = (
+        node("AveragePool", ["data"], "means", attribute("kernel_shape", 28, 28), attribute("strides", 28, 28))
+        + node("Flatten", ["means"], "flat", attribute("axis", 1))
+        + node("Gemm", ["flat", "weights"], "fc1", attribute("transB", 1))
+        + _field(2, "tiny")
+        + _field(5, tensor)
+        + _field(11, about("data", 1, 3, 112, 112))
+        + _field(12, about("fc1", 1, weights.shape[0]))
+    )
+    return _field(1, 7) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 11))  # ModelProto: ir_version 1, graph 7, opset_import 8
+
+
+@pytest.fixture(scope="session")
+def sface_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``tiny.onnx``, a model with SFace's input and output, and ``weights.npy``, (128, 48)."""
+    folder = tmp_path_factory.mktemp("sface")
+    weights = np.random.default_rng(17).normal(size=(128, 48)).astype(np.float32)
+    (folder / "tiny.onnx").write_bytes(_sface_like(weights))
+    np.save(folder / "weights.npy", weights)
+    return folder

@@ -389,14 +389,34 @@ def test_doubts_are_named(two_people):
     assert words.doubts(Seen(row, [])) == ["in 38 % of the frames", "margin 0.04"]
     assert Seen(row, []).doubt == 0.04
     assert words.doubts(Seen({**row, "visual_status": "no_face"}, [])) == ["no face"]
-    assert Seen({**row, "visual_status": "no_face"}, []).doubt == 0.0
-    assert words.doubts(Seen({**row, "face_coverage": 1.0, "face_tracks": 1, "face_choice_margin": 1.0}, [])) == []
+    assert Seen({**row, "visual_status": "no_face"}, []).doubt == -2.0
+    alone = {**row, "face_coverage": 1.0, "face_tracks": 1, "face_choice_margin": None}
+    assert words.doubts(Seen(alone, [])) == []
+    assert Seen(alone, []).doubt == 1.0
+    judged = {**row, "face_coverage": 1.0, "face_choice_margin": 0.4, "speaking_logit": -0.3, "off_screen": False}
+    assert words.doubts(Seen(judged, [])) == ["margin 0.40", "logit -0.30"]
+    assert words.doubts(Seen({**judged, "off_screen": True}, [])) == ["margin 0.40", "speaker off screen"]
+
+
+def test_off_screen_speakers_come_before_low_logits_and_a_face_with_nobody_beside_it_is_not_doubtful(two_people):
+    row = {**two_people.columns, "face_coverage": 1.0, "face_choice_margin": None, "speaking_logit": 4.0, "off_screen": False}
+    rows = [
+        {**row, "visual_status": "no_face"},
+        {**row, "speaking_logit": -2.0, "off_screen": True},
+        {**row, "face_choice_margin": -0.5},
+        {**row, "speaking_logit": -0.2},
+        {**row, "face_choice_margin": 2.0},
+        row,
+    ]
+    doubts = [seen.doubt_of(one) for one in rows]
+    assert doubts == sorted(doubts)
+    assert doubts[-1] == pytest.approx(0.982, abs=1e-3)
 
 
 def test_totals_count_what_they_say(two_people):
     row = {**two_people.columns, "face_coverage": 0.25, "face_choice_margin": 0.05}
-    alone = {**row, "face_coverage": 1.0, "face_tracks": 1, "face_choice_margin": 1.0}
-    none = {**row, "visual_status": "no_face", "audio_status": "silence", "face_tracks": 0}
+    alone = {**row, "face_coverage": 1.0, "face_tracks": 1, "face_choice_margin": None}
+    none = {**row, "visual_status": "no_face", "audio_status": "silence", "face_tracks": 0, "face_choice_margin": None}
     assert dict(words.totals([row, alone, none, none])) == {
         "utterances": "4",
         "with a face": "2 (50 %)",
@@ -405,7 +425,8 @@ def test_totals_count_what_they_say(two_people):
         "coverage below 50 %": "1 (50 %)",
         "with several persons": "1 (25 %)",
         "their margin, median": "0.05",
-        "their margin below 0.1": "1 (100 %)",
+        "their margin low": "1 (100 %)",
+        "speaker off screen": "–",
     }
     assert dict(words.totals([none]))["their margin, median"] == "–"
 

@@ -344,13 +344,14 @@ class Follower:
                     track.drop()
 
     def _close_shot(self) -> None:
-        """The shot has ended: the last boxes hold to its end, and only its most plausible faces stay candidates."""
+        """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay candidates."""
         if not self._held:
             return
         searched = self._in_shot()
         for track in self._of_shot:
             if track.crops is not None and searched and track.spots[-1].picture == searched[-1]:
-                self._cut(track, [track.spots[-1].box] * (self._held[-1].number - searched[-1]), searched[-1] + 1)
+                behind = range(searched[-1] + 1, self._held[-1].number + 1)
+                self._cut(track, [_expected(track, number) for number in behind], behind.start)
         least = max(1, math.ceil(self._config.min_track_share * len(searched)))
         self._of_shot = [track for track in self._of_shot if len(track.spots) >= least]
         candidates = [track for track in self._of_shot if track.crops is not None]

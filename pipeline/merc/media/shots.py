@@ -12,6 +12,7 @@ room and a punch-in by a quarter among them, the factor is 5.5 to 50; on these c
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -57,6 +58,6 @@ def is_cut(changes: Sequence[float], at: int) -> bool:
 
 def numbers(thumbnails: Sequence[Thumbnail]) -> NDArray[np.intp]:
     """(pictures,) number of the shot that each lies in, from 0, in time order."""
-    changes = [change(one, other) for one, other in zip(thumbnails, thumbnails[1:], strict=False)]
+    changes = [change(one, other) for one, other in pairwise(thumbnails)]
     begins = [False, *(is_cut(changes, at) for at in range(len(changes)))]
     return np.cumsum(begins[: len(thumbnails)], dtype=np.intp)

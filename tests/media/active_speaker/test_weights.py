@@ -171,7 +171,10 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "one is missing": (lambda them: {name: one for name, one in them.items() if name != FIRST}, rf"it lacks 1 of 160 tensors: {FIRST}"),
     "all are missing": (lambda them: {"encoder.weight": torch.zeros(3)}, "it lacks 160 of 160 tensors: model"),
     "there are more": (lambda them: {**them, "model.extra": torch.zeros(3)}, r"holds 1 tensors more than the network has: model\.extra"),
-    "another width": (lambda them: {**them, FIRST: torch.zeros(16, 1, 1, 3, 3)}, r"s_3\.weight is \(16, 1, 1, 3, 3\) of torch\.float32, where \(32, 1, 1, 3, 3\)"),
+    "another width": (
+        lambda them: {**them, FIRST: torch.zeros(16, 1, 1, 3, 3)},
+        r"s_3\.weight is \(16, 1, 1, 3, 3\) of torch\.float32, where \(32, 1, 1, 3, 3\)",
+    ),
     "another precision": (lambda them: {**them, FIRST: them[FIRST].half()}, r"of torch\.float16, where"),
     "huge without memory": (lambda them: {**them, FIRST: torch.zeros(1).expand(2**40)}, r"is \(1099511627776,\) of"),
     "without numbers": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3, device="meta")}, "is no tensor of numbers"),

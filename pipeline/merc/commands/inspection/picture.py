@@ -180,7 +180,7 @@ def _draw_scores(axes: Axes, seen: Seen) -> None:
                 axes.fill_between(times, 0, np.maximum(values, 0), step="mid", color=colour, alpha=0.25, linewidth=0)
             axes.plot(times, values, color=colour, linewidth=2.2 if number == chosen else 1.3)
             if len(times):
-                axes.text(times[0], values[0], str(number), color=_INK, fontsize=8, ha="right", va="center")
+                axes.text(times[0], values[0], f" {number}", color=_INK, fontsize=8, ha="left", va="bottom")
     for cut in seen.cuts:
         axes.axvline(cut, color=_WARN, linewidth=1.2, linestyle="--")
     axes.text(0.004, 1.02, "who speaks (logits; above 0: speaks; filled: the chosen one does)", color=_SOFT, fontsize=9, transform=axes.transAxes)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merc.media import faces, speaker
+from merc.media.active import Verdict
+from merc.media.active_speaker.scoring import FRAMES_PER_SECOND
 from merc.media.clip import decode_dialogue
 from merc.media.config import Config as MediaConfig
-from merc.media.active import Verdict
 from merc.media.faces import Sighting
-from merc.media.active_speaker.scoring import FRAMES_PER_SECOND
 from merc.media.following import Followed
 from merc.media.speaker import Choice, Evidence, Glimpse
 from merc.media.tasks import DialogueTask

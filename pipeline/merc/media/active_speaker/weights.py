@@ -106,7 +106,9 @@ def _fetch(config: Config, cached: Path) -> None:
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelUnavailable(_how_to_get(config, cached, words.rstrip("."))) from error
     if (found := hashlib.sha256(data).hexdigest()) != config.speaker_sha256:
-        raise ModelUnavailable(_how_to_get(config, cached, f"the sha256 of what {address} sent is {found}, media.speaker_sha256 states {config.speaker_sha256}"))
+        raise ModelUnavailable(
+            _how_to_get(config, cached, f"the sha256 of what {address} sent is {found}, media.speaker_sha256 states {config.speaker_sha256}")
+        )
     with files.replacing(cached) as temporary:
         temporary.write_bytes(data)
 
