@@ -126,8 +126,8 @@ class Meld(CorpusReader):
         """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for ``meld/replacements/train/dia125_utt3.mp4``;
         likewise dev, test. Empty: none."""
         realignment: str | None = None
-        """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``), best with its realigned tables beside
-        it: an utterance is then the spans that it names there, and not its clip. null: MELD's own clips."""
+        """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``: DVC watches the corpus's own folder),
+        the realigned tables beside it: an utterance is then the spans of clips that it names, and not its own clip. null: MELD's own clips."""
 
         @field_validator("replacements", "realignment")
         @classmethod
