@@ -38,9 +38,11 @@ from numpy.typing import NDArray
 
 from merc.corpora.demo import faces as drawn
 from merc.media import speaker
+from merc.media.active import Verdict
 from merc.media.clip import decode_dialogue
 from merc.media.config import Config as MediaConfig
 from merc.media.faces import Sighting
+from merc.media.following import Followed
 from merc.media.speaker import Choice, Glimpse
 from merc.media.tasks import STREAMS, Clip, DialogueTask
 from merc.media.tracks import Track
@@ -453,6 +455,8 @@ class Seen:
     glimpses: Sequence[Glimpse] = ()
     sound: NDArray[np.float32] | None = None
     tracks: Sequence[Track] = ()
+    followed: Followed | None = None
+    verdict: Verdict | None = None
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
         """Pictures are not needed."""
@@ -469,12 +473,17 @@ class Seen:
         """Keeps what a choice was made from, so that it can be made in other ways as well."""
         self.looks, self.glimpses, self.sound, self.tracks = list(looks), list(glimpses), waveform_S, list(persons)
 
+    def judge(self, utterance_id: str, followed: Followed, verdict: Verdict) -> None:
+        """Keeps what a network said of whom."""
+        self.followed, self.verdict = followed, verdict
+
 
 def watch(path: Path, config: MediaConfig, model: Path | None) -> Seen:
     """Decodes a clip through the media stage."""
     seen = Seen()
     clip = Clip("train/dia0_utt0", "train/dia0", path.name, path.name, "full", None, None, None, None)
-    decode_dialogue(DialogueTask(path.parent, "scenes", (clip,), frozenset(STREAMS), config, model), seen)
+    weights = Path(config.speaker_file) if config.choice == "active_speaker" else None
+    decode_dialogue(DialogueTask(path.parent, "scenes", (clip,), frozenset(STREAMS), config, model, speaker=weights), seen)
     return seen
 
 

@@ -337,8 +337,8 @@ class Params:
         for origin, by in laid.outcome():
             if by is None:
                 self._won.add(origin.key)
-            else:
-                self._lost.setdefault(origin.key, (origin, by))
+            elif origin.override or origin.key not in self._lost:  # a value of --set has taken the place of the file's, and is the one that is lost
+                self._lost[origin.key] = origin, by
 
     def check_overrides(self) -> None:
         """To be called when all settings of a command are resolved.

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from merc.commands.extract import main
 from merc.commands.models import Listed, table
+from merc.errors import ModelUnavailable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIGURATION = json.dumps({"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 5, "architectures": ["BertModel"]}).encode()
@@ -210,3 +211,29 @@ def test_the_installed_command_knows_it(settings: Path) -> None:
     done = subprocess.run([command, "models", "--params", str(settings), "ngrams"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("text   ngrams")
+
+
+def test_the_networks_of_the_media_are_listed_with_the_presets_that_need_them_and_fetched_with_these(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = yaml.safe_load(settings.read_text())
+    tree["presets"]["base"] = {"text": "ngrams", "media": {"detector": "yunet", "choice": "active_speaker"}}
+    settings.write_text(yaml.safe_dump(tree, sort_keys=False))
+    here: list[str] = []
+    for name, module in (("yunet", "merc.media.detector"), ("light_asd", "merc.media.active_speaker.weights")):
+
+        def path(config: Any, *, offline: bool, name: str = name) -> Path:
+            if offline and name not in here:
+                raise ModelUnavailable(f"{name} is not here")
+            here.append(name)
+            return Path(name)
+
+        monkeypatch.setattr(f"{module}.path", path)
+    of_base = _listed(settings, "--preset", "base")
+    assert {name: (one["modality"], one["state"], one["presets"]) for name, one in of_base.items() if name != "ngrams"} == {
+        "yunet": ("media", "not here", ["base"]),
+        "light_asd": ("media", "not here", ["base"]),
+    }
+    assert set(_listed(settings, "--preset", "embedded")) == {"ngrams"}
+    assert set(_listed(settings, "ngrams")) == {"ngrams"}
+    assert "yunet is not here" in _run(settings, "--download", "--offline", "--preset", "base").output
+    assert _run(settings, "--download", "--preset", "base").exit_code == 0
+    assert here[:2] == ["yunet", "light_asd"]

@@ -1,6 +1,8 @@
 """Media files and manifests made on the spot."""
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -165,3 +167,15 @@ def write_manifest(tmp_path: Path) -> Callable[..., Layout]:
         return layout
 
     return write
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Any]:
+    """The module ``benchmarks/speaking_face.py``."""
+    path = Path(__file__).parents[2] / "benchmarks" / "speaking_face.py"
+    spec = importlib.util.spec_from_file_location("speaking_face", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["speaking_face"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["speaking_face"]

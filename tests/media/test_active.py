@@ -1,16 +1,20 @@
 """The choice by a network, with one that is made up: what a face's brightness says, above or below 100."""
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from merc.errors import BadSettings
-from merc.media import active, clip, faces, networks, persons
+from merc.job import RunOptions
+from merc.media import active, clip, faces, networks, persons, stage
 from merc.media.config import Config
 from merc.media.following import Followed, Spot, Track
-from merc.media.tasks import DialogueTask
+from merc.media.tasks import Clip, DialogueTask
 
 
 class Fake:
@@ -210,7 +214,7 @@ def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(tmp_p
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=25, pictures_HWC=scene(50, 60, 220))
     row, failures, fake = settled(tmp_path, make_clip, settings, "a.mp4")
     assert failures == []
-    assert (row["face_track"], row["face_tracks"], row["shots"], row["frames_seen"], len(row["faces"])) == (1, 2, 1, 13, 4)
+    assert (row["face_track"], row["face_tracks"], row["shots"], row["frames_seen"], len(row["faces"])) == (1, 2, 1, 9, 4)
     assert row["face_choice_margin"] == pytest.approx(row["speaking_logit"] - row["runner_up_logit"])
     ((runs, waveform),) = fake.calls
     assert [(run.begin_seconds, len(run.faces_THW)) for run in runs] == [(0.0, 50), (0.0, 50)]
@@ -276,3 +280,117 @@ def test_several_utterances_of_one_file_are_followed_each_by_itself(tmp_path: Pa
     assert [[len(run.faces_THW) for run in runs] for runs, _ in fake.calls] == [[30, 30], [48, 48]]
     assert [max(row["face_seconds"]) <= end - begin for row, (begin, end) in zip(rows, spans, strict=True)] == [True, True]
     assert [row["audio_status"] for row in rows] == ["not_decoded"] * 2
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.parquet"))}
+
+
+@pytest.mark.usefixtures("two_faces", "without_workers")
+def test_the_rows_are_the_same_where_the_workers_judge_and_where_the_parent_does(write_media, write_manifest, tmp_path: Path, settings, monkeypatch):
+    layout = write_manifest([["a.mp4", "b.mp4"], ["a.mp4"]])
+    layout.raw.mkdir(exist_ok=True)
+    write_media(layout.raw / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220))
+    write_media(layout.raw / "b.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 90, 50))
+    (tmp_path / "w.model").write_bytes(b"weights")
+    config = settings.model_copy(update={"speaker_file": str(tmp_path / "w.model"), "utterances_per_part": 2})
+    monkeypatch.setattr(clip, "_scorer", lambda weights: Fake())
+    made = []
+    for judging in (None, Fake()):
+        monkeypatch.setattr(networks, "check", lambda config, found, device, judging=judging: judging)
+        made.append(content(stage.decode(config, layout, RunOptions(workers=1, overwrite=True), streams=frozenset({"visual", "audio"}))))
+        (layout.media / "record.json").unlink()
+    assert made[0] == made[1]
+    assert len(made[0]) == 2
+
+
+@pytest.mark.usefixtures("two_faces", "without_workers")
+def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(write_media, write_manifest, tmp_path: Path, settings, monkeypatch):
+    layout = write_manifest([["a.mp4", "b.mp4"]])
+    layout.raw.mkdir(exist_ok=True)
+    write_media(layout.raw / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220))
+    write_media(layout.raw / "b.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 90, 50))
+    weights = tmp_path / "w.model"
+    weights.write_bytes(b"weights")
+    config = settings.model_copy(update={"speaker_file": str(weights)})
+    monkeypatch.setattr(clip, "_scorer", lambda weights: Fake())
+    monkeypatch.setattr(networks, "check", lambda config, found, device: None)
+    stage.decode(config, layout, RunOptions(workers=1), streams=frozenset({"visual"}))
+    assert json.loads((layout.media / "record.json").read_text())["counts"]["off_screen"] == 1
+    assert stage.dry_run(config, layout, RunOptions(), streams=frozenset({"visual"}))["cached"]
+    weights.write_bytes(b"other weights")
+    assert not stage.dry_run(config, layout, RunOptions(), streams=frozenset({"visual"}))["cached"]
+
+
+def test_a_clip_may_take_longer_where_a_network_looks_at_its_faces(make_clip, settings):
+    task = DialogueTask(Path(), "meld", (make_clip("a.mp4", annotated_seconds=60.0),), frozenset({"visual"}), settings, None)
+    judged = replace(task, speaker=Path("w.model"))
+    assert stage.time_limit_seconds(judged, 100.0) == 100 * (1 + 1 + settings.max_speaker_candidates)
+    assert stage.time_limit_seconds(task, 100.0) == 200
+
+
+def real(real_data, **more):
+    files = {"yunet_file": str(real_data / "models" / "face_detection_yunet.onnx"), "speaker_file": str(real_data / "models" / "light_asd_talkset.model")}
+    return Config(detector="yunet", choice="active_speaker", **files, **more)
+
+
+def watched(path, config):
+    """The row of a real clip, and what was followed in it."""
+    seen = []
+
+    class Observer:
+        def look(self, *rest):
+            pass
+
+        def judge(self, _id, followed, verdict):
+            seen.append((followed, verdict))
+
+    found = networks.found(config, offline=True)
+    one = Clip("train/d_u", "train/d", path.name, path.name, "full", None, None, None, None)
+    task = DialogueTask(path.parent, "scenes", (one,), frozenset({"audio", "visual"}), config, found.detector, speaker=found.speaker)
+    ((row, failures),) = clip.decode_dialogue(task, Observer())
+    return row, [failure["reason"] for failure in failures], *seen[0]
+
+
+@pytest.mark.slow
+def test_the_speaker_of_composed_scenes_is_found_also_where_a_real_clip_follows_a_cut(benchmark, real_data, tmp_path: Path):
+    heads, config = benchmark.real_heads(real_data), real(real_data)
+    with av.open(str(real_data / "media" / "WolfgangLanger_Pexels.mp4")) as opened:
+        listens = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(40), opened.decode(video=0), strict=False)]
+    right = 0
+    for seed in (1000, 1004):
+        scene = benchmark.compose(seed, real_data, heads)
+        cut = len(scene.frames)
+        longer = replace(scene, frames=np.concatenate([scene.frames, np.stack(listens)]), sound=np.pad(scene.sound, (0, 25_600)))
+        (tmp_path / "scenes").mkdir(exist_ok=True)
+        benchmark.encode(longer, tmp_path / "scenes" / "scene.mp4")
+        row, _, followed, verdict = watched(tmp_path / "scenes" / "scene.mp4", config)
+        assert followed.shots == (0, cut)
+        assert max(row["face_seconds"]) < cut / 25
+        boxes = np.array([spot.box for track in verdict.persons[verdict.chosen].tracks for spot in followed.tracks[track].spots])
+        x, y = np.median(boxes[:, 0] + boxes[:, 2] / 2), np.median(boxes[:, 1] + boxes[:, 3] / 2)
+        speaker = scene.persons[scene.speaker]
+        right += float(np.hypot(speaker.x - x, speaker.y - y)) < 0.6 * speaker.width
+    assert right == 2
+
+
+def test_a_real_listener_under_the_voice_of_another_is_off_screen(real_data, tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    dubbed = tmp_path / "real" / "dubbed.mp4"
+    with (
+        av.open(str(real_data / "media" / "single_face.mp4")) as pictures,
+        av.open(str(real_data / "media" / "spk1_snt1.wav")) as voice,
+        av.open(str(dubbed), "w") as out,
+    ):
+        video, sound = out.add_stream_from_template(pictures.streams.video[0]), out.add_stream("aac", rate=16_000, layout="mono")
+        for packet in pictures.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                out.mux(packet)
+        for frame in voice.decode(audio=0):
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    row, failures, followed, _ = watched(dubbed, real(real_data))
+    assert (row["off_screen"], row["visual_status"], failures) == (True, "ok", ["off_screen_kept"])
+    assert row["speaking_logit"] < 0
+    assert len(followed.tracks) == 1

@@ -1,7 +1,3 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -233,17 +229,6 @@ def test_loudness_is_the_root_of_the_rms_and_holds_at_the_ends():
     np.testing.assert_allclose(speaker.loudness(steady, np.array([[-1.0, 0.0], [0.5, 3.0]])), 0.5)
     step = np.concatenate([np.zeros(8000, np.float32), np.full(8000, 0.16, np.float32)])
     np.testing.assert_allclose(speaker.loudness(step, np.array([0.2, 0.5, 0.8])), [0.0, np.sqrt(np.sqrt(0.16**2 * 641 / 1281)), 0.4], atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "speaking_face.py"
-    spec = importlib.util.spec_from_file_location("speaking_face", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["speaking_face"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["speaking_face"]
 
 
 def rightly_chosen(benchmark, real_data, folder, heads, seeds):

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _Question = Callable[[], dict[str, Any]]
 
 # CPU seconds per second of media and per utterance, of which the larger sum counts (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s).
+# With the choice active_speaker by benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each picture.
 # What encoders with a checkpoint take depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
-_CPU_SECONDS = {"media": (0.171, 0.224), "ngrams": (0.007, 0.009), "acoustic": (0.026, 0.034), "gradients": (0.005, 0.006)}
+_CPU_SECONDS = {"media": (0.171, 0.224), "active_speaker": (0.35, 0.45), "ngrams": (0.007, 0.009), "acoustic": (0.026, 0.034), "gradients": (0.005, 0.006)}
 _MEASURED_ON = "clips of 640x360 and 1.3 s, benchmarks/stage_costs_2026-11-20.md"
 _DECODE_BYTES = 60_000
 _SHOWN = {
@@ -67,7 +68,8 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
     if streams:
         decoded, facts = _ask(there, partial(media.dry_run, order.media, layout, run, streams=streams))
         wanted = int(facts.get("utterances_to_decode", table.num_rows))
-        cost = "" if decoded else f"{costs.of('media', 'media', wanted)} and {wanted * _DECODE_BYTES / 1e6:.0f} MB"
+        judged = "active_speaker" if "visual" in streams and order.media.choice == "active_speaker" else "media"
+        cost = "" if decoded else f"{costs.of('media', judged, wanted)} and {wanted * _DECODE_BYTES / 1e6:.0f} MB"
         yield _line("media", decoded, facts, f"{' and '.join(sorted(streams))} of {told}, {cost}")
     extracted = True
     for one in order.encoders:
@@ -104,7 +106,7 @@ class _Costs:
 
         Args:
             stage: for messages.
-            kind: ``media``, or the family of an encoder.
+            kind: ``media``, ``active_speaker`` for media with that choice, or the family of an encoder.
             utterances: how many are left to do.
         """
         if kind not in _CPU_SECONDS:

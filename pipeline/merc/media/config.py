@@ -91,7 +91,8 @@ class Config(Settings):
     speaker_revision: str = Field(default="ed38c232de5efe0261dbd68627c0ade7cdfe14eb", pattern="^[0-9a-f]{40}$")
     """Commit of the authors' repository, 40 hex digits."""
     speaker_name: str = Field(default="weight/finetuning_TalkSet.model", pattern="^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
-    """Path of the file in the authors' repository; ``weight/pretrain_AVA_CVPR.model`` was trained on films alone."""
+    """Path of the file in the authors' repository. This one tells best who of several speaks (the authors report an F1 of 95.5 against
+    81.1), and hardly listens; ``weight/pretrain_AVA_CVPR.model``, trained on films alone, notices whether anybody is heard."""
     speaker_sha256: str = Field(default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$")
     """SHA-256 that the authors' file must have, 64 hex digits."""
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
@@ -122,9 +123,9 @@ class Config(Settings):
     """Whose face an utterance gets where several are seen: ``active_speaker`` (a trained network, see ``active.py``),
     ``speaking`` (mouth, size and persistence, see ``speaker.py``), ``largest`` (size times persistence) or ``persistent``
     (seen in most frames)."""
-    pictures_per_search: int = Field(default=4, ge=1, le=25)
-    """Pictures at 25 a second of which ``active_speaker`` searches one for faces; between, boxes are interpolated (at 4 they
-    are off by 2 % of a face's height where people sit, and by 13 % where they run)."""
+    pictures_per_search: int = Field(default=6, ge=1, le=25)
+    """Pictures at 25 a second of which ``active_speaker`` searches one for faces; between, boxes are interpolated (at 6 they are
+    off by up to 2 % of a face's height where people sit, and by up to 19 % where they run; 95 of 100 pictures)."""
     speaker_width_pixels: int = Field(default=640, ge=112)
     """Pixels; width to which pictures are reduced before the faces are cut that ``active_speaker`` judges."""
     max_speaker_candidates: int = Field(default=3, ge=1, le=32)
@@ -196,7 +197,7 @@ def _over_preset(params: Params, preset: str | None) -> Laid:
     laid = Laid()
     if preset is not None:
         presets = params.block("presets")
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise BadSettings(f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
         params.lay(laid, f"presets.{preset}.media")
     params.lay(laid, "media")

@@ -207,6 +207,7 @@ class Follower:
         self._searched: list[int] = []
         self._faces_seen = 0
         self._shots = [0]
+        self._searched_here: list[int] = []  # of this shot, as far as it is settled
         self._of_shot: list[Track] = []
         self._tracks: list[Track] = []
         self._scale = 1.0
@@ -268,16 +269,18 @@ class Follower:
             self._shots.append(picture.number)
         self._held.append(picture)
         if picture.spots is not None:
+            self._searched_here.append(picture.number)
             self._associate(picture, picture.spots)
             self._bound()
             self._forget(picture.number)
 
     def _associate(self, picture: _Picture, spots: Sequence[Spot]) -> None:
         """Gives each face to the track that fits best, or to a new one."""
+        oldest = self._oldest()
         pairs = [
             (-fit, at, index)
             for at, track in enumerate(self._of_shot)
-            if self._alive(track)
+            if track.spots[-1].picture >= oldest
             for index, spot in enumerate(spots)
             if (fit := _fit(track, spot)) > 0
         ]
@@ -288,19 +291,14 @@ class Follower:
                 self._extend(self._of_shot[at], spots[index])
                 taken_tracks.add(at)
                 taken_spots.add(index)
-        first_search = self._in_shot()[0] == picture.number
+        first_search = self._searched_here[0] == picture.number
         for index, spot in enumerate(spots):
             if index not in taken_spots:
                 self._begin(spot, self._shots[-1] if first_search else spot.picture)
 
-    def _in_shot(self) -> list[int]:
-        """Numbers of the pictures of this shot that were searched, as far as they are settled."""
-        last = self._held[-1].number
-        return [number for number in self._searched if self._shots[-1] <= number <= last]
-
-    def _alive(self, track: Track) -> bool:
-        missed = sum(number > track.spots[-1].picture for number in self._in_shot()) - 1
-        return missed <= _BRIDGED
+    def _oldest(self) -> int:
+        """A track that was found in an earlier picture than this has been lost."""
+        return self._searched_here[max(0, len(self._searched_here) - _BRIDGED - 2)]
 
     def _begin(self, spot: Spot, first: int) -> None:
         """A new track, its crops from the picture ``first`` on, where its box was not known yet."""
@@ -328,7 +326,9 @@ class Follower:
 
     def _forget(self, searched: int) -> None:
         """Lets go of the pictures from which no track will be cut."""
-        needed = min((track.spots[-1].picture for track in self._of_shot if track.crops is not None and self._alive(track)), default=searched)
+        last = (track.spots[-1].picture for track in self._of_shot if track.crops is not None)
+        oldest = self._oldest()
+        needed = min((picture for picture in last if picture >= oldest), default=searched)
         while self._held and self._held[0].number <= min(needed, searched - 1):
             self._held.popleft()
 
@@ -347,7 +347,7 @@ class Follower:
         """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay candidates."""
         if not self._held:
             return
-        searched = self._in_shot()
+        searched = self._searched_here
         for track in self._of_shot:
             if track.crops is not None and searched and track.spots[-1].picture == searched[-1]:
                 behind = range(searched[-1] + 1, self._held[-1].number + 1)
@@ -362,6 +362,7 @@ class Follower:
                 track.drop()
         self._tracks += self._of_shot
         self._of_shot = []
+        self._searched_here = []
         self._held.clear()
 
 

@@ -22,6 +22,8 @@ Thumbnail = NDArray[np.float32]
 """(height, width) brightness less its mean."""
 
 _SIZE = (32, 18)
+# A thumbnail's pixel is the mean of so many by so many.
+_PIXELS_LOOKED_AT = 5
 # Grey levels of noise: two dark pictures of nothing are alike.
 _NOISE = 3.0
 _LEAST_CHANGE = 0.15
@@ -34,7 +36,8 @@ REACH = 3
 
 def thumbnail(grey_HW: NDArray[np.uint8]) -> Thumbnail:
     """What is compared of a picture, of any size."""
-    small = cv2.resize(grey_HW, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    step = max(1, grey_HW.shape[1] // (_PIXELS_LOOKED_AT * _SIZE[0]))
+    small = cv2.resize(grey_HW[::step, ::step], _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(small - small.mean(), dtype=np.float32)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
 from merc.errors import BadSettings, nearest
-from merc.job import Fingerprint, Job, RunOptions
+from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.records import manifest
@@ -189,6 +189,7 @@ class _Building:
             "dims": {modality: found.dim for modality, found in self.prepared.features.items()},
             "transcripts": self.prepared.config.transcripts,
             "counts": self.counts,
+            **({"faces": found} if (found := _face_facts(self.layout)) and "visual" in self.prepared.features else {}),
             "splits": self.prepared.splits,
             "source": self.prepared.record["source"],
             "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
@@ -196,6 +197,16 @@ class _Building:
             "deviations": self.prepared.record["deviations"],
             "versions": provenance.versions(),
         }
+
+
+def _face_facts(layout: Layout) -> dict[str, Any]:
+    """How faces were found and chosen, and in how many utterances the speaker is off screen; empty where the media are not ours, as of imported vectors."""
+    path = layout.media / RECORD
+    record = files.read_json(path) if path.is_file() else {}
+    settings = record.get("settings", {}).get("media", {})
+    facts = {key: settings[key] for key in ("detector", "choice", "off_screen") if key in settings}
+    counts = record.get("counts", {})
+    return {**facts, "off_screen_utterances": counts["off_screen"], "utterances": counts["utterances"]} if "off_screen" in counts else facts
 
 
 def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ def _noise(seconds: float) -> Waveform:
     return (0.1 * np.random.default_rng(0).normal(size=round(16_000 * seconds))).astype(np.float32)
 
 
-@pytest.mark.parametrize("frames", [1, 3, 25, 26, 60])
+@pytest.mark.parametrize("frames", [1, 3, 26, 52])
 def test_every_picture_has_the_mean_of_its_windows_smoothed(scorer: Scorer, random_file: Path, frames: int) -> None:
     run, waveform_S = _run(frames, 0.2), _noise(4)
     network = weights.load(random_file)
@@ -51,7 +51,7 @@ def test_every_picture_has_the_mean_of_its_windows_smoothed(scorer: Scorer, rand
 
 
 def test_a_face_has_the_same_scores_to_the_bit_whatever_others_there_are(scorer: Scorer) -> None:
-    runs, waveform_S = [_run(frames, 0.04 * frames) for frames in (30, 3, 1, 17, 30)], _noise(3)
+    runs, waveform_S = [_run(frames, 0.04 * frames) for frames in (18, 3, 1, 18)], _noise(3)
     together = scorer.logits(runs, waveform_S)
     for number, run in enumerate(runs):
         np.testing.assert_array_equal(scorer.logits([run], waveform_S)[0], together[number])
@@ -156,49 +156,47 @@ def speech(real_data: Path) -> Waveform:
 
 @pytest.mark.parametrize("clip", ["single_face.mp4", "WolfgangLanger_Pexels.mp4"])
 def test_who_is_silent_does_not_speak(authors: Scorer, real_data: Path, clip: str) -> None:
-    """TalkSet's weights give -1.3 and -1.9, AVA's -4.1 and -4.2."""
-    faces_THW = _faces(real_data, clip, frames=60)
-    assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(60 * 640, np.float32))[0]) < -0.8
+    """TalkSet's weights give -1.8 and -2.6, AVA's -4.2 and -4.2."""
+    faces_THW = _faces(real_data, clip, frames=40)
+    assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(40 * 640, np.float32))[0]) < -0.8
 
 
 def test_a_face_that_is_still_while_somebody_speaks_does_not_speak(authors: Scorer, real_data: Path, speech: Waveform) -> None:
-    """TalkSet's weights give -2.4, AVA's -3.1."""
+    """TalkSet's weights give -2.3, AVA's -2.9."""
     still_THW = np.repeat(_faces(real_data, "single_face.mp4", frames=6)[-1:], len(speech) // 640, axis=0)
     assert np.mean(authors.logits([FaceRun(0.0, still_THW)], speech)[0]) < -1.5
 
 
 def test_a_mouth_that_opens_with_the_speech_scores_above_a_still_one_and_above_silence(authors: Scorer, real_data: Path, speech: Waveform) -> None:
-    """TalkSet's weights give 4.8, -2.4 and 3.8, AVA's -1.1, -3.1 and -4.3."""
+    """TalkSet's weights give 4.8, -2.3 and 4.2, AVA's -0.1, -2.9 and -4.0."""
     still = _faces(real_data, "single_face.mp4", frames=6)[-1]
-    loudness = np.sqrt(np.mean(speech[: len(speech) // 640 * 640].reshape(-1, 640) ** 2, axis=1))
-    faces_THW = np.array([_with_open_mouth(still, share) for share in np.minimum(1, loudness / np.percentile(loudness, 95))])
-    speaks, silent = (float(np.mean(authors.logits([FaceRun(0.0, faces_THW)], sound)[0])) for sound in (speech, 0 * speech))
-    listens = float(np.mean(authors.logits([FaceRun(0.0, np.repeat(still[None], len(faces_THW), axis=0))], speech)[0]))
-    assert speaks - listens > 1
-    assert speaks - silent > 0.5
+    opening_THW = _opening(still, speech)
+    speaks, silent = (float(np.mean(authors.logits([FaceRun(0.0, opening_THW)], sound)[0])) for sound in (speech, 0 * speech))
+    listens = float(np.mean(authors.logits([FaceRun(0.0, np.repeat(still[None], len(opening_THW), axis=0))], speech)[0]))
+    assert speaks - listens > 1.5
+    assert speaks - silent > 0.2
 
 
-def test_weights_of_talkset_go_by_the_mouth_and_those_of_ava_by_the_sound(real_data: Path) -> None:
-    """Three people who walk along a noisy street, without a word in it: TalkSet's weights give the nearest 1.9, AVA's -3.1."""
-    faces_THW = _faces(real_data, "many_faces_1080p.mp4", frames=50)
-    waveform_S = _sound(real_data / "media" / "many_faces_1080p.mp4")
+def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_sound(real_data: Path, speech: Waveform) -> None:
+    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their sound removed, got 2.6 to 4.7 and -2.9 to -3.7."""
+    faces_THW = _opening(_faces(real_data, "single_face.mp4", frames=6)[-1], speech)
     by_mouth, by_sound = (
-        float(np.mean(Scorer(real_data / "models" / f"light_asd_{name}.model").logits([FaceRun(0.0, faces_THW)], waveform_S)[0])) for name in ("talkset", "ava")
+        Scorer(real_data / "models" / f"light_asd_{name}.model").logits([FaceRun(0.0, faces_THW)], 0 * speech)[0] for name in ("talkset", "ava")
     )
-    assert by_mouth > 0
-    assert by_sound < -2
+    assert np.mean(by_mouth) > 2
+    assert np.mean(by_sound) < -2
 
 
 def _faces(real_data: Path, clip: str, frames: int) -> Faces:
-    """The largest face at each of so many moments, 25 a second."""
+    """The face at each of so many moments, 25 a second."""
     pictures = _pictures(real_data / "media" / clip, frames)
     height, width = pictures[0].shape[:2]
     size = (480, round(480 * height / width))
     finder = cv2.FaceDetectorYN.create(str(real_data / "models" / "face_detection_yunet.onnx"), "", size, 0.6)
-    boxes = []
+    boxes: list[NDArray[np.floating[Any]]] = []
     for picture in pictures:
         _, rows = finder.detect(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-        boxes.append(boxes[-1] if rows is None else max(rows[:, :4] * width / 480, key=lambda box: box[2] * box[3]))
+        boxes.append(boxes[-1] if rows is None else rows[0, :4] * width / 480)
     return np.array([_crop(picture, np.median(boxes[max(0, at - 6) : at + 7], axis=0)) for at, picture in enumerate(pictures)])
 
 
@@ -213,17 +211,18 @@ def _pictures(clip: Path, frames: int) -> list[Faces]:
     raise AssertionError(f"{clip} has {len(wanted)} pictures")
 
 
-def _sound(clip: Path) -> Waveform:
-    with av.open(str(clip)) as container:
-        to_16_khz = av.AudioResampler("flt", "mono", 16_000)
-        return np.concatenate([part.to_ndarray()[0] for frame in container.decode(audio=0) for part in to_16_khz.resample(frame)])
-
-
 def _crop(picture: Faces, box: NDArray[np.floating[Any]]) -> Faces:
     left, top, side = crop_box((float(box[0]), float(box[1]), float(box[2]), float(box[3])))
     scale = SIDE_PIXELS / side
     moved = cv2.warpAffine(picture, np.array([[scale, 0, -left * scale], [0, scale, -top * scale]]), (SIDE_PIXELS, SIDE_PIXELS), borderValue=(110, 110, 110))
     return np.asarray(cv2.cvtColor(moved, cv2.COLOR_BGR2GRAY))
+
+
+def _opening(face: Faces, waveform_S: Waveform) -> Faces:
+    """A face for each 40 ms, whose mouth is the more open the louder the sound is."""
+    frames = len(waveform_S) // 640
+    loudness = np.sqrt(np.mean(waveform_S[: 640 * frames].reshape(frames, 640) ** 2, axis=1))
+    return np.array([_with_open_mouth(face, share) for share in np.minimum(1, loudness / np.percentile(loudness, 95))])
 
 
 def _with_open_mouth(face: Faces, share: float) -> Faces:

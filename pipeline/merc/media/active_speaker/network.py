@@ -65,19 +65,20 @@ class Network(nn.Module):
             for kind, blocks in (("visual", network.faces), ("audio", network.sound)):
                 for number, block in enumerate(blocks, start=1):
                     for name in _FILTERS[kind]:
-                        weight, bias = _folded(tensors, f"model.{kind}Encoder.block{number}", name)
-                        block.get_parameter(f"{name}.weight").copy_(weight.reshape(block.get_parameter(f"{name}.weight").shape))
-                        block.get_parameter(f"{name}.bias").copy_(bias)
+                        weight, bias = block.get_parameter(f"{name}.weight"), block.get_parameter(f"{name}.bias")
+                        folded, shift = _folded(tensors, f"model.{kind}Encoder.block{number}", name)
+                        weight.data = folded.reshape(weight.shape).contiguous(memory_format=torch.channels_last)
+                        bias.copy_(shift)
         network.there.load_state_dict(_under("model.GRU.gru_forward.", tensors))
         network.back.load_state_dict(_under("model.GRU.gru_backward.", tensors))
         network.classifier.load_state_dict(_under("lossAV.FC.", tensors))
-        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        return network.eval().requires_grad_(False)
 
     def encode_faces(self, faces_THW: Tensor) -> Tensor:
         """Encodings (T, C) of one run of grey faces (T, H, W) uint8, T at least 1."""
-        chunks: Iterable[Tensor] = map(self._evened, faces_THW.split(_CHUNK_PICTURES[faces_THW.device.type]))
+        chunks: Iterable[Tensor] = map(self._evened, torch.split(faces_THW, _CHUNK_PICTURES[faces_THW.device.type]))
         for block in self.faces:
-            chunks = block.stream(chunks) if block is self.faces[-1] else map(_halved, block.stream(chunks))
+            chunks = block(chunks) if block is self.faces[-1] else map(_halved, block(chunks))
         return torch.cat([chunk_TCHW.amax((2, 3)) for chunk_TCHW in chunks])
 
     def encode_sound(self, mfcc_FK: Tensor) -> Tensor:
@@ -117,8 +118,8 @@ class FaceBlock(nn.Module):
             self.add_module(f"t_{size}", nn.Conv2d(outputs, outputs, (size, 1)))
         self.last = nn.Conv2d(outputs, outputs, 1)
 
-    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Gives the block's output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of another length; before and after the run is zero."""
+    def forward(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Gives the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of other lengths; what is not of the run is zero."""
         rows: list[Tensor] = []
         for chunk_TCHW in chunks:
             filtered = [relu_(self.get_submodule(f"s_{size}")(chunk_TCHW)) for size in _SIZES]

@@ -3,13 +3,24 @@
 As the authors of Light-ASD apply it: sound and face are cut into windows of 1, 2, ... 6 seconds from a run's begin, each window is judged by itself, the
 judgements of a picture are averaged over the lengths, and then over the two pictures before and after. What differs:
 
-- The encoders see the whole run rather than each window. They look no farther than 6 pictures, so that only what is near a window's border differs, where
-  the network would take what it doesn't see for zeros. {MEASURED}
+- The encoders see the whole run rather than each window, which costs a sixth. They look 6 pictures far, so that only what is near a window's border differs,
+  where the network would take what it does not see for zeros: on 14 real clips by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the
+  pictures on another side of 0.
 - The authors list some lengths twice or three times, but as a set, in which each counts once; so it does here.
 - Smoothing takes the last picture in, which theirs leaves out, and nothing is rounded to tenths.
 - They cut off what the sound or the picture has more than the other. Here every picture is judged, and sound that is missing is silence.
 
 Each run is computed by itself, so that its scores are the same to the bit, whatever other faces there are.
+
+What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with sound of their own, of another one who speaks, or none:
+
+| weights | own | another's | none | a still face with speech | faces in a noisy street |
+| --- | --- | --- | --- | --- | --- |
+| TalkSet | 2.7 to 5.4 | 2.5 to 5.1 | 2.6 to 4.7 | -2.2 to -1.2 | -0.8 to 2.6 |
+| AVA | 0.9 to 2.2 | 0.3 to 1.9 | -3.7 to -2.9 | -3.2 to -2.6 | -3.3 to -2.8 |
+
+So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this is who is heard. AVA's notice whether
+somebody speaks at all. Neither tells reliably that a mouth speaks other words than those heard.
 """
 
 from collections.abc import Sequence
@@ -45,7 +56,7 @@ class FaceRun:
     """
 
     begin_seconds: float
-    faces_THW: NDArray[np.uint8]
+    faces_THW: NDArray[np.uint8]  # noqa: N815
 
     def __post_init__(self) -> None:
         shape, dtype = self.faces_THW.shape, self.faces_THW.dtype
@@ -133,4 +144,4 @@ def smoothed(scores_T: NDArray[np.float64]) -> NDArray[np.float32]:
     ends = np.concatenate([[0.0], np.cumsum(scores_T)])
     at = np.arange(len(scores_T))
     low, high = np.maximum(at - _SMOOTHING_REACH, 0), np.minimum(at + _SMOOTHING_REACH + 1, len(scores_T))
-    return ((ends[high] - ends[low]) / (high - low)).astype(np.float32)
+    return np.asarray((ends[high] - ends[low]) / (high - low), np.float32)

@@ -42,7 +42,7 @@ def mfcc(waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
     coefficients_FK = dct(loudness_FM, type=2, norm="ortho")[:, :COEFFICIENTS]
     coefficients_FK *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / _LIFTER)
     coefficients_FK[:, 0] = np.log(_above_zero(power_FB.sum(1)))
-    return coefficients_FK.astype(np.float32)
+    return np.asarray(coefficients_FK, np.float32)
 
 
 def _above_zero(energies: NDArray[np.float64]) -> NDArray[np.float64]:

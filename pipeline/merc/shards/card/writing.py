@@ -129,6 +129,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         "## Encoders",
         _encoders(info),
         _encoder_notes(info),
+        _faces(info.get("faces", {})),
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
         "## How to get the corpus",
@@ -139,7 +140,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
             "Not as expected (counts of the official distribution, settings, labels):",
             "\n".join(f"- {markdown(line)}" for line in info["deviations"]),
         ]
-    return "\n\n".join(section.strip() for section in sections) + "\n"
+    return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
 
 
 def _loading(rows: dict[str, dict[str, int]]) -> str:
@@ -194,6 +195,19 @@ def _encoder_notes(info: dict[str, Any]) -> str:
             f"- *{modality}*: {markdown(facts.get('name', 'encoder'))}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}"
         )
     return "\n".join(lines)
+
+
+def _faces(facts: dict[str, Any]) -> str:
+    """How faces were found, and whose was taken; empty where that is not known."""
+    if "detector" not in facts or "choice" not in facts:
+        return ""
+    words = f"Faces were found by *{markdown(facts['detector'])}*; where several persons were seen, *{markdown(facts['choice'])}* chose."
+    if "off_screen_utterances" not in facts:
+        return words
+    share = f"{facts['off_screen_utterances']} of {facts['utterances']} utterances"
+    percent = f" ({100 * facts['off_screen_utterances'] / facts['utterances']:.1f} %)" if facts["utterances"] else ""
+    kept = "have no face" if facts.get("off_screen") == "absent" else "have the likeliest face all the same"
+    return f"{words} In {share}{percent} nobody's mouth fits the sound: whoever speaks is off screen; they {kept}."
 
 
 def _about(table: str, info: dict[str, Any]) -> str:
