@@ -216,8 +216,8 @@ def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(tmp_p
     assert failures == []
     assert (row["face_track"], row["face_tracks"], row["shots"], row["frames_seen"], len(row["faces"])) == (1, 2, 1, 9, 4)
     assert row["face_choice_margin"] == pytest.approx(row["speaking_logit"] - row["runner_up_logit"])
-    ((runs, waveform),) = fake.calls
-    assert [(run.begin_seconds, len(run.faces_THW)) for run in runs] == [(0.0, 50), (0.0, 50)]
+    assert [(run.begin_seconds, len(run.faces_THW)) for (run,), _ in fake.calls] == [(0.0, 50), (0.0, 50)]
+    waveform = fake.calls[0][1]
     assert len(waveform) == pytest.approx(32_000, abs=1100)
     task = DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio", "visual"}), settings, None)
     draft = clip.decode(task)
@@ -249,7 +249,7 @@ def test_odd_clips_end_in_a_row(tmp_path: Path, write_media, make_clip, settings
 def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(tmp_path: Path, write_media, make_clip, settings):
     write_media(tmp_path / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220), sound_CS=np.tile(SOUND[None, :16_000], (1, 3)))
     row, _, fake = settled(tmp_path, make_clip, settings, "a.mp4")
-    assert {len(run.faces_THW) for run in fake.calls[0][0]} == {25}
+    assert [len(run.faces_THW) for (run,), _ in fake.calls] == [25, 25]
     assert row["audio_status"] == "ok"
 
 
@@ -277,7 +277,7 @@ def test_several_utterances_of_one_file_are_followed_each_by_itself(tmp_path: Pa
     fake = Fake()
     rows = [row for row, _ in clip.settle(clip.decode(DialogueTask(tmp_path, "meld", clips, frozenset({"visual"}), settings, None)), fake)]
     assert [row["face_track"] for row in rows] == [1, 1]
-    assert [[len(run.faces_THW) for run in runs] for runs, _ in fake.calls] == [[30, 30], [48, 48]]
+    assert [len(run.faces_THW) for (run,), _ in fake.calls] == [30, 30, 48, 48]
     assert [max(row["face_seconds"]) <= end - begin for row, (begin, end) in zip(rows, spans, strict=True)] == [True, True]
     assert [row["audio_status"] for row in rows] == ["not_decoded"] * 2
 

@@ -1,3 +1,4 @@
+import gc
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from merc.media import container
 from merc.media.container import FrameWish
 from merc.media.spans import span
-from merc.media.video import Picture
+from merc.media.video import Picture, Pose
 
 
 class Notes:
@@ -294,3 +295,17 @@ def test_times_before_zero_are_understood(tmp_path: Path, write_media, config, s
     notes = watched(path, config, wish, frames_per_clip=4, choice="largest")
     assert notes.looks[0] == frames
     assert notes.begun_over == 0
+
+
+def test_a_frame_that_was_shown_goes_at_once(tmp_path: Path, write_media):
+    write_media(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as opened:
+        frame = next(opened.decode(video=0))
+    gc.disable()
+    try:
+        picture = Picture(frame, Pose.of(frame))
+        alive = len([one for one in gc.get_objects() if isinstance(one, av.VideoFrame)])
+        del picture, frame
+        assert len([one for one in gc.get_objects() if isinstance(one, av.VideoFrame)]) == alive - 1
+    finally:
+        gc.enable()

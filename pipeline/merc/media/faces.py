@@ -4,6 +4,7 @@ Which detector is the setting ``media.detector``. Both look at a reduced picture
 picture only the patches are kept, so that memory does not grow with the size of the video.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +145,7 @@ class FaceFinder:
     def __init__(self, config: Config, model: Path | None) -> None:
         cv2.setNumThreads(1)
         self._config = config
+        self._most = round(_PATCH_SHARE * config.face_size_pixels)
         self._detector: Detector = Haar(config) if model is None else YuNet(config, model)
 
     def find(self, picture: Picture) -> list[Sighting]:
@@ -168,16 +170,31 @@ class FaceFinder:
 
     def sighting(self, picture: Picture, found: Found) -> Sighting:
         """A face with its patch; ``found`` as :meth:`locate` gives it."""
+        x, y, side = _patch_square(found[0])
+        patch, scale, corner = picture.square(x, y, side, self._most)
+        return self._made(found, patch, scale, corner)
+
+    def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
+        """Several faces of one picture: their patches are cut from its full size and then reduced, where :meth:`sighting` reduces the picture for each."""
+        made = []
+        for one in found:
+            x, y, side = _patch_square(one[0])
+            patch, scale, corner = picture.square(x, y, side, side)
+            if side > self._most:
+                patch, scale = np.asarray(cv2.resize(patch, (self._most, self._most), interpolation=cv2.INTER_AREA), dtype=np.uint8), self._most / side
+            made.append(self._made(one, patch, scale, corner))
+        return made
+
+    def _made(self, found: Found, patch: NDArray[np.uint8], scale: float, corner: tuple[float, float]) -> Sighting:
         box, score, landmarks = found
-        left, top, width, height = box
-        side = _PATCH_SHARE * max(width, height)
-        patch, scale, corner = picture.square(
-            round(left + width / 2 - side / 2),
-            round(top + height / 2 - side / 2),
-            max(2, round(side)),
-            round(_PATCH_SHARE * self._config.face_size_pixels),
-        )
-        return Sighting(box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(width, height) * scale))
+        return Sighting(box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(box[2], box[3]) * scale))
+
+
+def _patch_square(box: tuple[float, float, float, float]) -> tuple[int, int, int]:
+    """Left, top and side of a patch in pixels of the picture."""
+    left, top, width, height = box
+    side = _PATCH_SHARE * max(width, height)
+    return round(left + width / 2 - side / 2), round(top + height / 2 - side / 2), max(2, round(side))
 
 
 def _mapped(found: Found, back: NDArray[np.float64]) -> Found:

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
@@ -46,7 +47,8 @@ class Pose:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Pose":
         """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is none."""
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        # Not frame.side_data: a frame and what that gives refer to each other, and neither goes before Python looks for such circles.
+        data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if data is None:
             return cls()
         # x' = a x + c y, y' = b x + d y, y downwards (ISO/IEC 14496-12, 8.3.2); broken headers hold nothing but zeros.

@@ -129,7 +129,7 @@ class Watcher:
         if self._config.choice != "active_speaker":
             return finder.find(part), [], []
         located = finder.locate(part)
-        return [], located, [self._crop(finder.sighting(part, one)) for one in located[: 2 * self._config.max_speaker_candidates]]
+        return [], located, [self._crop(one) for one in finder.sightings(part, located[: 2 * self._config.max_speaker_candidates])]
 
     def _crop(self, sighting: Sighting) -> bytes:
         return faces.jpeg(faces.crop(sighting, self._config), self._config.jpeg_quality_percent)
