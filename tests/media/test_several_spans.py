@@ -296,8 +296,8 @@ def test_with_active_speaker_each_span_is_followed_by_itself_and_judged_with_the
         def locate(self, picture: Any) -> list[Found]:
             return [((4.0, 4.0, 40.0, 40.0), 0.9, None)]
 
-        def sighting(self, picture: Any, found: Any) -> Sighting:
-            return self.find(picture)[0]
+        def sightings(self, picture: Any, found: Any) -> list[Sighting]:
+            return self.find(picture)
 
     monkeypatch.setattr(faces, "finder", lambda config, model: Locating())
     settings = config.model_copy(update={"choice": "active_speaker"})
