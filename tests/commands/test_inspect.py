@@ -413,6 +413,13 @@ def test_off_screen_speakers_come_before_low_logits_and_a_face_with_nobody_besid
     assert doubts[-1] == pytest.approx(0.982, abs=1e-3)
 
 
+def test_an_utterance_of_several_spans_is_said_to_come_from_all_of_them():
+    utterance = {"video_path": "a.mp4", "audio_path": "a.mp4", "video_region": "full", "video_start_seconds": 1.0, "video_end_seconds": 2.5}
+    assert words.origin(utterance) == words.origin({**utterance, "further_spans": None}) == "a.mp4, 1.00 s to 2.50 s"
+    further = [{"video_path": "b.mp4", "audio_path": "b.wav", "start_seconds": 0.0, "end_seconds": 0.25}]
+    assert words.origin({**utterance, "further_spans": further}) == "a.mp4, 1.00 s to 2.50 s; then b.mp4, 0.00 s to 0.25 s"
+
+
 def test_totals_count_what_they_say(two_people):
     row = {**two_people.columns, "face_coverage": 0.25, "face_choice_margin": 0.05}
     alone = {**row, "face_coverage": 1.0, "face_tracks": 1, "face_choice_margin": None}

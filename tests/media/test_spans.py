@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from merc.media.spans import Span, sample, slice_centres, span
+from merc.media.spans import Place, Span, sample, slice_centres, span
 
 
 def test_a_span_without_borders_is_the_whole_file() -> None:
@@ -28,3 +28,15 @@ def test_spans_that_meet_share_no_sample_and_lose_none(rate_hz: int) -> None:
 def test_instants_are_the_centres_of_equal_slices() -> None:
     assert slice_centres(0.0, 4.0, 4) == [0.5, 1.5, 2.5, 3.5]
     assert slice_centres(2.0, 3.0, 1) == [2.5]
+
+
+def test_every_instant_of_an_utterance_falls_into_exactly_one_of_its_spans() -> None:
+    spans = [Span(0.162, 0.282), Span(1.1, 1.4), Span(0.3, 0.7)]
+    offsets = [0.0, *itertools.accumulate(one.seconds for one in spans)]
+    whole = offsets.pop()
+    # Instants in the middles of slices, and all borders themselves.
+    instants = sorted([*slice_centres(0.0, whole, 41), *offsets])
+    found = [Place(offset, whole).instants_in(one, instants) for offset, one in zip(offsets, spans, strict=True)]
+    assert sum(map(len, found)) == len(instants)
+    for one, of_span in zip(spans, found, strict=True):
+        assert all(one.start <= seconds < one.end for seconds in of_span)

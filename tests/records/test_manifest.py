@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadTable, PipelineError
 from merc.records import manifest
-from merc.records.dialogue import Dialogue, Utterance
+from merc.records.dialogue import Dialogue, MediaSpan, Utterance
 
 IEMOCAP4 = label_set("iemocap4")
 
@@ -185,3 +186,20 @@ def test_bounds_of_dialogues_are_half_open_and_cover_the_table() -> None:
 @pytest.mark.parametrize(("per_part", "parts"), [(1, [(0, 3), (3, 4), (4, 6)]), (3, [(0, 3), (3, 6)]), (4, [(0, 4), (4, 6)]), (6, [(0, 6)]), (100, [(0, 6)])])
 def test_parts_are_cut_between_dialogues(per_part: int, parts: list[tuple[int, int]]) -> None:
     assert manifest.cut_into_parts(_table(), per_part) == parts
+
+
+def test_further_spans_are_a_column_where_one_utterance_has_some_and_last_as_long_as_they_are_together(tmp_path: Path) -> None:
+    plain = _dialogue("a", ("M", "sad"), ("F", "sad"))
+    assert building.build("iemocap", [plain], IEMOCAP4).schema.names == manifest.SCHEMA.names
+    ends = dict(zip(("video_start_seconds", "video_end_seconds", "audio_start_seconds", "audio_end_seconds"), (0.5, 0.75) * 2, strict=True))
+    further = (MediaSpan("b.mp4", "b.wav", 0.0, 1.0), MediaSpan("a.mp4", "a.mp4", 2.0, 2.5))
+    one, other = plain.utterances
+    built = building.build("iemocap", [replace(plain, utterances=(one, replace(other, further_spans=further, **ends)))], IEMOCAP4)
+    manifest.write(tmp_path / "manifest.parquet", built)
+    table = manifest.read(tmp_path / "manifest.parquet")
+    assert table.equals(built)
+    assert [[MediaSpan(**span) for span in spans] for spans in manifest.further_spans(table)] == [[], list(further)]
+    assert manifest.annotated_seconds(table) == [1.0, 1.75]
+    without_end = [{**row, "audio_end_seconds": None} for row in table.to_pylist()]
+    with pytest.raises(BadTable, match=r"here: train/a_1 has several spans, one of them from 0\.5 to None s"):
+        manifest.check(pa.Table.from_pylist(without_end, schema=table.schema), "here")

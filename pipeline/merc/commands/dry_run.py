@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from merc.corpora.stage import read_corpus, will_be_made
 from merc.errors import BadTable, ModelUnavailable
@@ -57,7 +56,7 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         return
     streams, encoders = order.streams, order.names
     table, _ = read_corpus(order.corpus, layout, run, modalities=tuple(encoders), splits=order.splits, limit=order.limit)
-    hours = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py()) / 3600
+    hours = sum(manifest.annotated_seconds(table)) / 3600
     yield f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f} hours by their annotation"
 
     # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it would.
@@ -97,8 +96,8 @@ class _Costs:
     """
 
     def __init__(self, table: pa.Table, max_clip_seconds: float, workers: int) -> None:
-        lengths = pc.min_element_wise(pc.subtract(table["end_seconds"], table["start_seconds"]), max_clip_seconds)
-        self._media_seconds, self._utterances, self._workers = float(pc.sum(lengths).as_py()), table.num_rows, workers
+        self._media_seconds = sum(min(seconds, max_clip_seconds) for seconds in manifest.annotated_seconds(table))
+        self._utterances, self._workers = table.num_rows, workers
         self._seconds = 0.0
         self._unknown: list[str] = []
 

@@ -20,28 +20,31 @@ Known defects of the distribution, and what is done about each:
 - A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
 - Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and recorded.
+- Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is what MELD-FAIR says, one or more spans of
+  one or more clips (see engine/meld_realignment.py), and no clip is cut to an annotation.
 """
 
 import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from merc.corpora.engine import folders, label_synonyms, speaker_names, text_repair
+from merc.corpora.engine import folders, label_synonyms, meld_realignment, speaker_names, text_repair
 from merc.corpora.engine.base import CorpusReader, Reading
 from merc.corpora.engine.csv_rows import CsvConfig, CsvForm, CsvRow, read_rows
 from merc.corpora.engine.labels import LABEL_SETS
+from merc.corpora.engine.meld_realignment import ClipSpan, Realignment
 from merc.corpora.engine.table_rows import is_plain_path
 from merc.errors import BadTable, RawDataMissing
-from merc.files import broken_link
+from merc.files import broken_link, sha256
 from merc.log import logger
-from merc.records.dialogue import SPLITS, Dialogue, Utterance
+from merc.records.dialogue import SPLITS, Dialogue, MediaSpan, Utterance
 from merc.records.failures import Failure
 
 ARCHIVE = "MELD.Raw"
@@ -59,7 +62,6 @@ SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. 
 
 _NAMED = 10
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
-_NUMBER = re.compile(r"[0-9]{1,9}")
 _TIME = re.compile(r"([0-9]{1,2}):([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})")
 
 
@@ -123,10 +125,13 @@ class Meld(CorpusReader):
         replacements: str = ""
         """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for ``meld/replacements/train/dia125_utt3.mp4``;
         likewise dev, test. Empty: none."""
+        realignment: str | None = None
+        """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``: DVC watches the corpus's own folder),
+        the realigned tables beside it: an utterance is then the spans of clips that it names, and not its own clip. null: MELD's own clips."""
 
-        @field_validator("replacements")
+        @field_validator("replacements", "realignment")
         @classmethod
-        def _stays_in_raw(cls, path: str) -> str:
+        def _stays_in_raw(cls, path: str | None) -> str | None:
             if path and not is_plain_path(path):
                 raise ValueError("a path below the folder raw/ is expected")
             return path
@@ -151,7 +156,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
 
         Raises:
             RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has another encoding or delimiter.
-            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have.
+            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have; or as of :class:`Realignment`.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
         annotations = {split: _find(root, ANNOTATIONS[split], self.others_in(root, raw)) for split in wanted}
@@ -160,12 +165,19 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             raise self._missing(root, raw, f"{', '.join(absent)} not found in {root}")
         reading = Reading([], missing={modality: {} for modality in sorted(media)})
         form = CsvForm(self.encoding, self.config.delimiter, f"{self.key}.delimiter")
+        realignment = Realignment(raw / self.config.realignment, form) if self.config.realignment else None
+        if realignment is not None:
+            file = realignment.file.relative_to(raw).as_posix()
+            reading.checks["realignment"] = {"file": file, "sha256": sha256(realignment.file), "splits": {}}
         for split in wanted:
             turns = _turns(annotations[split], split, form)
             if not turns:
                 raise self._missing(root, raw, f"{annotations[split]} holds no utterance")
-            clips = _Clips(raw, _clip_folder(root, annotations[split].parent, CLIPS[split], self.others_in(root, raw)), self._replacements(raw, split))
-            self._read_split(split, turns, clips, reading)
+            folder, replacements = _clip_folder(root, annotations[split].parent, CLIPS[split], self.others_in(root, raw)), self._replacements(raw, split)
+            found = _Media(_Clips(raw, folder, replacements), _Clips(raw, folder, replacements, better_cuts=False))
+            if realignment is not None:
+                found.spans = self._realign(split, turns, realignment, found, reading)
+            self._read_split(split, turns, found, reading)
         utterances = sum(len(dialogue.utterances) for dialogue in reading.dialogues)
         if any(len(missing) == utterances for missing in reading.missing.values()):
             sound = len(reading.missing.get("audio", ())) < utterances and "audio" in reading.missing
@@ -173,22 +185,42 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             raise self._missing(root, raw, f"there is not one of {utterances} clips{hint}")
         if self.config.replacements:
             reading.deviations += self._without_use(raw, reading)
+        if realignment is not None:
+            reading.source = meld_realignment.credit(file, reading.checks["realignment"]["splits"].values())
         return reading
 
-    def _read_split(self, split: str, turns: "list[_Turn]", clips: "_Clips", reading: Reading) -> None:
+    def _realign(self, split: str, turns: "list[_Turn]", realignment: Realignment, found: "_Media", reading: Reading) -> Mapping[str, Sequence[ClipSpan]]:
+        """The spans of the turns that the realignment has; what of it is odd goes into the reading."""
+        placed = realignment.of(split, {(turn.dialogue, turn.number): turn.speaker for turn in turns})
+        spans = {turn.id: placed.spans[turn.dialogue, turn.number] for turn in turns if (turn.dialogue, turn.number) in placed.spans}
+        reading.checks["realignment"]["splits"][split] = meld_realignment.facts(placed, len(turns))
+        left = [turn.id for turn in turns if turn.id not in spans]
+        words = f"{realignment.file.name} has no span of it; MELD's own cut was used"
+        reading.failures += [Failure(f"{split}/{one}", "manifest", "all", "not_realigned", words) for one in left]
+        clips = dict.fromkeys(span.clip for of_turn in spans.values() for span in of_turn)
+        absent = [clip for clip in clips if not all(found.cuts.has(modality, clip) for modality in reading.missing)]
+        for what, names in (
+            ("utterances have no span in the realignment, and keep MELD's own cut", left),
+            ("utterances of the realignment are not in MELD's table", [f"dia{dialogue}_utt{number}" for dialogue, number in placed.unknown]),
+            ("clips in which the realignment has spans are not there", absent),
+        ):
+            if names:
+                reading.deviations.append(f"{split}: {len(names)} {what}: {_some(names)}")
+        return spans
+
+    def _read_split(self, split: str, turns: "list[_Turn]", found: "_Media", reading: Reading) -> None:
         spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
-        bounded = {turn.id for turn in turns if split == "test" and clips.is_plain(turn.id)}
+        bounded = {turn.id for turn in turns if split == "test" and turn.id not in found.spans and found.clips.is_plain(turn.id)}
         believed = {turn.id for turn in turns if self._believes(turn)}
-        reading.dialogues += _dialogues(turns, split, clips, spellings, bounded & believed)
+        reading.dialogues += _dialogues(turns, split, found, spellings, bounded & believed)
         for modality, missing in reading.missing.items():
-            path_of = clips.sound if modality == "audio" else clips.picture
-            missing |= {f"{split}/{turn.id}": path_of(turn.id) for turn in turns if not clips.has(modality, turn.id)}
+            missing |= {f"{split}/{turn.id}": path for turn in turns if (path := found.missing(modality, turn.id)) is not None}
         for turn in turns:
-            reading.failures += turn.failures
+            reading.failures += [one for one in turn.failures if one.reason != "span_empty" or turn.id not in found.spans]
             if turn.id in bounded - believed and not turn.repaired and turn.seconds:
                 told = f"{turn.seconds:.3f} s for {len(turn.text)} characters"
                 reading.failures.append(Failure(f"{split}/{turn.id}", "manifest", "all", "span_doubted", told))
-        reading.deviations += [f"{split}: {line}" for line in (*_renamed(turns), *clips.remarks(turn.id for turn in turns))]
+        reading.deviations += [f"{split}: {line}" for line in (*_renamed(turns), *found.remarks(turn.id for turn in turns))]
         if self.config.check_counts:
             reading.deviations += _deviations(turns, split)
 
@@ -280,17 +312,19 @@ class _Clips:
         raw: what paths are relative to.
         folder: of the corpus.
         replacements: of the user's; what is in it goes first.
+        better_cuts: whether the corpus's own replacements of faulty cuts come next; a span that was measured in the first cut lies elsewhere in them.
     """
 
-    def __init__(self, raw: Path, folder: _ClipFolder, replacements: _ClipFolder) -> None:
+    def __init__(self, raw: Path, folder: _ClipFolder, replacements: _ClipFolder, *, better_cuts: bool = True) -> None:
         self._folder, self._replacements = folder, replacements
+        self._better_cuts = ((folder, REPLACEMENT),) if better_cuts else ()
         self._prefixes = {id(one): one.path.relative_to(raw) for one in (folder, replacements)}
 
     def picture(self, clip: str) -> str:
         """Path relative to raw/."""
-        for folder, name in ((self._replacements, clip), (self._folder, REPLACEMENT + clip)):
-            if name in folder.clips:
-                return self._path(folder, folder.clips[name])
+        for folder, prefix in ((self._replacements, ""), *self._better_cuts):
+            if prefix + clip in folder.clips:
+                return self._path(folder, folder.clips[prefix + clip])
         return self._path(self._folder, self._folder.clips.get(clip, f"{clip}.mp4"))
 
     def sound(self, clip: str) -> str:
@@ -299,7 +333,7 @@ class _Clips:
 
     def has(self, modality: str, clip: str) -> bool:
         """Whether the file is there."""
-        has_clip = clip in self._replacements.clips or REPLACEMENT + clip in self._folder.clips or clip in self._folder.clips
+        has_clip = any(prefix + clip in folder.clips for folder, prefix in ((self._replacements, ""), *self._better_cuts, (self._folder, "")))
         return has_clip or (modality == "audio" and clip in self._folder.wavs)
 
     def is_plain(self, clip: str) -> bool:
@@ -319,6 +353,44 @@ class _Clips:
 
     def _path(self, folder: _ClipFolder, name: str) -> str:
         return (self._prefixes[id(folder)] / name).as_posix()
+
+
+@dataclass
+class _Media:
+    """Where sound and pictures of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans of the first cuts.
+
+    Attributes:
+        clips: of utterances without spans.
+        cuts: of spans.
+        spans: id of an utterance → its spans.
+    """
+
+    clips: _Clips
+    cuts: _Clips
+    spans: Mapping[str, Sequence[ClipSpan]] = field(default_factory=dict)
+
+    def fields(self, utterance: str) -> dict[str, Any]:
+        """Those of :class:`Utterance` that say so."""
+        if utterance not in self.spans:
+            return {"video_path": self.clips.picture(utterance), "audio_path": self.clips.sound(utterance)}
+        first, *further = (
+            MediaSpan(self.cuts.picture(one.clip), self.cuts.sound(one.clip), one.start_seconds, one.end_seconds) for one in self.spans[utterance]
+        )
+        ends = {f"{stream}_start_seconds": first.start_seconds for stream in ("video", "audio")}
+        ends |= {f"{stream}_end_seconds": first.end_seconds for stream in ("video", "audio")}
+        return {"video_path": first.video_path, "audio_path": first.audio_path, **ends, "further_spans": tuple(further)}
+
+    def missing(self, modality: str, utterance: str) -> str | None:
+        """The path of the file that is not there; of several, that of the first. None if there is one of them."""
+        clips = self.cuts if utterance in self.spans else self.clips
+        names = [one.clip for one in self.spans.get(utterance, ())] or [utterance]
+        if any(clips.has(modality, name) for name in names):
+            return None
+        return clips.sound(names[0]) if modality == "audio" else clips.picture(names[0])
+
+    def remarks(self, utterances: Iterable[str]) -> Iterator[str]:
+        """See :meth:`_Clips.remarks`."""
+        return self.clips.remarks(dict.fromkeys(clip for one in utterances for clip in ([span.clip for span in self.spans.get(one, ())] or [one])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,7 +428,7 @@ def _turns(path: Path, split: str, form: CsvForm) -> list[_Turn]:
     lines: dict[tuple[int, int], int] = {}
     turns = []
     for row in read_rows(path, _COLUMNS, form):
-        key = _number(row, "Dialogue_ID", path), _number(row, "Utterance_ID", path)
+        key = row.whole_number("Dialogue_ID", path), row.whole_number("Utterance_ID", path)
         if key in lines:
             raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
         lines[key] = row.line
@@ -392,14 +464,6 @@ def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _T
         renamed=tuple((column, words[column], label) for column, label in labels.items() if words[column].lower() != label),
         failures=tuple(Failure(f"{split}/dia{dialogue}_utt{number}", "manifest", *remark) for remark in remarks),
     )
-
-
-def _number(row: CsvRow, column: str, path: Path) -> int:
-    """A plain number; anything else would become part of ids and paths."""
-    cell = row.cells[column].strip()
-    if not _NUMBER.fullmatch(cell):
-        raise BadTable(f"{path}, line {row.line}: {column} is {cell!r} instead of a number from 0")
-    return int(cell)
 
 
 def _label(row: CsvRow, column: str, valid: tuple[str, ...], path: Path) -> str:
@@ -453,7 +517,7 @@ def _milliseconds(cell: str) -> int | None:
     return (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
 
 
-def _dialogues(turns: Iterable[_Turn], split: str, clips: _Clips, spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
+def _dialogues(turns: Iterable[_Turn], split: str, found: _Media, spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
     """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind the annotation's length."""
     by_number: dict[int, list[_Turn]] = {}
     for turn in turns:
@@ -469,9 +533,8 @@ def _dialogues(turns: Iterable[_Turn], split: str, clips: _Clips, spellings: Map
                 sentiment=turn.sentiment,
                 start_seconds=turn.start_seconds,
                 end_seconds=turn.end_seconds,
-                video_path=clips.picture(turn.id),
-                audio_path=clips.sound(turn.id),
                 expected_seconds=round(turn.seconds, 3) if turn.id in bounded else None,
+                **found.fields(turn.id),
             )
             for turn in members
         )

@@ -150,7 +150,7 @@ def read_corpus(
     reader = corpus.reader
     wanted = tuple(split for split in SPLITS if split in splits)
     settings = {
-        "corpora": {layout.dataset: reader.config.model_dump(mode="json", exclude=_NOT_COMPARED)},
+        "corpora": {layout.dataset: reader.config.model_dump(mode="json", exclude=_NOT_COMPARED, exclude_none=True)},
         "run": {"splits": list(wanted), "limit": limit},
     }
     if not run.overwrite:
@@ -163,7 +163,7 @@ def read_corpus(
     reading.deviations += plausibility.remarks(reading.dialogues, labels)
     table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
     _check_missing(layout.dataset, reading, table, run)
-    return table, {"settings": settings, "source": _source(reader), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
+    return table, {"settings": settings, "source": _source(reader, reading), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
 
 
 def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:
@@ -205,11 +205,12 @@ def will_be_made(corpus: Corpus, layout: Layout) -> bool:
     return corpus.make is not None and not (layout.raw / layout.dataset).exists()
 
 
-def _source(reader: CorpusReader) -> str:
-    """Where the corpus comes from, for the dataset card and the report."""
+def _source(reader: CorpusReader, reading: Reading) -> str:
+    """Where the corpus comes from, for the dataset card and the report, in paragraphs."""
+    source = reader.SOURCE
     if reader.config.made_by:
-        return f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in it comes from a real corpus."
-    return reader.SOURCE
+        source = f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in it comes from a real corpus."
+    return f"{source}\n\n{reading.source}" if reading.source else source
 
 
 def _record_path(layout: Layout) -> Path:

@@ -165,7 +165,7 @@ class SoundSpan:
         samples: of the source.
         undefined_samples: of these, the ones that zeros stand for in some channel; see :func:`undefined`.
         lost_samples: of these, the ones that zeros stand for in all channels.
-        flat_share: share of the source's samples that lie in a run at full scale.
+        flat_samples: of these, the ones that lie in a run at full scale; ``flat_share`` is their share.
     """
 
     def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX, min_mix_share: float = 0.0) -> None:
@@ -180,7 +180,7 @@ class SoundSpan:
         self.lost_samples = 0
         self._mixes: list[str] = []
         self._blocks: list[tuple[int, NDArray[np.float32]]] = []  # (rate, samples)
-        self._flat_samples = 0
+        self.flat_samples = 0
 
     @property
     def mixes(self) -> list[str]:
@@ -188,7 +188,7 @@ class SoundSpan:
 
     @property
     def flat_share(self) -> float:
-        return self._flat_samples / max(1, self.samples)
+        return self.flat_samples / max(1, self.samples)
 
     def take(self, heard: Heard | None, begin: int, length: int, rate_hz: int) -> None:
         """Takes the span's share of a block.
@@ -214,7 +214,7 @@ class SoundSpan:
                 self._mixes.append(heard.mix)
             self.as_wished &= heard.as_wished
             if heard.flat is not None:
-                self._flat_samples += int(np.count_nonzero(heard.flat[first:stop]))
+                self.flat_samples += int(np.count_nonzero(heard.flat[first:stop]))
             if heard.undefined is not None:
                 self.undefined_samples += int(np.count_nonzero(heard.undefined[first:stop]))
             if heard.lost is not None:
@@ -229,17 +229,40 @@ class SoundSpan:
         return np.concatenate(runs) if runs else np.zeros(0, np.float32)
 
 
+class Sound:
+    """The sound of an utterance: one span, or several of one or more files, one behind the other.
+
+    Args:
+        spans: in order, at least one; all of their blocks have been taken.
+
+    Attributes:
+        mixes, samples, undefined_samples, lost_samples: as of a span, over all of them.
+        flat_share: share of the source's samples that lie in a run at full scale.
+        out_of_phase: how much is left in the mix of channels that cancel each other, in words; empty: they do not.
+        missed_channel: the side of a stereo sound that was wanted and is not there; empty: it is.
+    """
+
+    def __init__(self, spans: Sequence[SoundSpan]) -> None:
+        self.mixes = list(dict.fromkeys(mix for one in spans for mix in one.mixes))
+        self.samples = sum(one.samples for one in spans)
+        self.undefined_samples = sum(one.undefined_samples for one in spans)
+        self.lost_samples = sum(one.lost_samples for one in spans)
+        self.flat_share = sum(one.flat_samples for one in spans) / max(1, self.samples)
+        self.out_of_phase = next((one.phases.words for one in spans if one.phases.alone), "")
+        self.missed_channel = next((one.channel for one in spans if not one.as_wished), "")
+
+
 def is_silence(waveform_S: NDArray[np.float32]) -> bool:
     """True if all samples are the same once they are stored with 16 bits: nothing was recorded, or a constant."""
     return not np.ptp(np.round(waveform_S * np.float32(2**15)))
 
 
-def doubts(waveform_S: NDArray[np.float32], span: SoundSpan, config: Config) -> list[tuple[str, str]]:
+def doubts(waveform_S: NDArray[np.float32], sound: Sound, config: Config) -> list[tuple[str, str]]:
     """What makes a sound doubtful: reason and detail of each doubt.
 
     Args:
-        waveform_S: the span's, not empty and not :func:`is_silence`.
-        span: where it came from.
+        waveform_S: the utterance's, not empty and not :func:`is_silence`.
+        sound: where it came from.
         config: ``short_sound_seconds``, ``quiet_sound_db``, ``min_clipped_share``.
     """
     found = []
@@ -249,12 +272,12 @@ def doubts(waveform_S: NDArray[np.float32], span: SoundSpan, config: Config) -> 
     level_db = 20 * math.log10(float(np.std(waveform_S.astype(np.float64))))
     if level_db < config.quiet_sound_db:
         found.append(("nearly_silent", f"{level_db:.1f} dB below full scale".replace("-", "")))
-    if span.flat_share >= config.min_clipped_share:
-        found.append(("source_clipped", f"{span.flat_share:.3%} of the samples"))
-    if span.phases.alone:
-        found.append(("out_of_phase", span.phases.words))
-    if not span.as_wished:
-        found.append(("channel_missing", f"the {span.channel} channel was wanted; there is {'; '.join(span.mixes)}"))
+    if sound.flat_share >= config.min_clipped_share:
+        found.append(("source_clipped", f"{sound.flat_share:.3%} of the samples"))
+    if sound.out_of_phase:
+        found.append(("out_of_phase", sound.out_of_phase))
+    if sound.missed_channel:
+        found.append(("channel_missing", f"the {sound.missed_channel} channel was wanted; there is {'; '.join(sound.mixes)}"))
     return found
 
 

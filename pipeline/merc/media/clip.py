@@ -2,24 +2,28 @@
 
 decode(task)            sound and pictures, everything but a network's judgement; a draft that another process may finish
 settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
+
+An utterance is a file, a span of one, or several spans of one or more files, which are put behind one another:
+
+    files       A: ....|--1--|....|-2-|..       B: |---3---|......
+    utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from merc import files
-from merc.media import active, container, faces, pack, watching
-from merc.media.audio import SoundSpan, doubts, is_silence
+from merc.media import active, container, faces, listening, watching
+from merc.media.audio import SoundSpan
 from merc.media.config import Config
-from merc.media.rows import OK, Row, compare_with_annotation, cut_words, empty, no_stream_words
-from merc.media.spans import Span, span
+from merc.media.rows import Row, Wish, cut_words, empty
+from merc.media.spans import Place, span
 from merc.media.tasks import LISTENING, DialogueTask
 from merc.media.video import FrameSpan
 from merc.media.watching import Observer, Portrait, Watcher
-from merc.records.media import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class Draft:
 
     Attributes:
         rows: one per utterance, in order.
-        portraits: of those whose pictures could be read.
+        portraits: of those whose pictures could be read, each with one per span, in order.
         config: settings of the stage.
     """
 
     rows: list[Row]
-    portraits: list[Portrait]
+    portraits: list[list[Portrait]]
     config: Config
 
 
@@ -67,13 +71,13 @@ def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
     rows = [Row(clip, empty(clip)) for clip in task.clips]
     for row in rows:
         _cut_to_annotation(row, task)
-    wishes: dict[str, list[_Wish]] = {}
+    wishes: dict[str, list[Wish]] = {}
     for row in rows:
         for wish in _wishes_of(row, task):
             wishes.setdefault(wish.path, []).append(wish)
     # Sound first, where several utterances share a file: each one's face can be chosen as soon as its last frame has been seen, and
     # its pictures need not be kept. (The packets are read twice then, but decoded once.) The clip of one utterance is read in one pass.
-    passes: list[list[_Wish]] = []
+    passes: list[list[Wish]] = []
     for of_file in wishes.values():
         if len({wish.row.clip.utterance_id for wish in of_file}) > 1:
             passes += [[wish for wish in of_file if wish.modality == modality] for modality in ("audio", "visual")]
@@ -83,7 +87,14 @@ def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
     for of_pass in sorted(passes, key=lambda one: any(wish.modality == "visual" for wish in one)):
         if of_pass:
             portraits += _decode_file(task, of_pass[0].path, of_pass, observer)
-    return Draft(rows, [portrait() for portrait in portraits], task.config)
+    return Draft(rows, _by_utterance(portrait() for portrait in portraits), task.config)
+
+
+def _by_utterance(portraits: Iterable[Portrait]) -> list[list[Portrait]]:
+    of_row: dict[str, list[Portrait]] = {}
+    for portrait in portraits:
+        of_row.setdefault(portrait.wish.row.clip.utterance_id, []).append(portrait)
+    return [sorted(spans, key=lambda one: one.wish.place.offset_seconds) for spans in of_row.values()]
 
 
 def settle(draft: Draft, scorer: active.Scorer | None, observer: Observer | None = None) -> Decoded:
@@ -96,8 +107,10 @@ def settle(draft: Draft, scorer: active.Scorer | None, observer: Observer | None
     """
     if scorer is None and draft.portraits and draft.config.choice == "active_speaker":
         raise ValueError("the choice active_speaker needs a scorer")
-    for portrait in draft.portraits:
-        watching.settle(portrait, draft.config, scorer, observer)
+    for spans in draft.portraits:
+        watching.settle(spans, draft.config, scorer, observer)
+    for row in draft.rows:
+        row.tell_lost()
     return [(row.columns, sorted(row.failures, key=lambda failure: str(failure["modality"]))) for row in draft.rows]
 
 
@@ -110,40 +123,20 @@ def without_result(task: DialogueTask, reason: str, detail: str) -> Decoded:
     return [(row.columns, row.failures) for row in rows]
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """What one utterance wants of one file.
-
-    Attributes:
-        stored: it goes into the row; sound that nobody asked for is still heard, to see whose mouth moves with it.
-    """
-
-    row: Row
-    modality: str
-    path: str
-    wanted: Span
-    stored: bool = True
-
-    def lose(self, reason: str, detail: str) -> None:
-        """See :meth:`Row.lose`."""
-        if self.stored:
-            self.row.lose(self.modality, reason, detail)
-
-
-def _wishes_of(row: Row, task: DialogueTask) -> list[_Wish]:
-    clip, listening = row.clip, "visual" in task.streams and task.config.choice in LISTENING
+def _wishes_of(row: Row, task: DialogueTask) -> list[Wish]:
+    clip, listens = row.clip, "visual" in task.streams and task.config.choice in LISTENING
     found = []
-    for modality, path, start, end, stored in (
-        ("audio", clip.audio_path, clip.audio_start_seconds, clip.audio_end_seconds, "audio" in task.streams),
-        ("visual", clip.video_path, clip.video_start_seconds, clip.video_end_seconds, True),
-    ):
-        if modality in task.streams or (modality == "audio" and listening):
+    for modality, stored in (("audio", "audio" in task.streams), ("visual", True)):
+        for piece in clip.pieces(modality) if modality in task.streams or (modality == "audio" and listens) else ():
             try:
-                found.append(_Wish(row, modality, path, span(start, end), stored))
+                wanted = span(piece.start_seconds, piece.end_seconds)
             except ValueError as error:
                 if stored:
                     row.lose(modality, "no_audio_samples" if modality == "audio" else "no_video_frames", str(error))
-    row.heard = all(wish.modality != "audio" for wish in found)
+                continue
+            if piece.offset_seconds < task.config.max_clip_seconds:
+                found.append(Wish(row, modality, piece.path, wanted, Place(piece.offset_seconds, clip.whole_seconds), stored))
+    row.awaited = sum(wish.modality == "audio" for wish in found)
     return found
 
 
@@ -163,12 +156,12 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
     row.clip = replace(clip, **ends)
 
 
-def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], observer: Observer | None) -> list[Callable[[], Portrait]]:
+def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[Wish], observer: Observer | None) -> list[Callable[[], Portrait]]:
     """Reads a file once; settles its sounds and returns what makes the portraits, once all sound has been read."""
     path, reason, detail = _locate(task, relative)
     config = task.config
     heard = [
-        (wish, SoundSpan(wish.wanted, config.max_clip_seconds, wish.row.clip.audio_channel, config.min_mix_share))
+        (wish, SoundSpan(wish.wanted, config.max_clip_seconds - wish.place.offset_seconds, wish.row.clip.audio_channel, config.min_mix_share))
         for wish in wishes
         if wish.modality == "audio"
     ]
@@ -178,21 +171,25 @@ def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[_Wish], obs
         result = container.read(
             path,
             [sound for _, sound in heard],
-            [container.FrameWish(wish.wanted, wish.row.clip.video_region) for wish in seen],
+            [container.FrameWish(wish.wanted, wish.row.clip.video_region, wish.place) for wish in seen],
             watcher,
             config,
         )
         reason, detail = "media_undecodable", result.refusal
-    for wish, _ in heard:
-        wish.row.heard = True
-    if path is None or result.refusal:
+    refused = path is None or bool(result.refusal)
+    if refused:
         for wish in wishes:
             wish.lose(reason, detail)
-        return []
     for wish, sound in heard:
-        _settle_sound(task, wish, sound, result)
+        wish.row.awaited -= 1
+        if not refused:
+            wish.row.sounds.append(listening.HeardSpan(wish, sound, result))
+        if wish.row.heard and wish.row.sounds:
+            listening.settle(wish.row, config)
+    if refused:
+        return []
     spans: Sequence[FrameSpan | None] = result.frame_spans or [None] * len(seen)
-    return [partial(Portrait.of, wish.row, wish.wanted.capped(config.max_clip_seconds), one, watcher, result) for wish, one in zip(seen, spans, strict=True)]
+    return [partial(Portrait.of, wish, one, watcher, result, config) for wish, one in zip(seen, spans, strict=True)]
 
 
 def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
@@ -214,47 +211,3 @@ def _locate(task: DialogueTask, relative: str) -> tuple[Path | None, str, str]:
     except OSError as error:
         return None, "media_undecodable", f"{relative}: {error.strerror}"
     return path, "", ""
-
-
-def _settle_sound(task: DialogueTask, wish: _Wish, sound: SoundSpan, result: container.Pass) -> None:
-    row, stream = wish.row, result.sound
-    if stream is None:
-        wish.lose("no_audio_stream", no_stream_words(wish.path, result.tracks["audio"]))
-        return
-    waveform = sound.waveform()
-    if len(waveform):
-        row.waveform = waveform
-    if not wish.stored:
-        return
-    row.columns |= {"audio_channels": stream.channels, "audio_channel_used": "; ".join(sound.mixes), "sample_rate_source": stream.rate_hz}
-    row.columns["audio_track_used"] = result.tracks["audio"]
-    trouble = result.troubles.get("audio")
-    touched = trouble is not None and trouble.touches(sound.kept)
-    if not len(waveform):
-        if touched and trouble is not None:
-            row.lose("audio", "media_undecodable", trouble.words)
-        else:
-            row.lose("audio", "no_audio_samples", f"no sample from {sound.kept.start:.3f} s on; the sound ends at {stream.end_seconds:.3f} s")
-        return
-    row.columns["duration_seconds"] = len(waveform) / SAMPLE_RATE_HZ
-    clipped = 0.0
-    if sound.lost_samples == sound.samples:
-        row.lose("audio", "not_finite", f"none of {sound.samples} samples is a finite number")
-    elif is_silence(waveform):
-        row.lose("audio", "silence", f"all of {len(waveform)} samples are the same")
-    else:
-        row.columns["audio"], clipped = pack.flac(waveform)
-        row.columns["audio_status"] = OK
-        for reason, detail in doubts(waveform, sound, task.config):
-            row.remark("audio", reason, detail)
-    if sound.undefined_samples and sound.lost_samples < sound.samples:
-        row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
-    compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, task.config)
-    if sound.cut:
-        row.columns["truncated"] = True
-        whole = sound.wanted.seconds if sound.wanted.end < float("inf") else result.sound_seconds
-        row.remark("audio", "truncated", cut_words(whole, sound.kept.seconds))
-    if clipped:
-        row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
-    if touched and trouble is not None:
-        row.remark("audio", "partly_decoded", trouble.words)

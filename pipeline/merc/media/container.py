@@ -23,9 +23,9 @@ from merc.media.audio import SoundSpan, SoundStream
 from merc.media.config import Config
 from merc.media.decoding import CannotSkip, Clock, EveryFrame, NeededFrames
 from merc.media.promised import shortfall
-from merc.media.spans import Span
+from merc.media.spans import Place, Span
 from merc.media.streams import choose
-from merc.media.video import FrameSpan, Showing, Timeline, Watcher
+from merc.media.video import ALONE, FrameSpan, Showing, Timeline, Watcher
 
 # With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the one
 # before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
@@ -70,6 +70,7 @@ class FrameWish:
 
     wanted: Span
     region: str
+    place: Place = ALONE
 
 
 @dataclass
@@ -381,7 +382,7 @@ def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: 
     wanted = wish.wanted
     if math.isinf(wanted.end):
         wanted = Span(max(wanted.start, begin), max(end, wanted.start, begin))
-    return FrameSpan(number, wanted, wish.wanted.start, wish.region, config)
+    return FrameSpan(number, wanted, wish.wanted.start - wish.place.offset_seconds, wish.region, config, wish.place)
 
 
 def _words(error: Exception, messages: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ crop will be cut from them any more.
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -95,6 +95,10 @@ class Track:
         more = max(0.0, float(np.median(changes[:, 0]) - np.median(changes[:, 1])))
         return more / (more + _HALF_MOTION)
 
+    def moved(self, pictures: int, shots: int) -> "Track":
+        """The same track, where so many pictures and shots come before."""
+        return Track(self.shot + shots, [replace(spot, picture=spot.picture + pictures) for spot in self.spots], self.first + pictures, self.crops)
+
     def drop(self) -> None:
         """Keeps neither grey nor colour crops."""
         self.crops = None
@@ -148,6 +152,28 @@ class Followed:
     def slot(self, spot: Spot) -> int:
         """The slot in which a picture comes on the screen."""
         return max(0, math.floor(self.seconds[spot.picture] * FRAMES_PER_SECOND + 1e-6))
+
+
+def joined(parts: Sequence[Followed]) -> Followed:
+    """What was seen of an utterance of several spans, in their order; a new shot begins with each.
+
+    Args:
+        parts: at least one; their seconds count from the utterance's begin.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    seconds: list[float] = []
+    searched: list[int] = []
+    shots_begin: list[int] = []
+    tracks: list[Track] = []
+    for part in parts:
+        first, shot = len(seconds), len(shots_begin)
+        seconds += part.seconds
+        searched += [first + number for number in part.searched]
+        shots_begin += [first + number for number in part.shots]
+        tracks += [track.moved(first, shot) for track in part.tracks]
+    faces_seen, last = sum(part.faces_seen for part in parts), parts[-1]
+    return Followed(tuple(seconds), tuple(searched), faces_seen, tuple(shots_begin), tracks, last.until, last.lasts, parts[0].size)
 
 
 @dataclass(eq=False)

@@ -1,14 +1,18 @@
 """Rows of the media table in the making."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from merc.media.config import Config
+from merc.media.spans import Place, Span
 from merc.media.tasks import NOT_DECODED, Clip
 from merc.records.failures import Failure
+
+if TYPE_CHECKING:
+    from merc.media.listening import HeardSpan
 
 OK = "ok"
 
@@ -21,15 +25,24 @@ class Row:
         clip: what the manifest says of it.
         columns: the row of the media table.
         failures: rows of the failure table, JSON-able.
-        heard: the sound has been read, or there is none.
+        awaited: spans whose sound has still to be read.
+        sounds: those that have been, until the last one has.
+        lost: spans, of several, of which nothing can be used.
         waveform: (samples,) float32 at 16 kHz, as far as there is any.
     """
 
     clip: Clip
     columns: dict[str, Any]
     failures: list[dict[str, Any]] = field(default_factory=list)
-    heard: bool = False
+    awaited: int = 0
+    sounds: "list[HeardSpan]" = field(default_factory=list)
+    lost: "list[LostSpan]" = field(default_factory=list)
     waveform: NDArray[np.float32] | None = None
+
+    @property
+    def heard(self) -> bool:
+        """The sound has been read, or there is none."""
+        return self.awaited == 0
 
     def remark(self, modality: str, reason: str, detail: str) -> None:
         """Adds a failure row."""
@@ -39,6 +52,63 @@ class Row:
         """There is nothing of this modality: its status says why, and a failure row says more."""
         self.columns[f"{modality}_status"] = reason
         self.remark(modality, reason, detail)
+
+    def lost_seconds(self, modality: str) -> float:
+        """How much of the utterance is in lost spans."""
+        return sum(one.seconds for one in self.lost if one.modality == modality)
+
+    def tell_lost(self) -> None:
+        """Records lost spans, once all that was decoded is in the columns; where all are lost, there is nothing of the modality."""
+        for modality in dict.fromkeys(one.modality for one in self.lost):
+            lost = [one for one in self.lost if one.modality == modality]
+            words = "; ".join(str(one) for one in lost)
+            if self.columns[f"{modality}_status"] == NOT_DECODED:
+                self.lose(modality, lost[0].reason, words)
+            else:
+                self.remark(modality, "spans_missing", f"{self.lost_seconds(modality):.3f} s of {self.clip.whole_seconds:.3f} s are missing: {words}")
+
+
+@dataclass(frozen=True)
+class LostSpan:
+    """One of several spans, of which nothing can be used."""
+
+    modality: str
+    path: str
+    seconds: float
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        more = "" if self.detail == self.path else f": {self.detail}"
+        return f"{self.path or 'no file'}, {self.seconds:.3f} s, {self.reason}{more}"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one utterance wants of one file.
+
+    Attributes:
+        place: where the span lies in the utterance.
+        stored: it goes into the row; sound that nobody asked for is still heard, to see whose mouth moves with it.
+    """
+
+    row: Row
+    modality: str
+    path: str
+    wanted: Span
+    place: Place
+    stored: bool = True
+
+    @property
+    def one_of_several(self) -> bool:
+        return self.place.whole_seconds is not None
+
+    def lose(self, reason: str, detail: str) -> None:
+        """See :meth:`Row.lose`; one of several spans is noted, and the others are used."""
+        if self.stored and self.one_of_several:
+            self.row.lost.append(LostSpan(self.modality, self.path, self.wanted.seconds, reason, detail))
+        elif self.stored:
+            self.row.lose(self.modality, reason, detail)
 
 
 def empty(clip: Clip) -> dict[str, Any]:
@@ -75,8 +145,8 @@ def empty(clip: Clip) -> dict[str, Any]:
 
 
 def compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
-    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's."""
-    annotated = min(row.clip.annotated_seconds, config.max_clip_seconds)
+    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's. Lost spans are told apart."""
+    annotated = min(row.clip.annotated_seconds, config.max_clip_seconds) - row.lost_seconds(modality)
     if seconds < max(annotated - config.max_short_seconds, annotated / 2):
         row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")
 
@@ -90,3 +160,16 @@ def cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
     """Of what was longer than allowed."""
     whole = "a length that its header does not state" if whole_seconds is None else f"{whole_seconds:.3f} s"
     return f"cut from {whole} to {kept_seconds:.3f} s"
+
+
+def beyond_the_cap(wish: Wish, config: Config) -> bool:
+    """Whether several spans are together longer than the cap, so that the last ones may not even have been asked for."""
+    return (wish.place.whole_seconds or 0.0) > config.max_clip_seconds
+
+
+def tell_cut(wish: Wish, whole_seconds: float | None, kept_seconds: float, config: Config) -> None:
+    """Records what the cap cut off; the lengths are those of the span, where that is all of the utterance."""
+    if wish.place.whole_seconds is not None:
+        whole_seconds, kept_seconds = wish.place.whole_seconds, config.max_clip_seconds
+    wish.row.columns["truncated"] = True
+    wish.row.remark(wish.modality, "truncated", cut_words(whole_seconds, kept_seconds))

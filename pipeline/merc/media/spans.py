@@ -8,6 +8,7 @@ Two spans that meet share no sample and lose none, because both round the same b
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -30,6 +31,30 @@ class Span:
     def capped(self, max_seconds: float) -> "Span":
         """The span, or its first ``max_seconds``."""
         return Span(self.start, min(self.end, self.start + max_seconds))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a span lies in its utterance, which may consist of several.
+
+        file      ....|--- span ---|........
+        utterance |......|--- span ---|...|      offset_seconds before it, whole_seconds in all
+
+    Attributes:
+        offset_seconds: how much of the utterance comes before.
+        whole_seconds: how long the utterance is; None: as long as the span, which is all of it.
+    """
+
+    offset_seconds: float = 0.0
+    whole_seconds: float | None = None
+
+    def instants_in(self, kept: Span, instants: Sequence[float]) -> list[float]:
+        """Those of an utterance's instants that lie in a span of it, as seconds of the file.
+
+        >>> Place(2.0, 5.0).instants_in(Span(10.0, 11.0), [0.5, 1.5, 2.5, 3.5])
+        [10.5]
+        """
+        return [kept.start + (one - self.offset_seconds) for one in instants if self.offset_seconds <= one < self.offset_seconds + kept.seconds]
 
 
 def span(start_seconds: float | None, end_seconds: float | None) -> Span:

@@ -32,6 +32,7 @@ from merc.params import Params
 from merc.provenance import versions
 from merc.records import features as feature_tables
 from merc.records import manifest
+from merc.records.dialogue import MediaSpan
 from merc.records.failures import LOUD_ABSENT_SHARE, REASONS
 from merc.records.media import SAMPLE_RATE_HZ
 
@@ -115,14 +116,13 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     decoding = _prepare(config, layout, run, streams)
     cached = decoding.job.cached()
     left = 0 if cached else sum(stop - start for index, (start, stop) in enumerate(decoding.parts) if not decoding.job.is_done(index))
-    seconds = pc.min_element_wise(pc.subtract(decoding.table["end_seconds"], decoding.table["start_seconds"]), decoding.config.max_clip_seconds)
     return {
         "cached": cached,
         "streams": sorted(decoding.streams),
         "utterances": decoding.table.num_rows,
         "utterances_to_decode": left,
         "files": len(_paths(decoding.table, decoding.streams)),
-        "seconds": float(pc.sum(seconds).as_py()),
+        "seconds": sum(min(seconds, decoding.config.max_clip_seconds) for seconds in manifest.annotated_seconds(decoding.table)),
         "workers": run.workers,
     }
 
@@ -168,6 +168,7 @@ def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: 
         read = _streams_read(config, frozenset({stream}))
         prefixes = tuple(prefix for one, prefix in (("audio", "audio_"), ("visual", "video_")) if one in read)
         columns = [name for name in _CLIP_COLUMNS if name.startswith((*prefixes, *_OF_EVERY_STREAM))]
+        columns += [name for name in table.schema.names if name == manifest.FURTHER_SPANS.name]
         of_streams[stream] = {
             "clips": files.digest({name: table[name].to_pylist() for name in columns}),
             "files": files.digest({path: looks[path] for path in _paths(table, read)}),
@@ -185,7 +186,8 @@ def _streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
 def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
     """The different files of these streams, sorted."""
     columns = [name for stream, name in (("audio", "audio_path"), ("visual", "video_path")) if stream in streams]
-    return sorted({path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
+    further = {span[name] for spans in manifest.further_spans(table) for span in spans for name in columns}
+    return sorted(further | {path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
 
 
 def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
@@ -273,8 +275,9 @@ def _tasks(decoding: _Decoding, found: networks.Found, layout: Layout, part: int
 def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, found: networks.Found) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
     """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
     raw, follow = layout.raw.resolve(), manifest.follows_links(table)
-    seconds = pc.subtract(table["end_seconds"], table["start_seconds"]).to_pylist()
-    clips = [Clip(**row, annotated_seconds=length) for row, length in zip(table.select(_CLIP_COLUMNS).to_pylist(), seconds, strict=True)]
+    further = ([MediaSpan(**span) for span in spans] for spans in manifest.further_spans(table))
+    more = zip(table.select(_CLIP_COLUMNS).to_pylist(), manifest.annotated_seconds(table), further, strict=True)
+    clips = [Clip(**row, annotated_seconds=seconds, further_spans=tuple(spans)) for row, seconds, spans in more]
     for _, of_dialogue in groupby(range(len(clips)), key=lambda row: clips[row].dialogue_id):
         rows = list(of_dialogue)
         for group in sharing_files([clips[row] for row in rows], _streams_read(config, streams)):

@@ -5,12 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merc.media.config import Config
+from merc.records.dialogue import MediaSpan
 
 STREAMS = ("audio", "visual")
 LISTENING = ("speaking", "active_speaker")
 """Values of ``media.choice`` that need the sound to tell whose face it is."""
 NOT_DECODED = "not_decoded"
 """Status of a stream that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file, and its place in the utterance.
+
+    Attributes:
+        path: relative to the raw folder.
+        start_seconds, end_seconds: half-open span inside the file; None: its begin, its end.
+        offset_seconds: how much of the utterance comes before.
+    """
+
+    path: str
+    start_seconds: float | None
+    end_seconds: float | None
+    offset_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,7 @@ class Clip:
         audio_channel: ``mix``, or the side of a stereo file that alone is heard (see :mod:`merc.media.audio`).
         expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too; None: whatever it lasts.
         annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding may take, and what is too short.
+        further_spans: where the utterance lies in several pieces, those behind the one above, which are cut at both ends as it is.
     """
 
     utterance_id: str
@@ -39,10 +57,29 @@ class Clip:
     audio_channel: str = "mix"
     expected_seconds: float | None = None
     annotated_seconds: float = 0.0
+    further_spans: tuple[MediaSpan, ...] = ()
+
+    @property
+    def whole_seconds(self) -> float | None:
+        """How long all pieces are together; None where there is one alone."""
+        last = self.pieces("visual")[-1]
+        return last.offset_seconds + (last.end_seconds or 0.0) - (last.start_seconds or 0.0) if self.further_spans else None
+
+    def pieces(self, stream: str) -> list[Piece]:
+        """Where a stream comes from, in order."""
+        first = (self.audio_path, self.audio_start_seconds, self.audio_end_seconds)
+        if stream == "visual":
+            first = (self.video_path, self.video_start_seconds, self.video_end_seconds)
+        found = [Piece(*first)]
+        for one in self.further_spans:
+            before = found[-1]
+            offset = before.offset_seconds + (before.end_seconds or 0.0) - (before.start_seconds or 0.0)
+            found.append(Piece(one.audio_path if stream == "audio" else one.video_path, one.start_seconds, one.end_seconds, offset))
+        return found
 
     def paths(self, streams: frozenset[str]) -> list[str]:
         """The files that these streams come from."""
-        return [path for stream, path in (("audio", self.audio_path), ("visual", self.video_path)) if stream in streams and path]
+        return [piece.path for stream in STREAMS if stream in streams for piece in self.pieces(stream) if piece.path]
 
 
 @dataclass(frozen=True)
@@ -75,9 +112,9 @@ class DialogueTask:
         ends: dict[str, float] = {}
         for clip in self.clips:
             own = min(clip.annotated_seconds, self.config.max_clip_seconds)
-            for stream, path, start in (("audio", clip.audio_path, clip.audio_start_seconds), ("visual", clip.video_path, clip.video_start_seconds)):
-                if stream in self.streams:
-                    ends[path] = max(ends.get(path, 0.0), (start or 0.0) + own)
+            for piece in (piece for stream in STREAMS if stream in self.streams for piece in clip.pieces(stream)):
+                end = piece.end_seconds if clip.further_spans and piece.end_seconds is not None else (piece.start_seconds or 0.0) + own
+                ends[piece.path] = max(ends.get(piece.path, 0.0), end)
         return sum(ends.values())
 
     def __str__(self) -> str:

@@ -20,10 +20,12 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from merc.media.config import Config
-from merc.media.spans import Span, slice_centres
+from merc.media.spans import Place, Span, slice_centres
 
 # Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
 _MAX_PIXEL_ASPECT = 3.0
+ALONE = Place()
+"""Of a span that is all of its utterance."""
 GLIMPSES_PER_SECOND = 25
 """Pictures that ``active_speaker`` sees; its network was trained on so many."""
 
@@ -195,6 +197,7 @@ class FrameSpan:
         begin: where the utterance begins; its own seconds count from there, also where the pictures start later.
         region: ``full``, ``left`` or ``right`` half of the picture.
         config: how many frames of how much of it.
+        place: where the span lies in the utterance, over all of which the instants are spread.
 
     Attributes:
         kept: the span, cut at the cap.
@@ -203,16 +206,26 @@ class FrameSpan:
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
-    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config) -> None:
+    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config, place: Place = ALONE) -> None:
         self.number = number
         self.wanted = wanted
         self.begin = begin
-        self.kept = wanted.capped(config.max_clip_seconds)
+        self.place = place
+        self.kept = wanted.capped(config.max_clip_seconds - place.offset_seconds)
         self.region = region
-        self.look_instants, self.glimpse_instants = instants_in(self.kept, config)
+        if place.whole_seconds is None:
+            self.look_instants, self.glimpse_instants = instants_in(self.kept, config)
+        else:
+            whole = instants_in(Span(0.0, place.whole_seconds).capped(config.max_clip_seconds), config)
+            self.look_instants, self.glimpse_instants = (place.instants_in(self.kept, instants) for instants in whole)
         self.seen_seconds: list[float] = []
         self._glimpsed_seconds = -1.0
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
+
+    def since(self, seconds: float) -> float:
+        """A time of the file as one of the utterance; what is on the screen when a further span begins is seen from there on."""
+        since = seconds - self.begin
+        return since if self.place.whole_seconds is None else max(since, self.place.offset_seconds)
 
     @property
     def cut(self) -> bool:

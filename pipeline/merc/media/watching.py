@@ -7,13 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from merc.media import active, faces, shots, speaker, tracks
+from merc.media import active, faces, following, shots, speaker, tracks
 from merc.media.config import Config
-from merc.media.container import Pass, Trouble
+from merc.media.container import Pass
 from merc.media.faces import FaceFinder, Found, Sighting
 from merc.media.following import Followed, Follower
-from merc.media.rows import OK, Row, compare_with_annotation, cut_words, no_stream_words
-from merc.media.spans import Span
+from merc.media.rows import OK, Row, Wish, beyond_the_cap, compare_with_annotation, no_stream_words, tell_cut
 from merc.media.speaker import Choice, Glimpse
 from merc.media.video import FrameSpan, Picture
 
@@ -40,7 +39,7 @@ class Observer(Protocol):
 
 
 @dataclass
-class _Gathered:
+class Gathered:
     """What was seen of one utterance.
 
     Attributes:
@@ -49,6 +48,7 @@ class _Gathered:
         glimpses: small grey pictures in between.
         thumbnails: of looks and glimpses, by seconds.
         persons: the faces as tracks; None: more frames are to come.
+        of_looks: number of the shot in which each look lies; None: nobody knows.
         shots: how many there are; 0: nobody looked.
     """
 
@@ -57,7 +57,30 @@ class _Gathered:
     glimpses: list[Glimpse] = field(default_factory=list)
     thumbnails: dict[float, shots.Thumbnail] = field(default_factory=dict)
     persons: list[tracks.Track] | None = None
+    of_looks: list[int] | None = None
     shots: int = 0
+
+    def number_shots(self) -> None:
+        """No more frames: finds the cuts, if there are thumbnails."""
+        if self.thumbnails:
+            times = sorted(self.thumbnails)
+            numbers = dict(zip(times, shots.numbers([self.thumbnails[seconds] for seconds in times]).tolist(), strict=True))
+            self.of_looks = [numbers[seconds] for seconds, _ in self.looks]
+            self.shots = max(numbers.values()) + 1
+            self.thumbnails.clear()
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Gathered]") -> "Gathered":
+        """What was seen of several spans, in their order; a new shot begins with each."""
+        whole, first, of_looks = cls(None), 0, []
+        for part in parts:
+            part.number_shots()
+            whole.looks += part.looks
+            whole.glimpses += part.glimpses
+            of_looks += [first + number for number in part.of_looks or [0] * len(part.looks)]
+            first += max(1, part.shots)
+        whole.of_looks, whole.shots = of_looks, first if any(part.shots for part in parts) else 0
+        return whole
 
 
 class Watcher:
@@ -75,8 +98,8 @@ class Watcher:
         self._finder = finder
         self._rows = rows
         self._observer = observer
-        self._gathered: dict[int, _Gathered] = {}
-        self._portraits: dict[int, dict[str, Any] | Followed] = {}
+        self._gathered: dict[int, Gathered] = {}
+        self._portraits: dict[int, dict[str, Any] | Followed | Gathered] = {}
 
     def start_over(self) -> None:
         """See :class:`merc.media.video.Watcher`."""
@@ -89,7 +112,7 @@ class Watcher:
             raise ValueError("no utterance of this file wants pictures")
         found: dict[str, tuple[list[Sighting], list[Found], list[bytes]]] = {}
         for one in spans:
-            part, gathered, since = picture.part(one.region), self._of(one), seconds - one.begin
+            part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)
             if one.region not in found:
                 found[one.region] = self._search(self._finder, part)
             sightings, located, crops = found[one.region]
@@ -114,7 +137,7 @@ class Watcher:
     def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
         """Takes a small grey picture for the utterances that want it."""
         for one in spans:
-            part, gathered, since = picture.part(one.region), self._of(one), seconds - one.begin
+            part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)
             if gathered.follower is not None:
                 gathered.follower.add(since, np.ascontiguousarray(part.grey(self._config.speaker_width_pixels)), part.size)
                 continue
@@ -122,48 +145,51 @@ class Watcher:
             gathered.glimpses.append(Glimpse(since, grey, grey.shape[1] / part.size[0]))
             self._note_thumbnail(gathered, since, part)
 
-    def _note_thumbnail(self, gathered: _Gathered, since: float, part: Picture) -> None:
+    def _note_thumbnail(self, gathered: Gathered, since: float, part: Picture) -> None:
         if self._config.choice == "speaking" and since not in gathered.thumbnails:
             gathered.thumbnails[since] = shots.thumbnail(np.ascontiguousarray(part.grey(self._config.glimpse_width_pixels)))
 
-    def _of(self, one: FrameSpan) -> _Gathered:
+    def _of(self, one: FrameSpan) -> Gathered:
         if one.number not in self._gathered:
-            self._gathered[one.number] = _Gathered(Follower(self._config) if self._config.choice == "active_speaker" else None)
+            self._gathered[one.number] = Gathered(Follower(self._config) if self._config.choice == "active_speaker" else None)
         return self._gathered[one.number]
 
     def complete(self, span: FrameSpan) -> None:
-        """Keeps only what the choice needs, or chooses if the sound is known, too."""
+        """Keeps only what the choice needs, or chooses if the sound is known, too; one of several spans waits for the others."""
         gathered = self._of(span)
-        if gathered.follower is None:
+        if gathered.follower is None and span.place.whole_seconds is None:
             self._link(gathered)
-        if gathered.follower is not None or self._rows[span.number].heard:
+        if gathered.follower is not None or (self._rows[span.number].heard and span.place.whole_seconds is None):
             self.portrait(span)
 
-    def _link(self, gathered: _Gathered) -> list[tracks.Track]:
+    def _link(self, gathered: Gathered) -> list[tracks.Track]:
         if gathered.persons is None:
-            times = sorted(gathered.thumbnails)
-            numbers = dict(zip(times, shots.numbers([gathered.thumbnails[seconds] for seconds in times]).tolist(), strict=True))
-            of_looks = [numbers[seconds] for seconds, _ in gathered.looks] if numbers else None
-            gathered.shots = max(numbers.values()) + 1 if numbers else 0
-            gathered.persons = tracks.link([sightings for _, sightings in gathered.looks], self._config, of_looks)
-            gathered.thumbnails.clear()
+            gathered.number_shots()
+            gathered.persons = tracks.link([sightings for _, sightings in gathered.looks], self._config, gathered.of_looks)
             if len(gathered.persons) < 2:
                 gathered.glimpses.clear()
         return gathered.persons
 
-    def portrait(self, one: FrameSpan) -> dict[str, Any] | Followed | None:
-        """The face columns of an utterance, or with ``active_speaker`` what these are made of; None if it was shown no frame."""
+    def portrait(self, one: FrameSpan) -> dict[str, Any] | Followed | Gathered | None:
+        """The face columns of an utterance, or what these are made of: with ``active_speaker``, and for one of several spans. None: it was shown no frame."""
         if one.number in self._gathered:
-            gathered = self._gathered.pop(one.number)
+            gathered, several = self._gathered.pop(one.number), one.place.whole_seconds is not None
             if gathered.follower is not None:
                 followed = gathered.follower.finish(one.kept.end - one.begin)
-                if followed.searched:
+                if followed.searched or (several and followed.seconds):
                     self._portraits[one.number] = followed
+            elif several:
+                self._portraits[one.number] = gathered
             elif gathered.looks:
                 self._portraits[one.number] = self._choose(gathered, self._rows[one.number])
         return self._portraits.get(one.number)
 
-    def _choose(self, gathered: _Gathered, row: Row) -> dict[str, Any]:
+    def portrait_of(self, spans: Sequence[Gathered], row: Row) -> dict[str, Any] | None:
+        """The face columns of an utterance of several spans, which other watchers may have seen; None if nobody looked for faces in any."""
+        gathered = Gathered.joined(spans)
+        return self._choose(gathered, row) if gathered.looks else None
+
+    def _choose(self, gathered: Gathered, row: Row) -> dict[str, Any]:
         looks, persons = gathered.looks, self._link(gathered)
         choice = speaker.choose(persons, looks, gathered.glimpses, row.waveform, self._config)
         if self._observer is not None:
@@ -187,63 +213,90 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Portrait:
-    """The face of one utterance, in the making: the choice may wait for sound from another file. Can be pickled.
+    """The face of one utterance, or of one of its spans, in the making: the choice may wait for sound from another file. Can be pickled.
 
     Attributes:
-        row: whose it is.
-        asked: the span as far as it is kept, also behind the last picture.
+        wish: whose it is.
         wanted: what it wanted of the pictures; None: the file has none.
-        seen: the face columns, or what these are made of with ``active_speaker``; None: it was shown no frame.
+        seen: the face columns, or what these are made of, see :meth:`Watcher.portrait`; None: it was shown no frame.
         track: which of several pictures was taken, or why there is none to take.
-        trouble: what went wrong with the pictures.
-        picture_end: seconds of the file at which they end.
+        trouble: what went wrong in the span as far as it is kept, also behind the last picture; empty: nothing did.
+        picture_end: seconds of the file at which its pictures end.
     """
 
-    row: Row
-    asked: Span
+    wish: Wish
     wanted: FrameSpan | None
-    seen: dict[str, Any] | Followed | None
+    seen: dict[str, Any] | Followed | Gathered | None
     track: str
-    trouble: Trouble | None
+    trouble: str
     picture_end: float
 
     @classmethod
-    def of(cls, row: Row, asked: Span, wanted: FrameSpan | None, watcher: Watcher, result: Pass) -> "Portrait":
+    def of(cls, wish: Wish, wanted: FrameSpan | None, watcher: Watcher, result: Pass, config: Config) -> "Portrait":
         """After the last picture, and with the choices that need it, after the sound."""
         seen = None if wanted is None else watcher.portrait(wanted)
-        return cls(row, asked, wanted, seen, result.tracks["video"], result.troubles.get("video"), result.picture_end)
+        trouble = result.troubles.get("video")
+        touched = trouble is not None and trouble.touches(wish.wanted.capped(config.max_clip_seconds - wish.place.offset_seconds))
+        return cls(wish, wanted, seen, result.tracks["video"], trouble.words if trouble is not None and touched else "", result.picture_end)
+
+    @property
+    def lost(self) -> bool:
+        """Something was wanted of its pictures, and nothing was shown."""
+        wanted = self.wanted
+        asked = wanted is None or bool(wanted.look_instants or wanted.glimpse_instants)
+        return asked and self.seen is None
+
+    def lose(self) -> None:
+        """Says why nothing was shown."""
+        if self.wanted is None:
+            self.wish.lose("no_video_stream", no_stream_words(self.wish.path, self.track))
+        elif self.trouble:
+            self.wish.lose("media_undecodable", self.trouble)
+        else:
+            self.wish.lose("no_video_frames", f"no picture from {self.wanted.kept.start:.3f} to {self.wanted.kept.end:.3f} s")
 
 
-def settle(made: Portrait, config: Config, scorer: active.Scorer | None, observer: Observer | None = None) -> None:
+def settle(spans: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None = None) -> None:
     """Fills the face columns of a row, and its failures.
 
     Args:
-        made: see there.
+        spans: of the utterance, in order, at least one; without those whose file could not be read.
         config: settings of the stage.
         scorer: needed with ``active_speaker`` alone.
         observer: is shown the choice.
     """
-    row, wanted = made.row, made.wanted
-    if wanted is None:
-        row.lose("visual", "no_video_stream", no_stream_words(row.clip.video_path, made.track))
+    row = spans[0].wish.row
+    for one in spans:
+        if one.lost:
+            one.lose()
+    tracks_used = dict.fromkeys(one.track for one in spans if one.wanted is not None)
+    if tracks_used:
+        row.columns["video_track_used"] = "; ".join(tracks_used)
+    shown = [(one, one.wanted) for one in spans if one.wanted is not None and not one.lost]
+    columns = _columns([one for one, _ in shown], config, scorer, observer)
+    if columns is None:
         return
-    row.columns["video_track_used"] = made.track
-    touched = made.trouble is not None and made.trouble.touches(made.asked)
-    if made.seen is None:
-        if touched and made.trouble is not None:
-            row.lose("visual", "media_undecodable", made.trouble.words)
-        else:
-            row.lose("visual", "no_video_frames", f"no picture from {wanted.kept.start:.3f} to {wanted.kept.end:.3f} s")
-        return
-    row.columns |= _judged(made.seen, row, config, scorer, observer) if isinstance(made.seen, Followed) else made.seen
-    row.columns["duration_seconds"] = row.columns["duration_seconds"] or wanted.kept.seconds
+    row.columns |= columns
+    row.columns["duration_seconds"] = row.columns["duration_seconds"] or sum(wanted.kept.seconds for _, wanted in shown)
     _tell_status(row, config)
-    compare_with_annotation(row, "visual", min(wanted.kept.end, made.picture_end) - wanted.kept.start, config)
-    if wanted.cut:
-        row.columns["truncated"] = True
-        row.remark("visual", "truncated", cut_words(wanted.wanted.seconds, wanted.kept.seconds))
-    if touched and made.trouble is not None:
-        row.remark("visual", "partly_decoded", made.trouble.words)
+    compare_with_annotation(row, "visual", sum(min(wanted.kept.end, one.picture_end) - wanted.kept.start for one, wanted in shown), config)
+    first, wanted = shown[0]
+    if beyond_the_cap(first.wish, config) or any(of_span.cut for _, of_span in shown):
+        tell_cut(first.wish, wanted.wanted.seconds, wanted.kept.seconds, config)
+    if troubles := dict.fromkeys(one.trouble for one, _ in shown if one.trouble):
+        row.remark("visual", "partly_decoded", "; ".join(troubles))
+
+
+def _columns(shown: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None) -> dict[str, Any] | None:
+    """The face columns; None if no face was searched for."""
+    followed = [one.seen for one in shown if isinstance(one.seen, Followed)]
+    gathered = [one.seen for one in shown if isinstance(one.seen, Gathered)]
+    if followed:
+        whole = following.joined(followed)
+        return _judged(whole, shown[0].wish.row, config, scorer, observer) if whole.searched else None
+    if gathered:
+        return Watcher(config, None, (), observer).portrait_of(gathered, shown[0].wish.row)
+    return next((one.seen for one in shown if isinstance(one.seen, dict)), None)
 
 
 def _judged(followed: Followed, row: Row, config: Config, scorer: active.Scorer | None, observer: Observer | None) -> dict[str, Any]:

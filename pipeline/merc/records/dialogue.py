@@ -7,6 +7,21 @@ REGIONS = ("full", "left", "right")
 CHANNELS = ("mix", "left", "right")
 
 
+@dataclass(frozen=True)
+class MediaSpan:
+    """A part of a recording, or of two of the same length: one with the pictures and one with the sound.
+
+    Attributes:
+        video_path, audio_path: relative to raw/, POSIX.
+        start_seconds, end_seconds: half-open, inside these files.
+    """
+
+    video_path: str
+    audio_path: str
+    start_seconds: float
+    end_seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
     """What one person says in one turn.
@@ -27,6 +42,8 @@ class Utterance:
         audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.
         expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words too: the media stage
             cuts those to this length. None: whatever it lasts.
+        further_spans: where an utterance lies in several pieces, those behind the one above, in the order in which they are heard; all are then
+            cut at both ends.
     """
 
     source_utterance_id: str
@@ -49,6 +66,7 @@ class Utterance:
     audio_end_seconds: float | None = None
     audio_channel: str = "mix"
     expected_seconds: float | None = None
+    further_spans: tuple[MediaSpan, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

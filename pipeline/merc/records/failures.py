@@ -42,6 +42,8 @@ REASONS: dict[str, tuple[str, str]] = {
     "cut_to_annotation": ("altered", "longer than its annotation; what came after it was cut"),
     "span_doubted": ("altered", "the annotation is too short for its text; the file was not cut to it"),
     "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
+    "not_realigned": ("altered", "the realignment has no span of the utterance; the corpus's own cut was used"),
+    "spans_missing": ("altered", "some of the utterance's spans could not be read; the others were used"),
     "truncated": ("altered", "longer than the cap; the rest was cut"),
     "off_screen_kept": ("altered", "nobody's mouth fits the sound: whoever speaks is perhaps not seen; the likeliest face was used"),
     "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),

@@ -1,6 +1,9 @@
 """The manifest: one row per utterance in dialogue order, checked when it is written and when it is read."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,14 +52,31 @@ SCHEMA = pa.schema(
     ]
 )
 
+FURTHER_SPANS = pa.field(
+    "further_spans",
+    pa.list_(
+        pa.struct(
+            [
+                pa.field("video_path", pa.string(), nullable=False),
+                pa.field("audio_path", pa.string(), nullable=False),
+                pa.field("start_seconds", pa.float64(), nullable=False),
+                pa.field("end_seconds", pa.float64(), nullable=False),
+            ]
+        )
+    ),
+)
+"""Where utterances lie in several pieces: those behind the one that the columns above name, in the order in which they are heard; null where that one is all.
+The column is there only if one of the utterances needs it, so that other manifests are what they were."""
+
 
 def check(table: pa.Table, where: str) -> None:
-    """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions, channels and times.
+    """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions, channels, times and spans.
 
     Raises:
         BadTable: naming ``where``, the first utterance at fault, and what is wrong with it.
     """
-    if not table.schema.equals(SCHEMA, check_metadata=False):
+    expected = SCHEMA.append(FURTHER_SPANS) if FURTHER_SPANS.name in table.schema.names else SCHEMA
+    if not table.schema.equals(expected, check_metadata=False):
         raise BadTable(f"{where}: not a manifest: columns {table.schema.names} instead of {SCHEMA.names}, or other types")
     for field in SCHEMA:
         if not field.nullable and table[field.name].null_count:
@@ -89,6 +109,36 @@ def check(table: pa.Table, where: str) -> None:
     short = [row for row, seconds in enumerate(table["expected_seconds"].to_pylist()) if seconds is not None and not 0 < seconds < float("inf")]
     if short:
         raise BadTable(f"{where}: {ids[short[0]]} has expected_seconds {table['expected_seconds'][short[0]].as_py()}; above 0, or empty")
+    for row, spans in enumerate(further_spans(table)):
+        if spans:
+            _check_spans(table.slice(row, 1).to_pylist()[0], where)
+
+
+def _check_spans(row: Mapping[str, Any], where: str) -> None:
+    first = [(row[f"{stream}_start_seconds"], row[f"{stream}_end_seconds"]) for stream in ("video", "audio")]
+    for start, end in [*first, *((span["start_seconds"], span["end_seconds"]) for span in row[FURTHER_SPANS.name])]:
+        if start is None or end is None or not 0 <= start < end < math.inf:
+            raise BadTable(f"{where}: {row['utterance_id']} has several spans, one of them from {start} to {end} s")
+
+
+def further_spans(table: pa.Table) -> list[list[dict[str, Any]]]:
+    """Per row, the spans behind the first, in order; none where the first is all."""
+    if FURTHER_SPANS.name not in table.schema.names:
+        return [[]] * table.num_rows
+    return [spans or [] for spans in table[FURTHER_SPANS.name].to_pylist()]
+
+
+def annotated_seconds(table: pa.Table) -> list[float]:
+    """Per row, how long the utterance should last: the spans that it is said to be, else the time that it takes in its recording."""
+    names = ["start_seconds", "end_seconds", "video_start_seconds", "video_end_seconds", "audio_start_seconds", "audio_end_seconds"]
+    found = []
+    for row, further in zip(table.select(names).to_pylist(), further_spans(table), strict=True):
+        begin, end = next(
+            ((row[f"{prefix}start_seconds"], row[f"{prefix}end_seconds"]) for prefix in ("video_", "audio_") if row[f"{prefix}end_seconds"] is not None),
+            (row["start_seconds"], row["end_seconds"]),
+        )
+        found.append(end - (begin or 0.0) + sum(span["end_seconds"] - span["start_seconds"] for span in further))
+    return found
 
 
 def write(path: Path, table: pa.Table) -> None:

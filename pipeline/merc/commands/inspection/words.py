@@ -48,12 +48,16 @@ def heading(utterance: Mapping[str, Any]) -> str:
 
 
 def origin(utterance: Mapping[str, Any]) -> str:
-    """Where an utterance comes from: file, region and span."""
+    """Where an utterance comes from: file, region and span, or spans in their order."""
     place = utterance["video_path"] or utterance["audio_path"] or "no file"
     region = "" if utterance["video_region"] == "full" else f", {utterance['video_region']} half"
-    start, end = utterance["video_start_seconds"], utterance["video_end_seconds"]
-    span = "" if start is None and end is None else f", {start or 0.0:.2f} s to {'its end' if end is None else f'{end:.2f} s'}"
-    return on_one_line(f"{place}{region}{span}")
+    first = f"{place}{region}{_span(utterance['video_start_seconds'], utterance['video_end_seconds'])}"
+    further = [f"{one['video_path']}{_span(one['start_seconds'], one['end_seconds'])}" for one in utterance.get("further_spans") or ()]
+    return on_one_line("; then ".join([first, *further]))
+
+
+def _span(start: float | None, end: float | None) -> str:
+    return "" if start is None and end is None else f", {start or 0.0:.2f} s to {'its end' if end is None else f'{end:.2f} s'}"
 
 
 def face_facts(seen: Seen, choice: str) -> str:

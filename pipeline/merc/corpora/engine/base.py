@@ -55,6 +55,7 @@ class Reading:
         deviations: one line per expected count that is not met, and per setting that the data speak against.
         checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
+        source: what the corpus was read with beside itself, and where that is to be had; goes behind :attr:`CorpusReader.SOURCE`.
         missing: modality → utterance id → path of the file that is not there, of the media that will be decoded; ``--max-failed`` says how many may be.
     """
 
@@ -63,6 +64,7 @@ class Reading:
     deviations: list[str] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
     labels: LabelSet | None = None
+    source: str = ""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """Dialogues and a label set become the manifest table."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -28,6 +29,7 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
         BadTable: if ids repeat, or anything else that :func:`merc.records.manifest.check` finds.
     """
     columns: dict[str, list[object]] = {name: [] for name in manifest.SCHEMA.names}
+    further: list[object] = []
     for dialogue in dialogues:
         kept = [utterance for utterance in dialogue.utterances if not drop_unlabelled or labels.index(utterance.emotion) >= 0]
         speakers: dict[str, int] = {}
@@ -44,8 +46,12 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
             columns["emotion_index"].append(labels.index(utterance.emotion))
             for name in _FROM_UTTERANCE:
                 columns[name].append(getattr(utterance, name))
+            further.append([asdict(span) for span in utterance.further_spans] or None)
     metadata = {"schema_version": manifest.SCHEMA_VERSION, "label_set": labels.name, "classes": ",".join(labels.classes)}
-    schema = manifest.SCHEMA.with_metadata(metadata if links == "follow" else metadata | {"links": links})
-    table = pa.table({name: pa.array(columns[name], type=manifest.SCHEMA.field(name).type) for name in manifest.SCHEMA.names}, schema=schema)
+    schema = manifest.SCHEMA
+    if any(further):
+        schema, columns = schema.append(manifest.FURTHER_SPANS), columns | {manifest.FURTHER_SPANS.name: further}
+    schema = schema.with_metadata(metadata if links == "follow" else metadata | {"links": links})
+    table = pa.table({field.name: pa.array(columns[field.name], type=field.type) for field in schema}, schema=schema)
     manifest.check(table, corpus)
     return table

@@ -1,6 +1,7 @@
 """Rows of a CSV file as found in the wild: with or without a byte order mark, any line ends, cp1252 in places, each with its line number."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from merc.errors import BadTable, RawDataMissing
 LARGEST_CELL = 16 * 2**20
 """Characters; a cell that is larger is most likely the rest of a file behind a quotation mark that nothing closes."""
 
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 """Those in use → their names in a setting: a shell and YAML have other uses for most of the characters themselves."""
 
@@ -64,6 +66,17 @@ class CsvRow:
     line: int
     cells: dict[str, str]
     recoded: bool
+
+    def whole_number(self, column: str, path: Path) -> int:
+        """A plain number from 0 in a cell; anything else would become part of ids and paths.
+
+        Raises:
+            BadTable: naming file, line and cell.
+        """
+        cell = self.cells[column].strip()
+        if not _WHOLE_NUMBER.fullmatch(cell):
+            raise BadTable(f"{path}, line {self.line}: {column} is {cell!r} instead of a number from 0")
+        return int(cell)
 
 
 def read_rows(path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()) -> list[CsvRow]:
