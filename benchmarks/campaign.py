@@ -7,6 +7,7 @@
 `make campaign` runs all three. Exit code 1 if anything is wrong; a fault is told with what it takes to see it again.
 """
 
+import math
 import os
 import random
 import shutil
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 # What is disturbed is imported where it is: a process that reads a pickle begins with importing this file.
 BIN = Path(sys.executable).parent
-# A `dvc repro` takes as long as many commands.
-_REPRO, _KILLS_OF_REPRO = "dvc repro", 0.25
 
 
 @click.group()
@@ -120,14 +119,16 @@ def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = _prepared(Path(scratch))
         programs = _programs(prepared)
-        chosen = [name for name in programs if not names or name in names]
-        equal = kills / sum(_KILLS_OF_REPRO if name == _REPRO else 1 for name in chosen)
+        chosen = {name: programs[name] for name in programs if not names or name in names}
+        whole = {name: _undisturbed(*program, Path(scratch) / "undisturbed") for name, program in chosen.items()}
+        # What takes longer is killed less often, and has more of the time all the same.
+        shares = {name: 1 / math.sqrt(seconds) for name, (seconds, _) in whole.items()}
         for name in chosen:
             done = rounds = 0
             before = len(wrong)
-            start, arguments, writes = programs[name]
-            seconds, expected = _undisturbed(start, arguments, Path(scratch) / "undisturbed", writes)
-            while done < equal * (_KILLS_OF_REPRO if name == _REPRO else 1):
+            start, arguments, writes = chosen[name]
+            seconds, expected = whole[name]
+            while done < kills * shares[name] / sum(shares.values()):
                 folder = Path(scratch) / "killed"
                 start(folder)
                 done += _killed_until_it_ends(arguments, folder, seconds, rng)
@@ -162,11 +163,11 @@ def _programs(prepared: Path) -> dict[str, Program]:
         shutil.copy(prepared / "params.yaml", folder / "params.yaml")
         shutil.copytree(prepared / "raw", folder / "raw", copy_function=os.link, dirs_exist_ok=True)
 
-    found[_REPRO] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
+    found["dvc repro"] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
     return found
 
 
-def _undisturbed(start: Callable[[Path], None], arguments: Sequence[str], folder: Path, writes: Sequence[str]) -> tuple[float, dict[str, str]]:
+def _undisturbed(start: Callable[[Path], None], arguments: Sequence[str], writes: Sequence[str], folder: Path) -> tuple[float, dict[str, str]]:
     start(folder)
     began = time.monotonic()
     subprocess.run(arguments, cwd=folder, check=True, capture_output=True, env=_environment())

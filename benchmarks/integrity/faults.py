@@ -6,7 +6,8 @@ Each run is a fork of this process, so that nothing is imported anew, and the op
     rename      of files and folders
     remove      of files and folders
     sync        fsync
-    allocate    numpy's arrays, and Arrow's tables put together
+    allocate    numpy's arrays, and Arrow's tables put together: the first and the last from each place in the code, since a loop meets the same handler
+                each time; killed at, wherever the files are others than at the allocation before
 
 What a power cut loses is not imitated: a fork that is killed leaves what the system has taken.
 """
@@ -18,6 +19,7 @@ import io
 import json
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ class Ended:
         code: exit code of the command; None if it was killed.
         counts: operations of each kind up to then.
         files_at: how many operations on files came before each allocation.
+        lines_at: from which place in the code each came, a number.
         words: what it said, with the traceback of an error that it did not expect.
         unexpected: it ended with such an error.
     """
@@ -54,13 +57,18 @@ class Ended:
     words: str = ""
     unexpected: bool = False
     files_at: Sequence[int] = ()
+    lines_at: Sequence[int] = ()
 
     def places(self, kind: Kind, how: How) -> list[int]:
-        """Numbers of the operations of a kind at which a run is disturbed: all, but that a kill finds at many allocations the very same files."""
-        every = list(range(1, self.counts[kind] + 1))
-        if kind == "allocate" and how == "kill":
+        """Numbers of the operations of a kind at which a run is disturbed: all, but of allocations those that differ; see the head of this file."""
+        every = range(1, self.counts[kind] + 1)
+        if kind != "allocate":
+            return list(every)
+        if how == "kill":
             return [number for number in every if number == 1 or self.files_at[number - 1] != self.files_at[number - 2]]
-        return every
+        first = {line: number for number, line in zip(reversed(every), reversed(self.lines_at), strict=True)}
+        last = dict(zip(self.lines_at, every, strict=True))
+        return sorted({*first.values(), *last.values()})
 
 
 def run(command: click.Command, arguments: Sequence[str], folder: Path, kind: Kind | None = None, number: int = 0, how: How = "fail") -> Ended:
@@ -99,7 +107,14 @@ def _child(command: click.Command, arguments: Sequence[str], folder: Path, fault
         error = result.exception
         unexpected = error is not None and not isinstance(error, SystemExit)
         words = result.output + ("".join(traceback.format_exception(error)) if unexpected else "")
-        answer = {"code": result.exit_code, "counts": faults.counts, "words": words[-8000:], "unexpected": unexpected, "files_at": faults.files_at}
+        answer = {
+            "code": result.exit_code,
+            "counts": faults.counts,
+            "words": words[-8000:],
+            "unexpected": unexpected,
+            "files_at": faults.files_at,
+            "lines_at": faults.lines_at,
+        }
     except BaseException:  # of the harness itself
         answer = {"code": 99, "counts": {}, "words": traceback.format_exc(), "unexpected": True}
     os.write(writer, json.dumps(answer).encode())
@@ -116,16 +131,27 @@ def _in_this_process() -> None:
     pool.in_order = in_order  # type: ignore[assignment]
 
 
+def _place() -> int:
+    """Stands for the lines that are being run, from the innermost outwards."""
+    lines, frame = [], sys._getframe(1)
+    while frame is not None and not frame.f_code.co_filename.endswith("click/testing.py"):
+        lines.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back  # type: ignore[assignment]
+    return hash(tuple(lines))
+
+
 class _Faults:
     def __init__(self, kind: Kind | None, number: int, how: How) -> None:
         self.kind, self.number, self.how = kind, number, how
         self.counts = dict.fromkeys(KINDS, 0)
         self.files_at: list[int] = []
+        self.lines_at: list[int] = []
 
     def due(self, kind: Kind) -> bool:
         """Counts an operation; true if it is the one."""
         if kind == "allocate":
             self.files_at.append(sum(self.counts.values()) - self.counts[kind])
+            self.lines_at.append(_place())
         self.counts[kind] += 1
         return kind == self.kind and self.counts[kind] == self.number
 
