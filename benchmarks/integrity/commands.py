@@ -69,8 +69,8 @@ COMMANDS = {
     "train": Disturbed(
         train,
         "merc-train",
-        ["--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1", "--overwrite"],
-        ["features", "runs"],
+        ["--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1"],
+        ["features"],
         ["runs"],
     ),
     "select": Disturbed(shards, "merc-shards", ["select", SHARDS, "part", "--split", "train", "--overwrite"], [SHARDS, "part"], ["part"]),

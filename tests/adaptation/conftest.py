@@ -185,7 +185,10 @@ def write_sound() -> Callable[..., None]:
     def write(layout: Layout, table: pa.Table, silent: Sequence[int] = ()) -> None:
         rows: list[dict[str, Any]] = []
         for row, one in enumerate(table.select(["utterance_id", "dialogue_id", "emotion"]).to_pylist()):
-            empty = {field.name: [] if pa.types.is_list(field.type) else "" if pa.types.is_string(field.type) else 0 for field in media_tables.SCHEMA}
+            empty = {
+                one.name: None if one.nullable else [] if pa.types.is_list(one.type) else "" if pa.types.is_string(one.type) else 0
+                for one in media_tables.SCHEMA
+            }
             buffer = io.BytesIO()
             soundfile.write(buffer, _tone(one["emotion"], row), 16_000, format="FLAC", subtype="PCM_16")
             heard = {"audio": b"", "audio_status": "no_audio_stream"} if row in silent else {"audio": buffer.getvalue(), "audio_status": "ok"}

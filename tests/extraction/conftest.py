@@ -91,7 +91,10 @@ def write_media() -> Callable[..., None]:
         rows: list[dict[str, Any]] = []
         for row, (utterance, dialogue) in enumerate(zip(table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist(), strict=True)):
             heard, seen = (audio or {}).get(row, "ok"), (visual or {}).get(row, "ok")
-            empty = {field.name: [] if pa.types.is_list(field.type) else "" if pa.types.is_string(field.type) else 0 for field in media_tables.SCHEMA}
+            empty = {
+                one.name: None if one.nullable else [] if pa.types.is_list(one.type) else "" if pa.types.is_string(one.type) else 0
+                for one in media_tables.SCHEMA
+            }
             faces = [_jpeg(200), _jpeg(200)] if seen == "ok" else []
             rows.append(
                 {
