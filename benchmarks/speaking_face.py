@@ -3,8 +3,8 @@
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --workers 2
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --scenes 20 --first-seed 1000 --tables off_screen cuts
 
-Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, all of them listeners under a voice; ``cuts``, two shots; and ``clips``, the
-clips of the shared folder as they are (``_scenes.py`` says how scenes are composed). Every one has ``largest``, ``persistent``, ``speaking`` and
+Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, all of them listeners under a voice; ``cuts``, two shots; and
+``clips``, the clips of the shared folder as they are (``_scenes.py`` says how scenes are composed). Every one has ``largest``, ``persistent``, ``speaking`` and
 ``active_speaker`` with each of the authors' two files of weights, TalkSet's and AVA's.
 
 What is tested. Real heads (cut out of real clips, with their own motion, smiles, blinks and talk) and drawn ones, at sizes and places that do
@@ -14,11 +14,11 @@ warping the picture, with the loudness of real speech and a movement of its own 
 Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so that "the largest" is right by
 chance alone. Across a cut, rooms, places and sizes change; a track that goes on across it holds two persons or belongs to one by luck.
 
-What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second voice, one speaker's two sentences, and six
-real persons, some of them hidden behind hands or passers-by for a while, some of whom talk or walk in their clips. Mouths are warped open: no teeth, no tongue, no
-lips that close on a p, so that a network trained on real mouths sees less than it could, and one that goes by loudness sees more. Nobody really speaks
-in the clips of the shared folder. Cuts are hard ones: nothing dissolves. How often the choice is right on MELD is unknown; a high figure here is necessary, not
-sufficient. Drawn heads say next to nothing about a trained network.
+What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second voice, two sentences by one
+person, and six real persons, some of them hidden behind hands or passers-by for a while; some walk, or talk to somebody, in their clips. Mouths are
+warped open: no teeth, no tongue, no lips that close on a p. A network trained on real mouths sees less of speech here than it would, and a rule that
+goes by loudness sees more. Nobody really speaks in the clips of the shared folder. Cuts are hard ones: nothing dissolves. How often the choice is right
+on MELD is unknown; a high figure here is necessary, not sufficient. Drawn heads say next to nothing about a trained network.
 
 Whatever was tuned, was tuned on seeds from 1000 on; the reported scenes are those from 0 on.
 """
@@ -39,11 +39,11 @@ import cv2
 import numpy as np
 import soundfile
 import torch
-from _scenes import FPS, Scene, compose, encode, real_heads
 from numpy.typing import NDArray
 
+from _scenes import FPS, Scene, compose, encode, real_heads
 from merc.media import active, speaker, tracks
-from merc.media.active_speaker.scoring import Scorer
+from merc.media.active_speaker.scoring import FaceRun, Scorer
 from merc.media.clip import decode, decode_dialogue, settle
 from merc.media.config import Config as MediaConfig
 from merc.media.faces import Sighting
@@ -63,7 +63,7 @@ TABLES = ("real", "drawn", "off_screen", "cuts", "clips")
 TUNED_LOGIT = {"talkset": 0.5, "ava": 0.5}
 # What the clips of the shared folder show.
 CLIPS = {
-    "single_face.mp4": "a man who smiles, does not speak; noise at -57 dB",
+    "single_face.mp4": "a man who smiles, does not speak; noise below -60 dB",
     "WolfgangLanger_Pexels.mp4": "a woman who acts without a word; digital silence",
     "many_faces_1080p.mp4": "people who walk; noise of a street, nobody's words",
     "noface_face.mov": "a face in half of the frames, nobody's words",
@@ -104,7 +104,7 @@ class Seen:
 class _Unasked:
     """Stands for the network while faces are followed."""
 
-    def logits(self, runs: Sequence[active.FaceRun], waveform_S: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def logits(self, runs: Sequence[FaceRun], waveform_S: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         return [np.zeros(len(run.faces_THW), np.float32) for run in runs]
 
 
@@ -180,11 +180,15 @@ def picks(scene: Scene, seen: Seen, config: MediaConfig, networks: Mapping[str, 
     return made
 
 
-def _by_rule(way: str, scene: Scene, seen: Seen, config: MediaConfig) -> Pick:
-    # With these two the media stage sees too few pictures to know of cuts.
+def chosen_by(way: str, seen: Seen, config: MediaConfig) -> tuple[Sequence[Track], Choice]:
+    """Tracks and choice without a network, as the media stage makes them: with ``largest`` and ``persistent`` it sees too few pictures to know of cuts."""
     found = seen.tracks if way == "speaking" else tracks.link([sightings for _, sightings in seen.looks], config)
+    return found, speaker.choose(found, seen.looks, seen.glimpses, seen.sound, config.model_copy(update={"choice": way}))
+
+
+def _by_rule(way: str, scene: Scene, seen: Seen, config: MediaConfig) -> Pick:
     begin = time.process_time()
-    choice = speaker.choose(found, seen.looks, seen.glimpses, seen.sound, config.model_copy(update={"choice": way}))
+    found, choice = chosen_by(way, seen, config)
     names = [[scene.name_at(round(seen.looks[look][0] * FPS), seen.looks[look][1][index].box) for look, index in track.members] for track in found]
     return Pick.of(names, choice.track, choice.margin, begin)
 
@@ -338,26 +342,26 @@ def separating(there: Sequence[Judged], off: Sequence[Judged], name: str) -> flo
 def print_off_screen(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged], default: float) -> None:
     """How often ``off_screen`` is told, rightly and wrongly."""
     limits = [(name, limit) for name in WEIGHTS for limit in (default, TUNED_LOGIT[name])]
-    print(
-        f"\nshare of scenes in which off_screen is told, by weights and off_screen_logit (the default, and the best on seeds from 1000 on)\n{'':52}{'scenes':>8}",
-        end="",
-    )
-    print("".join(f"{f'{name} {limit:g}':>14}" for name, limit in limits))
-    visible = [
-        (f"speaker in the picture ({name}), {row}", of_row)
-        for name, judged in there.items()
-        for row, of_row in by_row(judged)
-        if row == "all" or name == "cuts"
-    ]
-    for row, of_row in [*((f"speaker off screen, {row}", of_row) for row, of_row in by_row(off)), *visible]:
-        print(f"{row:52}{len(of_row):8}" + "".join(f"{told(of_row, name, limit):14.3f}" for name, limit in limits))
-    print(f"\n{'highest mean logit over a second':52}{'weights':>10}" + "".join(f"{share:>8}" for share in ("5 %", "25 %", "50 %", "75 %", "95 %")))
-    for name in WEIGHTS:
-        for row, judged in (("speaker off screen", off), *((f"speaker in the picture ({key})", of_table) for key, of_table in there.items())):
-            bests = [best for one in judged if (best := one.picks[name].best) is not None]
-            print(f"{row:52}{name:>10}" + "".join(f"{np.quantile(bests, share):8.2f}" for share in (0.05, 0.25, 0.5, 0.75, 0.95)))
+    rows = [(f"speaker off screen, {row}", of_row) for row, of_row in by_row(off)]
+    for table, judged in there.items():
+        rows += [(f"speaker in the picture ({table}), {row}", of_row) for row, of_row in by_row(judged) if row == "all" or table == "cuts"]
+    print("\nshare of scenes in which off_screen is told, by weights and off_screen_logit: the default, and the best on seeds from 1000 on")
+    print(f"{'':56}{'scenes':>7}" + "".join(f"{f'{name} {limit:g}':>14}" for name, limit in limits))
+    for row, of_row in rows:
+        print(f"{row:56}{len(of_row):7}" + "".join(f"{told(of_row, name, limit):14.3f}" for name, limit in limits))
+
+
+def print_logits(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged]) -> None:
+    """What ``off_screen`` is told by."""
+    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
+    print(f"\n{'highest mean logit over a second, quantiles':56}{'weights':>10}" + "".join(f"{f'{share:.0%}':>8}" for share in shares))
     everyone = [one for judged in there.values() for one in judged]
-    print("these scenes are separated best at " + ", ".join(f"{separating(everyone, off, name):.2f} ({name})" for name in WEIGHTS if everyone))
+    for name in WEIGHTS:
+        for row, judged in {"speaker off screen": off} | {f"speaker in the picture ({table})": judged for table, judged in there.items()}.items():
+            bests = [best for one in judged if (best := one.picks[name].best) is not None]
+            print(f"{row:56}{name:>10}" + "".join(f"{np.quantile(bests, share):8.2f}" for share in shares))
+        if everyone:
+            print(f"{'these scenes are separated best at':56}{name:>10}{separating(everyone, off, name):8.2f}")
 
 
 def print_clips(real_data: Path) -> None:
@@ -383,8 +387,7 @@ def _print_clip(name: str, sound: str, seen: Seen, config: MediaConfig, networks
         raise ValueError(f"{name} has no pictures")
     cells = []
     for way in RULES:
-        found = seen.tracks if way == "speaking" else tracks.link([sightings for _, sightings in seen.looks], config)
-        choice = speaker.choose(found, seen.looks, seen.glimpses, seen.sound, config.model_copy(update={"choice": way}))
+        found, choice = chosen_by(way, seen, config)
         cells.append(_middle([seen.looks[look][1][index].box for look, index in found[choice.track].members] if choice.track >= 0 else [], followed))
     line = f"{name:26}{sound:>8}"
     for number, network in enumerate(networks.values()):
@@ -430,6 +433,7 @@ def main() -> None:
     if ("off_screen", "yunet") in found:
         there = {table: judged for (table, detector), judged in found.items() if table in ("real", "cuts") and detector == "yunet"}
         print_off_screen(there, found["off_screen", "yunet"], settings(Params.load(PARAMS), "yunet", real_data)[0].off_screen_logit)
+        print_logits(there, found["off_screen", "yunet"])
     if "clips" in arguments.tables:
         print_clips(real_data)
 
