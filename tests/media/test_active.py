@@ -102,8 +102,16 @@ def test_where_nobody_speaks_the_speaker_is_off_screen(settings, way, kept):
     assert (columns["face_track"], len(columns["faces"])) == (1, kept)
 
 
+@pytest.mark.parametrize(("light", "limit", "off_screen"), [(140, 2.0, True), (160, 2.0, False), (140, 1.0, False), (160, 3.0, True)])
+def test_who_does_not_reach_the_limit_for_a_second_is_no_speaker(settings, light, limit, off_screen):
+    seen = followed(track([light] * 75))
+    assert judged(seen, settings.model_copy(update={"off_screen_logit": limit}))[1]["off_screen"] is off_screen
+    if limit == Config().off_screen_logit:
+        assert judged(seen, settings)[1]["off_screen"] is off_screen
+
+
 def test_pauses_do_not_make_a_speaker_an_off_screen_one(settings):
-    _, columns = judged(followed(track([20] * 50 + [150] * 25)), settings)
+    _, columns = judged(followed(track([20] * 50 + [170] * 25)), settings)
     assert columns["speaking_logit"] < 0
     assert columns["off_screen"] is False
 

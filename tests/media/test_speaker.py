@@ -238,7 +238,8 @@ def rightly_chosen(benchmark, real_data, folder, heads, seeds):
     for seed in seeds:
         composed = benchmark.compose(seed, real_data, heads)
         benchmark.encode(composed, folder / "scenes" / "scene.mp4")
-        right.append(benchmark.judge(composed, benchmark.watch(folder / "scenes" / "scene.mp4", settings, model), settings).right["speaking"])
+        seen = benchmark.watch(folder / "scenes" / "scene.mp4", settings, model)
+        right.append(benchmark.judge(composed, seen, settings, {}).right("speaking"))
     return sum(right)
 
 

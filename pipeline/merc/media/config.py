@@ -133,9 +133,10 @@ class Config(Settings):
     off_screen: Literal["keep", "absent"] = "keep"
     """What an utterance gets with ``active_speaker`` where nobody's mouth fits the sound: ``keep``, the likeliest face all the
     same; ``absent``, none."""
-    off_screen_logit: float = 0.5
-    """Logit that somebody must reach in the mean over a second, or the speaker is off screen (listeners under another's voice
-    reached -0.6 to 0.1, speakers 3.9 to 5.2)."""
+    off_screen_logit: float = 2.0
+    """Logit that somebody must reach in the mean over a second, or the speaker is off screen. Made for TalkSet's weights: three real
+    listeners under another's voice reached -1.1 to 0.1, real speakers 3.9 to 5.2; people whose mouths move without a word go beyond any
+    limit. With AVA's weights 0.0 separates best (see ``benchmarks/speaking_face_2026-11-29.md``)."""
     same_person_file: str = ""
     """ONNX file of SFace, relative to the current folder, by which ``active_speaker`` joins a person's tracks across shots;
     empty: tracks of different shots are different persons."""
