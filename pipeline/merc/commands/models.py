@@ -16,7 +16,7 @@ from merc.errors import BadPlugin, BadSettings, ModelUnavailable, PipelineError,
 from merc.layout import MODALITIES
 from merc.media import detector
 from merc.media.config import Config as MediaConfig
-from merc.media.config import of_preset
+from merc.media.config import no_preset, of_preset
 from merc.params import Params
 
 _NONE_KNOWN = "none known"
@@ -137,7 +137,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     """
     presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
-        raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
+        raise BadSettings(f"{key}: {no_preset(preset, presets)}")
     return {modality: name for modality, name in presets[preset].items() if modality != MEDIA}
 
 
