@@ -127,7 +127,7 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
     assert result.exit_code == 6
     assert result.stderr.partition(" ERROR ")[2] == (
         "the model org/model is not to be had\nAll models of this run are fetched by:\n"
-        "  merc-extract models --download text=minilm visual=vit_face\nThe encoders of --preset embedded need no download.\n"
+        "  merc-extract models --download text=minilm visual=vit_face media=yunet media=light_asd\nThe encoders of --preset embedded need no download.\n"
     )
 
 

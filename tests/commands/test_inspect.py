@@ -319,7 +319,7 @@ def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, 
     done = run(finished, "--sample", 1, "--doubtful", "--out", tmp_path / "sheet.html")
     assert done.exit_code == 0, done.output
     page = Page(tmp_path / "sheet.html")
-    assert "The 1 most doubtful faces out of 6." in page.text
+    assert "The 1 most doubtful faces out of 6. Utterances without a face are left out." in page.text
     assert PEOPLE in page.text
     assert FACE not in page.text
 

@@ -234,6 +234,9 @@ def test_the_networks_of_the_media_are_listed_with_the_presets_that_need_them_an
     }
     assert set(_listed(settings, "--preset", "embedded")) == {"ngrams"}
     assert set(_listed(settings, "ngrams")) == {"ngrams"}
+    assert set(_listed(settings, "media=light_asd")) == {"light_asd"}
+    assert set(_listed(settings, "ngrams", "media=yunet", "media=yunet")) == {"ngrams", "yunet"}
+    assert "no network media=haar; valid: light_asd, yunet" in _run(settings, "media=haar").output
     assert "yunet is not here" in _run(settings, "--download", "--offline", "--preset", "base").output
     assert _run(settings, "--download", "--preset", "base").exit_code == 0
     assert here[:2] == ["yunet", "light_asd"]

@@ -83,6 +83,18 @@ def test_who_speaks_for_long_beats_who_is_seen_for_a_moment(settings):
     assert columns["face_choice_margin"] == pytest.approx(2 - 4)  # which is doubtful, and said to be
 
 
+def test_too_few_pictures_to_see_a_mouth_move_are_not_judged(settings):
+    verdict, columns = judged(followed(track([60] * 75), track([250] * 5, first=60, shot=1, width=90.0)), settings)
+    assert (verdict.chosen, verdict.off_screen, columns["runner_up_logit"]) == (0, True, None)
+    verdict, columns = judged(followed(track([250] * 5), track([250] * 5, width=90.0)), settings)
+    assert (verdict.chosen, verdict.off_screen, columns.get("speaking_logit"), len(columns["faces"])) == (1, None, None, 2)
+
+
+def test_who_speaks_till_the_pictures_end_speaks_for_a_third_of_a_sound_that_is_three_times_as_long(settings):
+    _, columns = judged(followed(track([200] * 25), pictures=25, lasts=1.0), settings)
+    assert columns["speaking_share"] == pytest.approx(1 / 3)
+
+
 def test_a_listener_who_is_always_seen_loses_against_a_speaker_seen_in_one_shot(settings):
     verdict, columns = judged(followed(track([80] * 75), track([170] * 20, first=50)), settings)
     assert verdict.chosen == 1
@@ -240,7 +252,7 @@ def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(tmp_p
     [
         ({"layout": None}, {"audio_status": "no_audio_stream", "visual_status": "ok", "speaking_logit": None, "face_track": 0}),
         ({"sound_CS": 0.3 * np.sin(np.arange(8000))[None].astype(np.float32)}, {"audio_status": "ok", "visual_status": "ok", "face_track": 1}),
-        ({"seconds": 0.04}, {"visual_status": "ok", "frames_seen": 1, "shots": 1, "face_track": 1}),
+        ({"seconds": 0.04}, {"visual_status": "ok", "frames_seen": 1, "shots": 1, "face_track": 0, "speaking_logit": None, "off_screen": None}),
         ({"picture_times": [0.0, 0.04, 0.08, 0.6, 0.64, 1.2, 1.24]}, {"visual_status": "ok", "shots": 1, "face_track": 1}),
         ({"pictures_HWC": [np.full((48, 64, 3), 250, np.uint8)]}, {"visual_status": "no_face", "face_track": -1, "off_screen": None, "shots": 1}),
         ({"size": None}, {"audio_status": "ok", "visual_status": "no_video_stream", "shots": 0, "speaking_logit": None}),

@@ -240,6 +240,7 @@ def test_a_part_of_a_part_tells_both_selections_and_so_does_what_is_merged_of_th
         ({"where": "quality_asr_error < 1"}, "no column 'quality_asr_error'"),
         ({"where": "asr_error > 100"}, "is true of no utterance in train, dev, test; nothing was written"),
         ({"where": "asr_error > 100", "drop": True}, "is true of no utterance"),
+        ({"where": "asr_error < 1 and face_unlike < 1"}, r"nothing was written\. Of none of them is there a value of face_unlike: docs/audit\.md says"),
         ({"where": "asr_error < 1", "where_splits": ["trein"]}, "no split 'trein' in these shards"),
         ({"drop": True}, "--drop and --where-split say what --where does; give a condition"),
         ({"where_splits": ["train"]}, "give a condition"),
@@ -249,6 +250,25 @@ def test_what_cannot_be_selected_is_refused_and_nothing_is_written(shards: Path,
     with pytest.raises(BadSettings, match=words):
         select(shards, tmp_path / "part", CONFIG, **options)
     assert not (tmp_path / "part").exists()
+
+
+def test_a_part_tells_how_faces_were_found_and_chosen_and_so_does_a_merge_of_parts_with_the_same(shards: Path, tmp_path: Path) -> None:
+    info = files.read_json(shards / "meta/info.json")
+    told = {"detector": "yunet", "choice": "active_speaker", "off_screen": "keep"}
+    files.write_json(shards / "meta/info.json", info | {"faces": {**told, "off_screen_utterances": 1, "utterances": 12}})
+    write_card(shards)
+    for split, choice in (("train", "active_speaker"), ("dev", "active_speaker"), ("test", "largest")):
+        select(shards, tmp_path / split, CONFIG, splits=[split])
+        files.write_json(tmp_path / split / "meta/info.json", reader.info(tmp_path / split) | {"faces": told | {"choice": choice}})
+    select(shards, tmp_path / "part", CONFIG, where="speaking > 0")
+    assert reader.info(tmp_path / "part")["faces"] == told
+    words = "Faces were found by *yunet*; where several persons were seen, *active_speaker* chose."
+    assert words in (tmp_path / "part" / "README.md").read_text()
+    select(shards, tmp_path / "text", CONFIG, modalities=["text"])
+    assert "faces" not in reader.info(tmp_path / "text")
+    merge([tmp_path / "train", tmp_path / "dev"], tmp_path / "same", CONFIG)
+    merge([tmp_path / "train", tmp_path / "test"], tmp_path / "mixed", CONFIG)
+    assert (reader.info(tmp_path / "same")["faces"], reader.info(tmp_path / "mixed").get("faces")) == (told, None)
 
 
 def test_shards_without_an_audit_say_how_to_get_its_columns(sound: Path, tmp_path: Path) -> None:

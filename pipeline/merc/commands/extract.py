@@ -14,7 +14,7 @@ from merc.command_line import workers as workers_option
 from merc.commands import dry_run
 from merc.commands.audit import audit
 from merc.commands.inspect import inspect
-from merc.commands.models import encoders_of, models
+from merc.commands.models import MEDIA, encoders_of, models, needed_networks
 from merc.commands.settings import lines_of
 from merc.corpora.stage import DATASETS, Corpus, build_manifest
 from merc.corpora.stage import choose as choose_corpus
@@ -185,7 +185,7 @@ def main(
         run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit, preset)
         params.check_overrides()
-        with _naming_the_way_out(wanted.names):
+        with _naming_the_way_out(wanted):
             if dry:
                 for line in dry_run.describe(wanted, layout, run):
                     echo(line)
@@ -226,12 +226,13 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
 
 
 @contextmanager
-def _naming_the_way_out(encoders: dict[str, str]) -> Iterator[None]:
+def _naming_the_way_out(order: Order) -> Iterator[None]:
     """Adds to the message on a model that is not to be had how to fetch all that the run needs, and how to do without."""
     try:
         yield
     except ModelUnavailable as error:
-        names = " ".join(f"{modality}={name}" for modality, name in encoders.items())
+        networks = needed_networks(order.media) if "visual" in order.streams else []
+        names = " ".join([*(f"{modality}={name}" for modality, name in order.names.items()), *(f"{MEDIA}={name}" for name in networks)])
         raise ModelUnavailable(
             f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders of --preset embedded need no download."
         ) from error

@@ -177,8 +177,9 @@ def make_page(
     if media:
         columns[f"finished media{of}"] = words.totals(media)
     drawn = f"The {len(wanted)} most doubtful faces" if doubtful else f"{len(wanted)} utterances drawn with seed {seed}"
+    without = " Utterances without a face are left out." if doubtful else ""
     path = out if out.suffix.lower() in (".html", ".htm") else out / PAGE
-    sheet.write_sheet(path, layout.dataset, entries, config.choice, f"{drawn} out of {whole}{of}.", columns, general)
+    sheet.write_sheet(path, layout.dataset, entries, config.choice, f"{drawn} out of {whole}{of}.{without}", columns, general)
     return path
 
 

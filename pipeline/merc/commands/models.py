@@ -16,11 +16,13 @@ from merc.errors import BadPlugin, BadSettings, ModelUnavailable, PipelineError,
 from merc.layout import MODALITIES
 from merc.media import detector
 from merc.media.config import Config as MediaConfig
-from merc.media.config import of_preset
+from merc.media.config import no_preset, of_dataset, of_preset
 from merc.params import Params
 
 _NONE_KNOWN = "none known"
 MEDIA = "media"
+_MEDIA_NAME = f"{MEDIA}="
+_NETWORKS = ("yunet", "light_asd")
 """Key of a preset that is no modality: settings of the media stage, see :func:`merc.media.config.lay`."""
 
 
@@ -70,23 +72,27 @@ def models(
 ) -> None:
     """List the encoders and the networks of the media stage, and fetch their models.
 
-    NAMES are encoders, as roberta_base or text=roberta_base; without any, all are meant. Nothing is downloaded without --download.
+    NAMES are encoders, as roberta_base or text=roberta_base, or networks of the media stage, as media=yunet; without any, all are meant. Nothing is
+    downloaded without --download.
 
     \b
     Examples:
       merc-extract models                              what there is, what it was trained on, what is here
       merc-extract models --download --preset base     fetch the models of a preset
-      merc-extract models --download text=minilm
+      merc-extract models --download text=minilm media=yunet media=light_asd
     """
     log.set_up()
     with exiting():
         params = Params.load(params_file, overrides)
-        wanted = chosen(params, names, preset)
+        of_media = [name.removeprefix(_MEDIA_NAME) for name in names if name.startswith(_MEDIA_NAME)]
+        encoders = [name for name in names if not name.startswith(_MEDIA_NAME)]
+        wanted = [] if of_media and not encoders and not preset else chosen(params, encoders, preset)
         for modality, name in wanted:  # what is wrong with them shows before anything is fetched
             registry.choose(params, modality, name)
         params.read("presets")  # the list says which of them name an encoder
         params.check_overrides()
         networks = [] if names and not preset else media_networks(params, preset)
+        networks += [one for one in named_networks(params, of_media) if one.name not in [there.name for there in networks]]
         if download:
             fetch(params, wanted, offline=offline, asked_for=bool(names or preset), networks=networks)
         listed = [*(describe(params, modality, name) for modality, name in wanted), *(one.listed() for one in networks)]
@@ -137,7 +143,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     """
     presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
-        raise BadSettings(f"{key}: no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
+        raise BadSettings(f"{key}: {no_preset(preset, presets)}")
     return {modality: name for modality, name in presets[preset].items() if modality != MEDIA}
 
 
@@ -182,19 +188,34 @@ def media_networks(params: Params, preset: str | None = None) -> list[MediaNetwo
     """The networks that the media stage needs with a preset, or with any of them; none with settings that need none."""
     presets = [preset] if preset else list(params.block("presets"))
     configs = {name: of_preset(params, name) for name in presets}
-    with_yunet = tuple(name for name, config in configs.items() if config.detector == "yunet")
-    with_speaker = tuple(name for name, config in configs.items() if config.choice == "active_speaker")
+    needing = {network: tuple(name for name, config in configs.items() if network in needed_networks(config)) for network in _NETWORKS}
+    return [_network(network, configs[names[0]], names) for network, names in needing.items() if names]
+
+
+def needed_networks(config: MediaConfig) -> list[str]:
+    """The names of the networks that the media stage needs with some settings."""
+    needs = {"yunet": config.detector == "yunet", "light_asd": config.choice == "active_speaker"}
+    return [name for name in _NETWORKS if needs[name]]
+
+
+def named_networks(params: Params, names: Iterable[str]) -> list[MediaNetwork]:
+    """Networks of the media stage by name, also where no preset needs them. Raises ``BadSettings`` if there is no such network."""
+    of_presets = {one.name: one for one in media_networks(params)}
     found = []
-    if with_yunet:
-        config = configs[with_yunet[0]]
+    for name in dict.fromkeys(names):
+        if name not in _NETWORKS:
+            raise BadSettings(f"no network {_MEDIA_NAME}{name}; {nearest(name, _NETWORKS)}")
+        found.append(of_presets.get(name) or _network(name, of_dataset(params, ""), ()))
+    return found
+
+
+def _network(name: str, config: MediaConfig, presets: tuple[str, ...]) -> MediaNetwork:
+    if name == "yunet":
         about = ("MIT", f"{_NONE_KNOWN} (WIDER FACE)", 0.2, config.yunet_file or config.yunet_repo, "" if config.yunet_file else config.yunet_revision)
-        found.append(MediaNetwork("yunet", config, with_yunet, about))
-    if with_speaker:
-        config = configs[with_speaker[0]]
+    else:
         here = ("" if config.speaker_file else config.speaker_revision,)
         about = ("MIT", f"{_NONE_KNOWN} (AVA-ActiveSpeaker, TalkSet: films and interviews)", 4.2, config.speaker_file or config.speaker_url, *here)
-        found.append(MediaNetwork("light_asd", config, with_speaker, about))
-    return found
+    return MediaNetwork(name, config, presets, about)
 
 
 def describe(params: Params, modality: str, name: str) -> Listed:

@@ -1,6 +1,7 @@
 """Settings of the media stage; kept apart from the decoders so that ``--dry-run`` reads them without importing OpenCV."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -194,12 +195,20 @@ def of_preset(params: Params, preset: str) -> Config:
     return params.filled(_over_preset(params, preset), Config, "media")
 
 
+def no_preset(preset: object, presets: Iterable[str]) -> str:
+    """Words for an error message about a preset that is not there."""
+    there = list(presets)
+    if not there:
+        return f"no preset {preset!r}: the settings file has no block presets, which the params.yaml of merc-pipeline has; copy it from there"
+    return f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), there)}"
+
+
 def _over_preset(params: Params, preset: str | None) -> Laid:
     laid = Laid()
     if preset is not None:
         presets = params.block("presets")
         if not isinstance(preset, str) or preset not in presets:
-            raise BadSettings(f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), list(presets))}")
+            raise BadSettings(no_preset(preset, presets))
         params.lay(laid, f"presets.{preset}.media")
     params.lay(laid, "media")
     return laid

@@ -120,7 +120,7 @@ class Followed:
         shots: number of the first picture of each shot.
         tracks: faces that were seen often enough within their shot, by their first appearance.
         until: seconds at which the last picture ends.
-        lasts: seconds that the utterance lasts, also where its pictures end earlier.
+        lasts: seconds that are wanted of its pictures, also where these end earlier.
         size: width and height of the (region of the) picture in pixels.
     """
 
@@ -248,7 +248,7 @@ class Follower:
         """No more pictures.
 
         Args:
-            lasts: seconds of the utterance.
+            lasts: seconds that are wanted of its pictures.
         """
         while self._undecided:
             self._settle(self._undecided.popleft())

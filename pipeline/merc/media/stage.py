@@ -44,7 +44,7 @@ NAME = "media"
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
 # Raised by one whenever the same settings and files give other rows.
-_VERSION = 4
+_VERSION = 5
 _CLIP_COLUMNS = (
     "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
     "audio_channel expected_seconds"

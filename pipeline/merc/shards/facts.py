@@ -13,6 +13,9 @@ from merc.layout import MODALITIES
 from merc.shards.format.row_groups import files_of, opened, with_equal_lists
 from merc.shards.format.schema import schema
 
+FACE_SETTINGS = ("detector", "choice", "off_screen")
+"""Settings of the media that the record of shards tells."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -25,6 +28,7 @@ class Facts:
         encoders: modality → what made them.
         transcripts: whether there is a column ``texts``.
         quality: what made the columns of an audit; None where there are none.
+        faces: how faces were found and chosen, without counts; None where that is not known.
     """
 
     corpus: str
@@ -33,6 +37,7 @@ class Facts:
     encoders: dict[str, Any]
     transcripts: bool
     quality: Mapping[str, Any] | None = None
+    faces: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "Facts":
@@ -42,7 +47,7 @@ class Facts:
         labels = known if known is not None and known.classes == classes else LabelSet(info["label_set"], classes)
         in_order = [modality for modality in MODALITIES if modality in info["dims"]]  # JSON sorts keys
         dims, encoders = ({modality: info[key][modality] for modality in in_order} for key in ("dims", "encoders"))
-        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)), info.get("quality"))
+        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)), info.get("quality"), _faces(info))
 
     @property
     def quality_columns(self) -> tuple[str, ...]:
@@ -58,6 +63,11 @@ class Facts:
             transcripts=self.transcripts,
             quality=self.quality_columns,
         )
+
+
+def _faces(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = {key: value for key, value in info.get("faces", {}).items() if key in FACE_SETTINGS}
+    return found or None
 
 
 def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -23,12 +23,14 @@ class Filtering:
         splits: in which it counts.
         drop: leave out utterances that do not, instead of their labels alone.
         counts: split → of how many utterances the condition was not true, and how many there were.
+        known: the columns of the condition of which a value was seen.
     """
 
     condition: Condition
     splits: tuple[str, ...]
     drop: bool
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
 
     @property
     def columns(self) -> list[str]:
@@ -37,7 +39,9 @@ class Filtering:
 
     def holds(self, rows: pa.Table) -> NDArray[np.bool_]:
         """Of which utterances of some dialogues, one after another, the condition is true."""
-        return self.condition.holds({name: column(rows, f"{PREFIX}{name}").flatten() for name in self.condition.names})
+        values = {name: column(rows, f"{PREFIX}{name}").flatten() for name in self.condition.names}
+        self.known.update(name for name, one in values.items() if one.null_count < len(one))
+        return self.condition.holds(values)
 
     def applied(self, rows: pa.Table, split: str) -> pa.Table:
         """The dialogues as they are kept; counts what it does."""
@@ -59,7 +63,9 @@ class Filtering:
             BadSettings: if the condition was true of no utterance at all.
         """
         if all(failed == total for failed, total in self.counts.values()):
-            raise BadSettings(f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was written")
+            unknown = ", ".join(name for name in self.condition.names if name not in self.known)
+            why = f". Of none of them is there a value of {unknown}: docs/audit.md says where it comes from" if unknown else ""
+            raise BadSettings(f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was written{why}")
         fate = "they were left out" if self.drop else "they have no label here and are context for the others"
         words = "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is not known whether they do; {fate}."
         return [

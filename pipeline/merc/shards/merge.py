@@ -62,7 +62,9 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
         _check_fit(parts[0], part)
     _check_ids(parts)
     corpora = list(dict.fromkeys(part.facts.corpus for part in parts))
-    whole = replace(parts[0].facts, corpus="+".join(corpora), quality=_quality(parts))
+    faces = parts[0].facts.faces
+    same_faces = all(part.facts.faces == faces for part in parts)
+    whole = replace(parts[0].facts, corpus="+".join(corpora), quality=_quality(parts), faces=faces if same_faces else None)
     with new_shards(target, roots, overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:

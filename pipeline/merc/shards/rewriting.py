@@ -91,6 +91,7 @@ class Rewriting:
             "dims": self.facts.dims,
             "transcripts": self.facts.transcripts,
             **({} if self.facts.quality is None else {"quality": self.facts.quality}),
+            **({} if self.facts.faces is None or "visual" not in self.facts.dims else {"faces": self.facts.faces}),
             "counts": self.counts,
             "splits": list(self.counts),
             "versions": provenance.versions(),

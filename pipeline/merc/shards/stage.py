@@ -22,6 +22,7 @@ from merc.records import manifest
 from merc.records.dialogue import SPLITS
 from merc.records.feature_parts import Features, open_features
 from merc.shards.config import Config
+from merc.shards.facts import FACE_SETTINGS
 from merc.shards.format import cutting
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, quality_columns, schema
 from merc.shards.joining.failures import collect, explained, read_record
@@ -226,7 +227,7 @@ def _face_facts(layout: Layout) -> dict[str, Any]:
     path = layout.media / RECORD
     record = files.read_json(path) if path.is_file() else {}
     settings = record.get("settings", {}).get("media", {})
-    facts = {key: settings[key] for key in ("detector", "choice", "off_screen") if key in settings}
+    facts = {key: settings[key] for key in FACE_SETTINGS if key in settings}
     counts = record.get("counts", {})
     return {**facts, "off_screen_utterances": counts["off_screen"], "utterances": counts["utterances"]} if "off_screen" in counts else facts
 

@@ -114,6 +114,8 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
             words += f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
         if person.logits:
             words += f" · logit {sum(person.logits) / len(person.logits):+.2f} · speaks {sum(one > 0 for one in person.logits) / FRAMES_PER_SECOND:.1f} s"
+        elif any(one.logits for one in seen.persons):
+            words += " · not judged: too small, seen too seldom or too briefly"
         lines.append((colour_of(number, chosen), words))
     return lines
 
