@@ -332,6 +332,7 @@ def _summary(decoding: _Decoding, failed: pa.Table) -> dict[str, Any]:
     }
     counts["absent"] = _absent(decoding, rows)
     if "visual" in decoding.streams and decoding.config.choice == "active_speaker":
+        counts["judged"] = rows.num_rows - rows["off_screen"].null_count
         counts["off_screen"] = int(pc.sum(rows["off_screen"]).as_py() or 0)
     for stream in sorted(decoding.streams):
         counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())

@@ -229,7 +229,7 @@ def _face_facts(layout: Layout) -> dict[str, Any]:
     settings = record.get("settings", {}).get("media", {})
     facts = {key: settings[key] for key in FACE_SETTINGS if key in settings}
     counts = record.get("counts", {})
-    return {**facts, "off_screen_utterances": counts["off_screen"], "utterances": counts["utterances"]} if "off_screen" in counts else facts
+    return {**facts, "off_screen_utterances": counts["off_screen"], "judged_utterances": counts["judged"]} if "off_screen" in counts else facts
 
 
 def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:

@@ -207,10 +207,12 @@ def _faces(facts: dict[str, Any]) -> str:
     words = f"Faces were found by *{markdown(facts['detector'])}*; where several persons were seen, *{markdown(facts['choice'])}* chose."
     if "off_screen_utterances" not in facts:
         return words
-    share = f"{facts['off_screen_utterances']} of {facts['utterances']} utterances"
-    percent = f" ({100 * facts['off_screen_utterances'] / facts['utterances']:.1f} %)" if facts["utterances"] else ""
+    if not facts["judged_utterances"]:
+        return f"{words} No utterance had both a face and a sound to judge by."
+    share = f"{facts['off_screen_utterances']} of {facts['judged_utterances']} utterances that could be judged"
+    percent = f"{100 * facts['off_screen_utterances'] / facts['judged_utterances']:.1f} %"
     kept = "have no face" if facts.get("off_screen") == "absent" else "have the likeliest face all the same"
-    return f"{words} In {share}{percent} nobody's mouth fits the sound: whoever speaks is off screen; they {kept}."
+    return f"{words} In {share} ({percent}) nobody's mouth fits the sound: whoever speaks is off screen; they {kept}."
 
 
 def _quality(info: dict[str, Any]) -> list[str]:
