@@ -300,7 +300,7 @@ def test_with_active_speaker_each_span_is_followed_by_itself_and_judged_with_the
             return self.find(picture)
 
     monkeypatch.setattr(faces, "finder", lambda config, model: Locating())
-    settings = config.model_copy(update={"choice": "active_speaker"})
+    settings = config.model_copy(update={"choice": "active_speaker", "off_screen_logit": 0.5})
     task = DialogueTask(tmp_path, "meld", (clip_of(("a.mp4", 0.5, 1.1), ("b.mp4", 0.31, 0.71)),), BOTH, settings, None)
     ((row, failures),) = clips.settle(clips.decode(task), Mouths())
     assert failures == []

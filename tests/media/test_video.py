@@ -304,8 +304,8 @@ def test_a_frame_that_was_shown_goes_at_once(tmp_path: Path, write_media):
     gc.disable()
     try:
         picture = Picture(frame, Pose.of(frame))
-        alive = len([one for one in gc.get_objects() if isinstance(one, av.VideoFrame)])
+        alive = len([one for one in gc.get_objects() if type(one) is av.VideoFrame])
         del picture, frame
-        assert len([one for one in gc.get_objects() if isinstance(one, av.VideoFrame)]) == alive - 1
+        assert len([one for one in gc.get_objects() if type(one) is av.VideoFrame]) == alive - 1
     finally:
         gc.enable()

@@ -10,11 +10,9 @@ import pyarrow as pa
 from merc.corpora.engine.labels import LABEL_SETS, LabelSet
 from merc.errors import BadTable
 from merc.layout import MODALITIES
+from merc.shards.format.meta import FACE_SETTINGS
 from merc.shards.format.row_groups import files_of, opened, with_equal_lists
 from merc.shards.format.schema import schema
-
-FACE_SETTINGS = ("detector", "choice", "off_screen")
-"""Settings of the media that the record of shards tells."""
 
 
 @dataclass(frozen=True)

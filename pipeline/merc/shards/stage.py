@@ -22,8 +22,8 @@ from merc.records import manifest
 from merc.records.dialogue import SPLITS
 from merc.records.feature_parts import Features, open_features
 from merc.shards.config import Config
-from merc.shards.facts import FACE_SETTINGS
 from merc.shards.format import cutting
+from merc.shards.format.meta import FACE_SETTINGS
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, quality_columns, schema
 from merc.shards.joining.failures import collect, explained, read_record
 from merc.shards.joining.join import check_absent, join

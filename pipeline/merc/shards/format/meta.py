@@ -11,6 +11,10 @@ from merc.records.dialogue import SPLITS
 _Count = Annotated[int, Field(ge=0)]
 
 
+FACE_SETTINGS = ("detector", "choice", "off_screen")
+"""Settings of the media that the record of shards tells."""
+
+
 class Counts(BaseModel):
     """Of one split."""
 
