@@ -134,7 +134,8 @@ def _evaluated(node: ast.expr, values: Mapping[str, pa.Array]) -> pa.Array:
         return found
     if isinstance(node, ast.UnaryOp):
         return pc.invert(_evaluated(node.operand, values))
-    assert isinstance(node, ast.Compare)  # noqa: S101 - _check has refused all else
+    if not isinstance(node, ast.Compare):
+        raise TypeError(f"{type(node).__name__} is no condition")  # _check has refused all else
     if isinstance(node.ops[0], ast.Is | ast.IsNot):
         known = values[node.left.id].is_valid()  # type: ignore[attr-defined]
         return known if isinstance(node.ops[0], ast.IsNot) else pc.invert(known)
