@@ -197,18 +197,18 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
     """
     from merc.commands.inspection.seen import Seen, observe
     from merc.compute import pool
-    from merc.media import networks, stage
+    from merc.media import networks, parts
 
     there = networks.found(config, offline=False)
     networks.check(config, there, "cpu")
-    tasks = [task for _, task in stage.tasks_of(table, layout, frozenset(STREAMS), config, there)]
+    tasks = [task for _, task in parts.tasks_of(table, layout, frozenset(STREAMS), config, there)]
     found: dict[str, Seen] = {}
     with stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
         for key, task in enumerate(tasks):
-            crew.submit(key, task, weight=task.seconds, limit_seconds=stage.time_limit_seconds(task, run.clip_timeout_seconds))
+            crew.submit(key, task, weight=task.seconds, limit_seconds=parts.time_limit_seconds(task, run.clip_timeout_seconds))
         for _ in tasks:
             key, outcome = crew.next_outcome()
-            of_task = [Seen(*one) for one in stage.given_up(tasks[key], outcome)] if isinstance(outcome, pool.Lost) else outcome
+            of_task = [Seen(*one) for one in parts.given_up(tasks[key], outcome)] if isinstance(outcome, pool.Lost) else outcome
             found |= {one.utterance_id: one for one in of_task}
             bar.update(len(of_task))
     return found

@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 
 # Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
 # enough that finished results (about 1 MB a dialogue) stay small beside the libraries of the workers.
-_AHEAD_PER_WORKER = 8
+AHEAD_PER_WORKER = 8
 # Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
 # same cores, and sums over another number of threads differ in their last bits.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -382,15 +382,21 @@ def in_order(function: Callable[[_Task], _Result], tasks: Sequence[_Task], worke
     with Crew(function, workers) as crew:
         for index in range(len(tasks)):
             while index not in done:
-                for key in range(begun, min(len(tasks), index + workers * _AHEAD_PER_WORKER)):
+                for key in range(begun, min(len(tasks), index + workers * AHEAD_PER_WORKER)):
                     crew.submit(key, tasks[key])
                     begun = key + 1
                 key, outcome = crew.next_outcome()
-                done[key] = _result(outcome, tasks[key])
+                done[key] = result_of(outcome, tasks[key])
             yield done.pop(index)
 
 
-def _result(outcome: "_Result | Lost", task: object) -> Any:
+def result_of(outcome: "_Result | Lost", task: object) -> Any:
+    """The result of a task.
+
+    Raises:
+        PipelineError: if its worker died, naming the task.
+        Exception: whatever it raised.
+    """
     if not isinstance(outcome, Lost):
         return outcome
     if outcome.error is not None:

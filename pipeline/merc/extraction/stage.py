@@ -1,5 +1,6 @@
 """Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
 
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 
 from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
-from merc.compute import device
+from merc.compute.executors.base import Listed
+from merc.compute.executors.base import choose as choose_executor
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
@@ -51,18 +53,21 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     job, source = prepared.job, prepared.source
     if job.done_before():
         return job.out
-    job.start()
     left = prepared.left()
     total = sum(source.sizes)
-    if len(left) < len(source.sizes):
-        log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
     build = partial(chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
-    encoding = runner.Encoding(build, source, job, chosen.modality)
-    with log.progress(total, job.name, "utterance", done=total - sum(source.sizes[index] for index in left)) as bar:
-        if prepared.encoder.ACCELERATED:
-            facts = runner.run_here(encoding, device.resolve(run.device), left, bar.update)
-        else:
-            facts = runner.run_in_processes(encoding, run.workers, left, bar.update)
+    encoding = runner.Encoding(build, prepared.encoder.ACCELERATED, source, job, chosen.modality)
+    facts: runner.EncoderFacts | None = None
+    with (
+        log.progress(total, job.name, "utterance", done=total - sum(source.sizes[index] for index in left)) as bar,
+        closing(choose_executor(run).map(encoding, Listed(left), bar.update)) as done,
+    ):
+        job.start()
+        if len(left) < len(source.sizes):
+            log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
+        for _, found in done:
+            facts = found
+    facts = facts or runner.facts_of(encoding.loaded("cpu"))
     _finish(prepared, facts, run.max_failed)
     log.logger.info("%s: %d utterances", job.name, total, extra={"stage": job.name, "utterances": total})
     return job.out
