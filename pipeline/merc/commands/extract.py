@@ -202,8 +202,8 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     Returns:
         A summary, one line each.
     """
+    from merc.extraction.overlap import decode_and_extract
     from merc.extraction.stage import extract
-    from merc.media.stage import decode
     from merc.shards.card.writing import write_card
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
@@ -215,10 +215,10 @@ def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
         encoder.identity()
-    if order.streams:
-        decode(order.media, layout, run, streams=order.streams)
+    made = decode_and_extract(order.media, order.encoders, order.extraction, layout, run, streams=order.streams) if order.streams else ()
     for one in order.encoders:
-        extract(one, order.extraction, layout, run)
+        if one not in made:
+            extract(one, order.extraction, layout, run)
     build_shards(order.shards, layout, run, encoders=order.names)
     build_trajectories(order.trajectories, layout, run)
     write_card(layout.shards)
