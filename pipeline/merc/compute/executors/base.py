@@ -98,6 +98,9 @@ class Work(Protocol[Facts_co]):
     def needs(self) -> Needs:
         """What each worker takes."""
 
+    def is_done(self, index: int) -> bool:
+        """Whether a part's file and marker are there."""
+
     def check(self) -> None:
         """Raises a :class:`merc.errors.PipelineError` if what it reads (raw files, a model) is not on this machine."""
 
@@ -130,6 +133,10 @@ class Executor(Protocol):
 
 def choose(run: RunOptions) -> Executor:
     """The executor that ``run`` asks for."""
+    if run.executor == "ray":
+        from merc.compute.executors.ray import OnRay
+
+        return OnRay(run.address, run.device, run.workers, run.cores_per_worker, run.gpus_per_worker)
     from merc.compute.executors.local import Local
 
     return Local(run.workers, run.device)
