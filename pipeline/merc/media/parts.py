@@ -81,7 +81,7 @@ class Decoding:
     @property
     def needs(self) -> Needs:
         judging = self.found.speaker is not None
-        return Needs(judging, False, _JUDGING_PROCESS_BYTES if judging else _PROCESS_BYTES, _PARTS_AT_A_TIME)
+        return Needs(judging, "processes", _JUDGING_PROCESS_BYTES if judging else _PROCESS_BYTES, _PARTS_AT_A_TIME)
 
     def is_done(self, index: int) -> bool:
         return self.job.is_done(index)

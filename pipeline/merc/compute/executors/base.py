@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from merc.job import RunOptions
 
@@ -65,13 +65,13 @@ class Needs:
 
     Attributes:
         accelerated: a GPU, if there are any.
-        single: it computes in one process; otherwise it takes as many cores as the settings allow.
-        memory_bytes: of a worker that computes in one process; of each of its processes, if they are several.
+        cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as many as the settings allow.
+        memory_bytes: of the worker, or of each of its processes.
         parts_at_once: that it has under way, so that it need not wait for the next one.
     """
 
     accelerated: bool
-    single: bool
+    cores: Literal["one", "threads", "processes"]
     memory_bytes: int
     parts_at_once: int
 

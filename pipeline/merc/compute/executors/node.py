@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,7 @@ class Answer:
         records: of the log since the last answer.
         error: what the work raised; the worker is of no further use then.
         words: its traceback.
+        node: where the worker is.
     """
 
     facts: Any = None
@@ -71,6 +73,7 @@ class Answer:
     records: tuple[logging.LogRecord, ...] = ()
     error: Exception | None = None
     words: str = ""
+    node: str = ""
 
 
 @cache
@@ -124,9 +127,15 @@ def _reads(token: Path, word: str) -> bool:
 
 
 class Worker:
-    """Does parts, several of which it may have under way; its methods are called from threads of their own."""
+    """Does parts, several of which it may have under way; its methods are called from threads of their own.
 
-    def __init__(self, order: Order) -> None:
+    Args:
+        order: what to do.
+        node: gives what the engine calls this machine.
+    """
+
+    def __init__(self, order: Order, node: Callable[[], str]) -> None:
+        self._node = node()
         vars(sys.modules["__main__"]).pop("__file__", None)  # processes that are started here would begin with importing the engine's main module
         self._order = order
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -205,7 +214,7 @@ class Worker:
         with self._lock:
             advanced, self._advanced = self._advanced, 0
             records, self._log.records = tuple(self._log.records), []
-        return Answer(facts, advanced, records, raised, words)
+        return Answer(facts, advanced, records, raised, words, self._node)
 
 
 class _Kept(logging.handlers.QueueHandler):

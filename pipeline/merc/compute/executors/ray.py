@@ -7,6 +7,7 @@
 The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is asked for.
 """
 
+import importlib
 import logging
 import os
 import pickle
@@ -32,7 +33,7 @@ from merc.log import logger
 _Facts = TypeVar("_Facts")
 
 _ANSWER_SECONDS = 10.0
-_LOOK_SECONDS = 120.0
+_LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
 _TICK_SECONDS = 1.0
 _FAREWELL_SECONDS = 10.0
 # How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute that there was no such file.
@@ -45,6 +46,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
 }
 
 
@@ -68,7 +70,8 @@ class OnRay:
     gpus_per_worker: float
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
-        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes are looked at before this returns.
+        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes are looked at, and a worker has opened the
+        work, before this returns.
 
         Raises:
             BadSettings: if Ray is not installed, or there are no GPUs where some were asked for.
@@ -78,12 +81,14 @@ class OnRay:
         ray = connect(self.address, self.workers)
         size = self._size(_nodes(ray), work.needs)
         order = _order(work, size)
+        fleet = _Fleet(ray, work, size, order)
         try:
             _look_at_all(ray, order)
+            fleet.begin()
         except BaseException:
-            order.token.unlink(missing_ok=True)
+            fleet.end()
             raise
-        return _run(_Fleet(ray, work, size, order), parts, advance)
+        return _run(fleet, parts, advance)
 
     def _size(self, nodes: list["_Node"], needs: Needs) -> "_Size":
         """What each worker takes of its node; never more than the largest node has."""
@@ -94,9 +99,10 @@ class OnRay:
                 raise BadSettings(f"--device {self.device} with --executor ray: the cluster chooses the GPU; valid: auto, cpu, cuda")
             if not gpus:
                 raise BadSettings("--device cuda: no node of the cluster has a GPU; valid: auto, cpu")
-        threads = _threads() if needs.accelerated and needs.single and not gpus else 0
-        cores = min(max(1, most_cores), (threads or 1) if needs.single else self.cores_per_worker)
-        memory = min(most_bytes, needs.memory_bytes * (1 if needs.single else cores))
+        threads = _threads() if needs.cores == "threads" and not gpus else 0
+        processes = needs.cores == "processes"
+        cores = min(max(1, most_cores), self.cores_per_worker if processes else threads or 1)
+        memory = min(most_bytes, needs.memory_bytes * (cores if processes else 1))
         return _Size(cores, self.gpus_per_worker if gpus else 0.0, memory, threads)
 
 
@@ -115,7 +121,8 @@ class _Size:
 
     def fit_into(self, one: "_Node") -> int:
         """How many workers a node holds."""
-        return int(min(one.cores / self.cores, one.gpus / self.gpus if self.gpus else one.cores, one.memory_bytes / max(1, self.memory_bytes)))
+        wanted = ((one.cores, self.cores), (one.gpus, self.gpus), (one.memory_bytes, self.memory_bytes))
+        return int(min(there / each for there, each in wanted if each))
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,10 @@ class _Node:
     memory_bytes: int
 
 
-def _nodes(ray: Any) -> list[_Node]:
+def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
     found = []
     for one in ray.nodes():
-        if one["Alive"]:
+        if one["Alive"] or not alive:
             given, host = one["Resources"], one["NodeManagerHostname"]
             name = one["NodeName"] if host in one["NodeName"] else f"{one['NodeName']} ({host})"
             found.append(_Node(one["NodeID"], name, int(given.get("CPU", 0)), given.get("GPU", 0.0), int(given.get("memory", 0))))
@@ -151,6 +158,7 @@ def connect(address: str, cores: int) -> Any:
             import ray
         except ModuleNotFoundError as error:
             raise BadSettings("--executor ray needs Ray, which is not installed:  pip install 'merc-pipeline[ray]'") from error
+        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
         if not ray.is_initialized():
             given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
             if given not in ("auto", "local"):
@@ -161,6 +169,10 @@ def connect(address: str, cores: int) -> Any:
             except Exception as error:  # of many kinds: no cluster here, another version, a machine that is no node
                 raise BadCluster(f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return ray
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it ourselves."""
 
 
 @contextmanager
@@ -217,10 +229,10 @@ def _look_at_all(ray: Any, order: node.Order) -> None:
             raise BadCluster(f"node {one.name}: no process began there within {_LOOK_SECONDS:.0f} s") from error
         except ray.exceptions.RayTaskError as error:
             raise BadCluster(f"node {one.name}: it cannot load merc-pipeline as it is here: {str(error).strip().splitlines()[-1]}") from error
-        except ray.exceptions.RayError:
-            if one.identifier in {there.identifier for there in _nodes(ray)}:
-                raise
-            continue  # it is gone
+        except ray.exceptions.RayError as error:
+            if one.identifier not in {there.identifier for there in _nodes(ray)}:
+                continue  # it is gone
+            raise BadCluster(f"node {one.name}: {str(error).strip().splitlines()[0]}") from error
         if found is not None:
             raise _named(found, one.name)
 
@@ -237,12 +249,12 @@ class _Hand:
 
     Attributes:
         actor: Ray's handle.
-        ready: it has opened the work.
+        node: on which it has opened the work; empty: not yet.
         under_way: parts it was given and has not answered.
     """
 
     actor: Any
-    ready: bool = False
+    node: str = ""
     under_way: set[int] = field(default_factory=set)
 
 
@@ -257,6 +269,7 @@ class _Fleet:
         self.hands: list[_Hand] = []
         self._asked: dict[Any, tuple[_Hand, int | None]] = {}
         self._lost: Counter[int] = Counter()
+        self._stillborn = 0
         self._slots, self._counted = 1, -_TICK_SECONDS
 
     @property
@@ -275,14 +288,21 @@ class _Fleet:
             actor = self._kind.options(
                 num_cpus=self._size.cores, num_gpus=self._size.gpus, memory=self._size.memory_bytes,
                 max_restarts=0, max_task_retries=0, max_concurrency=self.needs.parts_at_once + 2, scheduling_strategy="SPREAD",
-            ).remote(self._sent)  # fmt: skip
+            ).remote(self._sent, _node)  # fmt: skip
             hand = _Hand(actor)
             self.hands.append(hand)
             self._asked[actor.begin.remote()] = hand, None
 
+    def begin(self) -> None:
+        """Waits until a worker has opened the work."""
+        while not any(hand.node for hand in self.hands):
+            self.grow(1)
+            for _ in self.hear(deque()):
+                pass
+
     def give(self, todo: deque[int]) -> None:
         """Hands out parts, the next one to whoever has the fewest."""
-        while todo and (free := [hand for hand in self.hands if hand.ready and len(hand.under_way) < self.needs.parts_at_once]):
+        while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < self.needs.parts_at_once]):
             hand, index = min(free, key=lambda one: len(one.under_way)), todo.popleft()
             hand.under_way.add(index)
             self._asked[hand.actor.do.remote(index)] = hand, index
@@ -299,9 +319,9 @@ class _Fleet:
             except self._ray.exceptions.RayError as error:
                 self._lose(hand, index, error, todo)
                 continue
-            _tell(told)
+            _tell(told, self._ray)
             if index is None:
-                hand.ready = True
+                hand.node, self._stillborn = told.node, 0
             else:
                 hand.under_way.discard(index)
                 yield index, told
@@ -311,19 +331,20 @@ class _Fleet:
         self._asked = {answer: asked for answer, asked in self._asked.items() if asked[0] is not hand}
         again = sorted(hand.under_way)
         self._lost.update(again)
-        why = str(error).strip().splitlines()[0]
-        logger.warning("%s: a worker was lost (%s); %d parts are done again", self.work.name, why, len(again), extra={"stage": self.work.name})
-        worst = max(again, key=lambda one: self._lost[one], default=None)
-        if worst is not None and self._lost[worst] >= _LOSSES:
-            raise BadCluster(f"{self.work.name}: {_LOSSES} workers were lost, one after another, with part {worst} under way, the last one so:\n  {error}")
+        self._stillborn += not hand.node
+        where = _name_of(hand.node, self._ray) if hand.node else "a node where it could not begin"
+        logger.warning("%s: a worker was lost on %s; %d parts are done again", self.work.name, where, len(again), extra={"stage": self.work.name})
+        if max(self._stillborn, *(self._lost[one] for one in again), 0) >= _LOSSES:
+            what = "as they began" if self._stillborn >= _LOSSES else f"with part {max(again, key=lambda one: self._lost[one])} under way"
+            raise BadCluster(f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library), the last one so:\n{error}")
         todo.extendleft(reversed(again))
 
     def finish(self) -> None:
         """Has every worker say what it still has to say."""
-        farewells = [hand.actor.finish.remote() for hand in self.hands if hand.ready]
+        farewells = [hand.actor.finish.remote() for hand in self.hands if hand.node]
         if farewells:
             for one in self._ray.wait(farewells, num_returns=len(farewells), timeout=_FAREWELL_SECONDS)[0]:
-                _tell(self._ray.get(one))
+                _tell(self._ray.get(one), self._ray)
 
     def end(self) -> None:
         """Ends all workers at once."""
@@ -332,14 +353,25 @@ class _Fleet:
         self._order.token.unlink(missing_ok=True)
 
 
-def _tell(answer: node.Answer) -> None:
+def _node() -> str:
+    """Of this worker."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _name_of(identifier: str, ray: Any) -> str:
+    return next((one.name for one in _nodes(ray, alive=False) if one.identifier == identifier), identifier)
+
+
+def _tell(answer: node.Answer, ray: Any) -> None:
     """Puts a worker's log into this one, and raises what it raised."""
     for record in answer.records:
         logger.handle(record)
     if isinstance(answer.error, PipelineError):
-        raise answer.error
+        raise _named(answer.error, _name_of(answer.node, ray))
     if answer.error is not None:
-        raise answer.error from RuntimeError(f"in a worker of the cluster:\n{answer.words}")
+        raise answer.error from RuntimeError(f"on node {_name_of(answer.node, ray)}:\n{answer.words}")
 
 
 def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, Any], None, None]:
