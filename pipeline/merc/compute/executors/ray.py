@@ -9,6 +9,7 @@ The parts of a worker that is lost with its node are done again, by others. Ray 
 
 import importlib
 import logging
+import math
 import os
 import pickle
 import signal
@@ -301,8 +302,9 @@ class _Fleet:
                 pass
 
     def give(self, todo: deque[int]) -> None:
-        """Hands out parts, the next one to whoever has the fewest."""
-        while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < self.needs.parts_at_once]):
+        """Hands out parts, the next one to whoever has the fewest; of the last ones, none gets more than its share."""
+        most = min(self.needs.parts_at_once, math.ceil((len(todo) + self.under_way) / max(1, len(self.hands))))
+        while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < most]):
             hand, index = min(free, key=lambda one: len(one.under_way)), todo.popleft()
             hand.under_way.add(index)
             self._asked[hand.actor.do.remote(index)] = hand, index
