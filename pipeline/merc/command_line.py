@@ -15,7 +15,7 @@ from merc import lock, log
 from merc.errors import BadSettings, PipelineError
 from merc.files import without_characters
 from merc.interrupts import stoppable
-from merc.job import DEVICES, RunOptions
+from merc.job import ADDRESSES, DEVICES, RunOptions
 from merc.layout import Layout
 from merc.params import Params
 from merc.shown import visible, visible_json
@@ -47,6 +47,20 @@ def _device(_context: click.Context, _option: click.Parameter, value: str) -> st
 
 
 DEVICE = click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N.")
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not ADDRESSES.fullmatch(value):
+        raise click.BadParameter(f"{value!r}; valid: auto, local, HOST:PORT")
+    return value
+
+
+EXECUTOR = click.option(
+    "--executor", type=click.Choice(["local", "ray"]), help="ray: on the machines of a Ray cluster, which all see raw files and output. Default: run.executor."
+)
+ADDRESS = click.option(
+    "--address", callback=_address, metavar="auto|HOST:PORT|local", help="Of the Ray cluster; local: one of this machine's cores. Default: run.address."
+)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
 WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")

@@ -9,7 +9,7 @@ import click
 
 from merc import __version__, lock, log
 from merc.audit.config import Config as AuditConfig
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
+from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import dry_run
 from merc.commands.audit import audit
@@ -117,6 +117,8 @@ class Order:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
 @workers_option("Processes for decoding and CPU encoders.")
 @DEVICE
+@EXECUTOR
+@ADDRESS
 @click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
 @OVERWRITE
 @WAIT
@@ -142,6 +144,8 @@ def main(
     limit: int | None,
     workers: int,
     device: str,
+    executor: str | None,
+    address: str | None,
     max_failed: str | None,
     overwrite: bool,
     wait: bool,
@@ -182,7 +186,7 @@ def main(
         overrides += ("shards.quality=true",) if quality else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
-        run = RunOptions.of(params, max_failed, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
+        run = RunOptions.of(params, max_failed, executor, address, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit, preset)
         params.check_overrides()
         with _naming_the_way_out(wanted):

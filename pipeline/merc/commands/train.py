@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import log
-from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting
+from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands.settings import lines_of
 from merc.job import RunOptions
@@ -26,6 +26,8 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
 @OUT
 @RUNS
 @DEVICE
+@EXECUTOR
+@ADDRESS
 @workers_option("Seeds trained at once on a CPU.")
 @OVERWRITE
 @WAIT
@@ -47,6 +49,8 @@ def main(
     out: Path,
     runs: Path,
     device: str,
+    executor: str | None,
+    address: str | None,
     workers: int,
     overwrite: bool,
     wait: bool,
@@ -93,8 +97,8 @@ def main(
         from merc.training.recipes.resolution import resolve
         from merc.training.stage import train
 
-        run = RunOptions(device=device, overwrite=overwrite, workers=workers, wait=wait)
         params = Params.load(params_file, overrides)
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
         resolved = resolve(params, recipe or "")
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)

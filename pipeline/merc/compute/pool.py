@@ -331,7 +331,7 @@ def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connectio
         try:
             answer = (False, function(task), "")
         except Exception as error:  # the parent decides what to do about it
-            answer = (True, _portable(error), traceback.format_exc())
+            answer = (True, portable(error), traceback.format_exc())
         _answer(answers, answer)
         del task, answer  # while it waits for the next one, it holds nothing
 
@@ -345,13 +345,13 @@ def _answer(answers: Connection, answer: tuple[bool, Any, str]) -> None:
     try:
         content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # a result that cannot be sent raises what its own way of being pickled raises
-        content = pickle.dumps((True, _portable(error), traceback.format_exc()))
+        content = pickle.dumps((True, portable(error), traceback.format_exc()))
     message = memoryview(_MAGIC + len(content).to_bytes(8) + zlib.crc32(content).to_bytes(4) + content)
     while message:
         message = message[os.write(answers.fileno(), message) :]
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error, or where it cannot be sent, one that says the same."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301

@@ -70,8 +70,11 @@ class Encoding:
     @property
     def needs(self) -> Needs:
         if self.accelerated:
-            return Needs(accelerated=True, single=True, memory_bytes=_MODEL_BYTES, parts_at_once=3)  # one each is read, encoded and written
-        return Needs(accelerated=False, single=False, memory_bytes=_PROCESS_BYTES, parts_at_once=8)
+            return Needs(accelerated=True, cores="threads", memory_bytes=_MODEL_BYTES, parts_at_once=3)  # one each is read, encoded and written
+        return Needs(accelerated=False, cores="processes", memory_bytes=_PROCESS_BYTES, parts_at_once=8)
+
+    def is_done(self, index: int) -> bool:
+        return self.job.is_done(index)
 
     def check(self) -> None:
         encoder = self.make_encoder()

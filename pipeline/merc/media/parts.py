@@ -81,11 +81,14 @@ class Decoding:
     @property
     def needs(self) -> Needs:
         judging = self.found.speaker is not None
-        return Needs(judging, False, _JUDGING_PROCESS_BYTES if judging else _PROCESS_BYTES, _PARTS_AT_A_TIME)
+        return Needs(judging, "processes", _JUDGING_PROCESS_BYTES if judging else _PROCESS_BYTES, _PARTS_AT_A_TIME)
+
+    def is_done(self, index: int) -> bool:
+        return self.job.is_done(index)
 
     def left(self) -> list[int]:
         """The parts that are not done."""
-        return [index for index in range(len(self.bounds)) if not self.job.is_done(index)]
+        return [index for index in range(len(self.bounds)) if not self.is_done(index)]
 
     def utterances(self, parts: Iterable[int]) -> int:
         """How many there are in some parts."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from merc.job import RunOptions
 
@@ -65,13 +65,13 @@ class Needs:
 
     Attributes:
         accelerated: a GPU, if there are any.
-        single: it computes in one process; otherwise it takes as many cores as the settings allow.
-        memory_bytes: of a worker that computes in one process; of each of its processes, if they are several.
+        cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as many as the settings allow.
+        memory_bytes: of the worker, or of each of its processes.
         parts_at_once: that it has under way, so that it need not wait for the next one.
     """
 
     accelerated: bool
-    single: bool
+    cores: Literal["one", "threads", "processes"]
     memory_bytes: int
     parts_at_once: int
 
@@ -97,6 +97,9 @@ class Work(Protocol[Facts_co]):
     @property
     def needs(self) -> Needs:
         """What each worker takes."""
+
+    def is_done(self, index: int) -> bool:
+        """Whether a part's file and marker are there."""
 
     def check(self) -> None:
         """Raises a :class:`merc.errors.PipelineError` if what it reads (raw files, a model) is not on this machine."""
@@ -130,6 +133,10 @@ class Executor(Protocol):
 
 def choose(run: RunOptions) -> Executor:
     """The executor that ``run`` asks for."""
+    if run.executor == "ray":
+        from merc.compute.executors.ray import OnRay
+
+        return OnRay(run.address, run.device, run.workers, run.cores_per_worker, run.gpus_per_worker)
     from merc.compute.executors.local import Local
 
     return Local(run.workers, run.device)
