@@ -1,8 +1,12 @@
-"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about."""
+"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about.
+
+Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing click.
+"""
 
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,12 +19,12 @@ from merc import lock, log
 from merc.errors import BadSettings, PipelineError
 from merc.files import without_characters
 from merc.interrupts import stoppable
-from merc.job import DEVICES, RunOptions
 from merc.layout import Layout
-from merc.params import Params
 from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
+DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+"""What ``--device`` may be."""
 # What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is none. EPIPE is click's.
 _REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
@@ -156,6 +160,9 @@ def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> c
     """
 
     def command(dataset: str, raw: Path, out: Path, params_file: Path | None, **options: Any) -> None:
+        from merc.job import RunOptions
+        from merc.params import Params
+
         log.set_up()
         with exiting():
             params = Params.load(params_file)

@@ -24,8 +24,6 @@ from merc.log import logger
 from merc.params import Params, Settings
 
 RECORD = "record.json"
-DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""What ``--device`` may be."""
 
 
 class Fingerprinted(BaseModel):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from merc.command_line import DEVICES
 from merc.errors import BadSettings
-from merc.job import DEVICES
 
 
 def resolve(device: str) -> str:
