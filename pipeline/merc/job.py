@@ -21,13 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.log import logger
+from merc.machines import ADDRESSES
 from merc.params import Params, Settings
 
 RECORD = "record.json"
-DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""What ``--device`` may be."""
-ADDRESSES = re.compile(r"auto|local|[^:/\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
-"""What ``--address`` may be."""
 
 
 class Fingerprinted(BaseModel):

@@ -188,6 +188,11 @@ def test_on_a_cpu_there_is_room_only_beside_the_decoder(chosen: Choose, monkeypa
     assert overlap._room(both(chosen), RunOptions(workers=workers, device="cpu")) is there_is
 
 
+def test_on_a_cluster_one_stage_after_the_other_keeps_all_nodes_busy(chosen: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert not overlap._room(both(chosen), RunOptions(workers=1, device="cuda", executor="ray"))
+
+
 def test_encoders_without_a_model_are_left_for_later(chosen: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert not overlap._room([chosen("audio", "fake")], RunOptions(workers=1, device="cuda"))

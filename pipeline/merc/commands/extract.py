@@ -4,35 +4,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from merc import __version__, lock, log
-from merc.audit.config import Config as AuditConfig
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
-from merc.commands import dry_run
 from merc.commands.audit import audit
 from merc.commands.inspect import inspect
-from merc.commands.models import MEDIA, encoders_of, models, needed_networks
-from merc.commands.settings import lines_of
-from merc.corpora.stage import DATASETS, Corpus, build_manifest
-from merc.corpora.stage import choose as choose_corpus
-from merc.encoders.engine.registry import ChosenEncoder
-from merc.encoders.engine.registry import choose as choose_encoder
+from merc.commands.models import models
 from merc.errors import BadSettings, ModelUnavailable, nearest
-from merc.extraction.config import Config as ExtractionConfig
 from merc.files import read_json
-from merc.job import RunConfig, RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.media.config import Config as MediaConfig
-from merc.media.config import lay as lay_media
-from merc.media.config import of_dataset as media_of
-from merc.params import Params
-from merc.records import audit as audits
 from merc.records.dialogue import SPLITS
-from merc.shards.config import Config as ShardsConfig
-from merc.trajectories.config import Config as TrajectoriesConfig
+
+if TYPE_CHECKING:
+    from merc.corpora.stage import Corpus
+    from merc.encoders.engine.registry import ChosenEncoder
+    from merc.extraction.config import Config as ExtractionConfig
+    from merc.job import RunOptions
+    from merc.media.config import Config as MediaConfig
+    from merc.params import Params
+    from merc.shards.config import Config as ShardsConfig
+    from merc.trajectories.config import Config as TrajectoriesConfig
 
 
 @dataclass(frozen=True)
@@ -47,19 +42,19 @@ class Order:
         media, extraction, shards, trajectories: settings of these stages.
     """
 
-    corpus: Corpus
-    encoders: tuple[ChosenEncoder, ...]
+    corpus: "Corpus"
+    encoders: "tuple[ChosenEncoder, ...]"
     splits: tuple[str, ...]
     limit: int | None
-    media: MediaConfig
-    extraction: ExtractionConfig
-    shards: ShardsConfig
-    trajectories: TrajectoriesConfig
+    media: "MediaConfig"
+    extraction: "ExtractionConfig"
+    shards: "ShardsConfig"
+    trajectories: "TrajectoriesConfig"
 
     @classmethod
     def of(
         cls,
-        params: Params,
+        params: "Params",
         dataset: str,
         encoders: Mapping[str, str],
         splits: tuple[str, ...] = SPLITS,
@@ -79,6 +74,13 @@ class Order:
         Raises:
             BadSettings: for an unknown name or key, or an impossible value.
         """
+        from merc.corpora.stage import choose as choose_corpus
+        from merc.encoders.engine.registry import choose as choose_encoder
+        from merc.extraction.config import Config as ExtractionConfig
+        from merc.media.config import of_dataset as media_of
+        from merc.shards.config import Config as ShardsConfig
+        from merc.trajectories.config import Config as TrajectoriesConfig
+
         return cls(
             corpus=choose_corpus(params, dataset),
             encoders=tuple(choose_encoder(params, modality, name) for modality, name in encoders.items()),
@@ -181,6 +183,10 @@ def main(
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
     log.set_up(log_format)
     with exiting():
+        from merc.commands import dry_run
+        from merc.job import RunOptions
+        from merc.params import Params
+
         overrides += (f"extraction.level={level}",) if level else ()
         overrides += ("shards.transcripts=false",) if no_text else ()
         overrides += ("shards.quality=true",) if quality else ()
@@ -200,14 +206,16 @@ def main(
                 echo(line)
 
 
-def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
+def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
     """Runs every stage from the raw corpus to the trajectories; stages that are done already are skipped.
 
     Returns:
         A summary, one line each.
     """
+    from merc.corpora.stage import build_manifest
     from merc.extraction.overlap import decode_and_extract
     from merc.extraction.stage import extract
+    from merc.records import audit as audits
     from merc.shards.card.writing import write_card
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
@@ -235,6 +243,8 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
     try:
         yield
     except ModelUnavailable as error:
+        from merc.commands.inventory import MEDIA, needed_networks
+
         networks = needed_networks(order.media) if "visual" in order.streams else []
         names = " ".join([*(f"{modality}={name}" for modality, name in order.names.items()), *(f"{MEDIA}={name}" for name in networks)])
         raise ModelUnavailable(
@@ -242,7 +252,7 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
         ) from error
 
 
-def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
+def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
     """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
 
     Args:
@@ -255,6 +265,9 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     Raises:
         BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not wanted.
     """
+    from merc.commands.inventory import encoders_of
+    from merc.corpora.stage import DATASETS
+
     wanted = {name.strip() for name in modalities.split(",")}
     for name in sorted(wanted - set(MODALITIES)):
         raise BadSettings(f"--modalities: no modality {name!r}; {nearest(name, list(MODALITIES))}")
@@ -305,6 +318,12 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
     """Print every setting of an extraction, and where it comes from. Nothing is read or made."""
     log.set_up()
     with exiting():
+        from merc.audit.config import Config as AuditConfig
+        from merc.commands.settings import lines_of
+        from merc.job import RunConfig
+        from merc.media.config import lay as lay_media
+        from merc.params import Params
+
         params = Params.load(params_file, overrides)
         order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), preset=preset)
         params.fill("run", RunConfig)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from merc.errors import BadSettings
-from merc.job import DEVICES
+from merc.machines import DEVICES
 
 
 def resolve(device: str) -> str:

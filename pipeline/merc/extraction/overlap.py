@@ -76,8 +76,8 @@ def decode_and_extract(
 
 
 def _room(chosen: Sequence[ChosenEncoder], run: RunOptions) -> bool:
-    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, other machines, or cores."""
-    if not any(one.kind.ACCELERATED for one in chosen):
+    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, or cores. On a cluster, either keeps all nodes busy."""
+    if run.executor != "local" or not any(one.kind.ACCELERATED for one in chosen):
         return False
     import torch
 
