@@ -23,10 +23,10 @@ import click
 import decode
 from _settings import settings_file
 from _tables import put_dated
+from merc.commands import overlap
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.encoders.engine.registry import choose
-from merc.extraction import overlap
 from merc.extraction.config import Config
 from merc.extraction.stage import extract
 from merc.job import RunOptions

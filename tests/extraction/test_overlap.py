@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from merc.commands import overlap
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import SettingsDiffer, TooManyFailures
-from merc.extraction import overlap, runner
+from merc.extraction import runner
 from merc.extraction.config import Config
 from merc.extraction.stage import extract
 from merc.job import RunOptions

@@ -212,8 +212,8 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
     Returns:
         A summary, one line each.
     """
+    from merc.commands.overlap import decode_and_extract
     from merc.corpora.stage import build_manifest
-    from merc.extraction.overlap import decode_and_extract
     from merc.extraction.stage import extract
     from merc.records import audit as audits
     from merc.shards.card.writing import write_card

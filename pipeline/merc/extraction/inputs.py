@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from merc import parquet
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadTable
-from merc.media.parts import Decoding
+from merc.job import Fingerprint
 from merc.records import manifest
 from merc.records.failures import REASONS
 from merc.records.features import OK
@@ -170,10 +170,21 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
     return _grouped([(path, len(column)) for path, column in zip(paths, columns, strict=True)], modality, utterances_per_part)
 
 
-def source_to_come(decoding: Decoding, modality: str, utterances_per_part: int) -> MediaSource:
-    """The media parts of a run that may not have made them yet, where it makes them; cut as those of :func:`media_source`."""
-    paths = [decoding.job.part(index) for index in range(len(decoding.bounds))]
-    return _grouped([(path, decoding.utterances([index])) for index, path in enumerate(paths)], modality, utterances_per_part)
+@dataclass(frozen=True)
+class MediaToCome:
+    """Media that are being made.
+
+    Attributes:
+        parts: path and number of utterances of each, in order.
+        fingerprint: of the run that makes them.
+    """
+
+    parts: tuple[tuple[Path, int], ...]
+    fingerprint: Fingerprint
+
+    def source(self, modality: str, utterances_per_part: int) -> MediaSource:
+        """Their parts, where they will be, cut as those of :func:`media_source`."""
+        return _grouped(self.parts, modality, utterances_per_part)
 
 
 def _grouped(media_parts: Sequence[tuple[Path, int]], modality: str, utterances_per_part: int) -> MediaSource:

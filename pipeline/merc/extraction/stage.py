@@ -20,10 +20,9 @@ from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
-from merc.extraction.inputs import Source, media_source, source_to_come, text_source
+from merc.extraction.inputs import MediaToCome, Source, media_source, text_source
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.media.parts import Decoding
 from merc.params import Params
 from merc.records import features as feature_tables
 from merc.records import manifest
@@ -108,8 +107,8 @@ class Prepared:
         return [index for index in range(len(self.source.sizes)) if not self.job.is_done(index)]
 
 
-def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, decoding: Decoding | None = None) -> Prepared:
-    """What :func:`extract` has to do; with ``decoding``, with the parts of a run that has yet to make them."""
+def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, media: MediaToCome | None = None) -> Prepared:
+    """What :func:`extract` has to do; with ``media``, with those that are being made."""
     modality, name = chosen.modality, chosen.name
     encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
     table = manifest.read(layout.manifest)
@@ -122,12 +121,12 @@ def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         source = text_source(layout.manifest, table, size)
     else:  # pictures are all of one size: nothing is gained by larger parts
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
-        source = media_source(layout.media, table, modality, size) if decoding is None else source_to_come(decoding, modality, size)
+        source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}
-    if decoding is None or modality == "text":
+    if media is None or modality == "text":
         inputs = input_hashes(layout.media, table, modality)
     else:
-        inputs = media_hashes(decoding.job.fingerprint.settings, decoding.job.fingerprint.inputs, modality)
+        inputs = media_hashes(media.fingerprint.settings, media.fingerprint.inputs, modality)
     out = layout.features(modality, name)
     if config.level == "utterance" and (with_sequences := _with_sequences(out, settings, inputs)) is not None:
         settings = with_sequences

@@ -21,7 +21,7 @@ from merc.compute import device
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.extraction import stage as extraction
 from merc.extraction.config import Config
-from merc.extraction.inputs import MediaSource
+from merc.extraction.inputs import MediaSource, MediaToCome
 from merc.extraction.runner import EncoderFacts
 from merc.interrupts import stoppable
 from merc.job import RunOptions
@@ -62,7 +62,8 @@ def decode_and_extract(
         return ()
     decoding = media.with_networks(decoding, run)
     with_model = [one for one in chosen if one.kind.ACCELERATED]
-    to_make = [one for one in (extraction.prepare(one, config, layout, run, decoding) for one in with_model) if not one.job.done_before()]
+    to_come = MediaToCome(tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))), decoding.job.fingerprint)
+    to_make = [one for one in (extraction.prepare(one, config, layout, run, to_come) for one in with_model) if not one.job.done_before()]
     with stoppable(), _Decoder(decoding, run) as decoder, ExitStack() as ends:
         turns = [_Turns(one, run, decoder) for one in to_make]
         for one in turns:
