@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from merc.commands import overlap
+from merc.commands import overlap, shares
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import SettingsDiffer, TooManyFailures
 from merc.extraction import runner
+from merc.extraction import stage as extraction
 from merc.extraction.config import Config
-from merc.extraction.stage import extract
 from merc.job import RunOptions
 from merc.layout import Layout
+from merc.media import stage as media
 from merc.media.config import Config as MediaConfig
 from merc.media.parts import Decoding
-from merc.media.stage import decode
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
 
@@ -83,9 +83,9 @@ def test_the_bytes_are_those_of_one_after_the_other(chosen: Choose, corpus: Layo
     one_after_the_other = Layout(corpus.raw, corpus.out.parent / "others", corpus.dataset)
     one_after_the_other.folder.mkdir(parents=True)
     shutil.copy(corpus.manifest, one_after_the_other.manifest)
-    decode(MEDIA, one_after_the_other, RUN, streams=AUDIO)
+    media.decode(MEDIA, one_after_the_other, RUN, streams=AUDIO)
     for one in both(chosen):
-        extract(one, CONFIG, one_after_the_other, RUN)
+        extraction.extract(one, CONFIG, one_after_the_other, RUN)
     assert folder_digest(corpus.folder) == folder_digest(one_after_the_other.folder)
     assert (corpus.features("audio", "device") / "part-00003.parquet").is_file()
 
@@ -192,6 +192,14 @@ def test_on_a_cpu_there_is_room_only_beside_the_decoder(chosen: Choose, monkeypa
 def test_on_a_cluster_one_stage_after_the_other_keeps_all_nodes_busy(chosen: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert not overlap._room(both(chosen), RunOptions(workers=1, device="cuda", executor="ray"))
+
+
+def test_shares_are_cut_where_a_part_of_every_encoder_begins(chosen: Choose, corpus: Layout) -> None:
+    decoding = media.prepare(MEDIA, corpus, RUN, AUDIO)
+    coming = overlap.to_come(decoding)
+    encodings = [extraction.prepare(one, Config(neural_clips_per_part=4), corpus, RUN, coming) for one in both(chosen)]
+    of_shares = [sorted(shares._media_parts(shares.Share(number, 3), decoding, encodings)) for number in (1, 2, 3)]
+    assert sorted(of_shares) == [[], [0, 1], [2, 3]]
 
 
 def test_encoders_without_a_model_are_left_for_later(chosen: Choose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,15 @@ class Order:
         return frozenset(self.names) - {"text"}
 
 
+def _share(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{value!r}; K/N is expected, K from 1 to N")
+    return int(found[1]), int(found[2])
+
+
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
 @RAW
@@ -125,6 +135,10 @@ class Order:
 @OVERWRITE
 @WAIT
 @OFFLINE
+@click.option(
+    "--part", "share", callback=_share, metavar="K/N", help="Decode and encode only the K-th of N shares, beside other processes that make the others."
+)
+@click.option("--finish", is_flag=True, help="Put together what `--part` made; ends with exit code 1 if some of it is missing, instead of making it.")
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
 @PARAMS
 @SET
@@ -152,6 +166,8 @@ def main(
     overwrite: bool,
     wait: bool,
     offline: bool,
+    share: tuple[int, int] | None,
+    finish: bool,
     dry: bool,
     params_file: Path | None,
     overrides: tuple[str, ...],
@@ -168,6 +184,7 @@ def main(
       merc-extract --dataset meld --raw /data --dry-run      what /data/meld would take
       merc-extract --dataset meld --preset embedded          without any download
       merc-extract --dataset meld --modalities text --encoder text=roberta_large
+      merc-extract --dataset meld --part 3/40                one of forty processes; then once: --finish
 
     \b
     Exit codes:
@@ -181,9 +198,11 @@ def main(
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
+    if share and finish:
+        raise click.UsageError("--part makes a share, --finish puts the shares together: give one of them.", context)
     log.set_up(log_format)
     with exiting():
-        from merc.commands import dry_run
+        from merc.commands import dry_run, shares
         from merc.job import RunOptions
         from merc.params import Params
 
@@ -200,7 +219,12 @@ def main(
                 for line in dry_run.describe(wanted, layout, run):
                     echo(line)
                 return
+            if share is not None:
+                shares.make(wanted, layout, run, shares.Share(*share))
+                return
             with lock.held(layout.folder, wait=wait):
+                if finish:
+                    shares.require_all(wanted, layout, run)
                 lines = extract_all(wanted, layout, run)
             for line in lines:
                 echo(line)
@@ -213,20 +237,12 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
         A summary, one line each.
     """
     from merc.commands.overlap import decode_and_extract
-    from merc.corpora.stage import build_manifest
     from merc.extraction.stage import extract
-    from merc.records import audit as audits
     from merc.shards.card.writing import write_card
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
 
-    # What is wrong with names, raw data or models shows before hours of decoding, in this order.
-    if order.shards.quality:
-        audits.require(layout)
-    encoders = [one.build(offline=run.offline) for one in order.encoders]
-    build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
-    for encoder in encoders:
-        encoder.identity()
+    begin(order, layout, run)
     made = decode_and_extract(order.media, order.encoders, order.extraction, layout, run, streams=order.streams) if order.streams else ()
     for one in order.encoders:
         if one not in made:
@@ -235,6 +251,19 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
     build_trajectories(order.trajectories, layout, run)
     write_card(layout.shards)
     return _summary(layout, order)
+
+
+def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
+    """Builds the manifest. What is wrong with names, raw data or models shows here, before hours of decoding, in this order."""
+    from merc.corpora.stage import build_manifest
+    from merc.records import audit as audits
+
+    if order.shards.quality:
+        audits.require(layout)
+    encoders = [one.build(offline=run.offline) for one in order.encoders]
+    build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
+    for encoder in encoders:
+        encoder.identity()
 
 
 @contextmanager

@@ -62,8 +62,7 @@ def decode_and_extract(
         return ()
     decoding = media.with_networks(decoding, run)
     with_model = [one for one in chosen if one.kind.ACCELERATED]
-    to_come = MediaToCome(tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))), decoding.job.fingerprint)
-    to_make = [one for one in (extraction.prepare(one, config, layout, run, to_come) for one in with_model) if not one.job.done_before()]
+    to_make = [one for one in (extraction.prepare(one, config, layout, run, to_come(decoding)) for one in with_model) if not one.job.done_before()]
     with stoppable(), _Decoder(decoding, run) as decoder, ExitStack() as ends:
         turns = [_Turns(one, run, decoder) for one in to_make]
         for one in turns:
@@ -74,6 +73,11 @@ def decode_and_extract(
         for one in turns:
             extraction.finish(one.prepared, one.facts, run.max_failed)
     return tuple(with_model)
+
+
+def to_come(decoding: Decoding) -> MediaToCome:
+    """The media that a run makes."""
+    return MediaToCome(tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))), decoding.job.fingerprint)
 
 
 def _room(chosen: Sequence[ChosenEncoder], run: RunOptions) -> bool:

@@ -1,6 +1,6 @@
 """Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -141,10 +141,18 @@ def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
     return wanted if there else None
 
 
-def make(prepared: Prepared, run: RunOptions, parts: Parts) -> Generator[int, None, runner.EncoderFacts]:
-    """Encodes parts: gives the number of each that is done, and at the end what is known of the encoder."""
+def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[int] | None = None) -> Generator[int, None, runner.EncoderFacts]:
+    """Encodes parts: gives the number of each that is done, and at the end what is known of the encoder.
+
+    Args:
+        prepared: what to do.
+        run: how to run.
+        parts: those that are not done.
+        share: the parts that are to be there at the end, while other processes make the others; None: all.
+    """
     job, sizes = prepared.job, prepared.source.sizes
-    left, total = prepared.left(), sum(prepared.source.sizes)
+    mine = range(len(sizes)) if share is None else sorted(share)
+    left, total = [index for index in mine if not job.is_done(index)], sum(sizes[index] for index in mine)
     build = partial(prepared.chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
     encoding = runner.Encoding(build, prepared.encoder.ACCELERATED, prepared.source, job, prepared.chosen.modality)
     facts: runner.EncoderFacts | None = None
@@ -152,9 +160,9 @@ def make(prepared: Prepared, run: RunOptions, parts: Parts) -> Generator[int, No
         log.progress(total, job.name, "utterance", done=total - sum(sizes[index] for index in left)) as bar,
         closing(choose_executor(run).map(encoding, parts, bar.update)) as done,
     ):
-        job.start()
-        if len(left) < len(sizes):
-            log.logger.info("%s: %d of %d parts were done before", job.name, len(sizes) - len(left), len(sizes), extra={"stage": job.name})
+        job.start() if share is None else job.join()
+        if len(left) < len(mine):
+            log.logger.info("%s: %d of %d parts were done before", job.name, len(mine) - len(left), len(mine), extra={"stage": job.name})
         for index, found in done:
             facts = found
             yield index

@@ -6,7 +6,7 @@ manifest ──► clips that share files ──► workers (merc.media.clip) �
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -78,9 +78,16 @@ def with_networks(decoding: Decoding, run: RunOptions) -> Decoding:
     return replace(decoding, found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE)
 
 
-def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None) -> Generator[int, None, None]:
-    """Decodes the parts that are not done, and gives the number of each; ``advance`` is told of the utterances, too."""
-    left = decoding.left()
+def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None, share: Collection[int] | None = None) -> Generator[int, None, None]:
+    """Decodes the parts that are not done, and gives the number of each.
+
+    Args:
+        decoding: with its networks.
+        run: how to run.
+        advance: told of the utterances, too.
+        share: only these parts, while other processes make the others; None: all.
+    """
+    left = [index for index in decoding.left() if share is None or index in share]
     with progress(decoding.utterances(left), "decode", "utterance") as bar:
 
         def tell(utterances: int) -> None:
@@ -89,7 +96,7 @@ def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None) ->
                 advance(utterances)
 
         with closing(choose(run).map(decoding, Listed(left), tell)) as done:
-            decoding.job.start()
+            decoding.job.start() if share is None else decoding.job.join()
             for index, _ in done:
                 yield index
 
