@@ -311,6 +311,7 @@ def _until(condition: Callable[[], object], process: "subprocess.Popen[str]") ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_node: Callable[..., Any], demonstration: Path, tmp_path: Path) -> None:
     _settings(tmp_path, demonstration)
     arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--encoder", "audio=tiny", "--max-failed", "20%", "--device", "cpu"]
@@ -321,12 +322,12 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
         trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline", "--out", "undisturbed", "--device", "cpu"])
         assert trained.exit_code == 0, trained.stderr
 
-    def start(program: str, *more: str) -> "subprocess.Popen[str]":
-        command = [str(BIN / program), *more, "--executor", "ray", "--address", cluster.address]
+    def start() -> "subprocess.Popen[str]":
+        command = [str(BIN / "merc-extract"), *arguments, "--out", "on_ray", "--executor", "ray", "--address", cluster.address]
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     third = another_node("third")
-    killed = start("merc-extract", *arguments, "--out", "on_ray")
+    killed = start()
     _until(lambda: list((tmp_path / "on_ray").rglob("media/*.done/part-*.json")), killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
@@ -336,7 +337,7 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
-    resumed = start("merc-extract", *arguments, "--out", "on_ray")
+    resumed = start()
     _until(lambda: _workers_on("third"), resumed)
     assert all(path.stat().st_mtime_ns == at for path, at in done.items())
     cluster.remove_node(third, allow_graceful=False)
@@ -347,9 +348,11 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
     assert _bytes(tmp_path / "on_ray") == _bytes(tmp_path / "undisturbed")
     assert not list((tmp_path / "on_ray").rglob(".ray-*"))
 
-    ended = start("merc-train", "--dataset", "demo-meld", "--recipe", "baseline", "--out", "on_ray", "--runs", "runs_on_ray", "--device", "cpu")
-    told, log = ended.communicate(timeout=240)
-    assert ended.returncode == 0, log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        more = ["--runs", "runs_on_ray", "--executor", "ray", "--address", cluster.address]
+        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline", "--out", "on_ray", "--device", "cpu", *more])
+    assert trained.exit_code == 0, trained.stderr
     assert _bytes(tmp_path / "runs_on_ray") == _bytes(tmp_path / "runs")
 
 
