@@ -125,12 +125,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         found = list(rows(Path(name), given.dialogues))
     (_, wall, cpu), cores = found[0], os.cpu_count()
-    lines = [
-        "# Ray over the executor of one machine",
-        "",
-        f"Media of {given.dialogues} dialogues of each split of demo-meld, {cores} cores; load {os.getloadavg()[0]:.1f}.",
-        "",
-    ]
+    about = f"Media of {given.dialogues} dialogues of each split of demo-meld, {cores} cores; load {os.getloadavg()[0]:.1f}."
+    lines = ["# Ray over the executor of one machine", "", about, ""]
     lines += ["| executor | wall s | CPU s | wall, ratio | CPU, ratio |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {what} | {one:.1f} | {two:.1f} | {one / wall:.2f} | {two / cpu:.2f} |" for what, one, two in found]
     put_dated(__file__, [*lines, "", "The parts are byte-identical in every row."], given.out)
