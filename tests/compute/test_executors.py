@@ -255,7 +255,7 @@ def test_a_node_that_lacks_something_is_named(on_ray: Executor, another_node: Ca
     assert lacking.value.exit_code == 6
 
     with pytest.raises(CannotWrite, match=r"node poor \(.+\): .*No space left on device") as full:
-        _do(on_ray, squares(errands=dict.fromkeys(range(30), "full")), Listed(range(30)))
+        _do(on_ray, squares(errands=dict.fromkeys(range(80), "full")), Listed(range(80)))
     assert full.value.exit_code == 1
 
 
