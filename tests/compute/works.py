@@ -70,7 +70,9 @@ class Squaring:
             raise BadSettings("squares.small: clip 3 cannot be squared")
         if errand == "unexpected":
             raise LookupError("no such square")
-        if errand == "full" and _poor():
+        if errand == "full" and not _poor():
+            time.sleep(0.5)  # so that some parts are left for that node
+        elif errand == "full":
             with files.writing(self.home / "7"):
                 Path("/dev/full").write_text("49")
 

@@ -36,6 +36,7 @@ _Facts = TypeVar("_Facts")
 _ANSWER_SECONDS = 10.0
 _LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
 _TICK_SECONDS = 1.0
+_SILENT_SECONDS = 30.0
 _FAREWELL_SECONDS = 10.0
 # How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute that there was no such file.
 _VISIBLE_SECONDS = 90.0
@@ -119,6 +120,9 @@ class _Size:
     gpus: float
     memory_bytes: int
     threads: int
+
+    def __str__(self) -> str:
+        return f"{self.cores} cores, {self.gpus:g} GPUs, {self.memory_bytes / 1e9:.1f} GB each"
 
     def fit_into(self, one: "_Node") -> int:
         """How many workers a node holds."""
@@ -296,7 +300,11 @@ class _Fleet:
 
     def begin(self) -> None:
         """Waits until a worker has opened the work."""
+        since = time.monotonic()
         while not any(hand.node for hand in self.hands):
+            if since and time.monotonic() - since > _SILENT_SECONDS:
+                logger.info("%s: waiting for a worker (%s)", self.work.name, self._size, extra={"stage": self.work.name})
+                since = 0.0
             self.grow(1)
             for _ in self.hear(deque()):
                 pass
@@ -330,6 +338,7 @@ class _Fleet:
 
     def _lose(self, hand: _Hand, index: int | None, error: Exception, todo: deque[int]) -> None:
         self.hands.remove(hand)
+        self._ray.kill(hand.actor)  # one that merely cannot be reached would keep its cores
         self._asked = {answer: asked for answer, asked in self._asked.items() if asked[0] is not hand}
         again = sorted(hand.under_way)
         self._lost.update(again)
