@@ -303,9 +303,7 @@ def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argpars
         print(f"\nclips per second, speaking: {rates[1]:.2f} with one worker, {rates[2]:.2f} with two: {rates[2] / rates[1]:.2f} times")
         rate = clips_per_second(clips, yunet, "active_speaker", 2, 1)
         bare_rate = len(clips) / statistics.median(used["bare decoding"])
-        print(
-            f"clips per second, active_speaker: {rate:.2f} with two workers; bare decoding on one thread, at its CPU seconds, is {bare_rate / rate:.2f} times as fast"
-        )
+        print(f"clips per second, active_speaker: {rate:.2f} with two workers, {bare_rate / rate:.2f} times less than the CPU seconds of bare decoding give")
     for choice in ("largest", "speaking", "active_speaker"):
         print(f"peak memory of a worker on 60 s of 1920x1080 with six faces, {choice}: {apart('stage', [long_clip], yunet, choice)[1]:.0f} MB")
 
