@@ -33,6 +33,9 @@ from merc.log import logger
 from merc.records import features as feature_tables
 from merc.records.failures import REASONS, Failure
 
+LINEAR_LAYERS = "linear_layers"
+"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another one than it was begun with."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -169,6 +172,8 @@ def run_here(encoding: Encoding, device: str, left: Sequence[int], advance: Call
     memory.return_large_blocks()
     encoder = encoding.make_encoder()
     encoder.load(device)
+    if isinstance(encoder, NeuralEncoder):
+        encoding.job.note(LINEAR_LAYERS, encoder.linear_layers)
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
         ahead: Future[PartInput] | None = None
@@ -190,7 +195,8 @@ def run_here(encoding: Encoding, device: str, left: Sequence[int], advance: Call
             "%s: batches of up to %d %s on %s", encoding.job.name, encoder.budget.units, encoder.budget.unit, device,
             extra={"stage": encoding.job.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
         )  # fmt: skip
-    return EncoderFacts(encoder.dim, encoder.provenance())
+        return EncoderFacts(encoder.dim, {**encoder.provenance(), LINEAR_LAYERS: ", ".join(encoding.job.noted(LINEAR_LAYERS))})
+    return _facts(encoder)
 
 
 def run_in_processes(encoding: Encoding, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:

@@ -1,6 +1,6 @@
 """Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
 from merc.compute import device
 from merc.encoders.engine.base import Encoder
-from merc.encoders.engine.neural import NeuralEncoder
+from merc.encoders.engine.neural import NeuralConfig, NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
@@ -56,7 +56,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     total = sum(source.sizes)
     if len(left) < len(source.sizes):
         log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
-    build = partial(chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
+    build = partial(_settled(chosen, job).build, offline=run.offline, sequences=prepared.encoder.sequences)
     encoding = runner.Encoding(build, source, job, chosen.modality)
     with log.progress(total, job.name, "utterance", done=total - sum(source.sizes[index] for index in left)) as bar:
         if prepared.encoder.ACCELERATED:
@@ -125,6 +125,17 @@ def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOpti
         settings = with_sequences
     job = Job(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
     return _Prepared(chosen, encoder, source, job)
+
+
+def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
+    """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that goes on gives the same bytes."""
+    config = chosen.config
+    if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":
+        return chosen
+    from merc.encoders.engine import linear  # which imports torch
+
+    begun = job.noted(runner.LINEAR_LAYERS)
+    return replace(chosen, config=config.model_copy(update={runner.LINEAR_LAYERS: begun[0] if begun else linear.choose("auto")}))
 
 
 def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
