@@ -87,9 +87,10 @@ def _stop_after_one_part(layout: Layout, chosen: ChosenEncoder, monkeypatch: pyt
             raise PipelineError("the disk is full")
         save(encoding, index, encoded)
 
-    with monkeypatch.context() as hindered, pytest.raises(PipelineError, match="full"):
+    with monkeypatch.context() as hindered:
         hindered.setattr(runner, "save_part", full)
-        extract(chosen, Config(), layout, RUN)
+        with pytest.raises(PipelineError, match="full"):
+            extract(chosen, Config(), layout, RUN)
 
 
 def _by(out: Path) -> str:
