@@ -206,7 +206,10 @@ def beside_onnx_runtime(cases: Mapping[str, tuple[NeuralEncoder, list[UtteranceI
     return lines
 
 
-def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: float = 1.0) -> list[str]:
+PARTS = ("layers", "encoders", "onnx")
+
+
+def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: float = 1.0, only: Sequence[str] = PARTS) -> list[str]:
     """Runs everything; gives lines of Markdown.
 
     Args:
@@ -214,6 +217,7 @@ def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: flo
         annotations: folder with MELD's CSV files.
         whisper: folder of a Whisper, or None.
         size: how much is encoded; 1 takes about ten minutes of one core.
+        only: parts of it.
     """
     from transformers.utils import logging
 
@@ -224,12 +228,11 @@ def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: flo
     lines = [
         f"{vendor}, {'AVX-512' if 'avx512f' in features else 'no AVX-512'}, {torch.get_num_threads()} thread; `auto` takes {linear.choose('auto')}"
         + (f"; MKL is held to {held}" if held else ""),
-        "",
-        *layers(),
     ]
     with tempfile.TemporaryDirectory() as made:
         cases = encoders(checkpoint, annotations, whisper, Path(made), size)
-        return [*lines, "", *whole(cases), "", *beside_onnx_runtime(cases)]
+        steps = {"layers": layers, "encoders": lambda: whole(cases), "onnx": lambda: beside_onnx_runtime(cases)}
+        return lines + [line for part in only for line in ("", *steps[part]())]
 
 
 @click.command()
@@ -237,8 +240,9 @@ def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: flo
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--whisper", type=click.Path(path_type=Path, exists=True), help="Folder of a Whisper; without it none is measured.")
 @click.option("--size", type=click.FloatRange(min=0.01), default=1.0, show_default=True)
-def main(checkpoint: Path, annotations: Path, whisper: Path | None, size: float) -> None:
-    print("\n".join(measure(checkpoint, annotations, whisper, size)))
+@click.option("--only", type=click.Choice(PARTS), multiple=True, default=PARTS)
+def main(checkpoint: Path, annotations: Path, whisper: Path | None, size: float, only: tuple[str, ...]) -> None:
+    print("\n".join(measure(checkpoint, annotations, whisper, size, only)))
 
 
 if __name__ == "__main__":
