@@ -3,7 +3,8 @@
     python benchmarks/encode.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_MELD_CSV [--only text] [--device cuda:0 --dtype bfloat16]
 
 Each modality has a file of its own (`encode_text.py`, `encode_audio.py`, `encode_faces.py`), which says what is compared with what; on a GPU the text
-model has RoBERTa-large's shape as well. `encode_volume.py` runs a whole corpus of MELD's size through the extraction stage.
+model has RoBERTa-large's shape as well. `linear`, on a CPU alone and only when it is asked for, compares what can compute the linear
+layers, ONNX Runtime among it (`encode_linear.py`). `encode_volume.py` runs a whole corpus of MELD's size through the extraction stage.
 """
 
 import os
@@ -17,13 +18,14 @@ import transformers
 
 import encode_audio
 import encode_faces
+import encode_linear
 import encode_text
 
 
 @click.command()
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--only", type=click.Choice(["text", "audio", "faces"]), multiple=True, default=("text", "audio", "faces"))
+@click.option("--only", type=click.Choice(["text", "audio", "faces", "linear"]), multiple=True, default=("text", "audio", "faces"))
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
 @click.option("--limit", type=int, help="Utterances of text; all without it.")
@@ -37,8 +39,10 @@ def main(checkpoint: Path, annotations: Path, only: tuple[str, ...], device: str
         "text": [lambda: encode_text.measure(checkpoint, annotations, device, dtype, limit)],
         "audio": [lambda: encode_audio.measure(device, dtype, clips, annotations)],
         "faces": [lambda: encode_faces.measure(device, dtype, images)],
+        "linear": [lambda: encode_linear.measure(checkpoint, annotations, None)],
     }
     if device != "cpu":
+        steps["linear"] = []
         steps["text"].append(lambda: encode_text.measure_large(checkpoint, annotations, device, dtype, limit))
     for name in only:
         for measure in steps[name]:

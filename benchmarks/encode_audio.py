@@ -42,7 +42,9 @@ LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16
 SHAPES: dict[str, dict[str, Any]] = {"base": {}, "large": {**LARGE, "do_stable_layer_norm": True, "conv_bias": True}}
 # What the model's arithmetic consists of; the rest is elementwise work, copies and Python.
 # None of them calls another one, so that their times with all they call add up.
-PRODUCTS = re.compile(r"^aten::(addmm|mm|bmm|baddbmm|mkldnn_convolution|_slow_conv2d_forward|_scaled_dot_product_flash_attention_for_cpu)$")
+PRODUCTS = re.compile(
+    r"^(aten::(addmm|mm|bmm|baddbmm|mkldnn_convolution|_slow_conv2d_forward|_scaled_dot_product_flash_attention_for_cpu)|mkldnn::_linear_pointwise)$"
+)
 
 
 def clip_seconds(annotations: Path | None, clips: int) -> np.ndarray:

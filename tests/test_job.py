@@ -146,6 +146,30 @@ def test_an_interrupted_run_keeps_its_finished_parts_and_makes_the_others_again(
     assert resumed.part(0).read_text() == "kept"
 
 
+def test_what_runs_settled_on_is_kept_in_order_until_the_work_is_finished(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    job.start()
+    assert job.noted("arithmetic") == []
+    for value in ("one", "other", "one"):
+        job.note("arithmetic", value)
+    resumed = _job(tmp_path)
+    resumed.start()
+    assert resumed.noted("arithmetic") == ["one", "other"]
+    _finish(resumed)
+    assert _names(tmp_path / "scratch") == []
+    assert resumed.noted("arithmetic") == []
+
+
+def test_what_work_with_other_inputs_settled_on_says_nothing_of_this_one(tmp_path: Path) -> None:
+    before = _job(tmp_path)
+    before.start()
+    before.note("arithmetic", "one")
+    changed = _job(tmp_path, inputs={"manifest": "bb22"})
+    changed.start()
+    assert changed.noted("arithmetic") == []
+    assert before.noted("arithmetic") == []  # stale scratch is removed
+
+
 def test_a_marker_without_its_table_is_not_enough(tmp_path: Path) -> None:
     job = _job(tmp_path)
     job.start()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
@@ -261,6 +261,25 @@ class Job:
     @property
     def _markers(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.done")
+
+    def note(self, name: str, value: str) -> None:
+        """Notes beside the unfinished parts what this run settled on that is not in the fingerprint, before the first part is marked.
+
+        Args:
+            name: of a file; none that a part has.
+            value: kept behind those that are noted already, unless it is one of them.
+        """
+        values = self.noted(name)
+        if value not in values:
+            files.write_json(self._note(name), [*values, value])
+
+    def noted(self, name: str) -> list[str]:
+        """What the runs settled on that did this work so far, beginning with the one that began it; empty if there is nothing yet."""
+        path = self._note(name)
+        return list(files.read_record(path, TypeAdapter(list[str]), "a note of a job")) if path.is_file() else []
+
+    def _note(self, name: str) -> Path:
+        return self._markers / f"{name}.json"
 
     def failures(self, parts: int) -> list[dict[str, Any]]:
         """All failure rows of the finished parts 0 … ``parts`` - 1, in order."""

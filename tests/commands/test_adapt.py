@@ -61,6 +61,36 @@ def _run(command: Any, settings: Path, *arguments: str) -> Result:
     return CliRunner().invoke(command, ["--dataset", "table", *where, *arguments])
 
 
+def test_linear_layers_that_are_given_to_onednn_are_computed_by_it_in_the_extraction_and_by_torch_in_the_training(settings: Path) -> None:
+    by_torch = _run(main, settings, "--modality", "text", "--encoder", "plain")
+    assert by_torch.exit_code == 0, by_torch.output
+    made = settings.parent / "features" / "table" / "adapted" / "text" / "plain-full"
+    bytes_before = {path.name: path.read_bytes() for path in made.iterdir()}
+    for path in made.iterdir():
+        path.unlink()
+    forced = ("--set", "encoders.text.plain.linear_layers=onednn")
+    again = _run(main, settings, "--modality", "text", "--encoder", "plain", *forced)
+    assert again.exit_code == 0, again.output
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == bytes_before
+
+    text = ("--modalities", "text", "--encoder", "text=plain")
+    extracted = _run(extract, settings, *text, *forced)
+    assert extracted.exit_code == 0, extracted.output
+    assert "linear layers by oneDNN, " in extracted.stderr
+    record = settings.parent / "features" / "table" / "text" / "plain" / "record.json"
+    assert files.read_json(record)["provenance"]["linear_layers"] == "onednn"
+    info = files.read_json(settings.parent / "features" / "table" / "shards" / "meta" / "info.json")
+    assert info["encoders"]["text"]["linear_layers"] == "onednn"
+    unforced = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=torch")
+    assert unforced.exit_code == 0, unforced.output
+    assert "text/plain: done before" in unforced.stderr
+    assert files.read_json(record)["provenance"]["linear_layers"] == "onednn"
+
+    wrong = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=mkl")
+    assert wrong.exit_code == 2
+    assert "linear_layers" in wrong.stderr
+
+
 def test_an_encoder_is_adapted_and_extracted_with(settings: Path) -> None:
     missing = _run(extract, settings, "--modalities", "text", "--encoder", "text=own")
     assert missing.exit_code == 6

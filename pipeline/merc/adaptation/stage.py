@@ -8,7 +8,7 @@
 A run that was killed begins again, and on a CPU ends with the same bytes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -59,7 +59,8 @@ class ChosenAdaptation:
             ModelUnavailable: if the checkpoint is not to be had.
         """
         modality, name = self.encoder.modality, self.encoder.name
-        encoder = cast(TrainableEncoder, self.encoder.build(offline=offline))  # see choose
+        by_torch = replace(self.encoder, config=self.encoder.config.model_copy(update={"linear_layers": "torch"}))  # oneDNN's have no gradients
+        encoder = cast(TrainableEncoder, by_torch.build(offline=offline))  # see choose
         if encoder.config.dtype != "float32":
             raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
         encoder.check_trainable()

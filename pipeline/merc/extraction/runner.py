@@ -39,6 +39,8 @@ from merc.records.failures import REASONS, Failure
 # A process with an encoder that needs no checkpoint; one with a large model, a batch, and two parts.
 _PROCESS_BYTES = 700_000_000
 _MODEL_BYTES = 4_000_000_000
+LINEAR_LAYERS = "linear_layers"
+"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another one than it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,8 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
 
 def _make_here(encoding: Encoding, encoder: Encoder, device: str, parts: Parts, advance: Advance) -> Generator[tuple[int, EncoderFacts], None, None]:
     """Encodes in this process; while one part is encoded, threads read and decode the next and write the last."""
+    if isinstance(encoder, NeuralEncoder):
+        encoding.job.note(LINEAR_LAYERS, encoder.linear_layers)
     threads = os.cpu_count() or 1
     facts = facts_of(encoder)
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
@@ -285,3 +289,9 @@ def _loaded(encoding: Encoding) -> Encoder:
 def facts_of(encoder: Encoder) -> EncoderFacts:
     """What is known of a loaded encoder."""
     return EncoderFacts(encoder.dim, encoder.provenance())
+
+
+def with_notes(facts: EncoderFacts, job: Job) -> EncoderFacts:
+    """The same, with what the runs settled on that made the parts."""
+    noted = job.noted(LINEAR_LAYERS)
+    return replace(facts, provenance={**facts.provenance, LINEAR_LAYERS: ", ".join(noted)}) if noted else facts

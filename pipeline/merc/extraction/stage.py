@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from merc.command_line import stage_command
 from merc.compute.executors.base import Listed, Parts
 from merc.compute.executors.base import choose as choose_executor
 from merc.encoders.engine.base import Encoder
-from merc.encoders.engine.neural import NeuralEncoder
+from merc.encoders.engine.neural import NeuralConfig, NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
@@ -134,6 +134,17 @@ def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     return Prepared(chosen, encoder, source, job)
 
 
+def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
+    """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that goes on gives the same bytes."""
+    config = chosen.config
+    if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":
+        return chosen
+    from merc.encoders.engine import linear  # which imports torch
+
+    begun = job.noted(runner.LINEAR_LAYERS)
+    return replace(chosen, config=config.model_copy(update={runner.LINEAR_LAYERS: begun[0] if begun else linear.choose("auto")}))
+
+
 def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
     """The settings with sequences, if finished features have these: they hold all that is wanted."""
     wanted = {**settings, "extraction": {**settings["extraction"], "level": "sequences"}}
@@ -153,7 +164,7 @@ def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[in
     job, sizes = prepared.job, prepared.source.sizes
     mine = range(len(sizes)) if share is None else sorted(share)
     left, total = [index for index in mine if not job.is_done(index)], sum(sizes[index] for index in mine)
-    build = partial(prepared.chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
+    build = partial(_settled(prepared.chosen, job).build, offline=run.offline, sequences=prepared.encoder.sequences)
     encoding = runner.Encoding(build, prepared.encoder.ACCELERATED, prepared.source, job, prepared.chosen.modality)
     facts: runner.EncoderFacts | None = None
     with (
@@ -166,7 +177,7 @@ def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[in
         for index, found in done:
             facts = found
             yield index
-    return facts or runner.facts_of(encoding.loaded("cpu"))
+    return runner.with_notes(facts or runner.facts_of(encoding.loaded("cpu")), job)
 
 
 def finish(prepared: Prepared, facts: runner.EncoderFacts, max_failed: str) -> Path:

@@ -37,6 +37,7 @@ def _encoder(folder: Path, **settings: Any) -> Transformer:
         {"megabytes": 12.5},
         {"tokens_per_batch": 7},
         {"tokens_per_batch": "auto"},
+        {"linear_layers": "onednn"},
     ],
     ids=lambda settings: next(iter(settings)),
 )

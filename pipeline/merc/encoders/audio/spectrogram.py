@@ -174,7 +174,7 @@ class Spectrogram(NeuralEncoder):
             self._extractor = ASTFeatureExtractor.from_dict(self.checkpoint.preprocessor())
             model = self.model_from(folder, ASTModel)
             self._without_layers_above(model, "layernorm")
-        self._model = model.to(device)
+        self._model = self.placed(model, device)
         self.settle(2 * self._at.dim if self.config.pooling == "mean_std" else self._at.dim, device)
 
     def _without_layers_above(self, model: Any, final_norm: str) -> None:

@@ -163,7 +163,7 @@ class Waveform(TrainableEncoder):
         self._mixture = Mixture(model, shares(self.config, int(settings.num_hidden_layers)))
         respect_edges(model, self._edges)
         gelu_in_place(model)
-        self._model = model.to(device)
+        self._model = self.placed(model, device)
         self._width = int(settings.hidden_size)
         self.settle(self._width if self.config.pooling == "mean" else 2 * self._width, device)
 

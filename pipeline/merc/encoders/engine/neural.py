@@ -20,7 +20,7 @@ from merc.errors import BadSettings
 
 # Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides the vectors.
 # `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
-NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "licence", "training_data_overlap", "dim", "megabytes"})
+NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"})
 # What an adapted encoder may be used with other than it was trained with: rounding, and no more.
 _ROUNDING = frozenset({"dtype", "attention"})
 
@@ -41,6 +41,9 @@ class NeuralConfig(EncoderConfig):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``, such as WavLM;
     ``flash_attention_2`` needs its own package, a GPU and a dtype of 16 bits."""
+    linear_layers: Literal["auto", "torch", "onednn"] = "auto"
+    """What computes the linear layers on a CPU in float32: ``onednn``, ``torch`` (MKL), or whichever is faster on this kind of processor; changes speed and
+    the last bits of the vectors."""
     dim: int | None = Field(default=None, ge=1)
     """Length of the vectors, if it shall be known before the checkpoint is here; checked when it is."""
     megabytes: float | None = Field(default=None, gt=0)
@@ -64,6 +67,8 @@ class NeuralEncoder(Encoder):
     config: NeuralConfig
     not_in_checkpoint: list[str]
     """Names of the model's weights that its files lack, which transformers fills with random numbers; known after :meth:`model_from`."""
+    linear_layers: str
+    """What computes the model's linear layers, ``torch`` or ``onednn``; known after :meth:`load`."""
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
         super().__init__(config, offline=offline, sequences=sequences)
@@ -137,6 +142,16 @@ class NeuralEncoder(Encoder):
         """Raises ``BadSettings`` if the settings state another length of the vectors than ``dim``."""
         if self.config.dim not in (None, dim):
             raise BadSettings(f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers; correct it, or leave it out")
+
+    def placed(self, model: Any, device: str) -> Any:
+        """The model on the device, its linear layers computed by what the settings name; to be called in :meth:`load`, when the model is whole."""
+        from merc.encoders.engine import linear
+
+        self.linear_layers = "torch"
+        model = model.to(device)
+        if device == "cpu" and self.config.dtype == "float32" and linear.choose(self.config.linear_layers) == "onednn":
+            self.linear_layers = linear.hand_over(model, self.config.repo)
+        return model
 
     def settle(self, dim: int, device: str) -> None:
         """To be called at the end of :meth:`load`.

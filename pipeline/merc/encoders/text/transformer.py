@@ -158,7 +158,7 @@ class Transformer(TrainableEncoder):
         model = self.model_from(folder, AutoModel)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
-        self._model = model.to(device)
+        self._model = self.placed(model, device)
         self._pad_id = next((known for known in (model.config.pad_token_id, self._tokenizer.pad_token_id) if known is not None), 0)
         self._takes_types = "token_type_ids" in self._tokenizer.model_input_names
         self._layers = int(model.config.num_hidden_layers)

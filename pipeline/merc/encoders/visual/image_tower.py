@@ -163,7 +163,7 @@ class ImageTower(NeuralEncoder):
             setattr(model, tower.final_norm, torch.nn.Identity())
         self._before_patches = tower.special_tokens + int(getattr(model.config, "num_register_tokens", 0))
         self._check_size(tower, model.config)
-        self._model = model.to(device)
+        self._model = self.placed(model, device)
         self._sequence_dim = int(model.config.projection_dim if config.frame_vector == "projection" else model.config.hidden_size)
         self.settle(self._sequence_dim * (2 if config.pooling == "mean_std" else 1), device)
 
