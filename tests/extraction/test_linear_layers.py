@@ -126,7 +126,7 @@ def test_finished_work_of_another_kind_of_processor_is_not_done_again(
     processor("AuthenticAMD")
     extract(tower(), Config(), layout, RUN)
     processor("GenuineIntel")
-    monkeypatch.setattr(runner, "run_here", lambda *_: pytest.fail("it was done again"))
+    monkeypatch.setattr(runner, "encode_part", lambda *_: pytest.fail("it was done again"))
     assert _by(extract(tower(), Config(), layout, RUN)) == "onednn"
     assert _by(extract(tower(linear_layers="torch"), Config(), layout, RUN)) == "onednn"
 
