@@ -37,6 +37,9 @@ RAW = click.option(
 )
 OUT = click.option("--out", type=_FOLDER, default="features", show_default=True, help="Folder of all features; a dataset's are in <out>/NAME.")
 RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.")
+EVALUATIONS = click.option(
+    "--evaluations", type=_FOLDER, default="evaluations", show_default=True, help="Folder of all evaluations, a run's in <evaluations>/runs/<dataset>/<recipe>."
+)
 
 
 def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:

@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What recipes, encoders and corpora may be called; no name can lead out of a folder."""
 BLOCKS = (
     "run presets default_encoders build adapt_text adapt_audio train "
-    "corpora demo media encoders adaptations extraction audit shards trajectories recipes additions models losses frameworks report"
+    "corpora demo media encoders adaptations extraction audit shards trajectories recipes additions models losses frameworks evaluation report"
 ).split()
 """The keys that params.yaml may have."""
 
