@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from merc import log
-from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, echo, exiting
-from merc.errors import PipelineError
+from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
 from merc.job import RunOptions
 from merc.layout import Layout
-from merc.log import logger
 from merc.params import Params
 
 if TYPE_CHECKING:
@@ -92,15 +90,4 @@ def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], option
     }
     if chosen.comparisons:
         work["the comparison"] = lambda: compare(all_runs(runs, layout), chosen.comparisons, options, evaluations)
-    failed: dict[str, PipelineError] = {}
-    for name, make in work.items():
-        try:
-            for path in make():
-                echo(path)
-        except PipelineError as error:
-            if len(work) == 1:
-                raise
-            logger.error("%s is left out: %s", name, error, extra={"left_out": name})
-            failed[name] = error
-    if failed:
-        raise type(next(iter(failed.values())))(f"left out, as said above: {', '.join(failed)}; what was finished is kept")
+    go_through(work)
