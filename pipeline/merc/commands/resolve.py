@@ -49,6 +49,8 @@ def resolve_all(params: Params) -> dict[str, Any]:
     demo = params.fill("demo", DemoConfig).model_dump(mode="json")
     found: dict[str, Any] = {"demo": {"settings": demo, "classes": LABEL_SETS["meld7"].classes}}
     found["evaluation"] = evaluation.choose(params).settings()
+    if found["evaluation"].get("cross_corpus", {}).get("datasets"):
+        raise BadSettings("evaluation.cross_corpus.datasets: no stage of DVC waits for a second dataset; merc-evaluate --set does such an evaluation")
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))

@@ -51,7 +51,8 @@ def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, e
             if missing:
                 logger.info("%s: %s left out, since %s", run, name, missing, extra={"stage": "evaluate", "protocol": name})
                 continue
-            fingerprint = Fingerprint({"evaluation": {name: protocol.config.model_dump(mode="json")}}, {"run": run.fingerprint, "version": protocol.VERSION})
+            settings = {"evaluation": {name: protocol.config.model_dump(mode="json")}}
+            fingerprint = Fingerprint(settings, {"run": run.fingerprint, "version": protocol.VERSION, **protocol.inputs(run)})
             job = Job(f"{run.recipe}/{name}", home / name, evaluations / SCRATCH / run.facts.dataset, fingerprint, options.overwrite)
             if not job.done_before():
                 _make(job, run, protocol)

@@ -57,6 +57,10 @@ class Protocol(_Evaluation):
         """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can. Reads no more than the run's facts."""
         return ""
 
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """What decides the result beside the run: JSON-able, hashes of what else is read."""
+        return {}
+
     @abstractmethod
     def evaluate(self, run: Run) -> Found:
         """Evaluates all seeds of a run.
