@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from merc import lock, log
+from merc import files, lock, log
 from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, exiting
 from merc.evaluation.choice import choose
 from merc.evaluation.engine.base import SCORES, Comparison
@@ -33,6 +33,8 @@ def compare(runs: Sequence[Run], comparisons: Mapping[str, Comparison], options:
     home = evaluations / "comparisons" / dataset
     made = []
     with lock.held(home, wait=options.wait):
+        with files.writing(home):
+            home.mkdir(parents=True, exist_ok=True)  # DVC wants its output also where nothing is compared
         for name, comparison in comparisons.items():
             settings = {"evaluation": {name: comparison.config.model_dump(mode="json")}}
             fingerprint = Fingerprint(settings, {"runs": {run.recipe: run.fingerprint for run in runs}, "version": comparison.VERSION})

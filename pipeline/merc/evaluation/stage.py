@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import torch
 
-from merc import lock
+from merc import files, lock
 from merc.command_line import EVALUATIONS, RUNS, stage_command
 from merc.compute import device as devices
 from merc.compute.repeatable import repeatable
@@ -46,6 +46,8 @@ def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, e
     home = evaluations / "runs" / run.facts.dataset / run.recipe
     made = []
     with lock.held(home, wait=options.wait):
+        with files.writing(home):
+            home.mkdir(parents=True, exist_ok=True)  # DVC wants its output also where no protocol fits
         for name, protocol in protocols.items():
             missing = protocol.lacks(run)
             if missing:
