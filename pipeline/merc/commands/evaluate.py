@@ -84,10 +84,12 @@ def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], option
     from merc.evaluation.stage import evaluate
 
     on = devices.resolve(options.device)
-    work: dict[str, Callable[[], list[Path]]] = {
-        recipe: partial(lambda name: evaluate(finished.Run.read(runs / layout.dataset / name, layout, on), chosen.protocols, options, evaluations), recipe)
-        for recipe in finished.chosen(runs, layout.dataset, recipes)
-    }
+
+    def one(recipe: str) -> list[Path]:
+        return evaluate(finished.Run.read(runs / layout.dataset / recipe, layout, on), chosen.protocols, options, evaluations)
+
+    there = finished.chosen(runs, layout.dataset, recipes)
+    work: dict[str, Callable[[], list[Path]]] = {recipe: partial(one, recipe) for recipe in there if chosen.protocols}
     if chosen.comparisons:
         work["the comparison"] = lambda: compare(all_runs(runs, layout), chosen.comparisons, options, evaluations)
     go_through(work)

@@ -84,6 +84,12 @@ def test_the_correction_holds_within_the_table() -> None:
     assert [(pair["first"], pair["second"]) for pair in (only, other)] == [("good", "alike!!"), ("poor!", "alike!!")]
 
 
+def test_a_table_without_the_reference_has_no_pairs() -> None:
+    first, second = _compared(GOOD, POOR, Said("apart", {0: 0.9}, shards="two"), Said("further", {0: 0.9}, shards="two"), reference="good")
+    assert [(pair["first"], pair["second"]) for pair in first["pairs"]] == [("poor!", "good")]
+    assert second["pairs"] == []
+
+
 def test_what_one_of_the_tests_does_not_confirm_is_not_significant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("merc.training.metrics.significance.bootstrap_interval", lambda *_, **__: {"difference": 0.4, "low": -0.01, "high": 0.5})
     ((pair,),) = (table["pairs"] for table in _compared(GOOD, POOR))

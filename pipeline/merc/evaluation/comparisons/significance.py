@@ -86,10 +86,8 @@ class Significance(Comparison):
             if said[run.recipe].utterance_ids != first.utterance_ids or not np.array_equal(said[run.recipe].labels, first.labels):
                 raise BadTable(f"{run.folder}: its test utterances or labels are not those of {runs[0].folder}, on the same shards; train one of them again")
         names = [run.recipe for run in runs]
-        reference = self.config.reference
-        pairs = list(combinations(names, 2)) if reference is None or reference not in names else [(name, reference) for name in names if name != reference]
         tests = _Tests(self.config, said, len(runs[0].classes))
-        found = [tests.pair(one, other) for one, other in pairs]
+        found = [tests.pair(one, other) for one, other in self._pairs(names)]
         tested = [pair for pair in found if pair["p"] is not None]
         for pair, p in zip(tested, significance.holm([pair["p"] for pair in tested]), strict=True):
             pair["p_holm"] = p
@@ -97,6 +95,13 @@ class Significance(Comparison):
         facts = runs[0].facts
         about = {"label_set": facts.label_set, "classes": list(facts.classes), "encoders": facts.tag, "shards": runs[0].shards}
         return {**about, "recipes": names, "pairs": found}
+
+    def _pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Of a table; none where the reference stands in another one."""
+        reference = self.config.reference
+        if reference is None:
+            return list(combinations(names, 2))
+        return [(name, reference) for name in names if reference in names and name != reference]
 
 
 @dataclass
