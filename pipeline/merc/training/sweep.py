@@ -97,7 +97,7 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
 def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) -> dict[str, Any]:
     """Trains a point, or finds that it was; gives a row of the sweep's table, scores in per cent. Arguments and errors as :func:`merc.training.stage.train`."""
     results = files.read_json(train(point.resolved, layout, run, runs=runs) / "results.json")
-    row = {"recipe": point.resolved.name, **point.values, "seeds": len(results["seeds"])}
+    row: dict[str, Any] = {"recipe": point.resolved.name, **point.values, "seeds": len(results["seeds"])}
     for split in ("dev", "test"):
         mean, std = (results[name][split]["weighted_f1"] for name in ("mean", "std"))
         row |= {f"{split}_weighted_f1": 100 * mean, f"{split}_std": None if std is None else 100 * std}
