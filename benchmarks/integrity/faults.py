@@ -124,11 +124,17 @@ def _child(command: click.Command, arguments: Sequence[str], folder: Path, fault
 def _in_this_process() -> None:
     """Encoders that would run in worker processes run here, where their operations are counted."""
     from merc.compute import pool
+    from merc.extraction import runner
+
+    def in_processes(function: Callable[[Any], Any], task_of: Callable[[int], Any], parts: Any, processes: int) -> Any:
+        while (index := parts.take(wait=True)) is not None:
+            yield index, function(task_of(index))
 
     def in_order(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int, *, apart: bool = False) -> Any:
         yield from map(function, tasks)
 
     pool.in_order = in_order  # type: ignore[assignment]
+    runner.in_processes = in_processes  # type: ignore[assignment]
 
 
 def _place() -> int:

@@ -1,4 +1,7 @@
-"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about."""
+"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about.
+
+Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing click.
+"""
 
 import errno
 import json
@@ -15,9 +18,8 @@ from merc import lock, log
 from merc.errors import BadSettings, PipelineError
 from merc.files import without_characters
 from merc.interrupts import stoppable
-from merc.job import DEVICES, RunOptions
 from merc.layout import Layout
-from merc.params import Params
+from merc.machines import ADDRESSES, DEVICES
 from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
@@ -50,6 +52,20 @@ def _device(_context: click.Context, _option: click.Parameter, value: str) -> st
 
 
 DEVICE = click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N.")
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not ADDRESSES.fullmatch(value):
+        raise click.BadParameter(f"{value!r}; valid: auto, local, HOST:PORT")
+    return value
+
+
+EXECUTOR = click.option(
+    "--executor", type=click.Choice(["local", "ray"]), help="ray: on the machines of a Ray cluster, which all see raw files and output. Default: run.executor."
+)
+ADDRESS = click.option(
+    "--address", callback=_address, metavar="auto|HOST:PORT|local", help="Of the Ray cluster; local: one of this machine's cores. Default: run.address."
+)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
 WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")
@@ -182,6 +198,9 @@ def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> c
     """
 
     def command(dataset: str, raw: Path, out: Path, params_file: Path | None, **options: Any) -> None:
+        from merc.job import RunOptions
+        from merc.params import Params
+
         log.set_up()
         with exiting():
             params = Params.load(params_file)

@@ -57,6 +57,10 @@ class CannotWrite(PipelineError):
     """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be. What was finished stays."""
 
 
+class BadCluster(PipelineError):
+    """A cluster cannot be used (exit code 1): nothing answers at its address, or a node cannot do the work; the message names it."""
+
+
 class BadTable(PipelineError):
     """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
 

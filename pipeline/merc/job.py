@@ -14,18 +14,17 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.log import logger
+from merc.machines import ADDRESSES
 from merc.params import Params, Settings
 
 RECORD = "record.json"
-DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""What ``--device`` may be."""
 
 
 class Fingerprinted(BaseModel):
@@ -51,6 +50,22 @@ class RunConfig(Settings):
     clip_timeout_seconds: float = Field(default=120.0, gt=0, strict=True)
     """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets twice the time, two minutes thrice.
     Decoding and looking for faces takes a tenth to a half of a clip's length; an overloaded machine or a slow network disk may need a hundred times that."""
+    executor: Literal["local", "ray"] = "local"
+    """``local``: this machine; ``ray``: the machines of a Ray cluster, which all see the output under the same path. ``--executor`` wins."""
+    address: str = "auto"
+    """Of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its head, or ``local`` (one of this machine alone).
+    ``--address`` wins."""
+    cores_per_worker: int = Field(default=4, ge=1, strict=True)
+    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers as it has room for."""
+    gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
+    """Ray: share of a GPU that an encoder with a checkpoint takes; 0.5 puts two on each GPU."""
+
+    @field_validator("address")
+    @classmethod
+    def _names_a_cluster(cls, address: str) -> str:
+        if not ADDRESSES.fullmatch(address):
+            raise ValueError(f"{address!r} is no address of a Ray cluster; valid: auto, local, HOST:PORT")
+        return address
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class RunOptions:
         offline: never ask a model hub.
         clip_timeout_seconds: how long a worker may be at a short clip.
         wait: until another process that writes to the same output has finished, instead of giving up.
+        executor, address, cores_per_worker, gpus_per_worker: see :class:`RunConfig`.
     """
 
     workers: int = 2
@@ -74,19 +90,26 @@ class RunOptions:
     offline: bool = False
     clip_timeout_seconds: float = 120.0
     wait: bool = False
+    executor: str = "local"
+    address: str = "auto"
+    cores_per_worker: int = 4
+    gpus_per_worker: float = 1.0
 
     @classmethod
-    def of(cls, params: Params, max_failed: str | None = None, **how: Any) -> "RunOptions":
-        """The block ``run`` of params.yaml, and what the command line says.
+    def of(cls, params: Params, max_failed: str | None = None, executor: str | None = None, address: str | None = None, **how: Any) -> "RunOptions":
+        """The block ``run`` of params.yaml, and over it what the command line says.
 
         Raises:
-            BadSettings: if the block is wrong, or ``max_failed`` is neither a number nor a share.
+            BadSettings: if the block is wrong, ``max_failed`` is neither a number nor a share, or there is an address and no cluster.
         """
         config = params.fill("run", RunConfig)
         tolerated = max_failed or str(config.max_failed)
         if not re.fullmatch(r"\s*\d+(\.\d+)?%?\s*", tolerated):
             raise BadSettings(f"max_failed {tolerated!r}: a number or a share such as 5% is expected")
-        return cls(max_failed=tolerated, clip_timeout_seconds=config.clip_timeout_seconds, **how)
+        executor = executor or config.executor
+        if address is not None and executor == "local":
+            raise BadSettings(f"--address {address}: only --executor ray has one")
+        return cls(**{**config.model_dump(), "max_failed": tolerated, "executor": executor, "address": address or config.address}, **how)
 
 
 @dataclass(frozen=True)
@@ -204,6 +227,12 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
             for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
                 half_written.unlink()
+        self.join()
+
+    def join(self) -> None:
+        """Makes the scratch folder, or finds the one to which other processes are writing their share of the parts; nothing is removed."""
+        with files.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:

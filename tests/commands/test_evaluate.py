@@ -1,8 +1,6 @@
 """The command on trained runs: what it prints, and its exit codes."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,12 +84,3 @@ def test_without_shards_the_significance_can_still_be_told_and_the_rest_says_how
     done = _run(place, "--dataset", "tiny", "--recipe", "text", "--protocol", "emotion_shift")
     assert done.exit_code == 4
     assert "merc-extract --dataset tiny" in done.stderr
-
-
-def test_the_help_needs_no_heavy_library() -> None:
-    script = (
-        "import sys; from merc.commands.evaluate import main\ntry: main(['--help'])\n"
-        "except SystemExit: print([one for one in ('torch', 'numpy', 'pyarrow') if one in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"

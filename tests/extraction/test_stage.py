@@ -112,7 +112,7 @@ def test_one_and_two_workers_give_the_same_bytes(
 def test_a_finished_extraction_is_not_done_again(chosen: Choose, layout: Layout, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch) -> None:
     write_manifest(layout, ["one"])
     out = extract(chosen("text", "device"), CONFIG, layout, RUN)
-    monkeypatch.setattr("merc.extraction.runner.run_here", lambda *_: pytest.fail("it was done again"))
+    monkeypatch.setattr("merc.extraction.runner.encode_part", lambda *_: pytest.fail("it was done again"))
     assert extract(chosen("text", "device"), CONFIG, layout, RUN) == out
 
 

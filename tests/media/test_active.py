@@ -11,7 +11,7 @@ import pytest
 
 from merc.errors import BadSettings
 from merc.job import RunOptions
-from merc.media import active, clip, faces, networks, persons, stage
+from merc.media import active, clip, faces, networks, parts, persons, stage
 from merc.media.config import Config
 from merc.media.following import Followed, Spot, Track
 from merc.media.tasks import Clip, DialogueTask
@@ -345,8 +345,8 @@ def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(writ
 def test_a_clip_may_take_longer_where_a_network_looks_at_its_faces(make_clip, settings):
     task = DialogueTask(Path(), "meld", (make_clip("a.mp4", annotated_seconds=60.0),), frozenset({"visual"}), settings, None)
     judged = replace(task, speaker=Path("w.model"))
-    assert stage.time_limit_seconds(judged, 100.0) == 100 * (1 + 1 + settings.max_speaker_candidates)
-    assert stage.time_limit_seconds(task, 100.0) == 200
+    assert parts.time_limit_seconds(judged, 100.0) == 100 * (1 + 1 + settings.max_speaker_candidates)
+    assert parts.time_limit_seconds(task, 100.0) == 200
 
 
 def real(real_data, **more):

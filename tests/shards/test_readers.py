@@ -76,7 +76,7 @@ def ray(example: Any) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        ray.init(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, logging_level=logging.ERROR, log_to_driver=False, _temp_dir=folder)
+        ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, logging_level=logging.ERROR, log_to_driver=False, _temp_dir=folder)
         ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
         ray.shutdown()

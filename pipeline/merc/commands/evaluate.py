@@ -9,12 +9,11 @@ import click
 
 from merc import log
 from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
-from merc.job import RunOptions
 from merc.layout import Layout
-from merc.params import Params
 
 if TYPE_CHECKING:
     from merc.evaluation.choice import Chosen
+    from merc.job import RunOptions
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -68,6 +67,8 @@ def main(
     log.set_up(log_format)
     with exiting():
         from merc.evaluation.choice import choose
+        from merc.job import RunOptions
+        from merc.params import Params
 
         params = Params.load(params_file, overrides)
         chosen = choose(params, protocols)
@@ -76,7 +77,7 @@ def main(
         _evaluate(chosen, Layout(Path("raw"), out, dataset), recipes, options, runs, evaluations)
 
 
-def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], options: RunOptions, runs: Path, evaluations: Path) -> None:
+def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], options: "RunOptions", runs: Path, evaluations: Path) -> None:
     """Evaluates each run and compares all; errors are raised at the end, as one with the exit code of the first."""
     from merc.compute import device as devices
     from merc.evaluation.comparing import all_runs, compare

@@ -7,12 +7,25 @@ from typing import Any
 import click
 
 from merc import log
-from merc.command_line import DEVICE, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting, go_through
+from merc.command_line import (
+    ADDRESS,
+    DEVICE,
+    EXECUTOR,
+    LOG_FORMAT,
+    OUT,
+    OVERWRITE,
+    PARAMS,
+    RUNS,
+    SET,
+    WAIT,
+    Group,
+    behind_a_subcommand,
+    echo,
+    exiting,
+    go_through,
+)
 from merc.command_line import workers as workers_option
-from merc.commands.settings import lines_of
-from merc.job import RunOptions
 from merc.layout import Layout
-from merc.params import Params, fill, values
 
 
 def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards: Path | None) -> None:
@@ -28,6 +41,8 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
 @OUT
 @RUNS
 @DEVICE
+@EXECUTOR
+@ADDRESS
 @workers_option("Seeds trained at once on a CPU.")
 @OVERWRITE
 @WAIT
@@ -49,6 +64,8 @@ def main(
     out: Path,
     runs: Path,
     device: str,
+    executor: str | None,
+    address: str | None,
     workers: int,
     overwrite: bool,
     wait: bool,
@@ -92,11 +109,13 @@ def main(
             label(model, shards, predictions, split=split, force=force, device=devices.resolve(device))
             echo(predictions)
             return
+        from merc.job import RunOptions
+        from merc.params import Params
         from merc.training.recipes.resolution import resolve
         from merc.training.stage import train
 
-        run = RunOptions(device=device, overwrite=overwrite, workers=workers, wait=wait)
         params = Params.load(params_file, overrides)
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
         resolved = resolve(params, recipe or "")
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
@@ -112,6 +131,7 @@ def recipes(params_file: Path | None) -> None:
     """
     log.set_up()
     with exiting():
+        from merc.params import Params
         from merc.training.recipes.composition import ADDITIONS, RECIPES
 
         params = Params.load(params_file)
@@ -134,6 +154,8 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
     """
     log.set_up()
     with exiting():
+        from merc.commands.settings import lines_of
+        from merc.params import Params
         from merc.training.recipes.resolution import resolve
 
         params = Params.load(params_file, overrides)
@@ -147,6 +169,8 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
 
 def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
     """Raises ``click.BadParameter`` or ``BadSettings`` unless each is KEY=VALUE,VALUE."""
+    from merc.params import values
+
     found: dict[str, list[Any]] = {}
     for one in given:
         key, equals, listed = one.partition("=")
@@ -165,6 +189,8 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 @OUT
 @RUNS
 @DEVICE
+@EXECUTOR
+@ADDRESS
 @workers_option("Seeds trained at once on a CPU.")
 @OVERWRITE
 @WAIT
@@ -180,6 +206,8 @@ def sweep(
     out: Path,
     runs: Path,
     device: str,
+    executor: str | None,
+    address: str | None,
     workers: int,
     overwrite: bool,
     wait: bool,
@@ -201,6 +229,8 @@ def sweep(
         raise click.UsageError("give --grid or --sweep")
     log.set_up(log_format)
     with exiting():
+        from merc.job import RunOptions
+        from merc.params import Params, fill
         from merc.training.sweep import SWEEPS, Sweep, points, train_point, write_table
 
         params = Params.load(params_file, overrides)
@@ -208,7 +238,7 @@ def sweep(
         for name in named:
             whole |= params.filled(SWEEPS.read(params, name), Sweep, f"sweeps.{name}").grid
         every = points(params, recipe, fill({"grid": whole}, Sweep, "--grid").grid)
-        run = RunOptions(device=device, overwrite=overwrite, workers=workers, wait=wait)
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
         rows: list[dict[str, Any]] = []
 
         def trained(point: Any) -> list[str]:
@@ -226,6 +256,7 @@ def sweeps(params_file: Path | None) -> None:
     """List grids that have a name, a line each."""
     log.set_up()
     with exiting():
+        from merc.params import Params
         from merc.training.sweep import SWEEPS
 
         params = Params.load(params_file)

@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 
 # Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
 # enough that finished results (about 1 MB a dialogue) stay small beside the libraries of the workers.
-_AHEAD_PER_WORKER = 8
+AHEAD_PER_WORKER = 8
 # Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
 # same cores, and sums over another number of threads differ in their last bits.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -331,7 +331,7 @@ def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connectio
         try:
             answer = (False, function(task), "")
         except Exception as error:  # the parent decides what to do about it
-            answer = (True, _portable(error), traceback.format_exc())
+            answer = (True, portable(error), traceback.format_exc())
         _answer(answers, answer)
         del task, answer  # while it waits for the next one, it holds nothing
 
@@ -345,13 +345,13 @@ def _answer(answers: Connection, answer: tuple[bool, Any, str]) -> None:
     try:
         content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # a result that cannot be sent raises what its own way of being pickled raises
-        content = pickle.dumps((True, _portable(error), traceback.format_exc()))
+        content = pickle.dumps((True, portable(error), traceback.format_exc()))
     message = memoryview(_MAGIC + len(content).to_bytes(8) + zlib.crc32(content).to_bytes(4) + content)
     while message:
         message = message[os.write(answers.fileno(), message) :]
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error, or where it cannot be sent, one that says the same."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301
@@ -382,15 +382,21 @@ def in_order(function: Callable[[_Task], _Result], tasks: Sequence[_Task], worke
     with Crew(function, workers) as crew:
         for index in range(len(tasks)):
             while index not in done:
-                for key in range(begun, min(len(tasks), index + workers * _AHEAD_PER_WORKER)):
+                for key in range(begun, min(len(tasks), index + workers * AHEAD_PER_WORKER)):
                     crew.submit(key, tasks[key])
                     begun = key + 1
                 key, outcome = crew.next_outcome()
-                done[key] = _result(outcome, tasks[key])
+                done[key] = result_of(outcome, tasks[key])
             yield done.pop(index)
 
 
-def _result(outcome: "_Result | Lost", task: object) -> Any:
+def result_of(outcome: "_Result | Lost", task: object) -> Any:
+    """The result of a task.
+
+    Raises:
+        PipelineError: if its worker died, naming the task.
+        Exception: whatever it raised.
+    """
     if not isinstance(outcome, Lost):
         return outcome
     if outcome.error is not None:

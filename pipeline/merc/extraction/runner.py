@@ -10,10 +10,12 @@ however often the run was interrupted.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,34 +23,76 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from merc import parquet
-from merc.compute import memory, pool
+from merc.compute import memory
+from merc.compute.executors.base import Advance, Needs, Opened, Parts, Share
+from merc.compute.executors.local import in_processes
 from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder
 from merc.encoders.engine.neural import NeuralEncoder
-from merc.errors import BadTable
+from merc.errors import BadTable, ModelUnavailable
 from merc.extraction import sequences
 from merc.extraction.inputs import PartInput, Source
-from merc.interrupts import stoppable
 from merc.job import Job
 from merc.log import logger
 from merc.records import features as feature_tables
 from merc.records.failures import REASONS, Failure
 
+# A process with an encoder that needs no checkpoint; one with a large model, a batch, and two parts.
+_PROCESS_BYTES = 700_000_000
+_MODEL_BYTES = 4_000_000_000
+
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a worker needs to do a part by itself.
+    """What a worker needs to do a part by itself; see :class:`merc.compute.executors.base.Work`.
 
     Attributes:
         make_encoder: gives the encoder, not yet loaded; can be pickled.
+        accelerated: whether the encoder is.
         source: where the parts come from.
         job: where they go.
         modality: for the failure rows.
     """
 
     make_encoder: Callable[[], Encoder]
+    accelerated: bool
     source: Source
     job: Job
     modality: str
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+    @property
+    def home(self) -> Path:
+        return self.job.scratch.parent
+
+    @property
+    def needs(self) -> Needs:
+        if self.accelerated:
+            return Needs(accelerated=True, cores="threads", memory_bytes=_MODEL_BYTES, parts_at_once=3)  # one each is read, encoded and written
+        return Needs(accelerated=False, cores="processes", memory_bytes=_PROCESS_BYTES, parts_at_once=8)
+
+    def is_done(self, index: int) -> bool:
+        return self.job.is_done(index)
+
+    def check(self) -> None:
+        encoder = self.make_encoder()
+        if (command := encoder.missing()) is not None:
+            raise ModelUnavailable(f"{self.name}: its model is not here; it is fetched by\n  {command}")
+
+    def loaded(self, device: str) -> Encoder:
+        """The encoder, loaded."""
+        encoder = self.make_encoder()
+        encoder.load(device)
+        return encoder
+
+    def open(self, share: Share) -> Opened["EncoderFacts"]:
+        """Loads the encoder, unless each process of several loads its own."""
+        if not self.accelerated:
+            return partial(_make_in_processes, self, share.processes)
+        memory.return_large_blocks()
+        return partial(_make_here, self, self.loaded(share.device), share.device)
 
 
 @dataclass(frozen=True)
@@ -157,60 +201,54 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
     encoding.job.mark_done(index, [failure.row() for failure in encoded.failures])
 
 
-def run_here(encoding: Encoding, device: str, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
-    """Encodes in this process; while one part is encoded, threads read and decode the next and write the last.
-
-    Args:
-        encoding: the work.
-        device: resolved, see :func:`merc.compute.device.resolve`.
-        left: parts that are not done.
-        advance: told the number of utterances after each part.
-    """
-    memory.return_large_blocks()
-    encoder = encoding.make_encoder()
-    encoder.load(device)
+def _make_here(encoding: Encoding, encoder: Encoder, device: str, parts: Parts, advance: Advance) -> Generator[tuple[int, EncoderFacts], None, None]:
+    """Encodes in this process; while one part is encoded, threads read and decode the next and write the last."""
     threads = os.cpu_count() or 1
+    facts = facts_of(encoder)
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
-        ahead: Future[PartInput] | None = None
-        behind: Future[None] | None = None
-        for position, index in enumerate(left):
-            part = (ahead or reader.submit(encoding.source.read, index, encoder.history_turns, threads)).result()
-            ahead = reader.submit(encoding.source.read, left[position + 1], encoder.history_turns, threads) if position + 1 < len(left) else None
+
+        def begin(*, wait: bool) -> _Ahead | None:
+            index = parts.take(wait=wait)
+            return None if index is None else (index, reader.submit(encoding.source.read, index, encoder.history_turns, threads))
+
+        ahead: _Ahead | None = begin(wait=True)
+        behind: _Behind | None = None
+        while ahead is not None:
+            index, part = ahead[0], ahead[1].result()
+            ahead = begin(wait=False)
             encoded = encode_part(encoder, part, encoding.modality)
             if behind is not None:
-                behind.result()  # a full disk ends the run here; and no more than two parts are in memory
-            behind = writer.submit(save_part, encoding, index, encoded)
+                yield _written(behind), facts  # a full disk ends the run here; and no more than two parts are in memory
+            behind = index, writer.submit(save_part, encoding, index, encoded)
             advance(len(part.utterance_ids))
             del part, encoded
             memory.trim()
-        if behind is not None:
-            behind.result()
+            if ahead is None:  # who waits for the next part has nothing left to write
+                yield _written(behind), facts
+                behind, ahead = None, begin(wait=True)
     if isinstance(encoder, NeuralEncoder):
         logger.info(
             "%s: batches of up to %d %s on %s", encoding.job.name, encoder.budget.units, encoder.budget.unit, device,
             extra={"stage": encoding.job.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
         )  # fmt: skip
-    return EncoderFacts(encoder.dim, encoder.provenance())
 
 
-def run_in_processes(encoding: Encoding, workers: int, left: Sequence[int], advance: Callable[[int], object]) -> EncoderFacts:
-    """Spreads the parts over processes, each with its own encoder on the CPU.
+_Ahead = tuple[int, Future[PartInput]]
+_Behind = tuple[int, Future[None]]
 
-    Args:
-        encoding: the work; is sent to the workers.
-        workers: how many, at least one.
-        left: parts that are not done.
-        advance: told the number of utterances after each part.
 
-    Raises:
-        PipelineError: if a worker dies (killed for memory, a crash in native code), naming the parts that were not done.
-    """
-    facts: EncoderFacts | None = None
-    with stoppable(), closing(pool.in_order(_do_part, [_Part(encoding, index) for index in left], workers, apart=True)) as results:
-        for index, found in zip(left, results, strict=True):
-            facts = found
+def _written(behind: _Behind) -> int:
+    index, writing = behind
+    writing.result()
+    return index
+
+
+def _make_in_processes(encoding: Encoding, processes: int, parts: Parts, advance: Advance) -> Generator[tuple[int, EncoderFacts], None, None]:
+    """Spreads the parts over processes, each with its own encoder on the CPU."""
+    with closing(in_processes(_do_part, partial(_Part, encoding), parts, processes)) as done:
+        for index, facts in done:
             advance(encoding.source.sizes[index])
-    return facts or _facts(_loaded(encoding))
+            yield index, facts
 
 
 @dataclass(frozen=True)
@@ -234,17 +272,16 @@ class _Worker:
 def _do_part(part: _Part) -> EncoderFacts:
     encoder = _loaded(part.encoding)
     save_part(part.encoding, part.index, encode_part(encoder, part.encoding.source.read(part.index, encoder.history_turns), part.encoding.modality))
-    return _facts(encoder)
+    return facts_of(encoder)
 
 
 def _loaded(encoding: Encoding) -> Encoder:
     """Its encoder on the CPU, loaded once in a process."""
     if _Worker.of != encoding.job.fingerprint.digest:
-        encoder = encoding.make_encoder()
-        encoder.load("cpu")
-        _Worker.encoder, _Worker.of = encoder, encoding.job.fingerprint.digest
+        _Worker.encoder, _Worker.of = encoding.loaded("cpu"), encoding.job.fingerprint.digest
     return _Worker.encoder
 
 
-def _facts(encoder: Encoder) -> EncoderFacts:
+def facts_of(encoder: Encoder) -> EncoderFacts:
+    """What is known of a loaded encoder."""
     return EncoderFacts(encoder.dim, encoder.provenance())

@@ -58,7 +58,7 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
 
 def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, runs: Path, info: dict[str, Any]) -> None:
     """Trains what is not done, and puts the run into place."""
-    device = devices.resolve(run.device)
+    device = devices.resolve(run.device) if run.executor == "local" else "cpu"  # a cluster chooses by itself
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
     job.start()
@@ -68,7 +68,7 @@ def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, r
             logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})
     left = [one for one in each if not results.is_done(job.folder, one.seed)]
     if left:
-        seeds.train_seeds(left, data, standardisation, run.workers)
+        seeds.train_seeds(left, data, standardisation, run)
     encoders = {name: info["encoders"][name]["name"] for name in resolved.recipe.modalities}
     tag = adapted.tag({name: info["encoders"][name] for name in resolved.recipe.modalities})
     results.combine(job.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})

@@ -1,15 +1,18 @@
 """The seeds of a run: one after another, or several at once in processes of their own, with the same bytes either way."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from merc.compute import pool
+from merc.compute.executors.base import Advance, Executor, Listed, Needs, Opened, Parts, Share, choose
 from merc.interrupts import stoppable
+from merc.job import RunOptions
 from merc.layout import Layout
 from merc.log import logger, progress
 from merc.shards.format import reader
@@ -23,6 +26,8 @@ from merc.training.recipes.resolution import ResolvedRecipe
 # Utterances times epochs, of all seeds together, from which on processes gain more than the four seconds that each takes to import torch,
 # measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989 utterances) took 1.2.
 _WORTH_PROCESSES = 200_000
+# torch, the vectors of a corpus like MELD, a model of the dialogue.
+_SEED_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,26 @@ class OneSeed:
         return f"seed {self.seed} of {self.resolved.name} on {self.layout.dataset}"
 
 
-def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: Standardisation, workers: int) -> None:
+def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: Standardisation, run: RunOptions) -> None:
     """Trains each seed and writes its model, predictions and scores.
 
     On a CPU one seed takes one thread, so that as many are trained at once as there are workers, where there is enough to do. On a GPU they
-    go one after another. A seed that is done is on the disk, whatever becomes of the others.
+    go one after another; on a cluster each takes a core or a GPU. A seed that is done is on the disk, whatever becomes of the others.
 
     Args:
         seeds: of one run, at least one.
         data: of all of them, on the CPU; processes read it by themselves.
         standardisation: of its features.
-        workers: processes at most.
+        run: workers, executor.
 
     Raises:
         LossNotFinite: from whichever seed; the others that are under way are ended.
         PipelineError: if a process died.
     """
+    if run.executor != "local":
+        _train_on(choose(run), seeds)
+        return
+    workers = run.workers
     work = len(seeds) * seeds[0].resolved.epochs * data.train.utterances
     if torch.device(seeds[0].device).type != "cpu" or min(workers, len(seeds)) == 1 or work < _WORTH_PROCESSES:
         data = data.to(torch.device(seeds[0].device))
@@ -78,6 +87,49 @@ def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: S
         for one, found in zip(seeds, done, strict=True):
             _report(found, one)
             bar.update()
+
+
+def _train_on(executor: Executor, seeds: Sequence[OneSeed]) -> None:
+    with progress(len(seeds), seeds[0].resolved.name, "seed") as bar, closing(executor.map(Seeds(seeds), Listed(range(len(seeds))), bar.update)) as done:
+        for index, found in done:
+            _report(found, seeds[index])
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a run, each a part; see :class:`merc.compute.executors.base.Work`."""
+
+    seeds: Sequence[OneSeed]
+
+    @property
+    def name(self) -> str:
+        return self.seeds[0].resolved.name
+
+    @property
+    def home(self) -> Path:
+        return self.seeds[0].runs / self.seeds[0].layout.dataset
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(accelerated=True, cores="one", memory_bytes=_SEED_BYTES, parts_at_once=1)
+
+    def is_done(self, index: int) -> bool:
+        return results.is_done(self.seeds[index].folder, self.seeds[index].seed)
+
+    def check(self) -> None:
+        reader.info(self.seeds[0].layout.shards)
+
+    def open(self, share: Share) -> Opened[dict[str, Any]]:
+        data, standardisation = load_data(self.seeds[0].resolved, reader.info(self.seeds[0].layout.shards), self.seeds[0].layout)
+        return partial(self._make, share.device, data.to(torch.device(share.device)), standardisation)
+
+    def _make(
+        self, device: str, data: TrainingData, standardisation: Standardisation, parts: Parts, advance: Advance
+    ) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        while (index := parts.take(wait=True)) is not None:
+            found = _train(replace(self.seeds[index], device=device), data, standardisation)
+            advance(1)
+            yield index, found
 
 
 def _train_alone(one: OneSeed) -> dict[str, Any]:

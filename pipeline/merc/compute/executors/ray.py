@@ -1,0 +1,421 @@
+"""The executor of many machines: Ray starts the workers (:mod:`merc.compute.executors.node`) and says when one is lost.
+
+    driver: which parts are left ──► worker on a node, one per GPU or per so many cores, some parts under way in each
+            what is small        ◄── facts, progress, log
+                                     parts and markers go straight to the output, which lies on a file system that all nodes share
+
+The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is asked for.
+"""
+
+import importlib
+import logging
+import math
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from merc import files
+from merc.compute.executors import node
+from merc.compute.executors.base import Advance, Needs, Parts, Share, Work
+from merc.errors import BadCluster, BadSettings, PipelineError
+from merc.interrupts import stoppable
+from merc.log import logger
+
+_Facts = TypeVar("_Facts")
+
+_ANSWER_SECONDS = 10.0
+_LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
+_TICK_SECONDS = 1.0
+_SILENT_SECONDS = 30.0
+_FAREWELL_SECONDS = 10.0
+# How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute that there was no such file.
+_VISIBLE_SECONDS = 90.0
+# Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too much for any.
+_LOSSES = 4
+# The first bytes of HTTP/2, which gRPC speaks, and its empty frame of settings; whoever speaks it answers with his own.
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
+}
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Runs work on a cluster.
+
+    Attributes:
+        address: ``auto`` (the cluster that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of a cluster's head, or ``local`` (a cluster of this
+            machine alone, for as long as this process lives).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: cores of the cluster, where it is ``local``.
+        cores_per_worker: of a worker that computes in several processes; at most those of the largest node.
+        gpus_per_worker: a share lets several encoders work on a GPU.
+    """
+
+    address: str
+    device: str
+    workers: int
+    cores_per_worker: int
+    gpus_per_worker: float
+
+    def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
+        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes are looked at, and a worker has opened the
+        work, before this returns.
+
+        Raises:
+            BadSettings: if Ray is not installed, or there are no GPUs where some were asked for.
+            BadCluster: if nothing answers at the address, or a node cannot do the work; it is named.
+            ModelUnavailable, RawDataMissing: if a node lacks a model or the raw files.
+        """
+        ray = connect(self.address, self.workers)
+        size = self._size(_nodes(ray), work.needs)
+        order = _order(work, size)
+        fleet = _Fleet(ray, work, size, order)
+        try:
+            _look_at_all(ray, order)
+            fleet.begin()
+        except BaseException:
+            fleet.end()
+            raise
+        return _run(fleet, parts, advance)
+
+    def _size(self, nodes: list["_Node"], needs: Needs) -> "_Size":
+        """What each worker takes of its node; never more than the largest node has."""
+        most_cores, most_bytes = max(one.cores for one in nodes), max(one.memory_bytes for one in nodes)
+        gpus = needs.accelerated and self.device != "cpu" and any(one.gpus for one in nodes)
+        if needs.accelerated and self.device.startswith("cuda"):
+            if ":" in self.device:
+                raise BadSettings(f"--device {self.device} with --executor ray: the cluster chooses the GPU; valid: auto, cpu, cuda")
+            if not gpus:
+                raise BadSettings("--device cuda: no node of the cluster has a GPU; valid: auto, cpu")
+        threads = _threads() if needs.cores == "threads" and not gpus else 0
+        processes = needs.cores == "processes"
+        cores = min(max(1, most_cores), self.cores_per_worker if processes else threads or 1)
+        memory = min(most_bytes, needs.memory_bytes * (cores if processes else 1))
+        return _Size(cores, self.gpus_per_worker if gpus else 0.0, memory, threads)
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class _Size:
+    cores: int
+    gpus: float
+    memory_bytes: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.cores} cores, {self.gpus:g} GPUs, {self.memory_bytes / 1e9:.1f} GB each"
+
+    def fit_into(self, one: "_Node") -> int:
+        """How many workers a node holds."""
+        wanted = ((one.cores, self.cores), (one.gpus, self.gpus), (one.memory_bytes, self.memory_bytes))
+        return int(min(there / each for there, each in wanted if each))
+
+
+@dataclass(frozen=True)
+class _Node:
+    identifier: str
+    name: str
+    cores: int
+    gpus: float
+    memory_bytes: int
+
+
+def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
+    found = []
+    for one in ray.nodes():
+        if one["Alive"] or not alive:
+            given, host = one["Resources"], one["NodeManagerHostname"]
+            name = one["NodeName"] if host in one["NodeName"] else f"{one['NodeName']} ({host})"
+            found.append(_Node(one["NodeID"], name, int(given.get("CPU", 0)), given.get("GPU", 0.0), int(given.get("memory", 0))))
+    return found
+
+
+def connect(address: str, cores: int) -> Any:
+    """Ray, connected; once in a process.
+
+    Raises:
+        BadSettings: if it is not installed.
+        BadCluster: if nothing answers at the address.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    with _own_signals():
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise BadSettings("--executor ray needs Ray, which is not installed:  pip install 'merc-pipeline[ray]'") from error
+        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
+        if not ray.is_initialized():
+            given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+            if given not in ("auto", "local"):
+                _reach(given)
+            more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}
+            try:
+                ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
+            except Exception as error:  # of many kinds: no cluster here, another version, a machine that is no node
+                raise BadCluster(f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}") from error
+    return ray
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it ourselves."""
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray ends the process on SIGTERM, and stamps every record of the log; neither stays."""
+    factory = logging.getLogRecordFactory()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(factory)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _reach(address: str) -> None:
+    """Raises ``BadCluster`` unless something that speaks Ray's protocol listens there: Ray itself would try for two minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+                connection.sendall(_HTTP2)
+                if not connection.recv(9):
+                    raise ConnectionError("it closes the connection")
+    except OSError as error:
+        words = f"no answer within {_ANSWER_SECONDS:.0f} s" if isinstance(error, TimeoutError) else error.strerror or error
+        raise BadCluster(f"--address {address}: no Ray cluster answers there ({words}); `ray status` on its head prints the address") from error
+
+
+def _order(work: Work[Any], size: _Size) -> node.Order:
+    """The order for all workers; its token is written."""
+    kind = f".ray-{work.name.replace('/', '-')}-"
+    home, word = work.home.absolute(), uuid.uuid4().hex
+    for left in home.glob(f"{kind}*"):  # by a driver that was killed; the lock of the output lets in one at a time
+        left.unlink(missing_ok=True)
+    token = home / f"{kind}{word}"
+    with files.writing(token):
+        token.write_text(word)
+    return node.Order(pickle.dumps(work), node.identity(), token, word, Path.cwd(), Share(size.cores, "cuda:0" if size.gpus else "cpu"), size.threads)
+
+
+def _look_at_all(ray: Any, order: node.Order) -> None:
+    """Has every node look whether it can do the work, and raises what is wrong with the first that cannot."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=0)(node.look)
+    sent = ray.put(order)
+    nodes = _nodes(ray)
+    asked = [(one, look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one.identifier, soft=False)).remote(sent)) for one in nodes]
+    for one, answer in asked:
+        try:
+            found = ray.get(answer, timeout=_LOOK_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise BadCluster(f"node {one.name}: no process began there within {_LOOK_SECONDS:.0f} s") from error
+        except ray.exceptions.RayTaskError as error:
+            raise BadCluster(f"node {one.name}: it cannot load merc-pipeline as it is here: {str(error).strip().splitlines()[-1]}") from error
+        except ray.exceptions.RayError as error:
+            if one.identifier not in {there.identifier for there in _nodes(ray)}:
+                continue  # it is gone
+            raise BadCluster(f"node {one.name}: {str(error).strip().splitlines()[0]}") from error
+        if found is not None:
+            raise _named(found, one.name)
+
+
+def _named(error: PipelineError, name: str) -> PipelineError:
+    """The same error, which names the node."""
+    error.args = (f"node {name}: {error}", *error.args[1:])
+    return error
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker as seen from the driver.
+
+    Attributes:
+        actor: Ray's handle.
+        node: on which it has opened the work; empty: not yet.
+        under_way: parts it was given and has not answered.
+    """
+
+    actor: Any
+    node: str = ""
+    under_way: set[int] = field(default_factory=set)
+
+
+class _Fleet:
+    """The workers of a work."""
+
+    def __init__(self, ray: Any, work: Work[Any], size: _Size, order: node.Order) -> None:
+        self._ray, self._size, self._order = ray, size, order
+        self.work, self.needs = work, work.needs
+        self._sent = ray.put(order)
+        self._kind = ray.remote(node.Worker)
+        self.hands: list[_Hand] = []
+        self._asked: dict[Any, tuple[_Hand, int | None]] = {}
+        self._lost: Counter[int] = Counter()
+        self._stillborn = 0
+        self._slots, self._counted = 1, -_TICK_SECONDS
+
+    @property
+    def under_way(self) -> int:
+        return sum(len(hand.under_way) for hand in self.hands)
+
+    def slots(self) -> int:
+        """How many workers the cluster holds, at least one: what it lacks may be on its way."""
+        if time.monotonic() - self._counted > _TICK_SECONDS:
+            self._slots, self._counted = max(1, sum(map(self._size.fit_into, _nodes(self._ray)))), time.monotonic()
+        return self._slots
+
+    def grow(self, parts: int) -> None:
+        """Starts workers until there are as many as can be used for so many parts."""
+        while len(self.hands) < min(self.slots(), parts):
+            actor = self._kind.options(
+                num_cpus=self._size.cores, num_gpus=self._size.gpus, memory=self._size.memory_bytes,
+                max_restarts=0, max_task_retries=0, max_concurrency=self.needs.parts_at_once + 2, scheduling_strategy="SPREAD",
+            ).remote(self._sent, _node)  # fmt: skip
+            hand = _Hand(actor)
+            self.hands.append(hand)
+            self._asked[actor.begin.remote()] = hand, None
+
+    def begin(self) -> None:
+        """Waits until a worker has opened the work."""
+        since = time.monotonic()
+        while not any(hand.node for hand in self.hands):
+            if since and time.monotonic() - since > _SILENT_SECONDS:
+                logger.info("%s: waiting for a worker (%s)", self.work.name, self._size, extra={"stage": self.work.name})
+                since = 0.0
+            self.grow(1)
+            for _ in self.hear(deque()):
+                pass
+
+    def give(self, todo: deque[int]) -> None:
+        """Hands out parts, the next one to whoever has the fewest; of the last ones, none gets more than its share."""
+        most = min(self.needs.parts_at_once, math.ceil((len(todo) + self.under_way) / max(1, len(self.hands))))
+        while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < most]):
+            hand, index = min(free, key=lambda one: len(one.under_way)), todo.popleft()
+            hand.under_way.add(index)
+            self._asked[hand.actor.do.remote(index)] = hand, index
+
+    def hear(self, todo: deque[int]) -> Iterator[tuple[int, node.Answer]]:
+        """Waits for answers; the parts of workers that are lost are put back."""
+        answers, _ = self._ray.wait(list(self._asked), timeout=_TICK_SECONDS)
+        for answer in answers:
+            if answer not in self._asked:  # of a worker that was lost meanwhile
+                continue
+            hand, index = self._asked.pop(answer)
+            try:
+                told: node.Answer = self._ray.get(answer)
+            except self._ray.exceptions.RayError as error:
+                self._lose(hand, index, error, todo)
+                continue
+            _tell(told, self._ray)
+            if index is None:
+                hand.node, self._stillborn = told.node, 0
+            else:
+                hand.under_way.discard(index)
+                yield index, told
+
+    def _lose(self, hand: _Hand, index: int | None, error: Exception, todo: deque[int]) -> None:
+        self.hands.remove(hand)
+        self._ray.kill(hand.actor)  # one that merely cannot be reached would keep its cores
+        self._asked = {answer: asked for answer, asked in self._asked.items() if asked[0] is not hand}
+        again = sorted(hand.under_way)
+        self._lost.update(again)
+        self._stillborn += not hand.node
+        where = _name_of(hand.node, self._ray) if hand.node else "a node where it could not begin"
+        logger.warning("%s: a worker was lost on %s; %d parts are done again", self.work.name, where, len(again), extra={"stage": self.work.name})
+        if max(self._stillborn, *(self._lost[one] for one in again), 0) >= _LOSSES:
+            what = "as they began" if self._stillborn >= _LOSSES else f"with part {max(again, key=lambda one: self._lost[one])} under way"
+            raise BadCluster(f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library), the last one so:\n{error}")
+        todo.extendleft(reversed(again))
+
+    def finish(self) -> None:
+        """Has every worker say what it still has to say."""
+        farewells = [hand.actor.finish.remote() for hand in self.hands if hand.node]
+        if farewells:
+            for one in self._ray.wait(farewells, num_returns=len(farewells), timeout=_FAREWELL_SECONDS)[0]:
+                _tell(self._ray.get(one), self._ray)
+
+    def end(self) -> None:
+        """Ends all workers at once."""
+        for hand in self.hands:
+            self._ray.kill(hand.actor)
+        self._order.token.unlink(missing_ok=True)
+
+
+def _node() -> str:
+    """Of this worker."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _name_of(identifier: str, ray: Any) -> str:
+    return next((one.name for one in _nodes(ray, alive=False) if one.identifier == identifier), identifier)
+
+
+def _tell(answer: node.Answer, ray: Any) -> None:
+    """Puts a worker's log into this one, and raises what it raised."""
+    for record in answer.records:
+        logger.handle(record)
+    if isinstance(answer.error, PipelineError):
+        raise _named(answer.error, _name_of(answer.node, ray))
+    if answer.error is not None:
+        raise answer.error from RuntimeError(f"on node {_name_of(answer.node, ray)}:\n{answer.words}")
+
+
+def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, Any], None, None]:
+    todo: deque[int] = deque()
+    with stoppable():
+        try:
+            while _fill(todo, parts, fleet):
+                fleet.grow(len(todo) + fleet.under_way)
+                fleet.give(todo)
+                for index, answer in fleet.hear(todo):
+                    advance(answer.advanced)
+                    _await_visible(fleet.work, index)
+                    yield index, answer.facts
+            fleet.finish()
+        finally:
+            fleet.end()
+
+
+def _fill(todo: deque[int], parts: Parts, fleet: _Fleet) -> bool:
+    """Takes as many parts as can be under way; False when all are done."""
+    while len(todo) < fleet.slots() * fleet.needs.parts_at_once:
+        index = parts.take(wait=not todo and not fleet.under_way)
+        if index is None:
+            break
+        todo.append(index)
+    return bool(todo or fleet.under_way)
+
+
+def _await_visible(work: Work[Any], index: int) -> None:
+    deadline = time.monotonic() + _VISIBLE_SECONDS
+    while not work.is_done(index):
+        if time.monotonic() > deadline:
+            raise BadCluster(f"{work.name}: part {index} was written by a node, but is not seen here in {work.home}")
+        for _ in os.walk(work.home):  # to list a folder is to ask its server anew
+            pass
+        time.sleep(0.5)
