@@ -60,4 +60,4 @@ $(STAMP): pyproject.toml constraints.txt | system
 	touch $@
 
 clean:  ## remove what `make run` made; raw corpora of your own are kept
-	rm -rf raw/demo-meld raw/demo-iemocap features/demo-meld features/demo-iemocap runs reports
+	rm -rf raw/demo-meld raw/demo-iemocap features/demo-meld features/demo-iemocap runs evaluations reports

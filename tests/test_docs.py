@@ -9,7 +9,7 @@ import pytest
 
 from merc import errors
 from merc.command_line import INTERRUPTED
-from merc.commands import adapt, extract, report, shards, train
+from merc.commands import adapt, evaluate, extract, report, shards, train
 from merc.corpora.iemocap import Iemocap
 from merc.corpora.meld import Meld
 from merc.corpora.table import Table
@@ -76,7 +76,7 @@ def test_every_reason_and_column_that_is_named_exists(word: str) -> None:
 
 @pytest.mark.parametrize("option", sorted({word.split()[0] for word in QUOTED if word.startswith("--")}))
 def test_every_option_that_is_named_exists(option: str) -> None:
-    assert option in {name for module in (extract, train, adapt, report, shards) for name in _options(module.main)}
+    assert option in {name for module in (extract, train, adapt, evaluate, report, shards) for name in _options(module.main)}
 
 
 def test_the_exit_codes_are_those_of_the_errors_and_each_is_explained() -> None:

@@ -117,6 +117,7 @@ class Mine(Ngrams):
 RECIPE = "about: mine\nbase: baseline\nepochs: 3\n"
 MERC = "pipeline/merc"
 TRAININGS = {"train@demo-meld-baseline", "train@demo-meld-text"}
+EVALUATIONS = {"evaluate@demo-meld-baseline", "evaluate@demo-meld-text", "compare"}
 EXTRACTIONS = {f"extract_{modality}@demo-meld" for modality in ("text", "audio", "visual")}
 
 
@@ -153,10 +154,12 @@ def _comment(*names: str) -> dict[str, str]:
         ({f"{MERC}/training/recipes/baseline_text.yaml": "epochs: 3\n"}, {"train@demo-meld-text"}),
         (_comment("training/models/context_gru.py"), TRAININGS),
         (_comment("training/losses/cross_entropy.py"), TRAININGS),
-        (_comment("training/loop/trainer.py"), TRAININGS),
+        (_comment("training/loop/trainer.py"), TRAININGS | EVALUATIONS),
+        (_comment("evaluation/protocols/calibration.py"), EVALUATIONS),
+        ({"params.yaml": "\nevaluation: {calibration: {bins: 10}}\n"}, EVALUATIONS),
         (
             _comment("corpora/meld.py", "media/faces.py", "encoders/text/ngrams.py", "shards/card/writing.py", "trajectories/dtw.py"),
-            {f"{stage}@demo-meld" for stage in ("manifest", "decode", "extract_text", "card", "trajectories")},
+            {f"{stage}@demo-meld" for stage in ("manifest", "decode", "extract_text", "card", "trajectories")} | EVALUATIONS,
         ),
         (_comment("corpora/engine/csv_rows.py", "encoders/engine/batching.py"), {"manifest@demo-meld", *EXTRACTIONS}),
         ({"params.yaml": "\nlosses: {cross_entropy: {label_smoothing: 0.1}, focal: {gamma: 1.0}}\n"}, TRAININGS),
@@ -165,7 +168,19 @@ def _comment(*names: str) -> dict[str, str]:
             {"extract_audio@demo-meld", "shards@demo-meld"},
         ),
     ],
-    ids=["what nothing uses", "recipe", "model", "loss", "trainer", "one file of five stages", "what a kind shares", "setting of a loss", "settings of stages"],
+    ids=[
+        "what nothing uses",
+        "recipe",
+        "model",
+        "loss",
+        "trainer",
+        "evaluation",
+        "setting of an evaluation",
+        "one file of five stages",
+        "what a kind shares",
+        "setting of a loss",
+        "settings of stages",
+    ],
 )
 def test_an_edit_makes_stale_what_it_changes_and_no_more(project: Path, edit: dict[str, str], expected: set[str]) -> None:
     with _edited(project, edit) as stale:
@@ -205,7 +220,7 @@ def test_another_audio_setting_runs_no_text_and_no_face_stage(project: Path) -> 
     path = project / "params.yaml"
     path.write_text(path.read_text() + "\nencoders: {audio: {acoustic: {quiet_db: 35.0}}}\n")
     assert _stages(project) == {
-        "settings", "extract_audio@demo-meld", "shards@demo-meld", "trajectories@demo-meld", "card@demo-meld", *TRAININGS, "report",
+        "settings", "extract_audio@demo-meld", "shards@demo-meld", "trajectories@demo-meld", "card@demo-meld", *TRAININGS, *EVALUATIONS, "report",
     }  # fmt: skip
     _commit(project)
 

@@ -11,6 +11,7 @@ from merc.corpora.engine.base import CorpusReader
 from merc.corpora.stage import DATASETS
 from merc.encoders.engine import registry
 from merc.encoders.engine.base import Encoder
+from merc.evaluation.engine.base import Comparison, Protocol
 from merc.layout import MODALITIES
 from merc.media import networks
 from merc.media.config import of_preset
@@ -27,6 +28,8 @@ PACKAGES: dict[str, type[Any]] = {
     "merc.training.models": MERCModel,
     "merc.training.frameworks": Framework,
     "merc.training.losses": MERCLoss,
+    "merc.evaluation.protocols": Protocol,
+    "merc.evaluation.comparisons": Comparison,
 }
 ALL = [(package, name, base) for package, base in PACKAGES.items() for name in plugins.names(package, base)]
 every_plugin = pytest.mark.parametrize(("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL])

@@ -29,6 +29,7 @@ from merc.media.config import of_preset
 from merc.params import Params, Shelf
 from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
+from merc.training.sweep import SWEEPS, Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "nowhere"  # what no setting can be
@@ -112,10 +113,15 @@ def _additions(addition: str) -> list[str]:
     return [one for recipe in (RecipeName.parse(whole), *_first(whole)) for one in recipe.additions]
 
 
+def _sweep(params: Params, name: str) -> Plan:
+    return params.filled(SWEEPS.read(params, name), Sweep, name).model_dump(mode="json")
+
+
 ENCODERS = {"text": "minilm", "audio": "wavlm_large"}  # one that can be adapted
 KINDS = [
     Kind(RECIPES, _recipe, lambda name: [one.base for one in _first(name)]),
     Kind(ADDITIONS, _addition, _additions),
+    Kind(SWEEPS, _sweep),
     *(Kind(registry._shelf(modality), _encoder(modality)) for modality in MODALITIES),
     Kind(corpora.DATASETS, _corpus),
     *(Kind(Shelf(f"adaptations.{one}", f"merc.adaptation.{one}", "fine-tuning"), _adaptation(one, ENCODERS[one])) for one in ADAPTED),

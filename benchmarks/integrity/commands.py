@@ -12,6 +12,7 @@ import click
 import yaml
 
 from merc.commands.adapt import main as adapt
+from merc.commands.evaluate import main as evaluate
 from merc.commands.extract import main as extract
 from merc.commands.report import main as report
 from merc.commands.shards import main as shards
@@ -75,6 +76,13 @@ COMMANDS = {
     ),
     "select": Disturbed(shards, "merc-shards", ["select", SHARDS, "part", "--split", "train", "--overwrite"], [SHARDS, "part"], ["part"]),
     "merge": Disturbed(shards, "merc-shards", ["merge", "one", "two", "--out", "both", "--overwrite"], ["one", "two", "both"], ["both"]),
+    "evaluate": Disturbed(
+        evaluate,
+        "merc-evaluate",
+        ["--dataset", "demo-meld", "--protocol", "emotion_shift", "--protocol", "calibration", "--protocol", "significance", "--device", "cpu"],
+        ["features", "runs"],
+        ["evaluations"],
+    ),
     "report": Disturbed(report, "merc-report", [], ["features", "runs", "reports"], ["reports"]),
 }
 # These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model is trained.

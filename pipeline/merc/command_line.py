@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ RAW = click.option(
 )
 OUT = click.option("--out", type=_FOLDER, default="features", show_default=True, help="Folder of all features; a dataset's are in <out>/NAME.")
 RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.")
+EVALUATIONS = click.option(
+    "--evaluations", type=_FOLDER, default="evaluations", show_default=True, help="Folder of all evaluations, a run's in <evaluations>/runs/<dataset>/<recipe>."
+)
 
 
 def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -139,6 +142,29 @@ def exiting() -> Iterator[None]:
     except KeyboardInterrupt:
         log.logger.error("interrupted; what was finished is kept, run the same command again to go on", extra={"exit_code": INTERRUPTED})
         sys.exit(INTERRUPTED)
+
+
+def go_through(work: Mapping[str, Callable[[], Iterable[object]]]) -> None:
+    """Does several pieces of work and prints what each gives; one that fails does not stop the others.
+
+    Args:
+        work: what it is called → gives lines.
+
+    Raises:
+        PipelineError: when all are done, of the kind of the first that failed; that of a single piece of work as it is.
+    """
+    failed: dict[str, PipelineError] = {}
+    for name, make in work.items():
+        try:
+            for line in make():
+                echo(line)
+        except PipelineError as error:
+            if len(work) == 1:
+                raise
+            log.logger.error("%s is left out: %s", name, error, extra={"left_out": name, "error": type(error).__name__})
+            failed[name] = error
+    if failed:
+        raise type(next(iter(failed.values())))(f"left out, as said above: {', '.join(failed)}; what was finished is kept")
 
 
 def behind_a_subcommand(context: click.Context) -> bool:

@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What recipes, encoders and corpora may be called; no name can lead out of a folder."""
 BLOCKS = (
     "run presets default_encoders build adapt_text adapt_audio train "
-    "corpora demo media encoders adaptations extraction audit shards trajectories recipes additions models losses frameworks report"
+    "corpora demo media encoders adaptations extraction audit shards trajectories recipes additions sweeps models losses frameworks evaluation report"
 ).split()
 """The keys that params.yaml may have."""
 
@@ -467,6 +467,12 @@ def _parsed(given: str) -> _Override:
     if key.split(".")[0] not in BLOCKS:
         raise BadSettings(f"--set {given!r}: no block {key.split('.')[0]!r}; {nearest(key.split('.')[0], BLOCKS)}")
     return _Override(given, key, _plain(value, f"--set {given!r}: the value is not YAML"))
+
+
+def values(text: str, what: str) -> list[Any]:
+    """The YAML values of a list written without its brackets: ``2, 4, 8``. Raises ``BadSettings``, beginning with ``what``, if it is none."""
+    found: list[Any] = _plain(f"[{text}]", f"{what}: not a list of values")
+    return found
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -3,7 +3,8 @@
 Another distribution adds plug-ins by entry points, each naming a class; nothing of them is imported before it is asked for:
 
     [project.entry-points."merc.models"]                 merc.corpora, merc.encoders.text (.audio, .visual), merc.models,
-    mine = "my_package.mine:MyModel"                     merc.losses, merc.frameworks, merc.metrics
+    mine = "my_package.mine:MyModel"                     merc.losses, merc.frameworks, merc.metrics,
+                                                         merc.evaluation.protocols (.comparisons)
 """
 
 import functools

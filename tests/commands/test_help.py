@@ -19,7 +19,7 @@ def ask(root, command, words):
     for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []:
         ask(root, command.get_command(click.Context(command), name), [*words, name])
 
-for module in ("extract", "shards", "train", "report", "adapt"):
+for module in ("extract", "shards", "train", "evaluate", "report", "adapt"):
     main = import_module(f"merc.commands.{module}").main
     ask(main, main, [f"merc-{module}"])
 print(json.dumps([exit_codes, imported]))
@@ -29,6 +29,15 @@ print(json.dumps([exit_codes, imported]))
 def test_help_of_every_command_imports_nothing_but_click() -> None:
     done = subprocess.run([sys.executable, "-c", _EVERY_HELP], capture_output=True, text=True, timeout=60, check=True)
     exit_codes, imported = json.loads(done.stdout)
-    assert {"merc-extract", "merc-extract models", "merc-shards join", "merc-train show", "merc-report", "merc-adapt"} <= set(exit_codes)
+    assert {
+        "merc-extract",
+        "merc-extract models",
+        "merc-shards join",
+        "merc-train show",
+        "merc-train sweep",
+        "merc-evaluate",
+        "merc-report",
+        "merc-adapt",
+    } <= set(exit_codes)
     assert set(exit_codes.values()) == {0}
     assert {name: found for name, found in imported.items() if found != ["click", "merc"]} == {}

@@ -1,6 +1,6 @@
 """DVC stage ``settings``: every setting of params.yaml looked up and checked before anything is made, in ``features/.settings/``.
 
-    demo.json, extraction.json, shards.json, trajectories.json, report.json    settings of these stages
+    demo.json, extraction.json, shards.json, trajectories.json, evaluation.json, report.json    settings of these stages
     datasets/<dataset>/corpus.json, media.json, text.json, …                   of what ``build`` names
     adaptations/<run>.json, trainings/<name>.json                              of ``adapt_text``, ``adapt_audio``, ``train``
 
@@ -27,6 +27,7 @@ from merc.corpora.engine.labels import LABEL_SETS
 from merc.corpora.stage import Corpus
 from merc.encoders.engine.registry import ChosenEncoder
 from merc.errors import BadSettings, nearest
+from merc.evaluation import choice as evaluation
 from merc.job import RunConfig
 from merc.layout import MODALITIES
 from merc.params import Params
@@ -47,6 +48,9 @@ def resolve_all(params: Params) -> dict[str, Any]:
     params.fill("audit", AuditConfig)
     demo = params.fill("demo", DemoConfig).model_dump(mode="json")
     found: dict[str, Any] = {"demo": {"settings": demo, "classes": LABEL_SETS["meld7"].classes}}
+    found["evaluation"] = evaluation.choose(params).settings()
+    if found["evaluation"].get("cross_corpus", {}).get("datasets"):
+        raise BadSettings("evaluation.cross_corpus.datasets: no stage of DVC waits for a second dataset; merc-evaluate --set does such an evaluation")
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))

@@ -1,11 +1,29 @@
 """``merc-train``: trains one recipe on the shards of one dataset, or labels shards with a model that it trained."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from merc import log
-from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting
+from merc.command_line import (
+    ADDRESS,
+    DEVICE,
+    EXECUTOR,
+    LOG_FORMAT,
+    OUT,
+    OVERWRITE,
+    PARAMS,
+    RUNS,
+    SET,
+    WAIT,
+    Group,
+    behind_a_subcommand,
+    echo,
+    exiting,
+    go_through,
+)
 from merc.command_line import workers as workers_option
 from merc.layout import Layout
 
@@ -147,3 +165,100 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
             below = {name.removeprefix(f"{key}."): origin for name, origin in resolved.origins.items() if name.startswith(f"{key}.")}
             for line in lines_of(key, config, below):
                 echo(line)
+
+
+def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Raises ``click.BadParameter`` or ``BadSettings`` unless each is KEY=VALUE,VALUE."""
+    from merc.params import values
+
+    found: dict[str, list[Any]] = {}
+    for one in given:
+        key, equals, listed = one.partition("=")
+        if not (key and equals and listed) or key in found:
+            raise click.BadParameter(f"{one!r}: KEY=VALUE,VALUE is expected, each key once", param_hint="--grid")
+        found[key] = values(listed, f"--grid {one}")
+    return found
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("recipe")
+@click.option("--dataset", required=True, help="Whose shards.")
+@click.option("--grid", multiple=True, metavar="KEY=VALUE,VALUE", help="A setting and its values; repeatable, which makes every combination.")
+@click.option("--sweep", "named", multiple=True, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
+@click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point.")
+@OUT
+@RUNS
+@DEVICE
+@EXECUTOR
+@ADDRESS
+@workers_option("Seeds trained at once on a CPU.")
+@OVERWRITE
+@WAIT
+@PARAMS
+@SET
+@LOG_FORMAT
+def sweep(
+    recipe: str,
+    dataset: str,
+    grid: tuple[str, ...],
+    named: tuple[str, ...],
+    table: Path | None,
+    out: Path,
+    runs: Path,
+    device: str,
+    executor: str | None,
+    address: str | None,
+    workers: int,
+    overwrite: bool,
+    wait: bool,
+    params_file: Path | None,
+    overrides: tuple[str, ...],
+    log_format: str,
+) -> None:
+    """Train a recipe at every point of a grid of settings.
+
+    A point is a run of its own: mmgcn+dclf+context_aware-window-2. What is finished is kept when a point fails, and not
+    trained again. Prints weighted F1 on dev and test of every point, in per cent; choose by dev.
+
+    \b
+    Examples:
+      merc-train sweep mmgcn+dclf --dataset meld --grid context_aware.window=2,4,8,16
+      merc-train sweep mmgcn+dclf --dataset meld --sweep dclf_weights --table weights.csv
+    """
+    if not (grid or named):
+        raise click.UsageError("give --grid or --sweep")
+    log.set_up(log_format)
+    with exiting():
+        from merc.job import RunOptions
+        from merc.params import Params, fill
+        from merc.training.sweep import SWEEPS, Sweep, points, train_point, write_table
+
+        params = Params.load(params_file, overrides)
+        whole: dict[str, Any] = _grid(grid)
+        for name in named:
+            whole |= params.filled(SWEEPS.read(params, name), Sweep, f"sweeps.{name}").grid
+        every = points(params, recipe, fill({"grid": whole}, Sweep, "--grid").grid)
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
+        rows: list[dict[str, Any]] = []
+
+        def trained(point: Any) -> list[str]:
+            rows.append(train_point(point, Layout(Path("raw"), out, dataset), run, runs=runs))
+            if table is not None:
+                write_table(table, rows)
+            return ["{recipe}  dev {dev_weighted_f1:.2f}  test {test_weighted_f1:.2f}".format(**rows[-1])]
+
+        go_through({point.resolved.name: partial(trained, point) for point in every})
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@PARAMS
+def sweeps(params_file: Path | None) -> None:
+    """List grids that have a name, a line each."""
+    log.set_up()
+    with exiting():
+        from merc.params import Params
+        from merc.training.sweep import SWEEPS
+
+        params = Params.load(params_file)
+        for name in SWEEPS.names(params):
+            echo(f"  {name:<28} {SWEEPS.read(params, name).at('about') or ''}".rstrip())

@@ -67,6 +67,16 @@ ARGUMENTS: dict[str, Any] = {
     "split": split(),
     "predict": lambda split: torch.nn.functional.one_hot(split.labels[:-1].clamp(min=0), 3).float(),
     "kind": "eccs",
+    "probabilities": np.eye(3)[OTHER] * 0.7 + 0.1,
+    "temperature": 2.0,
+    "bins": 5,
+    "rates": {"text": 0.5},
+    "bootstrap_interval.first": np.linspace(0.5, 0.7, 20),
+    "bootstrap_interval.second": np.linspace(0.4, 0.5, 20),
+    "of_seeds": np.stack([OTHER, LABELS]),
+    "differences": [0.01, 0.02, 0.03],
+    "power": 0.8,
+    "most": 100,
     "causal": False,
 }
 # Arguments that say what a model predicts → how, from a class for each utterance.

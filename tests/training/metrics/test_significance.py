@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merc.training.metrics.significance import cluster_bootstrap, holm, paired_t_test, significant
+from merc.training.metrics import significance
+from merc.training.metrics.significance import bootstrap_interval, cluster_bootstrap, holm, paired_t_test, resampled_weighted_f1, seeds_needed, significant
 from merc.training.metrics.weighted_f1 import weighted_f1
 
 OPTIONS = {"resamples": 60, "confidence": 0.95, "seed": 0}
@@ -122,3 +123,41 @@ def test_what_does_not_fit_is_refused():
 )
 def test_significant_is_what_both_tests_say(p, low, high, expected):
     assert significant(p, low, high, level=0.05) is expected
+
+
+def test_pieces_of_the_draws_are_the_draws(monkeypatch):
+    labels, first, second, lengths = problem()
+    whole = cluster_bootstrap(labels, first, second, lengths, 3, **OPTIONS)
+    monkeypatch.setattr(significance, "_COUNTS", 30)
+    assert len(list(significance._draws(9, 60, 0))) == 21
+    assert cluster_bootstrap(labels, first, second, lengths, 3, **OPTIONS) == whole
+
+
+def test_scores_kept_of_a_recipe_give_the_same_interval():
+    labels, first, second, lengths = problem(3)
+    kept = [resampled_weighted_f1(labels, one, lengths, 3, resamples=60, seed=0) for one in (first, second)]
+    assert [len(one) for one in kept] == [61, 61]
+    assert bootstrap_interval(*kept, confidence=0.95) == cluster_bootstrap(labels, first, second, lengths, 3, **OPTIONS)
+
+
+@pytest.mark.parametrize(("effect", "level", "power"), [(0.6, 0.05, 0.8), (1.5, 0.05, 0.8), (1.0, 0.01, 0.9), (4.0, 0.05, 0.95)])
+def test_the_seeds_needed_are_those_with_which_simulated_tests_find_the_difference(effect, level, power):
+    spread = np.array([-1.0, 0.0, 1.0])  # deviation 1
+    needed = seeds_needed(spread + effect, level=level, power=power)
+    rng = np.random.default_rng(0)
+
+    def found(seeds):
+        drawn = rng.normal(effect, 1, (40_000, seeds))
+        return (stats.ttest_1samp(drawn, 0, axis=1).pvalue < level).mean()
+
+    assert found(needed) > power - 0.01
+    assert needed == 2 or found(needed - 1) < power + 0.01
+
+
+def test_no_number_of_seeds_finds_no_difference_and_two_find_one_that_never_varies():
+    assert seeds_needed([0.1, -0.1], level=0.05, power=0.8) is None
+    assert seeds_needed([0.01, -0.012, 0.001], level=0.05, power=0.8) is None  # some thousands
+    assert seeds_needed([0.01, -0.012, 0.001], level=0.05, power=0.8, most=10_000) > 1000
+    assert seeds_needed([0.1, 0.1], level=0.05, power=0.8) == 2
+    with pytest.raises(ValueError, match="at least two seeds, not 1"):
+        seeds_needed([0.1], level=0.05, power=0.8)

@@ -53,6 +53,10 @@ class Sequences:
         mask_NL = steps_L < counts_N[:, None]
         return self.values[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
 
+    def of(self, rows_N: Tensor) -> "Sequences":
+        """The sequences of some utterances, which may be repeated, in their order; the last row is to be that of padding."""
+        return Sequences(self.values, self.starts[rows_N], self.counts[rows_N])
+
 
 def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor) -> Sequences:
     """Finds the sequences of a split, and writes the file they are mapped from if it is not there.

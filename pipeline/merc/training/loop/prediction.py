@@ -42,7 +42,7 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
     """
     loaded = checkpoint.load(model_file)
     info = reader.info(shards)
-    _check_features(loaded.header, info, shards, force)
+    check_features(loaded.header, info, shards, force)
     there = reader.splits(shards)
     if split is not None and split not in there:
         raise BadTable(f"{shards}: no split {split!r}; {nearest(split, there)}")
@@ -65,7 +65,8 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
     return made
 
 
-def _check_features(header: checkpoint.Header, info: dict[str, Any], shards: Path, force: bool) -> None:
+def check_features(header: checkpoint.Header, info: dict[str, Any], shards: Path, force: bool) -> None:
+    """Raises ``BadSettings`` if shards lack a modality of a model, or have vectors of another length or, unless ``force``, of another encoder."""
     check_modalities(list(header.dims), info, shards, who="the model")
     for name, dim in header.dims.items():
         if info["dims"][name] != dim:

@@ -6,7 +6,7 @@ what it is: the best test epoch. Papers that select on test report that one; it 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +30,7 @@ from merc.training.loop.precision import Precision
 from merc.training.metrics.accuracy import accuracy
 from merc.training.metrics.macro_f1 import macro_f1
 from merc.training.metrics.weighted_f1 import weighted_f1
-from merc.training.models.engine.base import MERCModel
+from merc.training.models.engine.base import MERCModel, MERCOutput
 from merc.training.recipes.resolution import ResolvedPhase, ResolvedRecipe
 
 Labels = NDArray[np.int64]
@@ -285,15 +285,33 @@ def _scored(split: DialogueSplit, logits_NC: Tensor) -> dict[str, float]:
     return scores(split.labels_cpu[:-1].numpy(), logits_NC, logits_NC.shape[1])
 
 
-@torch.inference_mode()
 def predict(model: MERCModel, split: DialogueSplit) -> Tensor:
     """Logits of all utterances of a split, float32 [N, C] on the CPU, in the split's order."""
+    return outputs(model, split, lambda output: {"logits": output.logits})["logits"]
+
+
+@torch.inference_mode()
+def outputs(model: MERCModel, split: DialogueSplit, of: Callable[[MERCOutput], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What a model gives for all utterances of a split, without dropout.
+
+    Args:
+        model: put into eval mode.
+        split: N utterances.
+        of: picks what is wanted of a batch's output: name → [B, T, d].
+
+    Returns:
+        name → float32 [N, d] on the CPU, in the split's order.
+    """
     model.eval()
-    logits_NC = torch.empty(split.utterances, model.classes, device=split.labels.device)
+    found: dict[str, Tensor] = {}
     for batch in evaluation_batches(split):
         real_N = batch.real_positions
-        logits_NC[batch.utterance_index.flatten()[real_N]] = model(batch).logits.flatten(0, 1)[real_N].float()
-    return logits_NC.cpu()
+        rows_N = batch.utterance_index.flatten()[real_N]
+        for name, values_BTD in of(model(batch)).items():
+            if name not in found:
+                found[name] = torch.empty(split.utterances, values_BTD.shape[2], device=split.labels.device)
+            found[name][rows_N] = values_BTD.flatten(0, 1)[real_N].float()
+    return {name: values_ND.cpu() for name, values_ND in found.items()}
 
 
 def scores(labels: Labels, logits_NC: Tensor, classes: int) -> dict[str, float]:

@@ -8,10 +8,13 @@ their modalities, by utterances of other dialogues of the same split (an idea of
     ``identity``  by itself, which gives the score on the split as it is
 
 A context utterance stays where it has no label, or where no other dialogue has a fitting one. The labels choose the replacements and are shown to no model.
+
+MELD's test split becomes 2,610 dialogues. They are put together by length in splits of some thousand utterances, which a model scores in 42 batches.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -27,9 +30,12 @@ KINDS = ("eccs", "eics", "identity")
 
 Rows = NDArray[np.int64]
 
+# Utterances of a split that is made here: of MELD's test split 33,000, with vectors of 2,000 numbers, would take 270 MB at once.
+_UTTERANCES = 8192
 
-def substituted_predictions(split: DialogueSplit, predict: Callable[[DialogueSplit], Tensor], kind: Kind, *, causal: bool, seed: int) -> NDArray[np.int64]:
-    """What a model predicts for every labelled utterance in its replaced context.
+
+def substituted_logits(split: DialogueSplit, predict: Callable[[DialogueSplit], Tensor], kind: Kind, *, causal: bool, seed: int) -> Tensor:
+    """What a model says of every labelled utterance in its replaced context.
 
     Args:
         split: with N utterances.
@@ -39,20 +45,24 @@ def substituted_predictions(split: DialogueSplit, predict: Callable[[DialogueSpl
         seed: of the draws.
 
     Returns:
-        [N] class indices, -1 for unlabelled utterances.
+        [N, C] on the CPU, zeros for unlabelled utterances.
 
     Raises:
-        ValueError: if there is no such kind.
+        ValueError: if there is no such kind, or nothing is labelled.
     """
-    predicted = np.full(split.utterances, UNLABELLED, dtype=np.int64)
+    logits: Tensor | None = None
     for substituted, targets in substituted_splits(split, kind, causal=causal, seed=seed):
-        chosen = substituted.labels[:-1].cpu().numpy() != UNLABELLED
-        predicted[targets] = predict(substituted).argmax(dim=1).cpu().numpy()[chosen]
-    return predicted
+        found = predict(substituted).cpu()[substituted.labelled.cpu()]
+        if logits is None:
+            logits = found.new_zeros(split.utterances, found.shape[1])
+        logits[torch.from_numpy(targets)] = found
+    if logits is None:
+        raise ValueError("nothing is labelled")
+    return logits
 
 
 def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: int) -> Iterator[tuple[DialogueSplit, Rows]]:
-    """For each dialogue with a label, a split of as many copies of it as it has labelled utterances.
+    """Splits of rebuilt dialogues, one for each labelled utterance, the shortest first.
 
     Args:
         split: as it is.
@@ -61,8 +71,8 @@ def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: 
         seed: of the draws.
 
     Yields:
-        Splits in which copy i's one labelled utterance is the dialogue's i-th labelled one and the others are replaced, and [copies] these utterances' rows
-        in the original split.
+        A split of M dialogues, in each of which one utterance alone is labelled, the target, and the others are replaced; and [M] the targets' rows in the
+        original split.
 
     Raises:
         ValueError: if there is no such kind.
@@ -71,16 +81,32 @@ def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: 
         raise ValueError(f"no kind named {kind!r}; valid: {', '.join(KINDS)}")
     rng = np.random.default_rng(seed)
     labels = split.labels[:-1].cpu().numpy()
-    for place, (start, length) in enumerate(zip(split.starts.tolist(), split.lengths.tolist(), strict=True)):
-        own = np.arange(start, start + length)
-        targets = own[labels[own] != UNLABELLED]
-        if not len(targets):
-            continue
-        rows_CT = np.tile(own, (len(targets), 1))
-        if kind != "identity":
-            is_context_CT = (own < targets[:, None]) if causal else (own != targets[:, None])
-            rows_CT = np.where(is_context_CT, _replacements(labels, own, len(targets), kind, rng), rows_CT)
-        yield _copies(split, place, rows_CT, own == targets[:, None]), targets
+    bounds = zip(split.starts.tolist(), split.lengths.tolist(), strict=True)
+    rebuilt = [one for start, length in bounds for one in _rebuilt(labels, np.arange(start, start + length), kind, causal, rng)]
+    rebuilt.sort(key=lambda one: len(one.rows))  # stable: equally long ones stay in order
+    ends = np.cumsum([len(one.rows) for one in rebuilt])
+    for _, some in groupby(zip(rebuilt, ends, strict=True), key=lambda pair: int(pair[1] - 1) // _UTTERANCES):
+        chosen = [one for one, _ in some]
+        yield _split_of(split, chosen), np.array([one.target for one in chosen])
+
+
+@dataclass(frozen=True)
+class _Rebuilt:
+    """A dialogue of T utterances: its own rows, the rows that stand in their places, and the target's."""
+
+    own: Rows
+    rows: Rows
+    target: int
+
+
+def _rebuilt(labels: Rows, own: Rows, kind: Kind, causal: bool, rng: np.random.Generator) -> Iterator[_Rebuilt]:
+    """The dialogues that a dialogue becomes, one for each of its labelled utterances."""
+    targets = own[labels[own] != UNLABELLED]
+    rows_CT = np.tile(own, (len(targets), 1))
+    if kind != "identity" and len(targets):
+        is_context_CT = (own < targets[:, None]) if causal else (own != targets[:, None])
+        rows_CT = np.where(is_context_CT, _replacements(labels, own, len(targets), kind, rng), rows_CT)
+    return (_Rebuilt(own, rows, int(target)) for rows, target in zip(rows_CT, targets, strict=True))
 
 
 def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.random.Generator) -> Rows:
@@ -103,24 +129,25 @@ def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.rand
     return np.where(stays_T, own, pool[np.where(stays_T, 0, drawn_CT)])
 
 
-def _copies(split: DialogueSplit, place: int, rows_CT: Rows, is_target_CT: NDArray[np.bool_]) -> DialogueSplit:
-    """A split of copies of the dialogue at ``place``: the features of the given rows, its own speakers, and a label at each copy's target alone."""
-    copies, length = rows_CT.shape
-    device = split.labels.device
-    rows = torch.from_numpy(np.append(rows_CT.ravel(), split.utterances)).to(device)  # and the row of padding
-    own = torch.arange(length, device=device) + int(split.starts[place])
-    padding = torch.tensor([split.utterances], device=device)
-    labels = split.labels[rows].masked_fill(torch.from_numpy(np.append(~is_target_CT.ravel(), True)).to(device), UNLABELLED)
-    ids = [split.utterance_ids[row] for row in own.tolist()]
+def _split_of(split: DialogueSplit, rebuilt: Sequence[_Rebuilt]) -> DialogueSplit:
+    """A split of rebuilt dialogues: the features of the given rows, their own speakers, and a label at each target alone."""
+    own, taken = (np.append(np.concatenate([getattr(one, name) for one in rebuilt]), split.utterances) for name in ("own", "rows"))  # and the row of padding
+    lengths = torch.tensor([len(one.rows) for one in rebuilt])
+    is_target = np.append(np.concatenate([one.own == one.target for one in rebuilt]), False)
+    on_device = torch.from_numpy(taken).to(split.labels.device)
+    places = np.searchsorted(split.starts.numpy(), [one.target for one in rebuilt], side="right") - 1
     return replace(
         split,
-        features={name: values_ND[rows] for name, values_ND in split.features.items()},
-        present={name: present_N[rows] for name, present_N in split.present.items()},
-        labels=labels,
-        speakers=split.speakers[torch.cat([own.repeat(copies), padding])],
-        starts=torch.arange(copies, device=split.starts.device) * length,
-        lengths=torch.full((copies,), length, device=split.lengths.device),
-        dialogue_ids=tuple(f"{split.dialogue_ids[place]}/{copy}" for copy in range(copies)),
-        scenario_ids=None if split.scenario_ids is None else (split.scenario_ids[place],) * copies,
-        utterance_ids=tuple(f"{one}/{copy}" for copy in range(copies) for one in ids),
+        features={name: values_ND[on_device] for name, values_ND in split.features.items()},
+        present={name: present_N[on_device] for name, present_N in split.present.items()},
+        labels=split.labels[on_device].masked_fill(torch.from_numpy(~is_target).to(split.labels.device), UNLABELLED),
+        speakers=split.speakers[torch.from_numpy(own).to(split.speakers.device)],
+        starts=lengths.cumsum(0) - lengths,
+        lengths=lengths,
+        dialogue_ids=tuple(f"{split.dialogue_ids[place]}/{split.utterance_ids[one.target]}" for place, one in zip(places, rebuilt, strict=True)),
+        scenario_ids=None if split.scenario_ids is None else tuple(split.scenario_ids[place] for place in places),
+        utterance_ids=tuple(f"{split.utterance_ids[one.target]}/{split.utterance_ids[row]}" for one in rebuilt for row in one.own),
+        neighbours=None,
+        neighbour_similarity=None,
+        sequences={name: sequences.of(torch.from_numpy(taken)) for name, sequences in split.sequences.items()},
     )

@@ -5,13 +5,17 @@ about the choice of test dialogues, of which IEMOCAP has but 31.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import nctdtr, stdtr, stdtrit
 
 Labels = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+_COUNTS = 4_000_000  # numbers in memory at once
 
 _ROUNDING = 1e-12  # scores lie between 0 and 1; what is smaller is no difference
 
@@ -82,18 +86,86 @@ def cluster_bootstrap(
     Raises:
         ValueError: if the lengths or predictions do not fit the labels, nothing is labelled, or the confidence does not lie between 0 and 1.
     """
-    if lengths.sum() != len(labels) or first.shape[1:] != labels.shape or second.shape[1:] != labels.shape:
-        raise ValueError(f"{len(labels)} labels, predictions {first.shape} and {second.shape}, and dialogues of {lengths.sum()} utterances together")
-    if not (labels >= 0).any() or not 0 < confidence < 1:
-        raise ValueError(f"nothing is labelled, or the confidence of {confidence} does not lie between 0 and 1")
-    dialogues = np.repeat(np.arange(len(lengths)), lengths)
-    times = np.random.default_rng(seed).multinomial(len(lengths), np.full(len(lengths), 1 / len(lengths)), size=resamples)
-    once = np.ones((1, len(lengths)), dtype=times.dtype)
-    drawn, whole = (
-        _weighted_f1(labels, first, dialogues, classes, times_RK) - _weighted_f1(labels, second, dialogues, classes, times_RK) for times_RK in (times, once)
-    )
+    scored = [resampled_weighted_f1(labels, one, lengths, classes, resamples=resamples, seed=seed) for one in (first, second)]
+    return bootstrap_interval(scored[0], scored[1], confidence=confidence)
+
+
+def resampled_weighted_f1(labels: Labels, of_seeds: Labels, lengths: Labels, classes: int, *, resamples: int, seed: int) -> Scores:
+    """Weighted F1 on the split itself and on resamples of its dialogues; two recipes are compared by :func:`bootstrap_interval`.
+
+    Args:
+        labels: [N], all utterances of the split, -1 = unlabelled.
+        of_seeds: [S, N], predictions of each seed.
+        lengths: [K], utterances of each dialogue, in the order of the rows.
+        classes: number of classes.
+        resamples: R, how often the K dialogues are drawn.
+        seed: of the draws, which depend on nothing but it, K and R.
+
+    Returns:
+        [1 + R], means over the seeds, the split itself first; NaN where nothing that was drawn is labelled.
+
+    Raises:
+        ValueError: if the lengths or predictions do not fit the labels, or nothing is labelled.
+    """
+    if lengths.sum() != len(labels) or of_seeds.shape[1:] != labels.shape:
+        raise ValueError(f"{len(labels)} labels, predictions {of_seeds.shape}, and dialogues of {lengths.sum()} utterances together")
+    if not (labels >= 0).any():
+        raise ValueError("nothing is labelled")
+    counted = [_Counted.of(labels, one, np.repeat(np.arange(len(lengths)), lengths), len(lengths), classes) for one in of_seeds]
+    return np.concatenate([np.mean([one.weighted_f1(times_RK) for one in counted], axis=0) for times_RK in _draws(len(lengths), resamples, seed)])
+
+
+def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> dict[str, float]:
+    """The interval of :func:`cluster_bootstrap`, of the scores of two recipes on the same resamples.
+
+    Args:
+        first: [1 + R], of :func:`resampled_weighted_f1`.
+        second: [1 + R], the other recipe's.
+        confidence: share of the resamples that the interval holds, such as 0.95.
+
+    Raises:
+        ValueError: if the confidence does not lie between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"the confidence of {confidence} does not lie between 0 and 1")
+    whole, *drawn = first - second
     low, high = np.nanpercentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return {"difference": float(whole[0]), "low": float(low), "high": float(high)}
+    return {"difference": float(whole), "low": float(low), "high": float(high)}
+
+
+def seeds_needed(differences: Sequence[float], *, level: float, power: float, most: int = 1000) -> int | None:
+    """How many seeds a paired t-test would need to find a difference of this size.
+
+    The true difference is taken to be the mean of those there are, and its deviation theirs; with few seeds both are guesses.
+
+    Args:
+        differences: of two recipes' scores, seed by seed; at least two.
+        level: below which p has to lie, two-sided.
+        power: chance of that, such as 0.8.
+        most: seeds that are considered.
+
+    Returns:
+        The number of seeds, at least 2; None if ``most`` do not suffice, as for a difference of 0.
+
+    Raises:
+        ValueError: if there are fewer than two differences.
+
+    Example:
+        >>> seeds_needed([0.01, 0.03, 0.02, 0.02], level=0.05, power=0.8)
+        4
+    """
+    if len(differences) < 2:
+        raise ValueError(f"a deviation needs at least two seeds, not {len(differences)}")
+    mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    if abs(mean) <= _ROUNDING:
+        return None
+    if deviation <= _ROUNDING:
+        return 2
+    seeds = np.arange(2, most + 1)
+    bound = stdtrit(seeds - 1, 1 - level / 2)
+    # Of the two tails the one on the side of the difference; the other's chance is below level / 2 and that of an error.
+    found = nctdtr(seeds - 1, abs(mean) / deviation * np.sqrt(seeds), bound) <= 1 - power
+    return int(seeds[found.argmax()]) if found.any() else None
 
 
 def significant(adjusted_p: float, low: float, high: float, *, level: float) -> bool:
@@ -101,21 +173,36 @@ def significant(adjusted_p: float, low: float, high: float, *, level: float) -> 
     return adjusted_p < level and not low <= 0 <= high
 
 
-def _weighted_f1(labels: Labels, predicted_SN: Labels, dialogues: Labels, classes: int, times_RK: Labels) -> NDArray[np.float64]:
-    """[R]: weighted F1, mean over seeds, with every dialogue counted so many times; NaN where nothing drawn is labelled."""
-    kept = labels >= 0
-    actual_RC = times_RK @ _counts(dialogues[kept], labels[kept], len(times_RK[0]), classes)
-    total = np.zeros(len(times_RK))
-    for predicted in predicted_SN[:, kept]:
-        right = predicted == labels[kept]
-        right_RC = times_RK @ _counts(dialogues[kept][right], predicted[right], len(times_RK[0]), classes)
-        said_RC = times_RK @ _counts(dialogues[kept], predicted, len(times_RK[0]), classes)
+def _draws(dialogues: int, resamples: int, seed: int) -> Iterator[Scores]:
+    """How often each of K dialogues counts, [1, K] once each and then [R', K] until there are R; in pieces, so that thousands of dialogues fit the memory."""
+    yield np.ones((1, dialogues))
+    generator = np.random.default_rng(seed)
+    for left in range(resamples, 0, -max(1, _COUNTS // dialogues)):
+        # As floats, whose product is the fast one; whole numbers of this size are exact.
+        yield generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=min(left, max(1, _COUNTS // dialogues))).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Of a seed, by dialogue and class [K, C]: how many utterances have the class, were said to, and both."""
+
+    actual: Scores
+    said: Scores
+    right: Scores
+
+    @classmethod
+    def of(cls, labels: Labels, predicted: Labels, dialogues: Labels, n_dialogues: int, classes: int) -> "_Counted":
+        def counts(chosen: NDArray[np.bool_], label: Labels) -> Scores:
+            places = dialogues[chosen] * classes + label[chosen]
+            return np.bincount(places, minlength=n_dialogues * classes).reshape(n_dialogues, classes).astype(np.float64)
+
+        kept = labels >= 0
+        return cls(counts(kept, labels), counts(kept, predicted), counts(kept & (predicted == labels), predicted))
+
+    def weighted_f1(self, times_RK: Scores) -> Scores:
+        """[R], with every dialogue counted so many times; NaN where nothing drawn is labelled."""
+        actual_RC, said_RC, right_RC = (times_RK @ one for one in (self.actual, self.said, self.right))
         f1_RC = 2 * right_RC / np.maximum(said_RC + actual_RC, 1)
         with np.errstate(invalid="ignore"):
-            total += (f1_RC * actual_RC).sum(axis=1) / actual_RC.sum(axis=1)
-    return total / len(predicted_SN)
-
-
-def _counts(dialogues: Labels, label: Labels, n_dialogues: int, classes: int) -> Labels:
-    """[K, C]: how often each class occurs in each dialogue."""
-    return np.bincount(dialogues * classes + label, minlength=n_dialogues * classes).reshape(n_dialogues, classes)
+            scores: Scores = (f1_RC * actual_RC).sum(axis=1) / actual_RC.sum(axis=1)
+        return scores

@@ -1,0 +1,83 @@
+"""What an evaluation must offer: a new one is one file in ``protocols/`` or ``comparisons/``, with its settings as a nested ``Config``, and its test."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from merc import files, parquet
+from merc.evaluation.engine.runs import Run
+from merc.params import Settings
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What an evaluation found.
+
+    Attributes:
+        scores: JSON-able, without NaN; becomes ``scores.json``.
+        tables: name → table; becomes ``<name>.parquet``.
+    """
+
+    scores: dict[str, Any]
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Writes each file, whole or not at all."""
+        for name, table in self.tables.items():
+            parquet.write(folder / f"{name}.parquet", table)
+        files.write_json(folder / SCORES, self.scores)
+
+
+class _Evaluation(ABC):
+    """What both kinds have.
+
+    Args:
+        config: an instance of the class's ``Config``.
+    """
+
+    Config: ClassVar[type[Settings]]
+    """The settings, a class nested in the evaluation; the block ``evaluation.<name>``. Every field has a default."""
+    VERSION: ClassVar[int] = 1
+    """To be raised when the same settings give other numbers."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+
+class Protocol(_Evaluation):
+    """One way to evaluate a finished run."""
+
+    def lacks(self, run: Run) -> str:
+        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can. Reads no more than the run's facts."""
+        return ""
+
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """What decides the result beside the run: JSON-able, hashes of what else is read."""
+        return {}
+
+    @abstractmethod
+    def evaluate(self, run: Run) -> Found:
+        """Evaluates all seeds of a run.
+
+        Raises:
+            BadTable: if a file of the run or of its shards is missing, damaged, or of other work.
+        """
+
+
+class Comparison(_Evaluation):
+    """One way to compare the finished runs of a dataset; it looks at nothing but what they recorded."""
+
+    @abstractmethod
+    def compare(self, runs: Sequence[Run]) -> Found:
+        """Compares runs, at least one.
+
+        Raises:
+            BadTable: if a file of a run is missing or damaged.
+            BadSettings: if the settings name a recipe that is not among them.
+        """
