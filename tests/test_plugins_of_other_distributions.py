@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from merc import plugins
 from merc.commands import extract, train
-from merc.commands.models import describe, fetch
+from merc.commands.inventory import describe, fetch
 from merc.commands.resolve import sources
 from merc.corpora import stage as corpora
 from merc.corpora.engine.base import CorpusReader

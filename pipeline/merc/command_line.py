@@ -1,4 +1,7 @@
-"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about."""
+"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about.
+
+Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing click.
+"""
 
 import errno
 import json
@@ -15,9 +18,8 @@ from merc import lock, log
 from merc.errors import BadSettings, PipelineError
 from merc.files import without_characters
 from merc.interrupts import stoppable
-from merc.job import ADDRESSES, DEVICES, RunOptions
 from merc.layout import Layout
-from merc.params import Params
+from merc.machines import ADDRESSES, DEVICES
 from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
@@ -170,6 +172,9 @@ def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> c
     """
 
     def command(dataset: str, raw: Path, out: Path, params_file: Path | None, **options: Any) -> None:
+        from merc.job import RunOptions
+        from merc.params import Params
+
         log.set_up()
         with exiting():
             params = Params.load(params_file)

@@ -21,13 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from merc import files
 from merc.errors import BadSettings, BadTable, SettingsDiffer
 from merc.log import logger
+from merc.machines import ADDRESSES
 from merc.params import Params, Settings
 
 RECORD = "record.json"
-DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""What ``--device`` may be."""
-ADDRESSES = re.compile(r"auto|local|[^:/\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
-"""What ``--address`` may be."""
 
 
 class Fingerprinted(BaseModel):
@@ -230,6 +227,12 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
             for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
                 half_written.unlink()
+        self.join()
+
+    def join(self) -> None:
+        """Makes the scratch folder, or finds the one to which other processes are writing their share of the parts; nothing is removed."""
+        with files.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:

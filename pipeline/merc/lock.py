@@ -22,8 +22,13 @@ _POLL_SECONDS = 0.5
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
 
 
+def of_share(output: Path, number: int, of: int) -> Path:
+    """What a process holds that makes one of several shares of ``output``."""
+    return output / f"part-{number}-of-{of}"
+
+
 @contextmanager
-def held(output: Path, *, wait: bool = False) -> Iterator[None]:
+def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> Iterator[None]:
     """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
 
     The lock is the operating system's, on a file beside ``output``: it is gone as soon as the process is, however it ended. NFS passes it on to the
@@ -32,6 +37,7 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
     Args:
         output: a folder, or a file; need not be there.
         wait: until whoever is there has finished, instead of giving up.
+        beside_shares: other processes may be making their shares of it (:func:`of_share`).
 
     Raises:
         OutputInUse: if another process writes there; the message says which, on which machine, and since when.
@@ -47,6 +53,8 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
         return
     path = Path(lock.lock_file)
     try:
+        if not beside_shares:
+            _outlast_shares(output, wait)
         with files.writing(output):
             path.write_text(
                 json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")})
@@ -58,6 +66,17 @@ def held(output: Path, *, wait: bool = False) -> Iterator[None]:
         with suppress(OSError):  # the block has written to them
             for folder in made:
                 folder.rmdir()
+
+
+def _outlast_shares(output: Path, wait: bool) -> None:
+    """Returns when nobody makes a share of ``output``. What is locked meanwhile is ``output``, so that nobody begins one. Raises ``OutputInUse``."""
+    from filelock import FileLock
+
+    for path in sorted(output.glob(f".{of_share(output, 0, 0).name.replace('0', '*')}.lock")) if output.is_dir() else []:
+        lock = FileLock(path, fallback_to_soft=False)
+        if _acquired(lock, path.with_name(path.name.removeprefix(".").removesuffix(".lock")), wait):
+            path.unlink(missing_ok=True)
+            lock.release()
 
 
 def _acquired(lock: "FileLock", output: Path, wait: bool) -> bool:

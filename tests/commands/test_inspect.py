@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from merc.commands.extract import main
-from merc.commands.inspect import compare, decode_anew, file_name
-from merc.commands.inspection import picture, seen, sheet, words
+from merc.commands.inspection import drawing, picture, seen, sheet, words
+from merc.commands.inspection.drawing import compare, decode_anew, file_name
 from merc.commands.inspection.seen import NO_TRACK, Face, Look, Seen, observe
 from merc.corpora.demo import clips, faces
 from merc.corpora.engine import building
@@ -333,7 +333,7 @@ def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
         lost = DialogueTask(layout.raw, "tiny", tuple(replace(clip, utterance_id=one) for one in shown[-1]), BOTH, config(), None)
         return {row["utterance_id"]: Seen(row, failures) for row, failures in without_result(lost, "media_crashed", "")}
 
-    monkeypatch.setattr("merc.commands.inspect.decode_anew", nothing)
+    monkeypatch.setattr(drawing, "decode_anew", nothing)
     for seed in (0, 0, 1, 2):
         assert run(corpus, "--sample", 3, "--seed", seed, "--out", tmp_path).exit_code == 0
     assert run(corpus, "--sample", 3, "--split", "test", "--out", tmp_path).exit_code == 0
@@ -346,7 +346,7 @@ def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
 def test_a_decoder_that_crashes_costs_its_utterance_alone(corpus, tmp_path, monkeypatch):
     (tmp_path / "fatal.py").write_text("import os, signal\n\ndef observe(task):\n    os.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(seen, "observe", importlib.import_module("fatal").observe)
+    monkeypatch.setattr(drawing, "observe", importlib.import_module("fatal").observe)
     table = manifest.read(corpus.manifest)
     found = decode_anew(config(), corpus, RunOptions(workers=1), table.filter(np.array([one == MUTE for one in table["utterance_id"].to_pylist()])))
     assert list(found) == [MUTE]

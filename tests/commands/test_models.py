@@ -10,7 +10,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from merc.commands.extract import main
-from merc.commands.models import Listed, table
+from merc.commands.inventory import Listed
+from merc.commands.models import table
 from merc.errors import ModelUnavailable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -1,6 +1,7 @@
 """``merc-adapt``: fine-tunes an encoder on the emotion labels of a dataset's train split."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,9 +10,10 @@ from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAM
 from merc.command_line import workers as workers_option
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
-from merc.job import RunOptions
 from merc.layout import Layout
-from merc.params import Params
+
+if TYPE_CHECKING:
+    from merc.params import Params
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -78,8 +80,10 @@ def main(
         from merc.adaptation.stage import adapt, choose
         from merc.corpora.stage import build_manifest
         from merc.corpora.stage import choose as choose_corpus
+        from merc.job import RunOptions
         from merc.media.config import of_dataset as media_of
         from merc.media.stage import decode
+        from merc.params import Params
 
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
         modality = modality or modality_of(params, encoder)
@@ -101,7 +105,7 @@ def main(
         echo(made)
 
 
-def modality_of(params: Params, encoder: str) -> str:
+def modality_of(params: "Params", encoder: str) -> str:
     """The modality that has an encoder of this name, of those whose encoders can be adapted. Raises ``BadSettings`` if none has, or several have."""
     from merc.encoders.engine import registry
 

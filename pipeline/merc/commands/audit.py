@@ -8,9 +8,7 @@ import click
 from merc import lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
-from merc.job import RunOptions
 from merc.layout import Layout
-from merc.params import Params
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -61,6 +59,8 @@ def audit(
     with exiting():
         from merc.audit.config import Config
         from merc.audit.stage import make_audit, transcriber_of
+        from merc.job import RunOptions
+        from merc.params import Params
 
         params = Params.load(params_file, overrides + ((f"audit.asr={json.dumps(asr)}",) if asr is not None else ()))
         config, layout = params.fill("audit", Config), Layout(Path("raw"), out, dataset)

@@ -1,38 +1,34 @@
 """``merc-extract``: everything from a raw corpus to shards and trajectories, resumably."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from merc import __version__, lock, log
-from merc.audit.config import Config as AuditConfig
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
-from merc.commands import dry_run
 from merc.commands.audit import audit
 from merc.commands.inspect import inspect
-from merc.commands.models import MEDIA, encoders_of, models, needed_networks
-from merc.commands.settings import lines_of
-from merc.corpora.stage import DATASETS, Corpus, build_manifest
-from merc.corpora.stage import choose as choose_corpus
-from merc.encoders.engine.registry import ChosenEncoder
-from merc.encoders.engine.registry import choose as choose_encoder
+from merc.commands.models import models
 from merc.errors import BadSettings, ModelUnavailable, nearest
-from merc.extraction.config import Config as ExtractionConfig
 from merc.files import read_json
-from merc.job import RunConfig, RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.media.config import Config as MediaConfig
-from merc.media.config import lay as lay_media
-from merc.media.config import of_dataset as media_of
-from merc.params import Params
-from merc.records import audit as audits
 from merc.records.dialogue import SPLITS
-from merc.shards.config import Config as ShardsConfig
-from merc.trajectories.config import Config as TrajectoriesConfig
+
+if TYPE_CHECKING:
+    from merc.corpora.stage import Corpus
+    from merc.encoders.engine.registry import ChosenEncoder
+    from merc.extraction.config import Config as ExtractionConfig
+    from merc.job import RunOptions
+    from merc.media.config import Config as MediaConfig
+    from merc.params import Params
+    from merc.shards.config import Config as ShardsConfig
+    from merc.trajectories.config import Config as TrajectoriesConfig
 
 
 @dataclass(frozen=True)
@@ -47,19 +43,19 @@ class Order:
         media, extraction, shards, trajectories: settings of these stages.
     """
 
-    corpus: Corpus
-    encoders: tuple[ChosenEncoder, ...]
+    corpus: "Corpus"
+    encoders: "tuple[ChosenEncoder, ...]"
     splits: tuple[str, ...]
     limit: int | None
-    media: MediaConfig
-    extraction: ExtractionConfig
-    shards: ShardsConfig
-    trajectories: TrajectoriesConfig
+    media: "MediaConfig"
+    extraction: "ExtractionConfig"
+    shards: "ShardsConfig"
+    trajectories: "TrajectoriesConfig"
 
     @classmethod
     def of(
         cls,
-        params: Params,
+        params: "Params",
         dataset: str,
         encoders: Mapping[str, str],
         splits: tuple[str, ...] = SPLITS,
@@ -79,6 +75,13 @@ class Order:
         Raises:
             BadSettings: for an unknown name or key, or an impossible value.
         """
+        from merc.corpora.stage import choose as choose_corpus
+        from merc.encoders.engine.registry import choose as choose_encoder
+        from merc.extraction.config import Config as ExtractionConfig
+        from merc.media.config import of_dataset as media_of
+        from merc.shards.config import Config as ShardsConfig
+        from merc.trajectories.config import Config as TrajectoriesConfig
+
         return cls(
             corpus=choose_corpus(params, dataset),
             encoders=tuple(choose_encoder(params, modality, name) for modality, name in encoders.items()),
@@ -99,6 +102,15 @@ class Order:
     def streams(self) -> frozenset[str]:
         """What has to be decoded: a subset of ``audio``, ``visual``."""
         return frozenset(self.names) - {"text"}
+
+
+def _share(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{value!r}; K/N is expected, K from 1 to N")
+    return int(found[1]), int(found[2])
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -123,6 +135,10 @@ class Order:
 @OVERWRITE
 @WAIT
 @OFFLINE
+@click.option(
+    "--part", "share", callback=_share, metavar="K/N", help="Decode and encode only the K-th of N shares, beside other processes that make the others."
+)
+@click.option("--finish", is_flag=True, help="Put together what `--part` made; ends with exit code 1 if some of it is missing, instead of making it.")
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
 @PARAMS
 @SET
@@ -150,6 +166,8 @@ def main(
     overwrite: bool,
     wait: bool,
     offline: bool,
+    share: tuple[int, int] | None,
+    finish: bool,
     dry: bool,
     params_file: Path | None,
     overrides: tuple[str, ...],
@@ -166,6 +184,7 @@ def main(
       merc-extract --dataset meld --raw /data --dry-run      what /data/meld would take
       merc-extract --dataset meld --preset embedded          without any download
       merc-extract --dataset meld --modalities text --encoder text=roberta_large
+      merc-extract --dataset meld --part 3/40                one of forty processes; then once: --finish
 
     \b
     Exit codes:
@@ -179,8 +198,14 @@ def main(
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset', or one of the commands below. See --help.", context)
+    if share and finish:
+        raise click.UsageError("--part makes a share, --finish puts the shares together: give one of them.", context)
     log.set_up(log_format)
     with exiting():
+        from merc.commands import dry_run, shares
+        from merc.job import RunOptions
+        from merc.params import Params
+
         overrides += (f"extraction.level={level}",) if level else ()
         overrides += ("shards.transcripts=false",) if no_text else ()
         overrides += ("shards.quality=true",) if quality else ()
@@ -194,39 +219,51 @@ def main(
                 for line in dry_run.describe(wanted, layout, run):
                     echo(line)
                 return
+            if share is not None:
+                shares.make(wanted, layout, run, shares.Share(*share))
+                return
             with lock.held(layout.folder, wait=wait):
+                if finish:
+                    shares.require_all(wanted, layout, run)
                 lines = extract_all(wanted, layout, run)
             for line in lines:
                 echo(line)
 
 
-def extract_all(order: Order, layout: Layout, run: RunOptions) -> list[str]:
+def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
     """Runs every stage from the raw corpus to the trajectories; stages that are done already are skipped.
 
     Returns:
         A summary, one line each.
     """
+    from merc.commands.overlap import decode_and_extract
     from merc.extraction.stage import extract
-    from merc.media.stage import decode
     from merc.shards.card.writing import write_card
     from merc.shards.stage import build_shards
     from merc.trajectories.stage import build_trajectories
 
-    # What is wrong with names, raw data or models shows before hours of decoding, in this order.
+    begin(order, layout, run)
+    made = decode_and_extract(order.media, order.encoders, order.extraction, layout, run, streams=order.streams) if order.streams else ()
+    for one in order.encoders:
+        if one not in made:
+            extract(one, order.extraction, layout, run)
+    build_shards(order.shards, layout, run, encoders=order.names)
+    build_trajectories(order.trajectories, layout, run)
+    write_card(layout.shards)
+    return _summary(layout, order)
+
+
+def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
+    """Builds the manifest. What is wrong with names, raw data or models shows here, before hours of decoding, in this order."""
+    from merc.corpora.stage import build_manifest
+    from merc.records import audit as audits
+
     if order.shards.quality:
         audits.require(layout)
     encoders = [one.build(offline=run.offline) for one in order.encoders]
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
         encoder.identity()
-    if order.streams:
-        decode(order.media, layout, run, streams=order.streams)
-    for one in order.encoders:
-        extract(one, order.extraction, layout, run)
-    build_shards(order.shards, layout, run, encoders=order.names)
-    build_trajectories(order.trajectories, layout, run)
-    write_card(layout.shards)
-    return _summary(layout, order)
 
 
 @contextmanager
@@ -235,6 +272,8 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
     try:
         yield
     except ModelUnavailable as error:
+        from merc.commands.inventory import MEDIA, needed_networks
+
         networks = needed_networks(order.media) if "visual" in order.streams else []
         names = " ".join([*(f"{modality}={name}" for modality, name in order.names.items()), *(f"{MEDIA}={name}" for name in networks)])
         raise ModelUnavailable(
@@ -242,7 +281,7 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
         ) from error
 
 
-def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
+def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
     """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
 
     Args:
@@ -255,6 +294,9 @@ def chosen_encoders(params: Params, dataset: str, modalities: str, given: tuple[
     Raises:
         BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not wanted.
     """
+    from merc.commands.inventory import encoders_of
+    from merc.corpora.stage import DATASETS
+
     wanted = {name.strip() for name in modalities.split(",")}
     for name in sorted(wanted - set(MODALITIES)):
         raise BadSettings(f"--modalities: no modality {name!r}; {nearest(name, list(MODALITIES))}")
@@ -305,6 +347,12 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
     """Print every setting of an extraction, and where it comes from. Nothing is read or made."""
     log.set_up()
     with exiting():
+        from merc.audit.config import Config as AuditConfig
+        from merc.commands.settings import lines_of
+        from merc.job import RunConfig
+        from merc.media.config import lay as lay_media
+        from merc.params import Params
+
         params = Params.load(params_file, overrides)
         order = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), preset=preset)
         params.fill("run", RunConfig)

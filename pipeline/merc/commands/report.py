@@ -7,7 +7,6 @@ import click
 from merc import lock, log
 from merc.command_line import OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.layout import Layout
-from merc.params import Params
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -32,6 +31,7 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
     log.set_up()
     with exiting():
         if not where:
+            from merc.params import Params
             from merc.reports.config import Config
             from merc.reports.stage import write_report
 

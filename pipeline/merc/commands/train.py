@@ -7,10 +7,7 @@ import click
 from merc import log
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
-from merc.commands.settings import lines_of
-from merc.job import RunOptions
 from merc.layout import Layout
-from merc.params import Params
 
 
 def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards: Path | None) -> None:
@@ -94,6 +91,8 @@ def main(
             label(model, shards, predictions, split=split, force=force, device=devices.resolve(device))
             echo(predictions)
             return
+        from merc.job import RunOptions
+        from merc.params import Params
         from merc.training.recipes.resolution import resolve
         from merc.training.stage import train
 
@@ -114,6 +113,7 @@ def recipes(params_file: Path | None) -> None:
     """
     log.set_up()
     with exiting():
+        from merc.params import Params
         from merc.training.recipes.composition import ADDITIONS, RECIPES
 
         params = Params.load(params_file)
@@ -136,6 +136,8 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
     """
     log.set_up()
     with exiting():
+        from merc.commands.settings import lines_of
+        from merc.params import Params
         from merc.training.recipes.resolution import resolve
 
         params = Params.load(params_file, overrides)

@@ -1,10 +1,11 @@
 """Which device ``--device`` means, and exact numbers on it. torch is imported here and only when it is asked for."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from merc.errors import BadSettings
-from merc.job import DEVICES
+from merc.machines import DEVICES
 
 
 def resolve(device: str) -> str:
@@ -31,17 +32,34 @@ def resolve(device: str) -> str:
     return f"cuda:{number}"
 
 
+class _Exact:
+    """How many blocks are exact at the moment, in all threads, and what it was before the first of them."""
+
+    lock = threading.Lock()
+    blocks = 0
+    before = (True, True)
+
+
 @contextmanager
 def exact(device: str) -> Iterator[None]:
-    """float32 is float32 inside: by default, cuDNN rounds the factors of convolutions to TF32's 10 bits."""
+    """float32 is float32 inside: by default, cuDNN rounds the factors of convolutions to TF32's 10 bits.
+
+    The setting is one for all threads; it is put back when the last of them leaves.
+    """
     import torch
 
     if device == "cpu":
         yield
         return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, False
+    with _Exact.lock:
+        if not _Exact.blocks:
+            _Exact.before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, False
+        _Exact.blocks += 1
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        with _Exact.lock:
+            _Exact.blocks -= 1
+            if not _Exact.blocks:
+                torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = _Exact.before

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from merc import parquet
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadTable
+from merc.job import Fingerprint
 from merc.records import manifest
 from merc.records.failures import REASONS
 from merc.records.features import OK
@@ -166,14 +167,36 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
             f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "
             f"({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
         )
+    return _grouped([(path, len(column)) for path, column in zip(paths, columns, strict=True)], modality, utterances_per_part)
+
+
+@dataclass(frozen=True)
+class MediaToCome:
+    """Media that are being made.
+
+    Attributes:
+        parts: path and number of utterances of each, in order.
+        fingerprint: of the run that makes them.
+    """
+
+    parts: tuple[tuple[Path, int], ...]
+    fingerprint: Fingerprint
+
+    def source(self, modality: str, utterances_per_part: int) -> MediaSource:
+        """Their parts, where they will be, cut as those of :func:`media_source`."""
+        return _grouped(self.parts, modality, utterances_per_part)
+
+
+def _grouped(media_parts: Sequence[tuple[Path, int]], modality: str, utterances_per_part: int) -> MediaSource:
+    """Media parts with their numbers of utterances, as parts of as many as are needed."""
     groups: list[list[Path]] = []
     sizes: list[int] = []
-    for path, column in zip(paths, columns, strict=True):
+    for path, utterances in media_parts:
         if not sizes or sizes[-1] >= utterances_per_part:
             groups.append([])
             sizes.append(0)
         groups[-1].append(path)
-        sizes[-1] += len(column)
+        sizes[-1] += utterances
     return MediaSource(tuple(map(tuple, groups)), tuple(sizes), modality)
 
 

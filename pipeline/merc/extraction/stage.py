@@ -1,5 +1,6 @@
 """Stage ``extract``: manifest × encoder → one vector per utterance, in ``features/<dataset>/<modality>/<encoder>/``."""
 
+from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,20 +13,20 @@ import pyarrow.compute as pc
 
 from merc import files, log, parquet, provenance
 from merc.command_line import stage_command
-from merc.compute.executors.base import Listed
+from merc.compute.executors.base import Listed, Parts
 from merc.compute.executors.base import choose as choose_executor
 from merc.encoders.engine.base import Encoder
 from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.registry import ChosenEncoder, choose
 from merc.extraction import runner
 from merc.extraction.config import Config
-from merc.extraction.inputs import Source, media_source, text_source
+from merc.extraction.inputs import MediaToCome, Source, media_source, text_source
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
 from merc.records import features as feature_tables
 from merc.records import manifest
-from merc.records.inputs import input_hashes
+from merc.records.inputs import input_hashes, media_hashes
 
 
 def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> Path:
@@ -49,28 +50,15 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """
-    prepared = _prepare(chosen, config, layout, run)
-    job, source = prepared.job, prepared.source
-    if job.done_before():
-        return job.out
-    left = prepared.left()
-    total = sum(source.sizes)
-    build = partial(chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
-    encoding = runner.Encoding(build, prepared.encoder.ACCELERATED, source, job, chosen.modality)
-    facts: runner.EncoderFacts | None = None
-    with (
-        log.progress(total, job.name, "utterance", done=total - sum(source.sizes[index] for index in left)) as bar,
-        closing(choose_executor(run).map(encoding, Listed(left), bar.update)) as done,
-    ):
-        job.start()
-        if len(left) < len(source.sizes):
-            log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
-        for _, found in done:
-            facts = found
-    facts = facts or runner.facts_of(encoding.loaded("cpu"))
-    _finish(prepared, facts, run.max_failed)
-    log.logger.info("%s: %d utterances", job.name, total, extra={"stage": job.name, "utterances": total})
-    return job.out
+    prepared = prepare(chosen, config, layout, run)
+    if prepared.job.done_before():
+        return prepared.job.out
+    making = make(prepared, run, Listed(prepared.left()))
+    while True:
+        try:
+            next(making)
+        except StopIteration as ended:
+            return finish(prepared, ended.value, run.max_failed)
 
 
 def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
@@ -83,7 +71,7 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     Raises:
         As :func:`extract`, as far as it can be told beforehand.
     """
-    prepared = _prepare(chosen, config, layout, run)
+    prepared = prepare(chosen, config, layout, run)
     cached = prepared.job.cached()
     left = [] if cached else prepared.left()
     sizes = prepared.source.sizes
@@ -99,17 +87,28 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """What :func:`extract` has to do.
+
+    Attributes:
+        chosen: the encoder with its settings.
+        encoder: built, not loaded.
+        source: where its parts come from.
+        job: where they go.
+    """
+
     chosen: ChosenEncoder
     encoder: Encoder
     source: Source
     job: Job
 
     def left(self) -> list[int]:
+        """The parts that are not done."""
         return [index for index in range(len(self.source.sizes)) if not self.job.is_done(index)]
 
 
-def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> _Prepared:
+def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, media: MediaToCome | None = None) -> Prepared:
+    """What :func:`extract` has to do; with ``media``, with those that are being made."""
     modality, name = chosen.modality, chosen.name
     encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
     table = manifest.read(layout.manifest)
@@ -122,14 +121,17 @@ def _prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOpti
         source = text_source(layout.manifest, table, size)
     else:  # pictures are all of one size: nothing is gained by larger parts
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
-        source = media_source(layout.media, table, modality, size)
+        source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}
-    inputs = input_hashes(layout.media, table, modality)
+    if media is None or modality == "text":
+        inputs = input_hashes(layout.media, table, modality)
+    else:
+        inputs = media_hashes(media.fingerprint.settings, media.fingerprint.inputs, modality)
     out = layout.features(modality, name)
     if config.level == "utterance" and (with_sequences := _with_sequences(out, settings, inputs)) is not None:
         settings = with_sequences
     job = Job(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
-    return _Prepared(chosen, encoder, source, job)
+    return Prepared(chosen, encoder, source, job)
 
 
 def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,9 +141,39 @@ def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
     return wanted if there else None
 
 
-def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) -> None:
+def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[int] | None = None) -> Generator[int, None, runner.EncoderFacts]:
+    """Encodes parts: gives the number of each that is done, and at the end what is known of the encoder.
+
+    Args:
+        prepared: what to do.
+        run: how to run.
+        parts: those that are not done.
+        share: the parts that are to be there at the end, while other processes make the others; None: all.
+    """
+    job, sizes = prepared.job, prepared.source.sizes
+    mine = range(len(sizes)) if share is None else sorted(share)
+    left, total = [index for index in mine if not job.is_done(index)], sum(sizes[index] for index in mine)
+    build = partial(prepared.chosen.build, offline=run.offline, sequences=prepared.encoder.sequences)
+    encoding = runner.Encoding(build, prepared.encoder.ACCELERATED, prepared.source, job, prepared.chosen.modality)
+    facts: runner.EncoderFacts | None = None
+    with (
+        log.progress(total, job.name, "utterance", done=total - sum(sizes[index] for index in left)) as bar,
+        closing(choose_executor(run).map(encoding, parts, bar.update)) as done,
+    ):
+        job.start() if share is None else job.join()
+        if len(left) < len(mine):
+            log.logger.info("%s: %d of %d parts were done before", job.name, len(mine) - len(left), len(mine), extra={"stage": job.name})
+        for index, found in done:
+            facts = found
+            yield index
+    return facts or runner.facts_of(encoding.loaded("cpu"))
+
+
+def finish(prepared: Prepared, facts: runner.EncoderFacts, max_failed: str) -> Path:
+    """Puts encoded parts in their place. Raises ``TooManyFailures`` as :func:`extract`."""
     job, count = prepared.job, len(prepared.source.sizes)
-    feature_tables.write_failures(job, count, sum(prepared.source.sizes), max_failed)
+    total = sum(prepared.source.sizes)
+    feature_tables.write_failures(job, count, total, max_failed)
     job.finish(
         {
             "modality": prepared.chosen.modality,
@@ -151,6 +183,8 @@ def _finish(prepared: _Prepared, facts: runner.EncoderFacts, max_failed: str) ->
             "versions": provenance.versions(),
         }
     )
+    log.logger.info("%s: %d utterances", job.name, total, extra={"stage": job.name, "utterances": total})
+    return job.out
 
 
 def _counts(part_paths: list[Path]) -> dict[str, Any]:

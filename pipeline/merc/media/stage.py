@@ -6,7 +6,7 @@ manifest ──► clips that share files ──► workers (merc.media.clip) �
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from merc import files, parquet
 from merc.command_line import stage_command
-from merc.compute.executors.base import Listed, choose
+from merc.compute.executors.base import Advance, Listed, choose
 from merc.errors import BadSettings
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import Layout
@@ -65,15 +65,44 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
         PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
     """
-    decoding = _prepare(config, layout, run, streams)
+    decoding = prepare(config, layout, run, streams)
     if decoding.job.done_before():
         return layout.media
-    decoding = replace(decoding, found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE)
-    left = decoding.left()
-    with progress(decoding.utterances(left), "decode", "utterance") as bar, closing(choose(run).map(decoding, Listed(left), bar.update)) as done:
-        decoding.job.start()
-        for _ in done:
-            pass
+    for _ in make(with_networks(decoding, run), run):
+        pass
+    return finish(decoding, run)
+
+
+def with_networks(decoding: Decoding, run: RunOptions) -> Decoding:
+    """With the files of the networks that it takes, fetched where they are not here."""
+    return replace(decoding, found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE)
+
+
+def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None, share: Collection[int] | None = None) -> Generator[int, None, None]:
+    """Decodes the parts that are not done, and gives the number of each.
+
+    Args:
+        decoding: with its networks.
+        run: how to run.
+        advance: told of the utterances, too.
+        share: only these parts, while other processes make the others; None: all.
+    """
+    left = [index for index in decoding.left() if share is None or index in share]
+    with progress(decoding.utterances(left), "decode", "utterance") as bar:
+
+        def tell(utterances: int) -> None:
+            bar.update(utterances)
+            if advance is not None:
+                advance(utterances)
+
+        with closing(choose(run).map(decoding, Listed(left), tell)) as done:
+            decoding.job.start() if share is None else decoding.job.join()
+            for index, _ in done:
+                yield index
+
+
+def finish(decoding: Decoding, run: RunOptions) -> Path:
+    """Puts decoded parts in their place. Raises ``TooManyFailures`` as :func:`decode`."""
     failed = feature_tables.write_failures(decoding.job, len(decoding.bounds), decoding.table.num_rows, run.max_failed)
     info = _summary(decoding, failed)
     decoding.job.finish(info)
@@ -81,7 +110,7 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
     for split, of_split in info["counts"]["absent"].items():
         for stream, reasons in of_split.items():
             _warn_if_much_is_absent(split, stream, reasons, decoding)
-    return layout.media
+    return decoding.job.out
 
 
 def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> dict[str, Any]:
@@ -95,7 +124,7 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     Raises:
         RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
     """
-    decoding = _prepare(config, layout, run, streams)
+    decoding = prepare(config, layout, run, streams)
     cached = decoding.job.cached()
     return {
         "cached": cached,
@@ -108,7 +137,8 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     }
 
 
-def _prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> Decoding:
+def prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> Decoding:
+    """What :func:`decode` has to do; the networks are not looked for yet."""
     strange = streams - set(STREAMS)
     if strange or not streams:
         raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")

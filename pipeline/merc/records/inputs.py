@@ -1,5 +1,6 @@
 """What a modality's features are made from, told by hashes: the inputs in the fingerprint of all that rests on them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
     streams = record["inputs"].get("streams", {})
     if modality not in streams:
         raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
-    return {"media": files.digest({"settings": record["settings"], "inputs": {**record["inputs"], "streams": streams[modality]}})}
+    return media_hashes(record["settings"], record["inputs"], modality)
+
+
+def media_hashes(settings: Mapping[str, Any], inputs: Mapping[str, Any], modality: str) -> dict[str, Any]:
+    """The same of media with this fingerprint, finished or not."""
+    return {"media": files.digest({"settings": settings, "inputs": {**inputs, "streams": inputs["streams"][modality]}})}
 
 
 def require_media(folder: Path) -> None:

@@ -8,7 +8,7 @@ import click
 from merc import log
 from merc.command_line import OVERWRITE, echo, exiting
 from merc.errors import SettingsDiffer
-from merc.shards.circulation.exporting import FORMATS, Format
+from merc.shards.circulation.choices import FORMATS, Format
 
 
 @click.command()

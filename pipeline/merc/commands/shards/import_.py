@@ -9,10 +9,8 @@ import click
 from merc import log
 from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.errors import BadSettings, RawDataMissing
-from merc.job import RunOptions
 from merc.layout import MODALITIES, Layout
-from merc.params import Params
-from merc.shards.circulation.layouts import RobertaLayer
+from merc.shards.circulation.choices import RobertaLayer
 
 _MADE_OF = ".made_of"  # manifest and features, below the folder of the shards while these are made
 
@@ -80,6 +78,8 @@ def command(
     with exiting():
         from merc.corpora.iemocap import Iemocap
         from merc.corpora.stage import choose
+        from merc.job import RunOptions
+        from merc.params import Params
         from merc.shards.card.writing import write_card
         from merc.shards.circulation import importing
         from merc.shards.config import Config as ShardsConfig

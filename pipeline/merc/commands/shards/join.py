@@ -6,7 +6,6 @@ import click
 
 from merc import log
 from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
-from merc.params import Params
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -35,6 +34,7 @@ def command(one: Path, other: Path, target: Path, modalities: str | None, overwr
       2  usage, another corpus or label set, no such modality  5  something is already at TARGET
                                                                7  another process writes to TARGET
     """
+    from merc.params import Params
     from merc.shards.circulation.joining import join_modalities
     from merc.shards.config import Config as ShardsConfig
 

@@ -6,7 +6,6 @@ import click
 
 from merc import log
 from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
-from merc.params import Params
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -33,6 +32,7 @@ def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bo
       2  usage, or other labels or encoders      5  something is already at TARGET
                                                  7  another process writes to TARGET
     """
+    from merc.params import Params
     from merc.shards.config import Config as ShardsConfig
     from merc.shards.merge import merge
 

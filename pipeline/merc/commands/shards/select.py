@@ -6,7 +6,6 @@ import click
 
 from merc import log
 from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
-from merc.params import Params
 from merc.records.dialogue import SPLITS
 
 
@@ -62,6 +61,7 @@ def command(
       2  usage, or no such part  5  something is already at TARGET
                                  7  another process writes to TARGET
     """
+    from merc.params import Params
     from merc.shards.config import Config as ShardsConfig
     from merc.shards.select import select
 

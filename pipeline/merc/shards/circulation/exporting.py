@@ -17,12 +17,10 @@ from merc.corpora.engine.iemocap_files import session_of
 from merc.errors import BadSettings, BadTable, nearest
 from merc.layout import MODALITIES
 from merc.records.dialogue import SPLITS
+from merc.shards.circulation.choices import FORMATS, Format
 from merc.shards.circulation.layouts import IDCL_KEYS, SLOTS
 from merc.shards.circulation.naming import MELD_OFFSETS, SENTIMENTS, SPEAKER_SLOTS
 from merc.shards.format import reader
-
-Format = Literal["mmgcn", "cogmen", "idcl"]
-FORMATS: tuple[Format, ...] = ("mmgcn", "cogmen", "idcl")
 
 PROTOCOL = 2  # what Python 2.3 and all later ones read
 

@@ -24,7 +24,8 @@ from merc.records.dialogue import SPLITS
 from merc.records.failures import Failure
 from merc.records.inputs import input_hashes
 from merc.shards.circulation import layouts, meld_baseline, naming, text_corpora, unpickling
-from merc.shards.circulation.layouts import Conversation, FeatureFile, RobertaLayer
+from merc.shards.circulation.choices import RobertaLayer
+from merc.shards.circulation.layouts import Conversation, FeatureFile
 from merc.shards.config import Config
 from merc.shards.stage import build_shards
 

@@ -21,13 +21,14 @@ Entries are dictionaries by dialogue, but for the ids of the splits. No file is 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from merc.errors import BadSettings, BadTable
 from merc.layout import MODALITIES
+from merc.shards.circulation.choices import RobertaLayer
 
 _MMGCN = ("ids", "speakers", "labels", "text", "audio", "visual", "sentences", "train", "test")
 _ROBERTA = ("roberta1", "roberta2", "roberta3", "roberta4")
@@ -50,7 +51,6 @@ _ADVICE = (
     "a dictionary of splits (idcl), a dictionary of vectors per split (meld_baseline)"
 )
 
-RobertaLayer = Literal["mean", "1", "2", "3", "4"]
 _LAYERS: Mapping[str, RobertaLayer] = {"cosmic": "mean", "cosmic_meld": "mean", "sdt": "1", "sdt_meld": "1"}
 """What the authors' code takes for the text."""
 

@@ -1,0 +1,216 @@
+"""Decoding and encoding at once: what is decoded is encoded while the rest is being decoded.
+
+    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work
+    main thread   text 0   │ sound 0  │ faces 0  │ sound 1  │ faces 1  │ …         encoders with a model take turns on their device
+
+Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the other, and no more is held in
+memory than when one comes after the other, but for the models, which are all loaded. The bytes are the same, and so is what a killed run finds again.
+
+Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores are all taken.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from merc.compute import device
+from merc.encoders.engine.registry import ChosenEncoder
+from merc.extraction import stage as extraction
+from merc.extraction.config import Config
+from merc.extraction.inputs import MediaSource, MediaToCome
+from merc.extraction.runner import EncoderFacts
+from merc.interrupts import stoppable
+from merc.job import RunOptions
+from merc.layout import Layout
+from merc.media import stage as media
+from merc.media.config import Config as MediaConfig
+from merc.media.parts import Decoding
+from merc.records import features as feature_tables
+
+# A decoder that is told to stop does so with its next clip; one that hangs is left behind, and ends with this process.
+_FAREWELL_SECONDS = 5.0
+
+
+def decode_and_extract(
+    media_config: MediaConfig, chosen: Sequence[ChosenEncoder], config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]
+) -> tuple[ChosenEncoder, ...]:
+    """Decodes sound and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as :func:`merc.extraction.stage.extract` does.
+
+    Args:
+        media_config: settings of the media.
+        chosen: encoders with their settings.
+        config: settings of the extraction.
+        layout: where everything lies.
+        run: how to run.
+        streams: ``audio``, ``visual`` or both.
+
+    Returns:
+        The encoders whose features are there; the others are to be extracted now that there are media.
+
+    Raises:
+        PipelineError: as either of the two. What was finished is kept.
+    """
+    if not _room(chosen, run):
+        media.decode(media_config, layout, run, streams=streams)
+        return ()
+    decoding = media.prepare(media_config, layout, run, streams)
+    if decoding.job.done_before():
+        return ()
+    decoding = media.with_networks(decoding, run)
+    with_model = [one for one in chosen if one.kind.ACCELERATED]
+    to_make = [one for one in (extraction.prepare(one, config, layout, run, to_come(decoding)) for one in with_model) if not one.job.done_before()]
+    with stoppable(), _Decoder(decoding, run) as decoder, ExitStack() as ends:
+        turns = [_Turns(one, run, decoder) for one in to_make]
+        for one in turns:
+            ends.enter_context(closing(one.steps))
+        _take_turns(turns, decoder)
+        decoder.wait_for_the_end()
+        media.finish(decoding, run)
+        for one in turns:
+            extraction.finish(one.prepared, one.facts, run.max_failed)
+    return tuple(with_model)
+
+
+def to_come(decoding: Decoding) -> MediaToCome:
+    """The media that a run makes."""
+    return MediaToCome(tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))), decoding.job.fingerprint)
+
+
+def _room(chosen: Sequence[ChosenEncoder], run: RunOptions) -> bool:
+    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, or cores. On a cluster, either keeps all nodes busy."""
+    if run.executor != "local" or not any(one.kind.ACCELERATED for one in chosen):
+        return False
+    import torch
+
+    return device.resolve(run.device) != "cpu" or run.workers + torch.get_num_threads() <= (os.cpu_count() or 1)
+
+
+class _Stopped(Exception):
+    """The decoder was told to stop."""
+
+
+class _Decoder:
+    """A thread that decodes. A context: at its end the thread is.
+
+    Args:
+        decoding: what.
+        run: how.
+    """
+
+    def __init__(self, decoding: Decoding, run: RunOptions) -> None:
+        self._decoding, self._run = decoding, run
+        self._changed = threading.Condition()
+        self._there = {decoding.job.part(index) for index in range(len(decoding.bounds)) if decoding.job.is_done(index)}
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped = True
+        self._thread.join(None if kind is None else _FAREWELL_SECONDS)
+
+    def _decode(self) -> None:
+        try:
+            with closing(media.make(self._decoding, self._run, self._go_on)) as made:
+                for index in made:
+                    with self._changed:
+                        self._there.add(self._decoding.job.part(index))
+                        self._changed.notify_all()
+            # Too many failures end the run at once, and not only when all is encoded.
+            feature_tables.write_failures(self._decoding.job, len(self._decoding.bounds), self._decoding.table.num_rows, self._run.max_failed)
+        except BaseException as error:  # it is raised in the main thread
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _go_on(self, _utterances: int) -> None:
+        if self._stopped:
+            raise _Stopped
+
+    def has(self, parts: Sequence[Path]) -> bool:
+        """Whether media parts are decoded."""
+        return self._there.issuperset(parts)
+
+    def wait(self, enough: Callable[[], bool]) -> None:
+        """Until something is true that may become so with another part. Raises whatever the decoding raised."""
+        with self._changed:
+            while not (enough() or self._ended):
+                self._changed.wait(1.0)  # so that Ctrl-C is heard
+        self.check()
+
+    def wait_for_the_end(self) -> None:
+        """Raises whatever the decoding raised."""
+        self.wait(lambda: False)
+
+    def check(self) -> None:
+        """Raises whatever the decoding raised."""
+        if self._error is not None:
+            raise self._error
+
+
+class _Turns:
+    """An encoder that makes a part of its features each time that it is its turn.
+
+    Attributes:
+        prepared: what it has to do.
+        steps: gives the number of each part that is done; it never waits for media as long as it is advanced only if :attr:`can_go_on`.
+        facts: what is known of the encoder at the end.
+    """
+
+    facts: EncoderFacts
+
+    def __init__(self, prepared: extraction.Prepared, run: RunOptions, decoder: _Decoder) -> None:
+        self.prepared = prepared
+        self.steps: Generator[int, None, EncoderFacts] = extraction.make(prepared, run, self)
+        self._decoder = decoder
+        self._left = prepared.left()
+        self._under_way = 0
+
+    def _next_ready(self) -> int | None:
+        source = self.prepared.source
+        return next((index for index in self._left if not isinstance(source, MediaSource) or self._decoder.has(source.groups[index])), None)
+
+    def take(self, *, wait: bool) -> int | None:
+        """See :meth:`merc.compute.executors.base.Parts.take`."""
+        if wait and self._left:
+            self._decoder.wait(lambda: self._next_ready() is not None)
+        index = self._next_ready()
+        if index is not None:
+            self._left.remove(index)
+            self._under_way += 1
+        return index
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether there is something that it can do now; its end is something, too."""
+        return self._under_way > 0 or not self._left or self._next_ready() is not None
+
+    def go_on(self) -> bool:
+        """Makes a part; False if it was the last one."""
+        try:
+            next(self.steps)
+        except StopIteration as ended:
+            self.facts = ended.value
+            return False
+        self._under_way -= 1
+        return True
+
+
+def _take_turns(turns: Sequence[_Turns], decoder: _Decoder) -> None:
+    left = list(turns)
+    while left:
+        decoder.wait(lambda: any(one.can_go_on for one in left))
+        for one in [one for one in left if one.can_go_on]:
+            decoder.check()
+            if not one.go_on():
+                left.remove(one)

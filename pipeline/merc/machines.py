@@ -1,0 +1,8 @@
+"""How devices and clusters are named in options and settings. Imports nothing, so that ``--help`` takes no time."""
+
+import re
+
+DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+"""What ``--device`` may be."""
+ADDRESSES = re.compile(r"auto|local|[^:/\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
+"""What ``--address`` may be."""

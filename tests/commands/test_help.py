@@ -1,0 +1,34 @@
+"""``--help`` of every command loads click and what declares the commands, none of the libraries that do their work."""
+
+import json
+import subprocess
+import sys
+
+_EVERY_HELP = """
+import json, sys
+before = set(sys.modules)
+import click
+from click.testing import CliRunner
+from importlib import import_module
+
+exit_codes, imported = {}, {}
+
+def ask(root, command, words):
+    exit_codes[" ".join(words)] = CliRunner().invoke(root, [*words[1:], "--help"]).exit_code
+    imported[" ".join(words)] = sorted({name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))
+    for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []:
+        ask(root, command.get_command(click.Context(command), name), [*words, name])
+
+for module in ("extract", "shards", "train", "report", "adapt"):
+    main = import_module(f"merc.commands.{module}").main
+    ask(main, main, [f"merc-{module}"])
+print(json.dumps([exit_codes, imported]))
+"""
+
+
+def test_help_of_every_command_imports_nothing_but_click() -> None:
+    done = subprocess.run([sys.executable, "-c", _EVERY_HELP], capture_output=True, text=True, timeout=60, check=True)
+    exit_codes, imported = json.loads(done.stdout)
+    assert {"merc-extract", "merc-extract models", "merc-shards join", "merc-train show", "merc-report", "merc-adapt"} <= set(exit_codes)
+    assert set(exit_codes.values()) == {0}
+    assert {name: found for name, found in imported.items() if found != ["click", "merc"]} == {}
