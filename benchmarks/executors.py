@@ -127,8 +127,9 @@ def main() -> None:
     (_, wall, cpu), cores = found[0], os.cpu_count()
     about = f"Media of {given.dialogues} dialogues of each split of demo-meld, {cores} cores; load {os.getloadavg()[0]:.1f}."
     lines = ["# Ray over the executor of one machine", "", about, ""]
-    lines += ["| executor | wall s | CPU s | wall, ratio | CPU, ratio |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {what} | {one:.1f} | {two:.1f} | {one / wall:.2f} | {two / cpu:.2f} |" for what, one, two in found]
+    lines += ["| executor | wall s | CPU s | wall, ratio | CPU, ratio | CPU s more, a node |", "|---|---:|---:|---:|---:|---:|"]
+    for nodes, (what, one, two) in zip((1, *_NODES), found, strict=True):
+        lines.append(f"| {what} | {one:.1f} | {two:.1f} | {one / wall:.2f} | {two / cpu:.2f} | {(two - cpu) / nodes:.1f} |")
     put_dated(__file__, [*lines, "", "The parts are byte-identical in every row."], given.out)
 
 

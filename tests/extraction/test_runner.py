@@ -11,10 +11,11 @@ import pytest
 from merc import parquet
 from merc.compute import device
 from merc.encoders.engine.base import Encoded, EncodedSequence, Encoder, EncoderConfig, UtteranceInput
-from merc.errors import BadSettings, BadTable
+from merc.errors import BadSettings, BadTable, ModelUnavailable
 from merc.extraction import sequences
-from merc.extraction.inputs import PartInput
-from merc.extraction.runner import encode_part
+from merc.extraction.inputs import PartInput, TextSource
+from merc.extraction.runner import Encoding, encode_part
+from merc.job import Fingerprint, Job
 
 
 class Returning(Encoder):
@@ -80,6 +81,17 @@ def test_a_part_of_nothing_but_failures_has_only_absent_rows() -> None:
     empty = Encoded(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=bool))
     part = encode_part(Returning(lambda: empty), _part("no_face", "no_face"), "visual")
     assert (part.vectors["present"].to_pylist(), part.failures, part.sequences) == ([False, False], [], None)
+
+
+def test_a_machine_without_the_model_says_how_to_fetch_it(tmp_path: Path) -> None:
+    class Lacking(Returning):
+        def missing(self) -> str:
+            return "merc-extract models --download text=lacking"
+
+    job = Job("text/lacking", tmp_path / "out", tmp_path / ".scratch", Fingerprint({}, {}))
+    encoding = Encoding(lambda: Lacking(lambda: Encoded(_ones(1), np.array([True]))), True, TextSource(tmp_path / "manifest.parquet", ()), job, "text")
+    with pytest.raises(ModelUnavailable, match=r"text/lacking: its model is not here; .*\n  merc-extract models --download text=lacking"):
+        encoding.check()
 
 
 class ReturningSequences(Returning):

@@ -18,8 +18,8 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,8 +72,8 @@ class OnRay:
     gpus_per_worker: float
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
-        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes are looked at, and a worker has opened the
-        work, before this returns.
+        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes that hold a worker are looked at, and a worker
+        has opened the work, before this returns.
 
         Raises:
             BadSettings: if Ray is not installed, or there are no GPUs where some were asked for.
@@ -85,7 +85,7 @@ class OnRay:
         order = _order(work, size)
         fleet = _Fleet(ray, work, size, order)
         try:
-            _look_at_all(ray, order)
+            _look_at_all(ray, [one for one in _nodes(ray) if size.fit_into(one)], order)
             fleet.begin()
         except BaseException:
             fleet.end()
@@ -202,8 +202,8 @@ def _reach(address: str) -> None:
                 connection.sendall(_HTTP2)
                 if not connection.recv(9):
                     raise ConnectionError("it closes the connection")
-    except OSError as error:
-        words = f"no answer within {_ANSWER_SECONDS:.0f} s" if isinstance(error, TimeoutError) else error.strerror or error
+    except (OSError, OverflowError) as error:
+        words = f"no answer within {_ANSWER_SECONDS:.0f} s" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
         raise BadCluster(f"--address {address}: no Ray cluster answers there ({words}); `ray status` on its head prints the address") from error
 
 
@@ -219,13 +219,12 @@ def _order(work: Work[Any], size: _Size) -> node.Order:
     return node.Order(pickle.dumps(work), node.identity(), token, word, Path.cwd(), Share(size.cores, "cuda:0" if size.gpus else "cpu"), size.threads)
 
 
-def _look_at_all(ray: Any, order: node.Order) -> None:
-    """Has every node look whether it can do the work, and raises what is wrong with the first that cannot."""
+def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
+    """Has nodes look whether they can do the work, and raises what is wrong with the first that cannot."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(node.look)
     sent = ray.put(order)
-    nodes = _nodes(ray)
     asked = [(one, look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one.identifier, soft=False)).remote(sent)) for one in nodes]
     for one, answer in asked:
         try:
@@ -327,7 +326,7 @@ class _Fleet:
             try:
                 told: node.Answer = self._ray.get(answer)
             except self._ray.exceptions.RayError as error:
-                self._lose(hand, index, error, todo)
+                self._lose(hand, error, todo)
                 continue
             _tell(told, self._ray)
             if index is None:
@@ -336,7 +335,7 @@ class _Fleet:
                 hand.under_way.discard(index)
                 yield index, told
 
-    def _lose(self, hand: _Hand, index: int | None, error: Exception, todo: deque[int]) -> None:
+    def _lose(self, hand: _Hand, error: Exception, todo: deque[int]) -> None:
         self.hands.remove(hand)
         self._ray.kill(hand.actor)  # one that merely cannot be reached would keep its cores
         self._asked = {answer: asked for answer, asked in self._asked.items() if asked[0] is not hand}
@@ -355,7 +354,8 @@ class _Fleet:
         farewells = [hand.actor.finish.remote() for hand in self.hands if hand.node]
         if farewells:
             for one in self._ray.wait(farewells, num_returns=len(farewells), timeout=_FAREWELL_SECONDS)[0]:
-                _tell(self._ray.get(one), self._ray)
+                with suppress(self._ray.exceptions.RayError):  # lost, when all is done
+                    _tell(self._ray.get(one), self._ray)
 
     def end(self) -> None:
         """Ends all workers at once."""
