@@ -30,7 +30,7 @@ def test_the_last_row_is_padding(make_shards):
 def test_present_train_features_are_standardised_and_absent_ones_stay_zero(make_shards):
     layout = make_shards()
     standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=50.0)
-    split = standardisation.apply(read_split(layout.shards, "train", ["audio"], classes=3))
+    split = standardisation.apply_(read_split(layout.shards, "train", ["audio"], classes=3))
     present = split.present["audio"]
     assert 0 < present.sum() < split.utterances
     torch.testing.assert_close(split.features["audio"][present].mean(0), torch.zeros(5), atol=1e-5, rtol=0)
@@ -48,7 +48,7 @@ def test_a_constant_feature_becomes_zero_and_an_outlier_is_cut(make_shards):
 
     layout = make_shards(change=change)
     standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["text"], limit=4.0)
-    split = standardisation.apply(read_split(layout.shards, "dev", ["text"], classes=3))
+    split = standardisation.apply_(read_split(layout.shards, "dev", ["text"], classes=3))
     assert split.features["text"][:, 0].abs().max() < 1e-5
     assert split.features["text"].abs().max() == 4.0
 
