@@ -53,6 +53,11 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
     The first number of a vector is its row, which shows whether what is read is what was written. One utterance in ``absent_every`` has no vector.
     """
     _write_manifest(layout, turns)
+    write_features(layout, dim, absent_every, real_ND)
+
+
+def write_features(layout: Layout, dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None) -> None:
+    """The features of a manifest that is there, and media of which there is no more than the record; see :func:`synthetic`."""
     table = manifest.read(layout.manifest)
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()

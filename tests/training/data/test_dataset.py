@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from merc import parquet
 from merc.errors import BadSettings, BadTable
 from merc.shards.format import reader
 from merc.training.data.dataset import Standardisation, check_modalities, read_split
@@ -55,6 +56,17 @@ def test_a_constant_feature_becomes_zero_and_an_outlier_is_cut(make_shards):
 
 def break_length(rows):
     rows[1]["speaker_index"] = [*rows[1]["speaker_index"], 0]
+
+
+def test_vectors_of_several_row_groups_are_those_of_the_table_and_standardising_copies_none(make_shards):
+    layout = make_shards()
+    whole = reader.read_split(layout.shards, "train")
+    path = next((layout.shards / "dialogues").glob("train-*"))
+    parquet.write(path, whole, 3)
+    split = read_split(layout.shards, "train", ["audio"], classes=3)
+    np.testing.assert_array_equal(split.features["audio"][:-1].numpy(), np.concatenate(whole["audio"].to_pylist()))
+    before = split.features["audio"].data_ptr()
+    assert Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=4.0).apply_(split).features["audio"].data_ptr() == before
 
 
 def break_label(rows):
