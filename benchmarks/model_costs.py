@@ -1,4 +1,4 @@
-"""What every model costs: parameters, seconds an epoch and memory of its recipe at MELD's size; writes a dated file beside this one.
+"""What every model costs: parameters, CPU seconds an epoch and memory of its recipe at MELD's size; writes a dated file beside this one.
 
     MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py [--recipes mmgcn,sdt+narrow] [--threads 1]
 
@@ -80,9 +80,9 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
     data = TrainingData(train=made_split("train", dialogues), dev=made_split("dev", dialogues[:1]), test=made_split("test", dialogues[:1]), classes=CLASSES)
     held, seconds = _peak(), []
     for epochs in (1, 1, 2):  # the first loads what torch loads late
-        began = time.perf_counter()
+        began = time.process_time()
         trained = train_seed(shortened(resolved, epochs), data, 0, torch.device("cpu"))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     return {"parameters": parameters, "seconds": every * (seconds[2] - seconds[1]), "memory": _peak() - held, "batch": resolved.recipe.batch_dialogues}
 
@@ -95,7 +95,7 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
 def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:
-    """Measures recipes one after another and writes parameters, seconds an epoch and memory."""
+    """Measures recipes one after another and writes parameters, CPU seconds an epoch and memory."""
     annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
     torch.set_num_threads(threads)
     if alone:
@@ -120,7 +120,7 @@ def main(annotations: Path | None, recipes: str, threads: int, every: int, out: 
         f"{sum(length * count for length, count in counts.items()):,} utterances, three modalities of {', '.join(map(str, DIMS.values()))} numbers;",
         f"timed on one of {every} dialogues, times {every}.",
         "",
-        "| recipe | dialogues per batch | parameters | seconds an epoch | times the first row's | memory beside the data, MB |",
+        "| recipe | dialogues per batch | parameters | CPU seconds an epoch | times the first row's | memory beside the data, MB |",
         "| --- |" + " ---: |" * 5,
     ]
     for recipe, one in found.items():

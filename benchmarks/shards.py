@@ -53,6 +53,11 @@ def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97
     The first number of a vector is its row, which shows whether what is read is what was written. One utterance in ``absent_every`` has no vector.
     """
     _write_manifest(layout, turns)
+    write_features(layout, dim, absent_every, real_ND)
+
+
+def write_features(layout: Layout, dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None) -> None:
+    """The features of a manifest that is there, and media of which there is no more than the record; see :func:`synthetic`."""
     table = manifest.read(layout.manifest)
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
@@ -218,9 +223,9 @@ def compare(layout: Layout, folder: Path, repetitions: int) -> None:
             cpus[name].append(time.process_time() - cpu)
     for path in [*folder.glob("*.pkl"), *(shards / "dialogues").iterdir()]:
         print(f"{path.name}: {path.stat().st_size / 1e6:.0f} MB")
-    print("| way | seconds, median | best | CPU seconds, best |\n| --- | --- | --- | --- |")
+    print("| way | CPU seconds, median | best | seconds, best |\n| --- | --- | --- | --- |")
     for name in ways:
-        print(f"| {name} | {np.median(walls[name]):.3f} | {min(walls[name]):.3f} | {min(cpus[name]):.3f} |")
+        print(f"| {name} | {np.median(cpus[name]):.3f} | {min(cpus[name]):.3f} | {min(walls[name]):.3f} |")
 
 
 @click.group(help=__doc__)
@@ -236,13 +241,13 @@ def main() -> None:
 @click.option("--dim", type=int, default=DIM)
 def step(name: str, folder: Path, dialogues: int, turns: int, dim: int) -> None:
     """One step by itself, of which the peak is measured."""
-    layout = Layout(folder / "raw", folder / "features", "synthetic")
-    begin = time.perf_counter()
+    layout, before = Layout(folder / "raw", folder / "features", "synthetic"), time.process_time()
     if name == "write":
         synthetic(layout, [turns] * dialogues, dim)
     said = "" if name == "write" else STEPS[name](layout)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"{name}: {time.perf_counter() - begin:.1f} s, peak {peak:.0f} MB. {said}", flush=True)
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = sum(one.ru_utime + one.ru_stime for one in (own, children)) - before
+    print(f"{name}: {seconds:.1f} CPU s, peak {own.ru_maxrss / 1e3:.0f} MB. {said}", flush=True)
 
 
 def _meld_size() -> list[int]:

@@ -29,6 +29,26 @@ def test_row_groups_one_by_one_give_the_bytes_of_the_whole(tmp_path: Path) -> No
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 3, 1]
 
 
+@pytest.mark.parametrize(("start", "stop", "groups"), [(0, 2, [0]), (3, 6, [1]), (2, 4, [0, 1]), (2, 7, [0, 1, 2]), (6, 7, [2])])
+def test_a_span_of_rows_is_read_from_the_row_groups_that_hold_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int, stop: int, groups: list[int]
+) -> None:
+    table = _table(7)
+    parquet.write(tmp_path / "table.parquet", table, 3)
+    read: list[list[int]] = []
+
+    class Watched(pq.ParquetFile):
+        def read_row_groups(self, wanted: list[int], **options: object) -> pa.Table:
+            read.append(wanted)
+            return super().read_row_groups(wanted, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", Watched)
+    assert parquet.read_span(tmp_path / "table.parquet", ["utterance_id"], start, stop).equals(table.select(["utterance_id"]).slice(start, stop - start))
+    assert read == [groups]
+    with pytest.raises(BadTable, match=r"table\.parquet: no column 'utterance_ids'; did you mean 'utterance_id'"):
+        parquet.read_span(tmp_path / "table.parquet", ["utterance_ids"], start, stop)
+
+
 def test_without_rows_there_is_no_row_group(tmp_path: Path) -> None:
     parquet.write_groups(tmp_path / "empty.parquet", feature_tables.schema(3), [])
     assert (pq.read_metadata(tmp_path / "empty.parquet").num_row_groups, pq.read_schema(tmp_path / "empty.parquet")) == (0, feature_tables.schema(3))

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -171,8 +171,25 @@ def sha256(path: Path) -> str:
 
 def digest(value: Any) -> str:
     """Hex sha256 of a JSON-able value, independent of the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def digest_of_columns(columns: Mapping[str, Callable[[], Any]]) -> str:
+    """The :func:`digest` of name → values, of which those of one column are in memory at a time.
+
+    >>> digest_of_columns({"b": lambda: [1, 2], "a": lambda: ["x"]}) == digest({"a": ["x"], "b": [1, 2]})
+    True
+    """
+    found = hashlib.sha256(b"{")
+    for index, name in enumerate(sorted(columns)):
+        found.update(b"," * bool(index) + _canonical(name) + b":")
+        found.update(_canonical(columns[name]()))
+    found.update(b"}")
+    return found.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
 
 
 def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = True) -> Path:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -114,13 +115,31 @@ def read(paths: Path | Sequence[Path], columns: Sequence[str] | None = None, fil
         BadTable: if one of them is missing, no Parquet file, cut or damaged, or lacks one of ``columns``.
     """
     wanted = None if columns is None else list(columns)
-    first = paths if isinstance(paths, Path) else paths[0]
-    names = schema(first).names if wanted else []
-    for name in wanted or ():
-        if name not in names:
-            raise BadTable(f"{first}: no column {name!r}; {nearest(name, names)}")
+    if wanted:
+        first = paths if isinstance(paths, Path) else paths[0]
+        _check_columns(wanted, schema(first), first)
     with _told(paths):
         return pq.read_table(paths, columns=wanted, filters=filters, page_checksum_verification=True)
+
+
+def read_span(path: Path, columns: Sequence[str], start: int, stop: int) -> pa.Table:
+    """Reads the rows ``start`` to ``stop`` (half-open) of a file; only the row groups that hold them are decoded.
+
+    Raises:
+        BadTable: as :func:`read`.
+    """
+    with opened(path) as file:
+        _check_columns(columns, file.schema_arrow, path)
+        ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)])
+        first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop, side="left")
+        before = int(ends[first - 1]) if first else 0
+        return file.read_row_groups(list(range(int(first), int(last) + 1)), columns=list(columns)).slice(start - before, stop - start)
+
+
+def _check_columns(wanted: Iterable[str], there: pa.Schema, path: Path) -> None:
+    for name in wanted:
+        if name not in there.names:
+            raise BadTable(f"{path}: no column {name!r}; {nearest(name, there.names)}")
 
 
 def schema(path: Path) -> pa.Schema:

@@ -13,7 +13,7 @@ import soundfile
 
 from merc import parquet
 from merc.errors import BadTable
-from merc.extraction.inputs import MediaSource
+from merc.extraction.inputs import MediaSource, TextSource
 
 
 def _flac(waveform: np.ndarray, rate_hz: int = 16_000) -> bytes:
@@ -84,6 +84,22 @@ def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: 
     for modality in ("audio", "visual"):
         _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)
     assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads sound and faces once each
+
+
+def test_texts_are_read_from_the_row_groups_of_their_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"u{row}" for row in range(20)]
+    columns = {
+        "utterance_id": ids,
+        "dialogue_id": [f"d{row // 4}" for row in range(20)],
+        "speaker": ["Ann", "Bob"] * 10,
+        "text": [f"said {one}" for one in ids],
+    }
+    parquet.write(tmp_path / "manifest.parquet", pa.table(columns), 6)
+    monkeypatch.setattr(parquet, "read", lambda *_: pytest.fail("the whole manifest was read for one part"))
+    parts = [TextSource(tmp_path / "manifest.parquet", ((0, 8), (8, 20))).read(index, history_turns=2) for index in (0, 1)]
+    assert [part.utterance_ids for part in parts] == [ids[:8], ids[8:]]
+    assert parts[1].utterances[2].history == (("Ann", "said u8"), ("Bob", "said u9"))
+    assert parts[1].utterances[4].history == ()
 
 
 def test_decoding_in_threads_keeps_the_order(tmp_path: Path) -> None:

@@ -188,6 +188,28 @@ def test_parts_are_cut_between_dialogues(per_part: int, parts: list[tuple[int, i
     assert manifest.cut_into_parts(_table(), per_part) == parts
 
 
+def test_a_large_manifest_has_several_row_groups_and_one_of_the_size_of_meld_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert manifest.ROW_GROUP_UTTERANCES > 13_708  # utterances of MELD: its manifest is the same file as before there were several
+    monkeypatch.setattr(manifest, "ROW_GROUP_UTTERANCES", 3)
+    manifest.write(tmp_path / "manifest.parquet", _table())
+    assert pq.read_metadata(tmp_path / "manifest.parquet").num_row_groups == 2
+    assert manifest.read(tmp_path / "manifest.parquet").equals(_table())
+
+
+def test_an_utterance_lasts_as_long_as_its_pictures_else_its_sound_else_its_annotation() -> None:
+    table = _table()
+    for name, values in {
+        "end_seconds": [1.0, 2.5, 3.0, 4.0, 5.0, 6.0],
+        "start_seconds": [0.5, 2.0, 2.0, 2.0, 2.0, 2.0],
+        "video_start_seconds": [None, None, 1.25, None, None, None],
+        "video_end_seconds": [None, 7.5, 2.0, None, None, None],
+        "audio_start_seconds": [None, 1.0, 0.0, 0.25, None, 9.0],
+        "audio_end_seconds": [None, 2.0, 5.0, 1.0, 3.0, None],
+    }.items():
+        table = _with(table, name, values)
+    assert manifest.annotated_seconds(table) == [0.5, 7.5, 0.75, 0.75, 3.0, 4.0]
+
+
 def test_further_spans_are_a_column_where_one_utterance_has_some_and_last_as_long_as_they_are_together(tmp_path: Path) -> None:
     plain = _dialogue("a", ("M", "sad"), ("F", "sad"))
     assert building.build("iemocap", [plain], IEMOCAP4).schema.names == manifest.SCHEMA.names

@@ -173,7 +173,7 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
         },
         inputs={
             **input_hashes(layout.media, table, modality),
-            "labels": files.digest({column: table[column].to_pylist() for column in _LABEL_COLUMNS}),
+            "labels": files.digest_of_columns({column: table[column].to_pylist for column in _LABEL_COLUMNS}),
         },
     )
     out = layout.adapted(modality, f"{encoder}-{name or settings}")

@@ -86,7 +86,9 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
     """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has them, most likely."""
     lengths = [len(one) for one in fingerprints]
     codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
-    owner, place = np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.zeros(0, np.int64), *map(np.arange, lengths)])
+    # 80 places a second are gigabytes in a million utterances, with 32 bits half as many.
+    owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    place = np.concatenate([np.zeros(0, np.int32), *(np.arange(length, dtype=np.int32) for length in lengths)])
     telling = (np.diff(codes, prepend=~codes[:1]) != 0) & (codes != 0)  # of a run of equal ones the first
     codes, owner, place = codes[telling], owner[telling], place[telling]
     order = np.argsort(codes, kind="stable")

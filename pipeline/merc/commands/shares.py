@@ -47,7 +47,7 @@ class Share:
         """Which of a row of things of these sizes belong to it: a stretch of them; those of all shares together are all of them, each once.
 
         >>> [sorted(Share(number, 3).among([4, 1, 1, 1, 1])) for number in (1, 2, 3)]
-        [[0], [1, 2], [3, 4]]
+        [[0], [1], [2, 3, 4]]
         """
         total = sum(sizes)
         middles = [end - size / 2 for end, size in zip(accumulate(sizes), sizes, strict=True)]

@@ -75,7 +75,7 @@ class TextSource:
 
     def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
         start, stop = self.spans[index]
-        rows = parquet.read(self.path, TEXT_COLUMNS).slice(start, stop - start)
+        rows = parquet.read_span(self.path, TEXT_COLUMNS, start, stop)
         ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
         utterances = []
         first = 0  # row at which the dialogue begins
@@ -159,9 +159,9 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
     require_media(folder)
     paths = sorted(folder.glob("part-*.parquet"))
     columns = [parquet.read(path, ["utterance_id"])["utterance_id"] for path in paths]
-    there = [one for column in columns for one in column.to_pylist()]
-    wanted = table["utterance_id"].to_pylist()
-    if there != wanted:
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    if not pa.chunked_array(chunks, pa.string()).equals(table["utterance_id"]):
+        there, wanted = [one for column in columns for one in column.to_pylist()], table["utterance_id"].to_pylist()
         at = next((row for row, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]), min(len(there), len(wanted)))
         raise BadTable(
             f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "

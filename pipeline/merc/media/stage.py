@@ -173,7 +173,7 @@ def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: 
         columns = [name for name in CLIP_COLUMNS if name.startswith((*prefixes, *_OF_EVERY_STREAM))]
         columns += [name for name in table.schema.names if name == manifest.FURTHER_SPANS.name]
         of_streams[stream] = {
-            "clips": files.digest({name: table[name].to_pylist() for name in columns}),
+            "clips": files.digest_of_columns({name: table[name].to_pylist for name in columns}),
             "files": files.digest({path: looks[path] for path in _paths(table, read)}),
         }
         if stream == "visual":

@@ -22,7 +22,7 @@ class MediaSpan:
     end_seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
     """What one person says in one turn.
 

@@ -21,7 +21,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
         BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
     """
     if modality == "text":
-        return {"manifest": files.digest({name: table[name].to_pylist() for name in TEXT_COLUMNS})}
+        return {"manifest": files.digest_of_columns({name: table[name].to_pylist for name in TEXT_COLUMNS})}
     require_media(layout_media)
     record = files.read_record(layout_media / job.RECORD, job.Record, "the record of media")
     streams = record["inputs"].get("streams", {})

@@ -16,6 +16,9 @@ from merc.records.dialogue import CHANNELS, REGIONS, SPLITS
 SCHEMA_VERSION = "2"
 """Stands in the file's metadata; raised by one whenever a column comes, goes or changes its meaning."""
 
+ROW_GROUP_UTTERANCES = 16_384
+"""Rows of a row group: what is decoded to read the texts of one part. MELD, EmoryNLP and IEMOCAP are one row group."""
+
 SCHEMA = pa.schema(
     [
         pa.field("corpus", pa.string(), nullable=False),
@@ -130,21 +133,23 @@ def further_spans(table: pa.Table) -> list[list[dict[str, Any]]]:
 
 def annotated_seconds(table: pa.Table) -> list[float]:
     """Per row, how long the utterance should last: the spans that it is said to be, else the time that it takes in its recording."""
-    names = ["start_seconds", "end_seconds", "video_start_seconds", "video_end_seconds", "audio_start_seconds", "audio_end_seconds"]
-    found = []
-    for row, further in zip(table.select(names).to_pylist(), further_spans(table), strict=True):
-        begin, end = next(
-            ((row[f"{prefix}start_seconds"], row[f"{prefix}end_seconds"]) for prefix in ("video_", "audio_") if row[f"{prefix}end_seconds"] is not None),
-            (row["start_seconds"], row["end_seconds"]),
-        )
-        found.append(end - (begin or 0.0) + sum(span["end_seconds"] - span["start_seconds"] for span in further))
+    begin_N, end_N = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
+    for prefix in ("audio_", "video_"):
+        cut = pc.is_valid(table[f"{prefix}end_seconds"]).to_numpy()
+        begin_N = np.where(cut, pc.fill_null(table[f"{prefix}start_seconds"], 0.0).to_numpy(), begin_N)
+        end_N = np.where(cut, pc.fill_null(table[f"{prefix}end_seconds"], 0.0).to_numpy(), end_N)
+    seconds_N = end_N - begin_N
+    for row, further in enumerate(further_spans(table)):
+        if further:
+            seconds_N[row] += sum(span["end_seconds"] - span["start_seconds"] for span in further)
+    found: list[float] = seconds_N.tolist()
     return found
 
 
 def write(path: Path, table: pa.Table) -> None:
     """Checks the table and writes it, whole or not at all."""
     check(table, str(path))
-    parquet.write(path, table, compression="zstd", compression_level=3)
+    parquet.write(path, table, ROW_GROUP_UTTERANCES, compression="zstd", compression_level=3)
 
 
 def read(path: Path) -> pa.Table:

@@ -1,8 +1,8 @@
 """The K best of many descriptions for each of them, exactly, without comparing all pairs.
 
-Query rows meet the candidates block by block, those next to them in the similarity's order first. A pair whose upper bound lies
-below what is the query's K-th best so far is passed over; the others are compared. A bound only ever passes over what is strictly
-below the K-th, so that ties are decided by the position and the result is that of a full sort. No array holds more than
+Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a pair counts for both.
+A pair whose upper bound lies below what is the K-th best so far of either is passed over; the others are compared. A bound only ever passes over
+what is strictly below the K-th, so that ties are decided by the position and the result is that of a full sort. No array holds more than
 ``ROWS`` x ``COLUMNS`` pairs.
 """
 
@@ -41,17 +41,21 @@ def best_of_each(
     order = by.order(described)
     # Descriptions may be large: no copy where they are in order already.
     ordered = described if (np.diff(order) == 1).all() else described[order]
-    search = _Search(ordered, by.sketch(ordered), by, neighbours, order, None if groups is None else groups[order])
     keys = np.empty((len(described), neighbours), np.int64)
-    for begin in range(0, len(described), ROWS):
-        keys[order[begin : begin + ROWS]] = search.rows(begin)
+    keys[order] = _Search(ordered, by.sketch(ordered), by, neighbours, order, None if groups is None else groups[order]).keys()
     steps, reversed_index = np.divmod(keys, len(described))
     nobody = keys == _NOBODY
     return np.where(nobody, _NOBODY, len(described) - 1 - reversed_index), np.where(nobody, _NOBODY, steps)
 
 
 class _Search:
-    """Descriptions in the similarity's order; ``original`` holds their indices before."""
+    """Descriptions in the similarity's order; ``original`` holds their indices before.
+
+    Attributes:
+        best: (U, K) keys of the best so far of each, in any order. A key is similarity and place in one number, the more similar and, of
+            equals, the earlier the larger; it is -1 where there is nobody yet.
+        least: (U,) millionths that a pair must reach to be among the best of each; -1 where any does.
+    """
 
     def __init__(
         self,
@@ -64,21 +68,20 @@ class _Search:
     ) -> None:
         self.described, self.sketches, self.by, self.neighbours = described, sketches, by, neighbours
         self.original, self.groups = original, groups
+        self.best = np.full((len(described), neighbours), _NOBODY, np.int64)
+        self.least = np.full(len(described), _NOBODY, np.int64)
 
-    def rows(self, begin: int) -> NDArray[np.int64]:
-        """The best keys, (rows, K), largest first, of the ``ROWS`` descriptions from ``begin`` on. See :meth:`_keys`."""
-        end = min(begin + ROWS, len(self.described))
-        best = np.full((end - begin, self.neighbours), _NOBODY, np.int64)
-        own = begin // COLUMNS
-        blocks = sorted(range(-(-len(self.described) // COLUMNS)), key=lambda block: abs(block - own))
-        seed = self._seed(slice(begin, end), slice(own * COLUMNS, min((own + 1) * COLUMNS, len(self.described))))
-        for block in blocks:
-            columns = slice(block * COLUMNS, (block + 1) * COLUMNS)
-            # The least key of a row is its K-th; of nobody yet it is negative.
-            least = np.maximum(best.min(axis=1) // len(self.described), seed)
-            rows, found, steps = self._compare(slice(begin, end), columns, least)
-            best = _merge(best, rows, self._keys(begin + rows, columns.start + found, steps))
-        return -np.sort(-best, axis=1)
+    def keys(self) -> NDArray[np.int64]:
+        """The best keys of each, (U, K), largest first."""
+        blocks = [slice(begin, min(begin + COLUMNS, len(self.described))) for begin in range(0, len(self.described), COLUMNS)]
+        for apart in range(len(blocks)):
+            for block, columns in zip(blocks, blocks[apart:], strict=False):
+                for begin in range(block.start, block.stop, ROWS):
+                    rows = slice(begin, min(begin + ROWS, block.stop))
+                    if apart == 0:
+                        self.least[rows] = self._seed(rows, columns)
+                    self._meet(rows, columns, within=apart == 0)
+        return -np.sort(-self.best, axis=1)
 
     def _seed(self, rows: slice, columns: slice) -> NDArray[np.int64]:
         """What the K-th best of each row is at least, in millionths, by a look at the most promising columns; -1 where there are too few."""
@@ -104,60 +107,57 @@ class _Search:
             barred |= (self.groups[rows] == self.groups[columns]) & (self.groups[rows] >= 0)
         return barred
 
-    def _compare(self, rows: slice, columns: slice, least: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Row, column and similarity in millionths of the pairs that are not below ``least`` of their row, by row."""
+    def _meet(self, rows: slice, columns: slice, *, within: bool) -> None:
+        """Compares rows with columns, for the rows alone where these are ``within`` the columns, else for both."""
         bound = self._bound(rows, columns)
-        # What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well.
-        limit = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
-        may_be = bound >= limit[:, None]
+        may_be = bound >= (_limit(self.least[rows])[:, None] if within else np.minimum.outer(_limit(self.least[rows]), _limit(self.least[columns])))
         if np.count_nonzero(may_be) * self.by.pair_cost > may_be.size:
-            some_rows, some_columns = np.flatnonzero(may_be.any(axis=1)), np.flatnonzero(may_be.any(axis=0))
-            if not len(some_rows):
-                return some_rows, some_rows, some_rows
-            row, column, steps = self._from_matrix(rows.start + some_rows, columns.start + some_columns, least[some_rows])
-            return some_rows[row], some_columns[column], steps
-        row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
-        steps = np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column]) * STEPS).astype(np.int64)
-        enough = steps >= least[row]
-        return row[enough], column[enough], steps[enough]
+            some, others, steps = self._from_matrix(rows.start + np.flatnonzero(may_be.any(axis=1)), columns.start + np.flatnonzero(may_be.any(axis=0)), within)
+        else:
+            row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
+            some, others = rows.start + row, columns.start + column
+            steps = np.rint(self.by.pairs(self.described[some], self.described[others]) * STEPS).astype(np.int64)
+        self._take(some, others, steps)
+        if not within:
+            self._take(others, some, steps)
 
-    def _from_matrix(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], least: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The same of all pairs of some rows and columns."""
+    def _from_matrix(self, rows: NDArray[np.int64], columns: NDArray[np.int64], within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, column and similarity in millionths of pairs of some rows and columns, of all that any of the two may take."""
+        if not len(rows):
+            return rows, rows, rows
         matrix = self.by.compare(self.described[rows], self.described[columns])
-        if least.min() < 0 and len(columns) > self.neighbours:
+        least = self.least[rows]
+        if within and least.min() < 0 and len(columns) > self.neighbours:
             # Nothing to reach yet: then the K-th of this matrix.
             matrix[self._barred(rows[:, None], columns)] = _NOBODY
             best = np.partition(matrix, len(columns) - self.neighbours, axis=1)[:, len(columns) - self.neighbours]
             least = np.maximum(least, np.rint(best * STEPS).astype(np.int64))
         # A little below what is rounded to ``least``, so that the last bit of a product decides nothing.
-        flat = np.flatnonzero(matrix >= ((least - 0.75) / STEPS)[:, None])
+        enough = (least - 0.75) / STEPS
+        flat = np.flatnonzero(matrix >= (enough[:, None] if within else np.minimum.outer(enough, (self.least[columns] - 0.75) / STEPS)))
         row, column = np.divmod(flat, len(columns))
-        steps = np.rint(matrix.ravel()[flat] * STEPS).astype(np.int64)
-        enough = steps >= least[row]
-        return row[enough], column[enough], steps[enough]
+        return rows[row], columns[column], np.rint(matrix.ravel()[flat] * STEPS).astype(np.int64)
 
-    def _keys(self, rows: NDArray[np.int64], columns: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Similarity and place in one number, the more similar and, of equals, the earlier the larger; of no candidate it is -1."""
-        keys = steps * len(self.described) + (len(self.described) - 1 - self.original[columns])
-        return np.where(self._barred(rows, columns), _NOBODY, keys)
+    def _take(self, owners: NDArray[np.int64], others: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
+        """Puts the others among the best of their owners where they belong there."""
+        enough = (steps >= self.least[owners]) & ~self._barred(owners, others)
+        owners, others, steps = owners[enough], others[enough], steps[enough]
+        if not len(owners):
+            return
+        keys = steps * len(self.described) + (len(self.described) - 1 - self.original[others])
+        by_owner = np.argsort(owners, kind="stable")
+        touched, begins, counts = np.unique(owners[by_owner], return_index=True, return_counts=True)
+        candidates = np.full((len(touched), self.neighbours + counts.max()), _NOBODY, np.int64)
+        candidates[:, : self.neighbours] = self.best[touched]
+        place = self.neighbours + np.arange(len(owners)) - np.repeat(begins, counts)
+        candidates[np.repeat(np.arange(len(touched)), counts), place] = keys[by_owner]
+        best = np.partition(candidates, counts.max(), axis=1)[:, counts.max() :]
+        self.best[touched] = best
+        # The least key is the K-th; of nobody yet it is negative.
+        self.least[touched] = np.maximum(self.least[touched], best.min(axis=1) // len(self.described))
 
 
-def _merge(best: NDArray[np.int64], rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The K largest keys of each row, of those there and of new ones.
-
-    Args:
-        best: (rows, K), in any order.
-        rows: (P,) ascending.
-        keys: (P,).
-    """
-    if not len(rows):
-        return best
-    counts = np.bincount(rows, minlength=len(best))
-    kept = best.shape[1]
-    padded = np.full((len(best), kept + counts.max()), _NOBODY, np.int64)
-    padded[:, :kept] = best
-    padded[rows, kept + np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = keys
-    largest: NDArray[np.int64] = np.partition(padded, counts.max(), axis=1)[:, counts.max() :]
-    return largest
+def _limit(least: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well."""
+    limit: NDArray[np.float32] = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
+    return limit

@@ -44,7 +44,9 @@ def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] |
     known = {
         "histogram": by_angle(describe=label_counts),
         "transition": by_angle(describe=transition_counts),
-        "edit": Similarity(describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length, bound=_shorter_by_longer, order=_by_length, pair_cost=20),
+        "edit": Similarity(
+            describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length_and_letters, bound=_shared_letters, order=_by_letters, pair_cost=20
+        ),
         "path": by_overlap(describe=stretched),
         "path_speakers": by_overlap(describe=partial(binned_speakers, bins=path_bins)),
     }
@@ -119,20 +121,40 @@ def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float6
     return shared
 
 
-def _length(described: NDArray[Any]) -> Sketches:
-    return (np.array([len(string) for string in described], np.float32),)
+def _length_and_letters(described: NDArray[Any]) -> Sketches:
+    """The lengths, and for each letter of the strings how often it occurs: whole numbers as small as they fit, since narrow ones are compared quickest."""
+    lengths, counts_LN = _letters(described)
+    kind = np.min_scalar_type(lengths.max(initial=0))
+    return (lengths.astype(np.float32), *(count_N.astype(kind) for count_N in counts_LN))
 
 
-def _shorter_by_longer(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    """What a longer string has too much must be inserted, so that the similarity is at most the ratio of the lengths."""
-    ratio: NDArray[np.float32] = np.minimum.outer(queries[0], candidates[0])
-    ratio /= np.maximum.outer(queries[0], candidates[0])
+def _shared_letters(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
+    """What the longer of two strings has too much of any letter must be deleted or replaced: the similarity is at most the share of letters in common."""
+    shared = np.minimum.outer(queries[1], candidates[1])
+    in_both = np.empty_like(shared)
+    for counts, others in zip(queries[2:], candidates[2:], strict=True):
+        np.minimum.outer(counts, others, out=in_both)
+        shared += in_both
+    ratio: NDArray[np.float32] = np.maximum.outer(queries[0], candidates[0])
+    np.divide(shared, ratio, out=ratio)
     ratio += np.float32(1e-6)
     return ratio
 
 
-def _by_length(described: NDArray[Any]) -> NDArray[np.int64]:
-    return np.array(sorted(range(len(described)), key=lambda index: (len(described[index]), described[index])), np.int64)
+def _by_letters(described: NDArray[Any]) -> NDArray[np.int64]:
+    """By length, then by how often the most frequent letter occurs, the second, and so on."""
+    lengths, counts_LN = _letters(described)
+    rarest_first = np.argsort(counts_LN.sum(axis=1), kind="stable")
+    order: NDArray[np.int64] = np.lexsort((*counts_LN[rarest_first], lengths))
+    return order
+
+
+def _letters(described: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The length of each string, (N,), and how often each letter that there is occurs in it, (letters, N)."""
+    lengths = np.array([len(string) for string in described], np.int64)
+    letters, codes = np.unique(np.frombuffer("".join(described).encode("utf-32-le"), np.uint32), return_inverse=True)
+    owner = np.repeat(np.arange(len(described)), lengths)
+    return lengths, np.bincount(codes * len(described) + owner, minlength=len(letters) * len(described)).reshape(len(letters), -1)
 
 
 def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from merc import parquet
 from merc.errors import BadSettings, BadTable
 from merc.shards.format import reader
 from merc.training.data.dataset import Standardisation, check_modalities, read_split
@@ -30,7 +31,7 @@ def test_the_last_row_is_padding(make_shards):
 def test_present_train_features_are_standardised_and_absent_ones_stay_zero(make_shards):
     layout = make_shards()
     standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=50.0)
-    split = standardisation.apply(read_split(layout.shards, "train", ["audio"], classes=3))
+    split = standardisation.apply_(read_split(layout.shards, "train", ["audio"], classes=3))
     present = split.present["audio"]
     assert 0 < present.sum() < split.utterances
     torch.testing.assert_close(split.features["audio"][present].mean(0), torch.zeros(5), atol=1e-5, rtol=0)
@@ -48,13 +49,24 @@ def test_a_constant_feature_becomes_zero_and_an_outlier_is_cut(make_shards):
 
     layout = make_shards(change=change)
     standardisation = Standardisation.from_stats(reader.stats(layout.shards), ["text"], limit=4.0)
-    split = standardisation.apply(read_split(layout.shards, "dev", ["text"], classes=3))
+    split = standardisation.apply_(read_split(layout.shards, "dev", ["text"], classes=3))
     assert split.features["text"][:, 0].abs().max() < 1e-5
     assert split.features["text"].abs().max() == 4.0
 
 
 def break_length(rows):
     rows[1]["speaker_index"] = [*rows[1]["speaker_index"], 0]
+
+
+def test_vectors_of_several_row_groups_are_those_of_the_table_and_standardising_copies_none(make_shards):
+    layout = make_shards()
+    whole = reader.read_split(layout.shards, "train")
+    path = next((layout.shards / "dialogues").glob("train-*"))
+    parquet.write(path, whole, 3)
+    split = read_split(layout.shards, "train", ["audio"], classes=3)
+    np.testing.assert_array_equal(split.features["audio"][:-1].numpy(), np.concatenate(whole["audio"].to_pylist()))
+    before = split.features["audio"].data_ptr()
+    assert Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=4.0).apply_(split).features["audio"].data_ptr() == before
 
 
 def break_label(rows):

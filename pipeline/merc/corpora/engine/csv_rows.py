@@ -53,7 +53,7 @@ class CsvForm:
     key: str = "corpora.<dataset>.delimiter"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CsvRow:
     """One row.
 

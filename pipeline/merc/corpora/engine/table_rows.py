@@ -21,7 +21,7 @@ REPAIRED = ("speaker", "emotion", "sentiment")
 """Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it was."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One row.
 

@@ -31,7 +31,7 @@ from merc.shards.format.meta import Info, Moments
 from merc.shards.format.order import Part, windows
 from merc.shards.format.row_groups import check_version, with_equal_lists, without_nulls
 
-__all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "splits", "stats", "vectors_of"]
+__all__ = ["Dialogues", "Part", "dialogue", "info", "read_split", "row_groups", "splits", "stats", "vectors_of"]
 
 _WHOLE = Part()
 _STATS = TypeAdapter(dict[str, Moments])
@@ -69,6 +69,13 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
         BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema version.
     """
     return pa.concat_tables([with_equal_lists(without_nulls(file.read(columns), file.path), file.path) for file in _open(root, split)])
+
+
+def row_groups(root: Path, split: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The same, a row group at a time. Raises ``BadTable`` as :func:`read_split`."""
+    for file in _open(root, split):
+        for group in range(file.metadata.num_row_groups):
+            yield with_equal_lists(without_nulls(file.read(columns, [group]), file.path), file.path)
 
 
 def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None) -> pa.Table:

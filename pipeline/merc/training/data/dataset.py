@@ -126,13 +126,11 @@ class Standardisation:
         std = {name: torch.where(value > 1e-6 * mean[name].abs().clamp(min=1e-6), value, torch.ones_like(value)) for name, value in std.items()}
         return cls(mean=mean, std=std, limit=limit)
 
-    def apply(self, split: DialogueSplit) -> DialogueSplit:
-        """The split with standardised features; what is absent stays zero, which is now the mean."""
-        features = {}
+    def apply_(self, split: DialogueSplit) -> DialogueSplit:
+        """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. What is absent stays zero, which is now the mean."""
         for name, values_ND in split.features.items():
-            scaled_ND = ((values_ND - self.mean[name]) / self.std[name]).clamp_(-self.limit, self.limit)
-            features[name] = scaled_ND.masked_fill_(~split.present[name][:, None], 0.0)
-        return replace(split, features=features)
+            values_ND.sub_(self.mean[name]).div_(self.std[name]).clamp_(-self.limit, self.limit).masked_fill_(~split.present[name][:, None], 0.0)
+        return split
 
 
 def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
@@ -155,7 +153,7 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
     Raises:
         BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; names the dialogue.
     """
-    columns = [*_COLUMNS, *modalities, *(f"{name}_present" for name in modalities)]
+    columns = [*_COLUMNS, *(f"{name}_present" for name in modalities)]
     table = reader.read_split(root, split, columns=columns)
     where = f"{root}, split {split}"
     lengths = _numpy(table, "n_utterances").astype(np.int64)
@@ -172,8 +170,8 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
     features, present = {}, {}
     for name in modalities:
         present[name] = _padded(_flat(table, f"{name}_present"), False)
-        features[name] = _vectors(table, name)
-        odd = np.flatnonzero(~torch.isfinite(features[name]).all(dim=1).numpy())
+        features[name] = _vectors(root, split, name, len(labels))
+        odd = np.flatnonzero(~np.isfinite(features[name].numpy()).all(axis=1))
         if len(odd):
             raise BadTable(f"{where}: a {name} vector of dialogue {ids[owner[odd[0]]]} is not finite")
     scenarios = tuple(table["scenario"].to_pylist())
@@ -242,9 +240,13 @@ def _padded(values: NDArray[Any], padding: Any) -> Tensor:
     return torch.from_numpy(np.append(values, np.asarray(padding, dtype=values.dtype)))
 
 
-def _vectors(table: pa.Table, column: str) -> Tensor:
-    """[N + 1, D] float32 with a row of zeros at the end; the one copy that is made of the vectors."""
-    values_ND, _ = reader.vectors_of(table[column])
-    padded_ND = np.zeros((len(values_ND) + 1, values_ND.shape[1]), dtype=np.float32)
-    padded_ND[:-1] = values_ND
+def _vectors(root: Path, split: str, column: str, utterances: int) -> Tensor:
+    """[N + 1, D] float32 with a row of zeros at the end; beside it, one row group is in memory at a time."""
+    padded_ND, row = np.zeros((0, 0), np.float32), 0
+    for rows in reader.row_groups(root, split, ["n_utterances", column]):
+        values_ND, _ = reader.vectors_of(rows[column])
+        if not row:
+            padded_ND = np.zeros((utterances + 1, values_ND.shape[1]), dtype=np.float32)
+        padded_ND[row : row + len(values_ND)] = values_ND
+        row += len(values_ND)
     return torch.from_numpy(padded_ND)

@@ -77,7 +77,7 @@ def load_data(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout)
     classes = tuple(info["classes"])
     standardisation = _standardisation(resolved, layout)
     longest = resolved.model.longest_sequence(resolved.model_config)
-    splits = {name: standardisation.apply(read_split(layout.shards, name, resolved.recipe.modalities, len(classes))) for name in SPLITS}
+    splits = {name: standardisation.apply_(read_split(layout.shards, name, resolved.recipe.modalities, len(classes))) for name in SPLITS}
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(resolved, splits["train"], layout)
     if resolved.recipe.curriculum is not None:
@@ -100,7 +100,7 @@ def load_for_pretraining(resolved: ResolvedRecipe, info: Mapping[str, Any], layo
     """
     standardisation = _standardisation(resolved, layout)
     read = [read_split(layout.shards, name, resolved.recipe.modalities, len(info["classes"])) for name in splits]
-    joined = with_sequences(standardisation.apply(concatenated(read)), layout.shards, info, resolved.model.longest_sequence(resolved.model_config))
+    joined = with_sequences(standardisation.apply_(concatenated(read)), layout.shards, info, resolved.model.longest_sequence(resolved.model_config))
     return _with_neighbours(resolved, joined, layout), standardisation
 
 

@@ -50,7 +50,7 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
     model = loaded.model.to(device)
     tables = []
     for name in there if split is None else [split]:
-        read = loaded.standardisation.apply(read_split(shards, name, model.modalities, len(info["classes"])))
+        read = loaded.standardisation.apply_(read_split(shards, name, model.modalities, len(info["classes"])))
         read = with_sequences(read, shards, info, loaded.longest_sequence)
         probabilities_NC = predict(model, read.to(device)).softmax(dim=1).numpy()
         table = predictions(read, probabilities_NC, loaded.header.seed)
