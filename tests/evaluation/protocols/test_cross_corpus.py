@@ -44,7 +44,7 @@ def test_the_scores_are_those_over_the_shared_emotions(place: Place, other: Layo
     scores = _protocol(shared_only=shared_only).evaluate(place.run("text")).scores["datasets"]["other"]
     assert scores["shared"] == ["joy", "anger"]
     for one in place.run("text").models():
-        split = one.loaded.standardisation.apply(read_split(other.shards, "test", ["text"], 3))
+        split = one.loaded.standardisation.apply_(read_split(other.shards, "test", ["text"], 3))
         pairs = []
         for label, logits in zip(split.labels[:-1].tolist(), predict(one.model, split), strict=True):
             if OTHERS[label] == "bored":
@@ -62,7 +62,7 @@ def test_labels_that_stand_for_one_emotion_count_as_one(place: Place, other: Lay
     scores = _protocol(same=same).evaluate(place.run("text")).scores["datasets"]["other"]
     assert scores["shared"] == ["neutral", "aroused"]
     one = next(iter(place.run("text").models()))
-    split = one.loaded.standardisation.apply(read_split(other.shards, "test", ["text"], 3))
+    split = one.loaded.standardisation.apply_(read_split(other.shards, "test", ["text"], 3))
     probabilities = predict(one.model, split).softmax(dim=1).numpy()
     said = (probabilities[:, 1] + probabilities[:, 2] > probabilities[:, 0]).astype(int)
     labels = np.array([1, 1, 0])[split.labels[:-1].numpy()]

@@ -1,7 +1,7 @@
 """A finished run as evaluations see it: what it recorded, what it predicted, its models, and the dialogues that these are given."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,7 +88,8 @@ class SeedModel:
 
     def split(self, name: str) -> DialogueSplit:
         """A split of the run's shards, standardised as in the training and on the run's device. Raises as :meth:`Run.raw_split`."""
-        read = self.loaded.standardisation.apply(self.run.raw_split(name))
+        raw = self.run.raw_split(name)  # which others read as it is
+        read = self.loaded.standardisation.apply_(replace(raw, features={modality: values_ND.clone() for modality, values_ND in raw.features.items()}))
         shards = self.run.layout.shards
         return with_sequences(read, shards, reader.info(shards), self.loaded.longest_sequence).to(self.run.device)
 

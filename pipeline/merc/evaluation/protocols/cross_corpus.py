@@ -112,7 +112,7 @@ def _split(one: SeedModel, layout: Layout) -> DialogueSplit:
     """The test split of another dataset as the model is to be given it."""
     info = reader.info_of(layout)
     check_features(one.loaded.header, info, layout.shards, force=False)
-    read = one.loaded.standardisation.apply(read_split(layout.shards, "test", list(one.loaded.header.dims), len(info["classes"])))
+    read = one.loaded.standardisation.apply_(read_split(layout.shards, "test", list(one.loaded.header.dims), len(info["classes"])))
     return with_sequences(read, layout.shards, info, one.loaded.longest_sequence).to(one.run.device)
 
 
