@@ -134,9 +134,9 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
     return path
 
 
-def settings(yunet: Path, choice: str) -> MediaConfig:
-    """The settings of params.yaml with YuNet, and this choice; the network that tells who speaks lies beside YuNet."""
-    given = ("media.detector=yunet", f"media.yunet_file={yunet}", f"media.choice={choice}", f"media.speaker_file={yunet.with_name(SPEAKER)}")
+def settings(yunet: Path, choice: str, detector: str = "yunet") -> MediaConfig:
+    """The settings of params.yaml with this choice and detector; the network that tells who speaks lies beside YuNet."""
+    given = (f"media.detector={detector}", f"media.yunet_file={yunet}", f"media.choice={choice}", f"media.speaker_file={yunet.with_name(SPEAKER)}")
     return Params.load(PARAMS, given).fill("media", MediaConfig)
 
 
@@ -151,18 +151,18 @@ def bare(paths: Sequence[Path]) -> Iterator[None]:
         yield
 
 
-def stage(paths: Sequence[Path], yunet: Path, choice: str) -> Iterator[None]:
+def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yunet") -> Iterator[None]:
     """The media stage's work in one process, parts written."""
     from merc.media import pack
     from merc.media.clip import decode_dialogue
 
-    config = settings(yunet, choice)
+    config = settings(yunet, choice, detector)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):
             clip = Clip(f"test/dia{number}_utt0", f"test/dia{number}", path.name, path.name, "full", None, None, None, None)
             speaker = yunet.with_name(SPEAKER) if choice == "active_speaker" else None
-            task = DialogueTask(path.parent, "clips", (clip,), frozenset({"audio", "visual"}), config, yunet, speaker=speaker)
+            task = DialogueTask(path.parent, "clips", (clip,), frozenset({"audio", "visual"}), config, yunet if detector == "yunet" else None, speaker=speaker)
             ((columns, failures),) = decode_dialogue(task)
             if columns["audio_status"] != "ok" or columns["visual_status"] not in ("ok", "no_face"):
                 raise ValueError(f"{path}: {failures}")
@@ -282,6 +282,7 @@ def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argpars
     print(f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV {av.__version__}; {os.cpu_count()} cores")
     ways: dict[str, tuple[Any, ...]] = {"bare decoding": ("bare", clips)}
     ways |= {f"stage, {choice}": ("stage", clips, yunet, choice) for choice in CHOICES}
+    ways |= {f"stage, {choice}, Haar": ("stage", clips, yunet, choice, "haar") for choice in CHOICES[:2]}
     if options.ffmpeg:
         ways["the usual way"] = ("usual", clips, yunet, options.ffmpeg)
     used: dict[str, list[float]] = {title: [] for title in ways}
