@@ -220,6 +220,7 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
     Raises:
         ModelUnavailable: naming each model that could not be had, and the command for it.
     """
+    networks = list(networks)
     sizes: list[tuple[str, Checkpoint, int]] = []
     failed: list[str] = []
     for modality, name in wanted:
@@ -244,13 +245,17 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
                 sizes.append((f"{modality}={name}", checkpoint, checkpoint.bytes_to_fetch()))
         except PipelineError as error:
             failed.append(f"{modality}={name}: {error}")
-    log.logger.info("to fetch: %d model%s, %.0f MB", len(sizes), "" if len(sizes) == 1 else "s", sum(size for *_, size in sizes) / 1e6)
+    absent = [network for network in networks if network.listed().state == "not here"]
+    count, megabytes = len(sizes) + len(absent), sum(size for *_, size in sizes) / 1e6 + sum(network.about[2] for network in absent)
+    log.logger.info("to fetch: %d model%s, %.0f MB", count, "" if count == 1 else "s", megabytes)
     for title, checkpoint, size in sizes:
         log.logger.info("%s: %s, %.0f MB", title, checkpoint.repo, size / 1e6)
         try:
             checkpoint.fetch()
         except PipelineError as error:
             failed.append(f"{title}: {error}")
+    for network in absent:
+        log.logger.info("%s=%s: %s, %.0f MB", MEDIA, network.name, network.about[3], network.about[2])
     for network in networks:
         try:
             network.path(offline=offline)

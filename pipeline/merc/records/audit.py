@@ -1,5 +1,6 @@
 """The audit: what to distrust, utterance by utterance. Written by :mod:`merc.audit.stage`, read into shards as columns ``quality_<name>``."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,10 +106,14 @@ def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
     return {"text": input_hashes(layout.media, table, "text"), **{stream: input_hashes(layout.media, table, stream) for stream in sorted(streams)}}
 
 
+def _command(layout: Layout) -> str:
+    return f"merc-extract audit --dataset {layout.dataset} --out {shlex.quote(str(layout.out))}"
+
+
 def require(layout: Layout) -> None:
     """Raises ``BadTable`` if no audit was made; the message names the command."""
     if not (layout.audit / job.RECORD).is_file():
-        raise BadTable(f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  merc-extract audit --dataset {layout.dataset}")
+        raise BadTable(f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  {_command(layout)}")
 
 
 def read(layout: Layout, table: pa.Table) -> Audit:
@@ -119,7 +124,7 @@ def read(layout: Layout, table: pa.Table) -> Audit:
     """
     require(layout)
     record = files.read_record(layout.audit / job.RECORD, _AuditRecord, "the record of an audit")
-    again = f"make it again:\n  merc-extract audit --dataset {layout.dataset}"
+    again = f"make it again:\n  {_command(layout)}"
     now = source_hashes(layout, table)
     changed = [name for name in sorted({*now, *record["inputs"].get("sources", {})}) if now.get(name) != record["inputs"].get("sources", {}).get(name)]
     if changed:
