@@ -278,7 +278,7 @@ def _settings(folder: Path, demonstration: Path) -> None:
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder / "model")
     settings = yaml.safe_load((demonstration / "params.yaml").read_text())
     settings["media"] |= {"utterances_per_part": 2, "frames_per_clip": 2}
-    settings["extraction"] = {"utterances_per_part": 8, "neural_clips_per_part": 8}
+    settings["extraction"] = {"utterances_per_part": 20, "neural_clips_per_part": 20}
     settings["encoders"] = {"audio": {"tiny": {"family": "waveform", "repo": "./model", "licence": "none", "training_data_overlap": "none"}}}
     settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -312,12 +312,13 @@ def _until(condition: Callable[[], object], process: "subprocess.Popen[str]") ->
 @pytest.mark.timeout(600)
 def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_node: Callable[..., Any], demonstration: Path, tmp_path: Path) -> None:
     _settings(tmp_path, demonstration)
-    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--encoder", "audio=tiny", "--max-failed", "20%", "--device", "cpu"]
+    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--modalities", "audio,visual", "--encoder", "audio=tiny"]
+    arguments += ["--max-failed", "20%", "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         undisturbed = CliRunner().invoke(extract, [*arguments, "--workers", "1", "--out", "undisturbed"], catch_exceptions=False)
         assert undisturbed.exit_code == 0, undisturbed.stderr
-        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline", "--out", "undisturbed", "--device", "cpu"])
+        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "undisturbed", "--device", "cpu"])
         assert trained.exit_code == 0, trained.stderr
 
     def start() -> "subprocess.Popen[str]":
@@ -349,7 +350,7 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         more = ["--runs", "runs_on_ray", "--executor", "ray", "--address", cluster.address]
-        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline", "--out", "on_ray", "--device", "cpu", *more])
+        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "on_ray", "--device", "cpu", *more])
     assert trained.exit_code == 0, trained.stderr
     assert _bytes(tmp_path / "runs_on_ray") == _bytes(tmp_path / "runs")
 

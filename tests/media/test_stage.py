@@ -22,7 +22,7 @@ from merc.job import RunOptions
 from merc.layout import Layout
 from merc.media import tables
 from merc.media.config import Config
-from merc.media.stage import _prepare, decode, dry_run
+from merc.media.stage import decode, dry_run, prepare
 from merc.params import Params
 from merc.records import failures, manifest
 
@@ -167,7 +167,7 @@ def test_the_plan_imports_no_decoder():
 
 
 def test_a_machine_without_the_raw_files_says_so(corpus):
-    decoding = _prepare(config(), corpus, ONE, BOTH)
+    decoding = prepare(config(), corpus, ONE, BOTH)
     decoding.check()
     shutil.rmtree(corpus.raw)
     with pytest.raises(RawDataMissing, match=rf"there is no {corpus.raw}"):
