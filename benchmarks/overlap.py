@@ -112,7 +112,7 @@ def main(whisper: Path, minilm: Path | None, clips: int, repeats: int, rounds: i
         folder.mkdir(parents=True, exist_ok=True)
         made = decode.make_clips(folder, [data / "media" / source for source in decode.SOURCES], clips)
         values = {"media.detector": "yunet", "media.yunet_file": data / "models" / "face_detection_yunet.onnx", "media.choice": "speaking"}
-        values |= {"encoders.audio.small": {"base": "whisper_base", "repo": str(whisper.resolve()), "revision": ""}}
+        values |= {"encoders.audio.small": {"base": "whisper_base", "repo": str(whisper.resolve()), "revision": "", "dim": None}}
         encoders = [("audio", "small")]
         if minilm is not None:
             values |= {"encoders.text.small": {"base": "minilm", "repo": str(minilm.resolve()), "revision": ""}}
