@@ -167,6 +167,8 @@ def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yune
             if columns["audio_status"] != "ok" or columns["visual_status"] not in ("ok", "no_face"):
                 raise ValueError(f"{path}: {failures}")
             rows.append(columns)
+            if not number:  # writing loads libraries, too
+                pack.write_part(Path(folder) / "part-00000.parquet", rows)
             yield
         pack.write_part(Path(folder) / "part-00000.parquet", rows)
 
