@@ -27,9 +27,10 @@ def test_the_second_process_says_who_holds_the_output_and_ends_with_7(tmp_path: 
 
 
 def test_another_output_is_free(tmp_path: Path, hold: Hold) -> None:
-    hold(tmp_path / "meld")
+    process = hold(tmp_path / "meld")
     with lock.held(tmp_path / "iemocap"):
-        pass
+        held = {name: json.loads((tmp_path / f".{name}.lock").read_text())["process"] for name in ("meld", "iemocap")}
+    assert held == {"meld": process.pid, "iemocap": os.getpid()}
 
 
 def test_a_lock_is_gone_with_the_process_that_was_killed(tmp_path: Path, hold: Hold) -> None:
