@@ -1,6 +1,6 @@
 """The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and its table to a dated file.
 
-    python benchmarks/campaign.py faults                  every operation of seven commands fails, and is the last one
+    python benchmarks/campaign.py faults                  every operation of eight commands fails, and is the last one
     python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
     python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
 

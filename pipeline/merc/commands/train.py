@@ -1,5 +1,6 @@
 """``merc-train``: trains one recipe on the shards of one dataset, or labels shards with a model that it trained."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,17 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
         raise click.UsageError("give --dataset and --recipe to train, or --predict and --shards to label")
 
 
+def _training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever trains: from where, to where, and how."""
+    for option in reversed((OUT, RUNS, DEVICE, EXECUTOR, ADDRESS, workers_option("Seeds trained at once on a CPU."), OVERWRITE, WAIT)):
+        command = option(command)
+    return command
+
+
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
 @click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
-@OUT
-@RUNS
-@DEVICE
-@EXECUTOR
-@ADDRESS
-@workers_option("Seeds trained at once on a CPU.")
-@OVERWRITE
-@WAIT
+@_training
 @click.option("--predict", "model", type=click.Path(path_type=Path), metavar="CHECKPOINT", help="Label dialogues with this seed-<n>/model.safetensors.")
 @click.option("--shards", type=click.Path(path_type=Path), help="With --predict: the folder of the shards to label.")
 @click.option("--split", help="With --predict: only this split.")
@@ -186,14 +187,7 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 @click.option("--grid", multiple=True, metavar="KEY=VALUE,VALUE", help="A setting and its values; repeatable, which makes every combination.")
 @click.option("--sweep", "named", multiple=True, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point.")
-@OUT
-@RUNS
-@DEVICE
-@EXECUTOR
-@ADDRESS
-@workers_option("Seeds trained at once on a CPU.")
-@OVERWRITE
-@WAIT
+@_training
 @PARAMS
 @SET
 @LOG_FORMAT
