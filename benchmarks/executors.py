@@ -73,10 +73,12 @@ class CpuSeconds:
 def cluster(nodes: int) -> Iterator[str]:
     """A cluster of so many nodes with a core each; gives its address."""
     import ray
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT / "pipeline")}
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)  # Cluster writes its address there and takes it that the folder is there
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     for _ in range(nodes - 1):
         made.add_node(**node)

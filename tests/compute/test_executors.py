@@ -40,8 +40,10 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    (Path(folder) / "ray").mkdir()  # where the address of the last cluster is written; Cluster takes it that the folder is there
+    quiet = {"PYTHONPATH": PATHS, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PYTHONPATH": PATHS, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}.items():
+        for name, value in quiet.items():
             patch.setenv(name, value)
         made = Cluster(initialize_head=True, head_node_args={**_node("first"), "include_dashboard": False, "temp_dir": folder})
         made.add_node(**_node("second"))
