@@ -13,7 +13,7 @@ from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import main, write_report
 
-FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "results.md", "scores.json"]
+FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "pages", "results.md", "scores.json"]
 EVIL = '<script>alert("x")</script>'
 WriteShards = Callable[..., Layout]
 WriteRun = Callable[..., Path]
@@ -46,7 +46,11 @@ class _Page(HTMLParser):
 def _write(tmp_path: Path, datasets: list[str] | None = None, config: Config = CONFIG) -> _Page:
     page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
     assert page == tmp_path / "reports" / "index.html"
-    return _Page(page.read_text(encoding="utf-8"))
+    return _Page("".join(path.read_text(encoding="utf-8") for path in [page, *sorted(page.parent.glob("pages/**/*.html"))]))
+
+
+def _contents(tmp_path: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()}
 
 
 def test_the_page_says_what_was_there_and_what_came_of_it(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
@@ -90,11 +94,11 @@ def test_without_runs_the_page_says_so(write_shards: WriteShards, tmp_path: Path
 def test_without_shards_a_report_that_is_there_stays_and_the_command_that_makes_some_is_named(write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
     _write(tmp_path)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()}
+    before = _contents(tmp_path)
     with pytest.raises(RawDataMissing, match=r"there are no shards in .*typo; these make some:\n  merc-extract --dataset NAME") as caught:
         write_report(CONFIG, tmp_path / "typo", tmp_path / "runs", tmp_path / "reports")
     assert caught.value.exit_code == 4
-    assert {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()} == before
+    assert _contents(tmp_path) == before
 
 
 def test_all_datasets_with_shards_are_shown_or_only_those_asked_for(write_shards: WriteShards, tmp_path: Path) -> None:
@@ -114,15 +118,17 @@ def test_a_dataset_without_shards_is_named(write_shards: WriteShards, tmp_path: 
         _write(tmp_path, ["tiyn"])
 
 
-def test_the_page_needs_nothing_else(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_the_pages_need_nothing_from_elsewhere(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
-    page = _write(tmp_path)
-    assert all(target.startswith("#") for target in page.targets)
-    assert not {"script", "link", "iframe", "img", "object", "form"} & set(page.tags)
-    text = (tmp_path / "reports" / "index.html").read_text()
-    assert text.count("url(") == text.count("url(#")
-    assert "@import" not in text
+    _write(tmp_path)
+    for path in (tmp_path / "reports").rglob("*.html"):
+        page = _Page(path.read_text(encoding="utf-8"))
+        assert all((path.parent / target.partition("#")[0]).exists() for target in page.targets), path
+        assert not {"iframe", "object", "form"} & set(page.tags)
+    for content in _contents(tmp_path).values():
+        assert content.count(b"url(") == content.count(b"url(#")
+        assert b"@import" not in content
 
 
 def test_texts_of_corpora_and_runs_are_never_taken_for_markup(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
@@ -142,16 +148,16 @@ def test_no_transcript_is_in_the_report(write_shards: WriteShards, write_run: Wr
     write_shards()
     write_run()
     _write(tmp_path)
-    assert all("secret transcript" not in path.read_text() for path in (tmp_path / "reports").iterdir())
+    assert all(b"secret transcript" not in content for content in _contents(tmp_path).values())
 
 
 def test_the_same_inputs_give_the_same_bytes(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
     _write(tmp_path)
-    first = {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()}
+    first = _contents(tmp_path)
     _write(tmp_path)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "reports").iterdir()} == first
+    assert _contents(tmp_path) == first
 
 
 def test_runs_on_shards_that_were_made_again_are_marked(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:

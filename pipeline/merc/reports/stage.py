@@ -1,5 +1,6 @@
 """DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,22 @@ from merc.errors import BadSettings, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
 from merc.log import logger
 from merc.params import Params
-from merc.reports import figures, page, tables
+from merc.reports import figures, tables
 from merc.reports.config import Config
 from merc.reports.examples import Example, read_examples
-from merc.reports.page import DatasetReport
+from merc.reports.pages import compare, dataset, dialogues, overview
+from merc.reports.pages.base import OVERVIEW, PAGES, Report
+from merc.reports.pages.dataset import DatasetReport
 from merc.reports.results import best_on_dev, read_history, read_recipes, read_record
 from merc.shards.format import reader
 from merc.shown import visible
 from merc.trajectories import stage as trajectories
 
+SCRATCH = ".making"
+
 
 def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
-    """Writes ``index.html``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
+    """Writes ``index.html``, ``pages/``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
         config: what is drawn.
@@ -48,10 +53,26 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
     files.write_text(reports / "labels.csv", tables.labels_csv(labels))
     files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))
-    target = reports / "index.html"
-    files.write_text(target, page.render(found, provenance.versions()))
+    target = _write_pages(found, reports)
     logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
     return target
+
+
+def _write_pages(found: list[DatasetReport], reports: Path) -> Path:
+    """Makes all pages aside and puts them into their place; gives the first."""
+    making = Report(reports / SCRATCH, provenance.versions())
+    with files.writing(reports):
+        shutil.rmtree(making.folder, ignore_errors=True)
+    making.write_assets()
+    for one in found:
+        for page in (dataset, compare, dialogues):
+            page.write(making, one)
+    overview.write(making, found)
+    files.replace_folder(making.folder / PAGES, reports / PAGES)
+    with files.writing(reports):
+        (making.folder / OVERVIEW).replace(reports / OVERVIEW)
+        making.folder.rmdir()
+    return reports / OVERVIEW
 
 
 def _chosen(out: Path, datasets: list[str] | None) -> list[str]:

@@ -1,19 +1,17 @@
-"""The page: one HTML file that needs nothing else. Names and settings come from corpora and runs, so all text is escaped."""
+"""The page of a dataset: what is in it, what could not be used, and what came of the trainings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from merc.reports import figures, tables
 from merc.reports.examples import Example, abbreviations
+from merc.reports.pages.base import Report, folder_of, links_of
 from merc.reports.results import Epoch, Recipe, Spread
 from merc.reports.tables import Contents, CoverageRow
-from merc.shown import visible
 
-_TEMPLATE = "page.html.j2"
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
 # Lists, such as the names of features, are left to meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "tag", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
@@ -57,25 +55,34 @@ class DatasetReport:
     similarity: str
     settings: Mapping[str, Any]
 
+    @property
+    def utterances(self) -> int:
+        return sum(row.utterances for row in self.contents.splits)
 
-def render(reports: Sequence[DatasetReport], versions: Mapping[str, str]) -> str:
-    """The page for all datasets.
+    @property
+    def dialogues(self) -> int:
+        return sum(row.dialogues for row in self.contents.splits)
+
+    @property
+    def best_weighted_f1(self) -> str | None:
+        """Test weighted F1 of the best recipe over its seeds, in per cent."""
+        return self.best.over_seeds(lambda seed: seed.test.weighted_f1).percent() if self.best else None
+
+    @property
+    def majority_weighted_f1(self) -> str | None:
+        """What the majority class alone has on test, in per cent."""
+        return f"{100 * self.best.majority['test'].weighted_f1:.2f}" if self.best else None
+
+
+def write(report: Report, dataset: DatasetReport) -> None:
+    """Writes ``index.html`` of a dataset.
 
     Args:
-        reports: in the order of the page.
-        versions: of the libraries (:func:`merc.provenance.versions`).
+        report: what it belongs to.
+        dataset: what it says.
     """
-    environment = Environment(
-        loader=PackageLoader("merc.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}\u202f%"
-    return visible(environment.get_template(_TEMPLATE).render(datasets=[_view(report) for report in reports], versions=versions))
+    target = f"{folder_of(dataset.name)}/index.html"
+    report.write(target, "dataset.html.j2", dataset.name, links=links_of(dataset.name), d=_view(dataset))
 
 
 def _view(report: DatasetReport) -> dict[str, Any]:
@@ -86,17 +93,12 @@ def _view(report: DatasetReport) -> dict[str, Any]:
     label_grid = _label_grid(contents)
     return {
         "report": report,
-        "anchor": "".join(sign if sign.isalnum() and sign.isascii() else f"_{ord(sign):x}" for sign in report.name),
-        "utterances": sum(row.utterances for row in contents.splits),
-        "dialogues": sum(row.dialogues for row in contents.splits),
         "coverage": _coverage_grid(contents.coverage),
         "emotions": list(dict.fromkeys(row.emotion for row in contents.labels)),
         "label_grid": label_grid,
         "labels_figure": figures.labels(label_grid) if label_grid else None,
         "result_heads": tables.RESULT_HEADS,
         "result_groups": _result_groups(report.recipes),
-        "best_wf1": report.best.over_seeds(lambda seed: seed.test.weighted_f1).percent() if report.best else None,
-        "majority_wf1": f"{100 * report.best.majority['test'].weighted_f1:.2f}" if report.best else None,
         "confusion": _confusion(report.best) if report.best else None,
         "per_class": _per_class(report.best) if report.best else None,
         "history_figure": _history_figure(report),

@@ -1,0 +1,116 @@
+"""What all pages share: where each lies, how one is made from its template, and how its scripts are given data.
+
+reports/
+  index.html                  the overview
+  pages/assets/               styles and scripts of this package
+  pages/<dataset>/            index.html, compare.html, dialogues.html, and what these load
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from merc import files
+from merc.shown import visible, visible_json
+
+PAGES = "pages"
+ASSETS = f"{PAGES}/assets"
+OVERVIEW = "index.html"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link in the head of a page; ``target`` is relative to the report's folder."""
+
+    words: str
+    target: str
+
+
+def folder_of(dataset: str) -> str:
+    """The folder of a dataset's pages, relative to the report's; other signs than ASCII letters and digits are written by their number.
+
+    >>> folder_of("demo-meld")
+    'pages/demo_2dmeld'
+    """
+    return f"{PAGES}/" + "".join(sign if sign.isalnum() and sign.isascii() else f"_{ord(sign):x}" for sign in dataset)
+
+
+def links_of(dataset: str) -> list[Link]:
+    """To the pages of a dataset, as they stand in the head of each."""
+    home = folder_of(dataset)
+    return [
+        Link("All datasets", OVERVIEW),
+        Link(dataset, f"{home}/index.html"),
+        Link("Compare", f"{home}/compare.html"),
+        Link("Dialogues", f"{home}/dialogues.html"),
+    ]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that is being made.
+
+    Attributes:
+        folder: where it is made; every path that a page is given is relative to it.
+        versions: of the libraries (:func:`merc.provenance.versions`), at the foot of every page.
+    """
+
+    folder: Path
+    versions: dict[str, str]
+
+    def write(
+        self, target: str, template: str, title: str, *, links: Sequence[Link] = (), styles: Sequence[str] = (), scripts: Sequence[str] = (), **view: Any
+    ) -> None:
+        """Makes a page.
+
+        Args:
+            target: where, such as ``pages/meld/compare.html``.
+            template: a file in ``templates``.
+            title: of the page, its first heading.
+            links: of its head.
+            styles: further files in ``assets``; ``style.css`` is on every page.
+            scripts: what it loads, each relative to the report's folder, in this order.
+            view: what the template is given. All of it is escaped.
+        """
+        root = "../" * target.count("/")
+        page = _environment().get_template(template)
+        sources = [root + one for one in scripts]
+        text = page.render(title=title, here=target, root=root, links=links, styles=styles, scripts=sources, versions=self.versions, **view)
+        files.write_text(self.folder / target, visible(text))
+
+    def write_data(self, target: str, name: str, value: Any) -> None:
+        """Writes data for a page's scripts, which find it as ``merc.data[name]``: a script, since a page from a disk may load nothing else.
+
+        Args:
+            target: where, such as ``pages/meld/compare-data.js``.
+            name: of the data.
+            value: what JSON can hold; keys stay in their order.
+        """
+        text = visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        for sign in "<>&\u2028\u2029":  # they stand in strings only; no page takes them for markup, wherever the text ends up
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        files.write_text(self.folder / target, f"(window.merc ??= {{data: {{}}}}).data[{json.dumps(name)}] = {text};\n")
+
+    def write_assets(self) -> None:
+        """Copies the styles and scripts of this package."""
+        for one in sorted(resources("merc.reports.pages").joinpath("assets").iterdir(), key=lambda one: one.name):
+            files.write_text(self.folder / ASSETS / one.name, one.read_text(encoding="utf-8"))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("merc.reports.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f}\u202f%"
+    return environment
