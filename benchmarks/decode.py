@@ -134,9 +134,15 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
     return path
 
 
-def settings(yunet: Path, choice: str, detector: str = "yunet") -> MediaConfig:
-    """The settings of params.yaml with this choice and detector; the network that tells who speaks lies beside YuNet."""
-    given = (f"media.detector={detector}", f"media.yunet_file={yunet}", f"media.choice={choice}", f"media.speaker_file={yunet.with_name(SPEAKER)}")
+def settings(yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> MediaConfig:
+    """The settings of params.yaml with this choice, detector and precision; the network that tells who speaks lies beside YuNet."""
+    given = (
+        f"media.detector={detector}",
+        f"media.yunet_file={yunet}",
+        f"media.choice={choice}",
+        f"media.speaker_file={yunet.with_name(SPEAKER)}",
+        f"media.speaker_precision={precision}",
+    )
     return Params.load(PARAMS, given).fill("media", MediaConfig)
 
 
@@ -151,12 +157,12 @@ def bare(paths: Sequence[Path]) -> Iterator[None]:
         yield
 
 
-def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yunet") -> Iterator[None]:
+def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> Iterator[None]:
     """The media stage's work in one process, parts written."""
     from merc.media import pack
     from merc.media.clip import decode_dialogue
 
-    config = settings(yunet, choice, detector)
+    config = settings(yunet, choice, detector, precision)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):
@@ -266,6 +272,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=4, help="how often the clips are decoded for one worker against two")
+    parser.add_argument("--ways", default=".", help="regular expression; only the ways whose title it finds, and bare decoding")
     options = parser.parse_args()
     if options.data is None:
         sys.exit("give --data or set MERC_REAL_DATA")
@@ -284,17 +291,19 @@ def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argpars
     print(f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV {av.__version__}; {os.cpu_count()} cores")
     ways: dict[str, tuple[Any, ...]] = {"bare decoding": ("bare", clips)}
     ways |= {f"stage, {choice}": ("stage", clips, yunet, choice) for choice in CHOICES}
+    ways["stage, active_speaker, bfloat16"] = ("stage", clips, yunet, "active_speaker", "yunet", "bfloat16")
     ways |= {f"stage, {choice}, Haar": ("stage", clips, yunet, choice, "haar") for choice in CHOICES[:2]}
     if options.ffmpeg:
         ways["the usual way"] = ("usual", clips, yunet, options.ffmpeg)
+    ways = {title: way for title, way in ways.items() if re.search(options.ways, title) or way[0] == "bare"}
     used: dict[str, list[float]] = {title: [] for title in ways}
     for _ in range(options.rounds):
         for title, arguments in ways.items():
             used[title].append(apart(*arguments)[0])
-    print(f"\n{'':24}{'CPU s':>8}{'min':>8}{'max':>8}{'against bare':>14}")
+    print(f"\n{'':32}{'CPU s':>8}{'min':>8}{'max':>8}{'against bare':>14}")
     for title, values in used.items():
         ratio = statistics.median(value / base for value, base in zip(values, used["bare decoding"], strict=True))
-        print(f"{title:24}{statistics.median(values):8.2f}{min(values):8.2f}{max(values):8.2f}{ratio:14.3f}")
+        print(f"{title:32}{statistics.median(values):8.2f}{min(values):8.2f}{max(values):8.2f}{ratio:14.3f}")
     if options.ffmpeg:
         for choice in CHOICES[:2]:
             gain = statistics.median(slow / fast for slow, fast in zip(used["the usual way"], used[f"stage, {choice}"], strict=True))

@@ -35,6 +35,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -47,6 +48,7 @@ from merc.media import active, speaker, tracks
 from merc.media.active_speaker.scoring import FaceRun, Scorer
 from merc.media.clip import decode, decode_dialogue, settle
 from merc.media.config import Config as MediaConfig
+from merc.media.config import SpeakerPrecision
 from merc.media.faces import Sighting
 from merc.media.following import Followed
 from merc.media.speaker import Choice, Glimpse
@@ -130,9 +132,9 @@ def settings(params: Params, detector: str, real_data: Path) -> tuple[MediaConfi
     return config.model_copy(update={"detector": "yunet", "yunet_file": str(model)}), model
 
 
-def scorers(real_data: Path) -> dict[str, Scorer]:
+def scorers(real_data: Path, precision: SpeakerPrecision = "float32") -> dict[str, Scorer]:
     """The network with each of its weights."""
-    return {name: Scorer(real_data / "models" / f"light_asd_{name}.model") for name in WEIGHTS}
+    return {name: Scorer(real_data / "models" / f"light_asd_{name}.model", precision=precision) for name in WEIGHTS}
 
 
 @dataclass(frozen=True)
@@ -261,12 +263,12 @@ Found = dict[tuple[str, str], list[Judged]]
 """By table and detector."""
 
 
-def judge_all(todo: Sequence[Job], real_data: Path) -> Found:
+def judge_all(todo: Sequence[Job], real_data: Path, precision: SpeakerPrecision) -> Found:
     """Composes scenes and judges them."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     params = Params.load(PARAMS)
-    heads, networks, found = real_heads(real_data), scorers(real_data), defaultdict(list)
+    heads, networks, found = real_heads(real_data), scorers(real_data, precision), defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scenes" / "scene.mp4"
         path.parent.mkdir()
@@ -279,11 +281,11 @@ def judge_all(todo: Sequence[Job], real_data: Path) -> Found:
     return dict(found)
 
 
-def run(todo: Sequence[Job], real_data: Path, workers: int) -> Found:
+def run(todo: Sequence[Job], real_data: Path, workers: int, precision: SpeakerPrecision) -> Found:
     """Judges scenes in processes."""
     found: Found = defaultdict(list)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        parts = [pool.submit(judge_all, todo[number::workers], real_data) for number in range(workers)]
+        parts = [pool.submit(judge_all, todo[number::workers], real_data, precision) for number in range(workers)]
         for part in parts:
             for key, judged in part.result().items():
                 found[key] += judged
@@ -421,12 +423,13 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--precision", default="float32", choices=get_args(SpeakerPrecision), help="media.speaker_precision")
     arguments = parser.parse_args()
     if "MERC_REAL_DATA" not in os.environ:
         raise SystemExit("MERC_REAL_DATA is not set: there are no real heads and voices to compose scenes of")
     real_data = Path(os.environ["MERC_REAL_DATA"])
     todo = [job for table in arguments.tables if table != "clips" for job in jobs(table, arguments.first_seed, arguments.scenes)]
-    found = run(todo, real_data, arguments.workers) if todo else {}
+    found = run(todo, real_data, arguments.workers, arguments.precision) if todo else {}
     for (table, detector), judged in found.items():
         if table != "off_screen":
             print_right(f"{table}, {detector}", judged)

@@ -18,7 +18,7 @@ from typing import Any
 from merc import files
 from merc.media import active, container, faces, listening, watching
 from merc.media.audio import SoundSpan
-from merc.media.config import Config
+from merc.media.config import Config, SpeakerPrecision
 from merc.media.rows import Row, Wish, cut_words, empty
 from merc.media.spans import Place, span
 from merc.media.tasks import LISTENING, DialogueTask
@@ -52,18 +52,18 @@ def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Dec
         task: what is wanted.
         observer: is shown what the rows do not keep; changes nothing.
     """
-    return settle(decode(task, observer), None if task.speaker is None else _scorer(task.speaker), observer)
+    return settle(decode(task, observer), None if task.speaker is None else _scorer(task.speaker, task.config.speaker_precision), observer)
 
 
 @lru_cache(maxsize=1)
-def _scorer(weights: Path) -> active.Scorer:
+def _scorer(weights: Path, precision: SpeakerPrecision) -> active.Scorer:
     """The network of this process, on the CPU with one thread: the workers are the processes. torch is imported here and nowhere before."""
     import torch
 
     from merc.media.active_speaker.scoring import Scorer
 
     torch.set_num_threads(1)
-    return Scorer(weights)
+    return Scorer(weights, precision=precision)
 
 
 def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:

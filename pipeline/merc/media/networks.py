@@ -88,5 +88,5 @@ def check(config: Config, there: Found, device: str) -> "active.Scorer | None":
     from merc.media.active_speaker.scoring import Scorer
 
     persons.embedder(config)
-    scorer = Scorer(there.speaker, where := resolve(device))
+    scorer = Scorer(there.speaker, where := resolve(device), config.speaker_precision)
     return None if where == "cpu" else scorer

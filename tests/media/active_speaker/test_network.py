@@ -40,6 +40,16 @@ def test_each_window_is_judged_by_itself(make_tensors: Callable[..., Any]) -> No
         np.testing.assert_allclose(logits.numpy(), _logits(weights, encoded_TC[window]), atol=1e-12, rtol=0)
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16")
+def test_filters_in_one_step_with_what_follows_give_the_same_bits(make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    faces_THW = torch.from_numpy(_seen_and_heard(21)[0])
+    network = Network.of(make_tensors(TINY), TINY).faces_in(torch.bfloat16)
+    found = network.encode_faces(faces_THW)
+    monkeypatch.setattr(network_module, "_rectified", lambda filters, x: torch.relu_(filters(x)))
+    assert torch.equal(found, network.encode_faces(faces_THW))
+    assert found.dtype == torch.float32
+
+
 @pytest.mark.parametrize("pictures", [1, 2, 5, 16, 100])
 def test_how_many_pictures_go_through_at_a_time_changes_nothing(make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, pictures: int) -> None:
     tensors = make_tensors(TINY, torch.float64)

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from merc.errors import BadSettings
 from merc.media.active_speaker import weights
 from merc.media.active_speaker.scoring import SIDE_PIXELS, WINDOW_SECONDS, FaceRun, Scorer, crop_box, heard, smoothed, windows
 from merc.media.active_speaker.sound import mfcc
@@ -63,6 +64,23 @@ def test_thirty_faces_of_three_pictures_have_three_scores_each(scorer: Scorer) -
     found = scorer.logits([_run(3, seed=number) for number in range(30)], _noise(1))
     assert [len(one) for one in found] == [3] * 30
     assert np.isfinite(found).all()
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16")
+def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
+    runs, waveform_S = [_run(frames) for frames in (1, 26, 40)], _noise(2)
+    exact, rough = (Scorer(random_file, precision=precision).logits(runs, waveform_S) for precision in ("float32", "bfloat16"))
+    spread = np.concatenate(exact).std()
+    for one, other in zip(exact, rough, strict=True):
+        assert other.dtype == np.float32
+        assert 0 < np.abs(one - other).max() < 0.05 * max(1, spread)
+
+
+def test_a_processor_without_bfloat16_is_told(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    with pytest.raises(BadSettings, match=r"media\.speaker_precision: this processor does not compute in bfloat16; take float32"):
+        Scorer(random_file, precision="bfloat16")
+    assert Scorer(random_file).logits([], _noise(1)) == []
 
 
 def test_no_face_has_no_scores(scorer: Scorer) -> None:

@@ -15,6 +15,8 @@ convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
 - Pictures go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A block keeps what the filters over
   time need of the pictures before; nothing is computed twice, and memory does not grow with the length of a run.
 
+In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that where the processor multiplies bfloat16 by itself.
+
 Dimensions: T pictures, H x W pixels, C channels, F frames of sound (four per picture), K cepstral coefficients, B windows.
 """
 
@@ -74,12 +76,17 @@ class Network(nn.Module):
         network.classifier.load_state_dict(_under("lossAV.FC.", tensors))
         return network.eval().requires_grad_(False)
 
+    def faces_in(self, dtype: torch.dtype) -> "Network":
+        """The same network, changed so that it filters faces in this precision; all else stays as it is."""
+        self.faces.to(dtype)
+        return self
+
     def encode_faces(self, faces_THW: Tensor) -> Tensor:
         """Encodings (T, C) of one run of grey faces (T, H, W) uint8, T at least 1."""
         chunks: Iterable[Tensor] = map(self._evened, torch.split(faces_THW, _CHUNK_PICTURES[faces_THW.device.type]))
         for block in self.faces:
             chunks = block(chunks) if block is self.faces[-1] else map(_halved, block(chunks))
-        return torch.cat([chunk_TCHW.amax((2, 3)) for chunk_TCHW in chunks])
+        return torch.cat([chunk_TCHW.amax((2, 3)) for chunk_TCHW in chunks]).to(self.classifier.weight.dtype)
 
     def encode_sound(self, mfcc_FK: Tensor) -> Tensor:
         """Encodings (T, C) of the sound (4 T, K) of one run."""
@@ -105,7 +112,7 @@ class Network(nn.Module):
 
     def _evened(self, faces_THW: Tensor) -> Tensor:
         grey_THW = (faces_THW.to(self.classifier.weight.dtype) / 255 - _GREY_MEAN) / _GREY_DEVIATION
-        return grey_THW[:, None].contiguous(memory_format=torch.channels_last)
+        return grey_THW[:, None].to(next(self.faces.parameters()).dtype).contiguous(memory_format=torch.channels_last)
 
 
 class FaceBlock(nn.Module):
@@ -122,7 +129,7 @@ class FaceBlock(nn.Module):
         """Gives the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of other lengths; what is not of the run is zero."""
         rows: list[Tensor] = []
         for chunk_TCHW in chunks:
-            filtered = [relu_(self.get_submodule(f"s_{size}")(chunk_TCHW)) for size in _SIZES]
+            filtered = [_rectified(self.get_submodule(f"s_{size}"), chunk_TCHW) for size in _SIZES]
             rows = [torch.cat(pair) for pair in zip(rows or map(_nothing, filtered), filtered, strict=True)]
             if len(rows[0]) > 2 * _REACH:
                 yield self._over_time(rows)
@@ -131,13 +138,13 @@ class FaceBlock(nn.Module):
 
     def _over_time(self, rows: Sequence[Tensor]) -> Tensor:
         """What is to be said of all pictures of ``rows``, of each branch's, but for the first and the last ``_REACH``."""
-        summed_1CTP = None
-        for size, row_TCHW in zip(_SIZES, rows, strict=True):
-            spare = _REACH - size // 2
-            timed_1CTP = relu_(self.get_submodule(f"t_{size}")(_as_one_picture(row_TCHW[spare : len(row_TCHW) - spare])))
-            summed_1CTP = timed_1CTP if summed_1CTP is None else summed_1CTP.add_(timed_1CTP)
-        mixed_1CTP = relu_(self.last(summed_1CTP))
+        three_1CTP, five_1CTP = (self._timed(size, row_TCHW) for size, row_TCHW in zip(_SIZES, rows, strict=True))
+        mixed_1CTP = _rectified(self.last, three_1CTP.add_(five_1CTP))
         return mixed_1CTP.permute(0, 2, 3, 1).reshape(-1, *rows[0].shape[2:], mixed_1CTP.shape[1]).permute(0, 3, 1, 2)
+
+    def _timed(self, size: int, row_TCHW: Tensor) -> Tensor:
+        spare = _REACH - size // 2
+        return _rectified(self.get_submodule(f"t_{size}"), _as_one_picture(row_TCHW[spare : len(row_TCHW) - spare]))
 
 
 class SoundBlock(nn.Module):
@@ -189,6 +196,18 @@ def _folded(tensors: Mapping[str, Tensor], block: str, name: str) -> tuple[Tenso
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _rectified(filters: nn.Module, x_NCHW: Tensor) -> Tensor:
+    """The filters' output, zero where it is negative.
+
+    On a CPU in bfloat16 both are one step (the values are the same; apart, a fifth of the time goes into comparing with zero).
+    """
+    if not (isinstance(filters, nn.Conv2d) and x_NCHW.dtype == torch.bfloat16 and x_NCHW.device.type == "cpu"):
+        return relu_(filters(x_NCHW))
+    places = (filters.padding, filters.stride, filters.dilation)
+    found: Tensor = torch.ops.mkldnn._convolution_pointwise(x_NCHW, filters.weight, filters.bias, *places, filters.groups, "relu", [], "")
+    return found
 
 
 def _nothing(row_TCHW: Tensor) -> Tensor:
