@@ -40,7 +40,7 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, re
             params = Params.load(params_file)
             config = params.fill("report", Config)
             with lock.held(reports, wait=wait):
-                write_report(config, out, runs, reports, list(datasets) or None, evaluations=evaluations)
+                write_report(config, out, runs, reports, list(datasets) or None, evaluations)
         for line in whereabouts(out, runs, evaluations, reports):
             echo(line)
 

@@ -1,6 +1,6 @@
 """What ``merc-evaluate`` left of the runs of a dataset (:mod:`merc.evaluation.stage`): read, checked, and brought into columns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from merc import files
 from merc.errors import BadTable
 from merc.job import RECORD, Record
+from merc.layout import MODALITIES
 
 SCORES = "scores.json"
 SIGNIFICANCE = "significance"
@@ -210,8 +211,14 @@ def _about_shift(scores: Any) -> str:
 
 
 def _substitution(scores: Any) -> Iterator[tuple[str, Value]]:
-    heads = {"raw": "As it is", "eccs": "Same emotions (ECCS)", "eics": "Other emotions (EICS)", "identity": "Itself"}
-    return _present(*((heads[kind], _of(scores, kind, "weighted_f1")) for kind in scores["mean"]))
+    heads = {"raw": "As it is", "identity": "Itself", "eccs": "Same emotions (ECCS)", "eics": "Other emotions (EICS)"}
+    return _present(*((heads[kind], _of(scores, kind, "weighted_f1")) for kind in _ordered(scores["mean"], heads)))
+
+
+def _ordered(names: Iterable[str], order: Iterable[str]) -> list[str]:
+    """First those of ``order``, then the others; files have their keys sorted by name."""
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
 
 
 def _calibration(scores: Any) -> Iterator[tuple[str, Value]]:
@@ -225,11 +232,13 @@ def _calibration(scores: Any) -> Iterator[tuple[str, Value]]:
 
 
 def _oracle(scores: Any) -> Iterator[tuple[str, Value]]:
-    return _present(*((kind.capitalize(), _of(scores, kind, "weighted_f1")) for kind in scores["mean"]))
+    return _present(*((kind.capitalize(), _of(scores, kind, "weighted_f1")) for kind in _ordered(scores["mean"], ("fused", *MODALITIES, "oracle"))))
 
 
 def _robustness(scores: Any) -> Iterator[tuple[str, Value]]:
-    for dropped, rates in scores["mean"].items():
+    sets = {dropped: dropped.split("+") for dropped in scores["mean"]}
+    for dropped in sorted(sets, key=lambda one: (len(sets[one]), [MODALITIES.index(name) for name in sets[one]])):
+        rates = scores["mean"][dropped]
         rate = min(rates, key=lambda one: (abs(float(one) - _HALF), float(one)))
         yield from _present((f"{dropped.replace('+', ' + ')}, {100 * float(rate):g} %", _of(scores, dropped, rate, "weighted_f1")))
 

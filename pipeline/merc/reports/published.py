@@ -94,7 +94,7 @@ def _rows(lines: Sequence[str], name: str) -> list[Published]:
         _check_columns(reader.fieldnames or [], name)
         return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
     except csv.Error as error:
-        raise BadSettings(f"{_KEY}: {name}, line {reader.line_num}: {error}") from error
+        raise BadSettings(f"{_KEY}: {name}, line {reader.reader.line_num}: {error}") from error
 
 
 def _check_columns(there: Sequence[str], name: str) -> None:

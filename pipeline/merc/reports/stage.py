@@ -27,7 +27,7 @@ from merc.shown import visible
 from merc.trajectories import stage as trajectories
 
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, *, evaluations: Path | None = None) -> Path:
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, evaluations: Path | None = None) -> Path:
     """Writes ``index.html``, ``pages/``, ``results.md``, ``results.tex``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     All is made aside, so that a report that is there stays whole until the new one is.
@@ -184,7 +184,7 @@ def main(out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tupl
     with exiting():
         params = Params.load(params_file)
         with lock.held(reports):
-            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, evaluations=evaluations)
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, evaluations)
 
 
 if __name__ == "__main__":

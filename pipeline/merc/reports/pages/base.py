@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -62,6 +63,18 @@ def links_of(dataset: str) -> list[Link]:
         Link("Compare", f"{home}/compare.html"),
         Link("Dialogues", f"{home}/dialogues.html"),
     ]
+
+
+def dialogues_where(**state: str) -> str:
+    """A link from another page of a dataset to the dialogues that fit.
+
+    Args:
+        state: what the page of all dialogues is filtered by, such as ``failure`` or ``emotion`` and ``predicted``.
+
+    >>> dialogues_where(recipe="mmgcn+dclf", emotion="joy")
+    'dialogues.html#recipe=mmgcn%2Bdclf&emotion=joy'
+    """
+    return "dialogues.html#" + "&".join(f"{key}={quote(visible(value), safe='')}" for key, value in state.items())
 
 
 @dataclass(frozen=True)

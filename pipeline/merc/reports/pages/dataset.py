@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 
@@ -14,7 +13,7 @@ from merc.reports import figures
 from merc.reports.evaluations import Evaluations
 from merc.reports.examples import Example, abbreviations
 from merc.reports.pages import score_tables
-from merc.reports.pages.base import ASSETS, Link, Report, folder_of, links_of
+from merc.reports.pages.base import ASSETS, Link, Report, dialogues_where, folder_of, links_of
 from merc.reports.published import TagGroup
 from merc.reports.results import Epoch, Recipe, Spread
 from merc.reports.scoreboard import Scoreboard
@@ -135,7 +134,7 @@ def _view(report: DatasetReport) -> dict[str, Any]:
         "emotions": list(dict.fromkeys(row.emotion for row in contents.labels)),
         "label_grid": label_grid,
         "labels_figure": figures.labels(label_grid) if label_grid else None,
-        "failures": [(row, f"dialogues.html#failure={quote(row.reason, safe='')}") for row in contents.failures],
+        "failures": [(row, dialogues_where(failure=row.reason)) for row in contents.failures],
         "problems": _problems(report.validation),
         "legend": [(name, short[name], colours[name], figures.ink_on(colours[name])) for name in report.classes],
         "encoder_facts": _encoder_facts(report.encoders),
@@ -203,12 +202,22 @@ def _seed_rows(recipe: Recipe) -> list[list[str]]:
     return rows
 
 
-def _confusion(recipe: Recipe) -> list[tuple[str, list[tuple[int, float]], int]]:
-    """Per true class: (count, share of the row) for each predicted class, and the row's sum; over all seeds."""
+@dataclass(frozen=True)
+class _Confused:
+    """A cell of a confusion matrix; ``target`` is where its utterances are shown."""
+
+    count: int
+    share: float
+    target: str
+
+
+def _confusion(recipe: Recipe) -> list[tuple[str, list[_Confused], int]]:
+    """Per true class: a cell for each predicted class, with its share of the row, and the row's sum; over all seeds."""
     rows = []
     for name, counts in zip(recipe.classes, recipe.confusion, strict=True):
         total = sum(counts)
-        rows.append((name, [(count, count / total if total else 0.0) for count in counts], total))
+        targets = [dialogues_where(recipe=recipe.recipe, split="test", emotion=name, predicted=other) for other in recipe.classes]
+        rows.append((name, [_Confused(count, count / total if total else 0.0, target) for count, target in zip(counts, targets, strict=True)], total))
     return rows
 
 
