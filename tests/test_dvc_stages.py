@@ -176,7 +176,6 @@ def _comment(*names: str) -> dict[str, str]:
         "trainer",
         "evaluation",
         "setting of an evaluation",
-        "report",
         "one file of five stages",
         "what a kind shares",
         "setting of a loss",
