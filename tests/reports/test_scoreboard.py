@@ -81,7 +81,7 @@ def test_with_a_reference_the_marks_refer_to_it(write_run: WriteRun, tmp_path: P
 def test_without_a_significant_difference_it_is_said_that_there_is_none(write_run: WriteRun, tmp_path: Path) -> None:
     _three(write_run)
     (board,) = _boards(tmp_path, _significance(_pair("high", "low", significant=False)))
-    assert significance_words(board).startswith("No difference in test WF1 from high is significant")
+    assert significance_words(board).startswith("No test WF1 differs significantly from that of high")
 
 
 def test_with_one_seed_nothing_is_claimed(write_run: WriteRun, tmp_path: Path) -> None:

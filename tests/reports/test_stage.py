@@ -72,7 +72,7 @@ def test_the_page_says_what_was_there_and_what_came_of_it(write_shards: WriteSha
         "43.00 ± 4.24",
         "Best recipe on dev: baseline",
         "37.50 ± 17.68",  # recall of each class: 0.25 and 0.50
-        "Trajectories that move alike",
+        "Dialogues with similar trajectories",
         "Apache-2.0",
         "Shards",
         "similarities: - path - edit",

@@ -250,9 +250,9 @@ def _cross_corpus(scores: Any) -> Iterator[tuple[str, Value]]:
 
 def _alignment(scores: Any) -> Iterator[tuple[str, Value]]:
     for similarity, controls in scores["mean"].items():
-        for training in ("before", "after"):
-            fused = [(name, _of(scores, similarity, control, "fusion", training, "ta")) for control, name in _CONTROLS if control in controls]
-            yield from _present(*((f"{similarity}{name}, {training}", value) for name, value in fused))
+        for control, name in _CONTROLS:
+            there = [(training, _of(scores, similarity, control, "fusion", training, "ta")) for training in ("before", "after") if control in controls]
+            yield from _present(*((f"{similarity}{name}, {training}", value) for training, value in there))
 
 
 _CONTROLS = (("raw", ""), ("order_excess", ", order"))

@@ -93,6 +93,6 @@ def significance_words(board: Scoreboard) -> str:
     if board.claims_nothing:
         return "Fewer than two seeds in common: of significance nothing is claimed."
     if not board.marked:
-        return f"No difference in test WF1 from {board.compared_with} is significant: the paired t-test over the seeds and the bootstrap over dialogues never agree."
+        return f"No test WF1 differs significantly from that of {board.compared_with}, by the paired t-test over the seeds and the bootstrap over dialogues."
     tests = "the paired t-test over the seeds, corrected by Holm, and the bootstrap over dialogues agree"
     return f"† test WF1 differs significantly from that of {board.compared_with}: {tests}."
