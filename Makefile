@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-slow test-gpu campaign check format setup system clean
+.PHONY: run test test-slow test-gpu campaign check format setup system browser clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
@@ -49,6 +49,10 @@ system:
 	  packages="python3-venv libgl1 libglib2.0-0"; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $$packages"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; \
 	  else echo "Missing system libraries. Once, as root:  apt-get install $$packages  (or their like)" >&2; exit 1; fi; }
+
+# For the tests of the report's pages alone, which are skipped without it.
+browser:  ## install Debian's Chromium, as root
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 # numba compiles librosa's inner functions at their first use, which takes a quarter of a minute, and keeps them beside librosa.
 COMPILE := from merc.encoders.engine import registry; from merc.params import Params; registry.build(Params.load(), "audio", "acoustic").load("cpu")

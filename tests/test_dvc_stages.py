@@ -216,6 +216,15 @@ def test_metrics_and_plots_can_be_shown(project: Path) -> None:
     }
 
 
+def test_the_report_shows_runs_and_evaluations_and_is_an_output_of_its_stage(project: Path) -> None:
+    page = (project / "reports" / "pages" / "demo_2dmeld" / "index.html").read_text()
+    for words in ("baseline_text", "Emotion shift", "Calibration", "Fewer than two seeds in common", "Nothing wrong in 6 dialogues"):
+        assert words in page, words
+    shown = _dvc(project, "list", ".", "--dvc-only", "--recursive")
+    assert {"reports/index.html", "reports/results.md", "reports/results.tex"} <= set(shown.splitlines())
+    assert "\\begin{tabular}" in (project / "reports" / "results.tex").read_text()
+
+
 def test_another_audio_setting_runs_no_text_and_no_face_stage(project: Path) -> None:
     path = project / "params.yaml"
     path.write_text(path.read_text() + "\nencoders: {audio: {acoustic: {quiet_db: 35.0}}}\n")

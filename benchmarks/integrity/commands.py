@@ -83,7 +83,7 @@ COMMANDS = {
         ["features", "runs"],
         ["evaluations"],
     ),
-    "report": Disturbed(report, "merc-report", [], ["features", "runs", "reports"], ["reports"]),
+    "report": Disturbed(report, "merc-report", [], ["features", "runs", "evaluations", "reports"], ["reports"]),
 }
 # These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model is trained.
 LONGER = {
@@ -105,7 +105,7 @@ LONGER = {
 
 
 def prepare(folder: Path) -> None:
-    """Makes the corpus, shards, two parts of them, a run and a report of it, by the commands."""
+    """Makes the corpus, shards, two parts of them, a run, its evaluations and a report of it, by the commands."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["demo"] = DEMO
     settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
@@ -120,6 +120,7 @@ def prepare(folder: Path) -> None:
         ("merc-shards", "select", SHARDS, "two", "--split", "dev"),
         ("merc-shards", "merge", "one", "two", "--out", "both"),
         ("merc-train", "--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1"),
+        ("merc-evaluate", "--dataset", "demo-meld", "--protocol", "emotion_shift", "--protocol", "significance", "--device", "cpu"),
         ("merc-report",),
     ):
         done = subprocess.run([Path(sys.executable).parent / program, *arguments], cwd=folder, capture_output=True, text=True, check=False)

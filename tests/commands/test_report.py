@@ -1,9 +1,13 @@
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from merc import lock
 from merc.commands.report import main
+from merc.layout import Layout
+
+from ..reports.conftest import make_shards
 
 
 def test_a_report_on_a_folder_without_shards_leaves_the_one_that_is_there(tmp_path: Path) -> None:
@@ -20,3 +24,37 @@ def test_two_reports_are_not_written_to_one_folder_at_once(tmp_path: Path) -> No
         result = CliRunner().invoke(main, [f"--{name}={tmp_path / name}" for name in ("out", "runs", "reports")])
     assert result.exit_code == 7
     assert "is writing there" in result.stderr
+
+
+def test_a_folder_that_holds_something_else_ends_with_exit_code_5(tmp_path: Path) -> None:
+    make_shards(Layout(tmp_path / "raw", tmp_path / "features", "tiny"))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<title>my home page</title>")
+    folders = {"out": "features", "runs": "runs", "evaluations": "evaluations", "reports": "site"}
+    result = CliRunner().invoke(main, [f"--{name}={tmp_path / folder}" for name, folder in folders.items()])
+    assert result.exit_code == 5
+    assert "index.html: not made by merc-report, so that it is not replaced; move it away, or give another folder by --reports" in result.stderr
+    assert (tmp_path / "site" / "index.html").read_text() == "<title>my home page</title>"
+
+
+def test_where_lists_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_shards(Layout(Path("raw"), Path("features"), "tiny"))
+    for name in (
+        "runs/tiny/a/metrics.json",
+        "evaluations/runs/tiny/a/robustness/scores.json",
+        "evaluations/runs/tiny/a/calibration/scores.json",
+        "evaluations/comparisons/tiny/significance/scores.json",
+        "reports/index.html",
+        "reports/results.tex",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert CliRunner().invoke(main, ["--where"]).stdout.splitlines() == [
+        "shards   features/tiny/shards",
+        "metrics  runs/tiny/a/metrics.json",
+        "scores   evaluations/comparisons/tiny",
+        "scores   evaluations/runs/tiny/a",
+        "report   reports/index.html",
+        "report   reports/results.tex",
+    ]

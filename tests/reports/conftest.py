@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from merc import files, parquet
+from merc.evaluation.engine import summary
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.records import failures
@@ -174,3 +175,37 @@ def make_run(
         writer.writeheader()
         writer.writerows(lines)
     return folder
+
+
+@pytest.fixture
+def write_evaluation(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an evaluation below ``tmp_path/evaluations``: see :func:`make_evaluation`."""
+    return lambda *given, **more: make_evaluation(tmp_path / "evaluations", *given, **more)
+
+
+def make_evaluation(evaluations: Path, protocol: str, scores: dict[str, Any], *, dataset: str = "tiny", recipe: str = "baseline", run: str = "1") -> Path:
+    """What ``merc-evaluate`` leaves of a run with that fingerprint."""
+    folder = evaluations / "runs" / dataset / recipe / protocol
+    files.write_json(folder / "scores.json", scores)
+    files.write_json(folder / "record.json", {"fingerprint": "2", "settings": {"evaluation": {protocol: {}}}, "inputs": {"run": run, "version": 1}})
+    return folder
+
+
+def make_comparison(
+    evaluations: Path, pairs: Sequence[dict[str, Any]], *, dataset: str = "tiny", runs: dict[str, str] | None = None, reference: str | None = None
+) -> Path:
+    """What ``merc-evaluate`` leaves of pairs of recipes, whose keys that are missing are None."""
+    keys = ("difference", "t", "p", "p_holm", "low", "high", "significant", "seeds_needed")
+    whole = [{**dict.fromkeys(keys), "seeds": 2, "note": "", **pair} for pair in pairs]
+    recipes = sorted({pair[key] for pair in pairs for key in ("first", "second")})
+    folder = evaluations / "comparisons" / dataset / "significance"
+    files.write_json(folder / "scores.json", {"split": "test", "tables": [{"recipes": recipes, "pairs": whole}]})
+    settings = {"evaluation": {"significance": {"reference": reference, "level": 0.05}}}
+    inputs = {"runs": runs or dict.fromkeys(recipes, "1"), "version": 1}
+    files.write_json(folder / "record.json", {"fingerprint": "3", "settings": settings, "inputs": inputs})
+    return folder
+
+
+def over_seeds(*seeds: dict[str, Any]) -> dict[str, Any]:
+    """Scores of seeds in the form of an evaluation's, by the code that writes them."""
+    return summary.over_seeds(dict(enumerate(seeds)))

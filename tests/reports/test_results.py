@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from merc.errors import BadTable
-from merc.reports.results import Spread, best_on_dev, read_history, read_recipes, read_record
+from merc.reports.results import Spread, read_history, read_recipes, read_record
 
 WriteRun = Callable[..., Path]
 
@@ -24,35 +24,6 @@ def test_a_single_seed_has_no_spread() -> None:
     assert Spread([0.5]).percent() == "50.00"
 
 
-def test_the_best_recipe_is_chosen_on_dev_and_never_on_test(write_run: WriteRun, tmp_path: Path) -> None:
-    write_run(recipe="good_on_dev", scores=[(0.60, 0.30), (0.62, 0.30)])
-    write_run(recipe="good_on_test", scores=[(0.50, 0.90), (0.60, 0.90)])
-    recipes = read_recipes(tmp_path / "runs", "tiny")
-    assert [recipe.recipe for recipe in recipes] == ["good_on_dev", "good_on_test"]
-    best = best_on_dev(recipes)
-    assert best is not None
-    assert best.recipe == "good_on_dev"
-
-
-def test_of_equally_good_recipes_the_first_by_name_is_shown(write_run: WriteRun, tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        write_run(recipe=name, scores=[(0.5, 0.4)])
-    best = best_on_dev(read_recipes(tmp_path / "runs", "tiny"))
-    assert best is not None
-    assert best.recipe == "a"
-
-
-def test_the_best_recipe_is_one_on_frozen_encoders_where_there_is_any(write_run: WriteRun, tmp_path: Path) -> None:
-    write_run(recipe="tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
-    best = best_on_dev(read_recipes(tmp_path / "runs", "tiny"))
-    assert best is not None
-    assert best.recipe == "tuned"
-    write_run(recipe="plain", scores=[(0.5, 0.4)])
-    best = best_on_dev(read_recipes(tmp_path / "runs", "tiny"))
-    assert best is not None
-    assert best.recipe == "plain"
-
-
 def test_confusion_is_the_sum_over_the_seeds(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(classes=["no", "yes"], scores=[(0.5, 0.4), (0.5, 0.4), (0.5, 0.4)])
     (recipe,) = read_recipes(tmp_path / "runs", "tiny")
@@ -62,7 +33,6 @@ def test_confusion_is_the_sum_over_the_seeds(write_run: WriteRun, tmp_path: Path
 
 def test_without_runs_there_are_no_recipes(tmp_path: Path) -> None:
     assert read_recipes(tmp_path / "runs", "tiny") == []
-    assert best_on_dev([]) is None
 
 
 def test_features_name_encoder_and_modality(write_run: WriteRun, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report as a whole: what it says, that it needs nothing else, that nothing in it is taken for markup, the same bytes twice."""
 
 import json
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from merc.errors import BadSettings, RawDataMissing
+from merc.errors import BadSettings, BadTable, RawDataMissing, SettingsDiffer
 from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import main, write_report
 
-FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "pages", "results.md", "scores.json"]
+from .conftest import make_comparison, over_seeds
+
+FILES = ["coverage.csv", "coverage.json", "index.html", "labels.csv", "pages", "results.md", "results.tex", "scores.json"]
 EVIL = '<script>alert("x")</script>'
 WriteShards = Callable[..., Layout]
 WriteRun = Callable[..., Path]
@@ -28,11 +31,13 @@ class _Page(HTMLParser):
         self.tags: list[str] = []
         self.targets: list[str] = []
         self.words: list[str] = []
-        self.open: list[str] = []
+        self.scripts = 0
+        """Those that are loaded from the report's own folder."""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.scripts += tag == "script" and (dict(attrs).get("src") or "").lstrip("./").startswith("pages/")
         self.targets += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action", "srcset")]
 
     def handle_data(self, data: str) -> None:
@@ -44,7 +49,7 @@ class _Page(HTMLParser):
 
 
 def _write(tmp_path: Path, datasets: list[str] | None = None, config: Config = CONFIG) -> _Page:
-    page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets)
+    page = write_report(config, tmp_path / "features", tmp_path / "runs", tmp_path / "reports", datasets, tmp_path / "evaluations")
     assert page == tmp_path / "reports" / "index.html"
     return _Page("".join(path.read_text(encoding="utf-8") for path in [page, *sorted(page.parent.glob("pages/**/*.html"))]))
 
@@ -67,8 +72,9 @@ def test_the_page_says_what_was_there_and_what_came_of_it(write_shards: WriteSha
         "43.00 ± 4.24",
         "Best recipe on dev: baseline",
         "37.50 ± 17.68",  # recall of each class: 0.25 and 0.50
-        "Trajectories that move alike",
+        "Dialogues with similar trajectories",
         "Apache-2.0",
+        "Shards",
         "similarities: - path - edit",
         "46.50 (epoch 5)",
     ):
@@ -82,6 +88,7 @@ def test_rows_on_fine_tuned_encoders_stand_apart_on_the_page(write_shards: Write
     write_run(recipe="tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
     text = _write(tmp_path).text
     assert text.count("Label set meld7, encoders fine-tuned on the train labels; not to be ranked with frozen ones.") == 1
+    assert text.count("best on dev") == 2
     assert "Best recipe on dev: plain" in text
 
 
@@ -137,7 +144,7 @@ def test_texts_of_corpora_and_runs_are_never_taken_for_markup(write_shards: Writ
     write_shards(dialogues=dialogues, classes=classes, source=EVIL, deviations=[EVIL])
     write_run(classes=classes, recipe="<b>bold", replace={"model": EVIL, "selection": EVIL})
     page = _write(tmp_path)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == page.scripts
     assert "b" not in page.tags
     assert EVIL in page.text
     assert "{{ 7 * 7 }}" in page.text
@@ -168,11 +175,136 @@ def test_runs_on_shards_that_were_made_again_are_marked(write_shards: WriteShard
     assert "their scores belong to other data than the rest of this page: stale." in _write(tmp_path).text
 
 
+def test_a_run_without_predictions_or_record_is_shown(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    (write_run() / "record.json").unlink()  # nor does it have predictions.parquet
+    text = _write(tmp_path).text
+    assert "43.00 ± 4.24" in text
+    assert "fingerprint not recorded" in text
+
+
+def test_one_seed_has_scores_without_a_deviation_and_no_mark(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    for recipe, score in (("one", 0.41), ("two", 0.42)):
+        write_run(recipe=recipe, scores=[(score, score)])
+    make_comparison(tmp_path / "evaluations", [{"first": "one", "second": "two", "seeds": 1, "note": "fewer than two seeds"}])
+    text = _write(tmp_path).text
+    assert "Fewer than two seeds in common: of significance nothing is claimed." in text
+    assert "†" not in text
+    assert "nothing is claimed" in text
+    assert "41.00 42.00" in text
+
+
+def test_runs_of_different_label_sets_stand_in_tables_of_their_own(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run(recipe="others", scores=[(0.9, 0.9)], classes=("no", "yes"), replace={"label_set": "two"})
+    write_run(recipe="own")
+    text = _write(tmp_path).text
+    assert text.count("majority class – 31.27") == 2
+    assert "Best recipe on dev: own" in text
+    assert "Label set two. Per cent" in text
+
+
+def test_differences_that_both_tests_find_are_marked(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run(recipe="best")
+    for recipe in ("far", "near"):
+        write_run(recipe=recipe, scores=[(0.3, 0.3), (0.3, 0.3)])
+    pairs = [{"first": "best", "second": name, "difference": 0.13, "p_holm": 0.01, "low": 0.1, "high": 0.2, "seeds_needed": 4} for name in ("far", "near")]
+    make_comparison(tmp_path / "evaluations", [pairs[0] | {"significant": True}, pairs[1] | {"significant": False}])
+    text = _write(tmp_path).text
+    assert text.count("30.00 † ± 0.00") == 1
+    assert "+13.00 +10.00 to +20.00 0.010 significant 2 4" in text
+    assert "† test WF1 differs significantly from that of best" in (tmp_path / "reports" / "results.md").read_text()
+
+
+def test_evaluations_are_shown_with_links_to_run_and_comparison(
+    write_shards: WriteShards, write_run: WriteRun, write_evaluation: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_shards()
+    write_run()
+    assert "Nothing has been evaluated yet: merc-evaluate --dataset tiny" in _write(tmp_path).text
+    scores = {kind: {"weighted_f1": value} for kind, value in {"raw": 0.6, "eccs": 0.5, "eics": 0.25}.items()}
+    write_evaluation("context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)})
+    page = _write(tmp_path)
+    assert "Same emotions (ECCS) Other emotions (EICS) baseline 60.00 ± 0.00 50.00 ± 0.00 25.00 ± 0.00" in page.text
+    assert page.targets.count("#run-baseline") == 3
+    write_evaluation("context_substitution", {}, run="of an older training")
+    assert "Made of runs that were trained again since, and not shown: baseline/context_substitution." in _write(tmp_path).text
+
+
+def test_published_scores_of_the_corpus_and_a_users_own_stand_apart(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards("meld")
+    write_run(dataset="meld")
+    own = tmp_path / "own.csv"
+    own.write_text("corpus,label_set,system,weighted_f1,features,year,source\nmeld,meld7,<b>Mine,99.5,mine,2026,me\nmeld,two,Other,1,mine,2026,me\n")
+    page = _write(tmp_path, config=CONFIG.model_copy(update={"published": str(own)}))
+    assert "b" not in page.tags
+    assert page.text.index("baseline") < page.text.index("Features: glove") < page.text.index("MMGCN+ DCLF") < page.text.index("99.50")
+    assert "Other" not in page.text.split("Published scores")[2].split("Data")[0]
+    assert "99.50" in (tmp_path / "reports" / "results.tex").read_text()
+
+
+def test_failures_and_cells_of_a_confusion_lead_to_their_utterances(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+    write_shards()
+    write_run(recipe="a+b")
+    targets = _write(tmp_path).targets
+    assert "dialogues.html#failure=silence" in targets
+    assert "dialogues.html#recipe=a%2Bb&split=test&emotion=joy&predicted=anger" in targets
+
+
+def test_what_validation_finds_is_on_the_page(write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    text = _write(tmp_path).text
+    assert "meta/manifest.json" in text
+    assert "problems in 22 dialogues" in text
+    assert "The shards were not validated" in _write(tmp_path, config=CONFIG.model_copy(update={"validate_shards": False})).text
+
+
+@pytest.mark.parametrize("name", ["index.html", "pages", "results.md"])
+def test_a_folder_that_holds_something_else_is_refused_and_nothing_is_lost(name: str, write_shards: WriteShards, tmp_path: Path) -> None:
+    write_shards()
+    path = tmp_path / "reports" / name
+    if name == "pages":
+        path /= "home.html"
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(SettingsDiffer, match=rf"{name}: not made by merc-report") as caught:
+        _write(tmp_path)
+    assert caught.value.exit_code == 5
+    assert list(_contents(tmp_path).values()) == [b"mine"]
+
+
+@pytest.mark.parametrize("gone", ["results.json", "shards", "other"])
+def test_what_is_gone_or_made_again_while_the_report_is_made_leaves_the_old_one_whole(
+    gone: str, write_shards: WriteShards, write_run: WriteRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    layout = write_shards()
+    folder = write_run()
+    _write(tmp_path)
+    before = _contents(tmp_path)
+
+    def meanwhile(*_: object) -> None:
+        if gone == "results.json":
+            shutil.rmtree(folder)
+        elif gone == "other":
+            write_run(scores=[(0.1, 0.1)])
+        else:
+            info = json.loads((layout.shards / "meta/info.json").read_text())
+            (layout.shards / "meta/info.json").write_text(json.dumps(info | {"fingerprint": "another"}))
+
+    monkeypatch.setattr("merc.reports.pages.overview.write", meanwhile)
+    with pytest.raises(BadTable, match="while the report was made; run merc-report again"):
+        _write(tmp_path)
+    assert _contents(tmp_path) == before
+
+
 def test_runs_as_a_command(write_shards: WriteShards, tmp_path: Path) -> None:
     write_shards()
     settings = tmp_path / "params.yaml"
     settings.write_text("report: {example_dialogues: 1}\n")
-    folders = [f"--{name}={tmp_path / folder}" for name, folder in {"out": "features", "runs": "runs", "reports": "reports", "params": "params.yaml"}.items()]
+    named = {"out": "features", "runs": "runs", "evaluations": "evaluations", "reports": "reports", "params": "params.yaml"}
+    folders = [f"--{name}={tmp_path / folder}" for name, folder in named.items()]
     assert CliRunner().invoke(main, folders).exit_code == 0
     assert (tmp_path / "reports" / "index.html").is_file()
     assert CliRunner().invoke(main, [*folders, "--dataset", "nowhere"]).exit_code == 2

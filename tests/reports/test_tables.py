@@ -1,7 +1,6 @@
 """Counts from shards, and the files made of them, against literals."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,6 @@ from merc.errors import BadTable
 from merc.layout import Layout
 from merc.records import failures
 from merc.reports import tables
-from merc.reports.results import read_recipes
 from merc.reports.tables import AbsenceRow, CoverageRow, LabelRow
 
 DIALOGUES = {"train": [("train/dia0", [0, 0, 1, -1, 0]), ("train/dia1", [1])], "test": [("test/dia0", [0, 1, 1, 1])]}
@@ -74,51 +72,3 @@ def test_files_for_dvc() -> None:
     assert tables.labels_csv([LabelRow("tiny", "train", 'joy, "great"', 2, 1 / 3)]) == (
         'dataset,split,emotion,utterances,share\ntiny,train,"joy, ""great""",2,0.333333\n'
     )
-
-
-def test_the_markdown_table_holds_majority_mean_and_spread(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    write_run(scores=[(0.50, 0.40), (0.54, 0.46)])
-    write_run(recipe="text_only", modalities=["text"], scores=[(0.48, 0.41)], replace={"parameters": 12, "causal": True})
-    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny"), "untrained": []})
-    assert text == (
-        "# Results\n"
-        "\n"
-        "## tiny\n"
-        "\n"
-        "Label set meld7; epochs selected by dev weighted F1; per cent, mean ± standard deviation over the seeds.\n"
-        "\n"
-        "| Recipe | Model | Features | Parameters | Causal | Seeds | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n"
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| majority class | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n"
-        "| baseline | recurrent | text ngrams, audio acoustic | 1,234,567 | no | 2 | 52.00 ± 2.83 | 43.00 ± 4.24 | 44.00 ± 4.24 | 33.00 ± 4.24 |\n"
-        "| text_only | recurrent | text ngrams | 12 | yes | 1 | 48.00 | 41.00 | 42.00 | 31.00 |\n"
-        "\n"
-        "## untrained\n"
-        "\n"
-        "Nothing has been trained on it yet.\n"
-    )
-
-
-def test_names_cannot_break_the_markdown_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    write_run(replace={"model": "a|b\n| c <img src=x>"})
-    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
-    assert "a\\|b \\| c \\<img src=x\\>" in text
-
-
-def test_recipes_of_different_label_sets_have_tables_of_their_own(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    write_run(recipe="four", replace={"label_set": "iemocap4"})
-    write_run(recipe="six", replace={"label_set": "iemocap6"})
-    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
-    assert text.count("| majority class |") == 2
-    assert text.index("iemocap4") < text.index("four") < text.index("iemocap6") < text.index("| six")
-
-
-def test_recipes_on_fine_tuned_encoders_have_a_table_of_their_own_after_the_others(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    write_run(recipe="first", replace={"tag": "adapted"})
-    write_run(recipe="second", replace={"tag": "frozen"})
-    write_run(recipe="third")  # as written before rows had a tag
-    text = tables.markdown({"tiny": read_recipes(tmp_path / "runs", "tiny")})
-    frozen, tuned = text.split("Label set meld7, encoders fine-tuned on the train labels; ")
-    assert ("| second" in frozen, "| third" in frozen, "| first" in frozen) == (True, True, False)
-    assert "| first" in tuned
-    assert text.count("| majority class |") == 2

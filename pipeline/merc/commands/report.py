@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import lock, log
-from merc.command_line import OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
+from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.layout import Layout
 
 
@@ -13,20 +13,22 @@ from merc.layout import Layout
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
 @OUT
 @RUNS
-@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the page and the tables.")
+@EVALUATIONS
+@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the pages and the tables.")
 @PARAMS
 @WAIT
-@click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
-def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, wait: bool, where: bool) -> None:
-    """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.
+@click.option("--where", is_flag=True, help="Only print where the shards, the metrics, the evaluations and the report are.")
+def main(datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, reports: Path, params_file: Path | None, wait: bool, where: bool) -> None:
+    """Write the report: a folder of HTML pages that need nothing else, the results as Markdown and LaTeX, and the data of the plots.
 
-    It reads the shards below --out and the runs below --runs, whatever made them.
+    It reads the shards below --out, the runs below --runs and their evaluations, whatever made them. Open index.html in --reports.
 
     \b
     Exit codes:
       0  done                                              4  no shards, or something damaged
       1  unexpected, or the output cannot be written       7  another process writes to the same output
       2  usage or settings                               130  interrupted; run again
+      5  --reports holds something else
     """
     log.set_up()
     with exiting():
@@ -38,15 +40,17 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
             params = Params.load(params_file)
             config = params.fill("report", Config)
             with lock.held(reports, wait=wait):
-                write_report(config, out, runs, reports, list(datasets) or None)
-        for line in whereabouts(out, runs, reports):
+                write_report(config, out, runs, reports, list(datasets) or None, evaluations)
+        for line in whereabouts(out, runs, evaluations, reports):
             echo(line)
 
 
-def whereabouts(out: Path, runs: Path, reports: Path) -> list[str]:
-    """One line each for the shards, the metrics and the report that are there."""
+def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list[str]:
+    """One line each for the shards, the metrics, the folders of evaluations and the report that are there."""
     shards = sorted(folder for folder in out.glob("*") if Layout(Path("raw"), out, folder.name).shards.is_dir())
     lines = [f"shards   {Layout(Path('raw'), out, folder.name).shards}" for folder in shards]
     lines += [f"metrics  {path}" for path in sorted(runs.glob("*/*/metrics.json"))]
-    lines += [f"report   {path}" for path in (reports / "index.html", reports / "results.md") if path.is_file()]
+    evaluated = {path.parents[1] for kind in ("runs/*/*", "comparisons/*") for path in evaluations.glob(f"{kind}/*/scores.json")}
+    lines += [f"scores   {folder}" for folder in sorted(evaluated)]
+    lines += [f"report   {path}" for path in (reports / name for name in ("index.html", "results.md", "results.tex")) if path.is_file()]
     return lines or ["nothing has been made yet; run `dvc repro` or `merc-extract` first"]

@@ -6,7 +6,7 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """Which example dialogues the report shows."""
+    """What the report shows beside the results."""
 
     similarity: str = "path"
     """Similarity whose neighbours are drawn, one of ``trajectories.similarities``."""
@@ -14,3 +14,7 @@ class Config(Settings):
     """Examples per dataset."""
     neighbours_drawn: int = Field(default=3, ge=1)
     """Neighbours below each example."""
+    published: str | None = None
+    """CSV file of further published scores, shown after those that come with the package (columns: :class:`merc.reports.published.Published`); null: none."""
+    validate_shards: bool = True
+    """Whether the shards are validated, which reads every vector."""

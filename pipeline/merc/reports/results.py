@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from merc import files
 from merc.encoders.engine.adapted import FROZEN
 from merc.errors import BadTable
-from merc.job import RECORD
+from merc.job import RECORD, Record
 
 RESULTS = "results.json"
 HISTORY = "history.csv"
@@ -144,20 +144,24 @@ def read_recipes(runs: Path, dataset: str) -> list[Recipe]:
     return [_read_recipe(path) for path in sorted((runs / dataset).glob(f"*/{RESULTS}"))]
 
 
-def best_on_dev(recipes: Sequence[Recipe]) -> Recipe | None:
-    """The recipe with the highest mean dev weighted F1 (of equal ones the first by name); None if there is none.
-
-    Those on fine-tuned encoders count only where there are no others.
-    """
-    of_tag = [recipe for recipe in recipes if recipe.tag == FROZEN] or recipes
-    return min(of_tag, key=lambda recipe: (-recipe.dev_weighted_f1, recipe.recipe), default=None)
-
-
 def read_record(runs: Path, recipe: Recipe) -> dict[str, Any]:
     """What a run was made with: its ``settings``, and under ``inputs`` the fingerprint of its ``shards``; empty if it has no record."""
     path = runs / recipe.dataset / recipe.recipe / RECORD
-    record: dict[str, Any] = files.read_json(path) if path.is_file() else {}
+    record: dict[str, Any] = files.read_record(path, Record, "the record of a training") if path.is_file() else {}
     return record
+
+
+def state(runs: Path, recipe: Recipe) -> str:
+    """What the results of a recipe are now: a hash.
+
+    Raises:
+        BadTable: if they are gone.
+    """
+    path = runs / recipe.dataset / recipe.recipe / RESULTS
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise BadTable(f"{path}: removed while the report was made; run merc-report again") from error
 
 
 def read_history(runs: Path, recipe: Recipe) -> list[Epoch]:

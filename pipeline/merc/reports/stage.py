@@ -1,78 +1,96 @@
-"""DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
+"""DVC stage ``report``: shards, runs and evaluations → pages, tables for papers, and the data of ``dvc metrics`` and ``dvc plots``."""
 
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from merc import files, lock, log, provenance
-from merc.command_line import OUT, PARAMS, RUNS, exiting
-from merc.errors import BadSettings, RawDataMissing, nearest
+from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, exiting
+from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
 from merc.log import logger
 from merc.params import Params
-from merc.reports import figures, tables
+from merc.reports import figures, place, results, tables, written
 from merc.reports.config import Config
+from merc.reports.evaluations import Evaluations, read_evaluations
 from merc.reports.examples import Example, read_examples
 from merc.reports.pages import compare, dataset, dialogues, overview
-from merc.reports.pages.base import OVERVIEW, PAGES, Report
+from merc.reports.pages.base import Report
 from merc.reports.pages.dataset import DatasetReport
-from merc.reports.results import best_on_dev, read_history, read_recipes, read_record
+from merc.reports.published import Published, by_features, read_published
+from merc.reports.scoreboard import best_of, scoreboards
 from merc.shards.format import reader
+from merc.shards.validate import validate
 from merc.shown import visible
 from merc.trajectories import stage as trajectories
 
-SCRATCH = ".making"
 
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, evaluations: Path | None = None) -> Path:
+    """Writes ``index.html``, ``pages/``, ``results.md``, ``results.tex``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
-    """Writes ``index.html``, ``pages/``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
+    All is made aside, so that a report that is there stays whole until the new one is.
 
     Args:
-        config: what is drawn.
+        config: what is shown.
         out: the folder of all features.
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
         datasets: which ones; None for all that have shards.
+        evaluations: the folder of all evaluations; may be missing, None for none.
 
     Returns:
-        The page.
+        The overview.
 
     Raises:
-        RawDataMissing: if there are no shards at all; a report that is there stays.
-        BadSettings: if a dataset has no shards, or the trajectories lack the similarity that is to be drawn.
-        BadTable: if shards or runs do not hold what they should.
+        RawDataMissing: if there are no shards at all.
+        BadSettings: if a dataset has no shards, the trajectories lack the similarity that is to be drawn, or the file of published scores is none.
+        BadTable: if shards, runs or evaluations do not hold what they should, or are made again or removed meanwhile.
+        SettingsDiffer: if ``reports`` holds something else.
     """
-    found = [_dataset_report(config, Layout(Path("raw"), out, name), runs) for name in _chosen(out, datasets)]
-    coverage = [row for one in found for row in one.contents.coverage]
-    labels = [row for one in found for row in one.contents.labels]
-    results = {one.name: list(one.recipes) for one in found}
-    files.write_text(reports / "results.md", tables.markdown(results))
-    files.write_json(reports / "scores.json", tables.score_metrics(results))
-    files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
-    files.write_text(reports / "labels.csv", tables.labels_csv(labels))
-    files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))
-    target = _write_pages(found, reports)
+    names = _chosen(out, datasets)
+    place.check(reports)
+    published = read_published(config.published)
+    found = [_dataset_report(config, Layout(Path("raw"), out, name), runs, evaluations, published) for name in names]
+    with place.making(reports) as folder:
+        _write_pages(found, Report(folder, provenance.versions()))
+        _write_tables(found, folder)
+        for one in found:
+            _check_there(one)
+        target = place.put(folder, reports)
     logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
     return target
 
 
-def _write_pages(found: list[DatasetReport], reports: Path) -> Path:
-    """Makes all pages aside and puts them into their place; gives the first."""
-    making = Report(reports / SCRATCH, provenance.versions())
-    with files.writing(reports):
-        shutil.rmtree(making.folder, ignore_errors=True)
-    making.write_assets()
+def _write_pages(found: list[DatasetReport], report: Report) -> None:
+    report.write_assets()
     for one in found:
         for page in (dataset, compare, dialogues):
-            page.write(making, one)
-    overview.write(making, found)
-    files.replace_folder(making.folder / PAGES, reports / PAGES)
-    with files.writing(reports):
-        (making.folder / OVERVIEW).replace(reports / OVERVIEW)
-        making.folder.rmdir()
-    return reports / OVERVIEW
+            page.write(report, one)
+    overview.write(report, found)
+
+
+def _write_tables(found: list[DatasetReport], folder: Path) -> None:
+    """Writes :data:`merc.reports.place.TABLES`."""
+    coverage = [row for one in found for row in one.contents.coverage]
+    labels = [row for one in found for row in one.contents.labels]
+    scores = [written.Results(one.name, one.boards, one.published) for one in found]
+    files.write_text(folder / "results.md", written.markdown(scores))
+    files.write_text(folder / "results.tex", written.latex(scores))
+    files.write_json(folder / "scores.json", tables.score_metrics({one.name: list(one.recipes) for one in found}))
+    files.write_text(folder / "coverage.csv", tables.coverage_csv(coverage))
+    files.write_text(folder / "labels.csv", tables.labels_csv(labels))
+    files.write_json(folder / "coverage.json", tables.coverage_metrics(coverage))
+
+
+def _check_there(one: DatasetReport) -> None:
+    """Raises ``BadTable`` if the shards or a run of a dataset were removed or made again since they were read."""
+    if reader.info(one.layout.shards)["fingerprint"] != one.made_of["fingerprint"]:
+        raise BadTable(f"{one.layout.shards}: made again while the report was made; run merc-report again")
+    for recipe in one.recipes:
+        if results.state(one.runs, recipe) != one.states[recipe.recipe]:
+            raise BadTable(f"{one.runs / recipe.dataset / recipe.recipe}: trained again while the report was made; run merc-report again")
 
 
 def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
@@ -87,14 +105,20 @@ def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     return list(dict.fromkeys(datasets))
 
 
-def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport:
+def _dataset_report(config: Config, layout: Layout, runs: Path, evaluations: Path | None, published: list[Published]) -> DatasetReport:
     info = reader.info(layout.shards)
-    recipes = read_recipes(runs, layout.dataset)
-    records = {recipe.recipe: read_record(runs, recipe) for recipe in recipes}
-    best = best_on_dev(recipes)
+    recipes = results.read_recipes(runs, layout.dataset)
+    states = {recipe.recipe: results.state(runs, recipe) for recipe in recipes}
+    records = {recipe.recipe: results.read_record(runs, recipe) for recipe in recipes}
+    evaluated = _evaluated(evaluations, layout.dataset, records)
+    boards = scoreboards(recipes, evaluated.significance)
+    best = best_of(boards, info["label_set"])
     classes = [visible(one) for one in info["classes"]]  # they stand in figures, too
     return DatasetReport(
         name=layout.dataset,
+        layout=layout,
+        runs=runs,
+        evaluations=evaluations,
         source=info.get("source", ""),
         label_set=info["label_set"],
         classes=classes,
@@ -102,13 +126,27 @@ def _dataset_report(config: Config, layout: Layout, runs: Path) -> DatasetReport
         contents=tables.read_contents(layout.dataset, layout.shards, classes),
         encoders={modality: info["encoders"][modality] for modality in info["modalities"]},
         recipes=recipes,
+        boards=boards,
+        states=states,
         trained_on_others=[name for name, record in records.items() if record and record["inputs"].get("shards") != info["fingerprint"]],
         best=best,
-        epochs=read_history(runs, best) if best else [],
+        epochs=results.read_history(runs, best) if best else [],
+        evaluated=evaluated,
+        published=by_features(published, info["corpus"], info["label_set"]),
         examples=_examples(config, layout, classes),
         similarity=config.similarity,
-        settings=_settings(layout, info) | {"runs": {name: record.get("settings", {}) for name, record in records.items()}},
+        validation=validate(layout.shards) if config.validate_shards else None,
+        made_of={key: info[key] for key in ("fingerprint", "schema_version", "versions") if key in info},
+        settings=_settings(layout, info),
+        records=records,
     )
+
+
+def _evaluated(evaluations: Path | None, dataset: str, records: Mapping[str, Mapping[str, Any]]) -> Evaluations:
+    """Those of the runs that have a record: what an evaluation is of is known by it."""
+    if evaluations is None:
+        return Evaluations()
+    return read_evaluations(evaluations, dataset, {recipe: record["fingerprint"] for recipe, record in records.items() if record})
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:
@@ -136,16 +174,17 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @OUT
 @RUNS
+@EVALUATIONS
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report.")
 @click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
 @PARAMS
-def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
-    """Writes the report of shards and runs."""
+def main(out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
+    """Writes the report of shards, runs and evaluations."""
     log.set_up()
     with exiting():
         params = Params.load(params_file)
         with lock.held(reports):
-            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, evaluations)
 
 
 if __name__ == "__main__":

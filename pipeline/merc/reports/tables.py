@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from merc import parquet, shown
-from merc.encoders.engine.adapted import TAG
+from merc import parquet
 from merc.errors import BadTable
 from merc.layout import MODALITIES
 from merc.records import failures
@@ -223,58 +222,3 @@ def _csv(names: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     for row in rows:
         writer.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()})
     return text.getvalue()
-
-
-RESULT_HEADS = ("Recipe", "Model", "Features", "Parameters", "Causal", "Seeds", "Dev WF1", "Test WF1", "Test Acc", "Test macro F1")
-
-
-def result_cells(recipe: Recipe) -> list[str]:
-    """One recipe's row under :data:`RESULT_HEADS`; scores in per cent, mean ± standard deviation over the seeds."""
-    macro = [seed.test.macro_f1 for seed in recipe.seeds.values()]
-    return [
-        recipe.recipe,
-        recipe.model,
-        recipe.features,
-        f"{recipe.parameters:,}",
-        "yes" if recipe.causal else "no",
-        str(len(recipe.seeds)),
-        recipe.over_seeds(lambda seed: seed.dev.weighted_f1).percent(),
-        recipe.over_seeds(lambda seed: seed.test.weighted_f1).percent(),
-        recipe.over_seeds(lambda seed: seed.test.accuracy).percent(),
-        recipe.over_seeds(lambda seed: seed.test.macro_f1 or 0.0).percent() if None not in macro else "–",
-    ]
-
-
-def majority_cells(recipe: Recipe) -> list[str]:
-    """The row of always guessing the train split's most frequent class."""
-    dev, test = recipe.majority["dev"], recipe.majority["test"]
-    return ["majority class", "–", "–", "–", "–", "–", *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)), "–"]
-
-
-def markdown(results: dict[str, list[Recipe]]) -> str:
-    """The results of all datasets as a Markdown document."""
-    lines = ["# Results", ""]
-    for dataset, recipes in results.items():
-        lines += [f"## {shown.markdown(dataset)}", ""]
-        if not recipes:
-            lines += ["Nothing has been trained on it yet.", ""]
-            continue
-        for (label_set, tag), of_set in comparable(recipes).items():
-            tuned = ", encoders fine-tuned on the train labels" if tag == TAG else ""
-            selections, labels = shown.markdown(", ".join(sorted({recipe.selection for recipe in of_set}))), shown.markdown(label_set)
-            lines += [f"Label set {labels}{tuned}; epochs selected by {selections}; per cent, mean ± standard deviation over the seeds.", ""]
-            lines += [_row(RESULT_HEADS), _row("---" if at < 3 else "---:" for at in range(len(RESULT_HEADS)))]
-            lines += [_row(majority_cells(of_set[0])), *(_row(result_cells(recipe)) for recipe in of_set), ""]
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def comparable(recipes: Iterable[Recipe]) -> dict[tuple[str, str], list[Recipe]]:
-    """Recipes whose scores can be compared at all: label set and tag of the features → recipes, in their order; fine-tuned encoders come last."""
-    groups: dict[tuple[str, str], list[Recipe]] = {}
-    for recipe in sorted(recipes, key=lambda recipe: recipe.tag == TAG):
-        groups.setdefault((recipe.label_set, recipe.tag), []).append(recipe)
-    return groups
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(shown.markdown(cell) for cell in cells) + " |"

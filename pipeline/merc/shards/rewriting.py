@@ -19,10 +19,11 @@ from merc.shards.card.writing import write_card
 from merc.shards.config import Config
 from merc.shards.facts import Facts
 from merc.shards.format import cutting, reader
+from merc.shards.format.meta import STATS_SPLIT
+from merc.shards.format.moments import RunningMoments
 from merc.shards.format.row_groups import column, files_of, row_groups
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, per_utterance
-from merc.shards.joining.moments import RunningMoments
-from merc.shards.stage import INFO, STATS, STATS_SPLIT
+from merc.shards.stage import INFO, STATS
 
 
 class Rewriting:

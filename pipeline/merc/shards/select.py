@@ -17,9 +17,9 @@ from merc.shards.config import Config
 from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.filtering import Filtering
 from merc.shards.format import reader
+from merc.shards.format.meta import STATS_SPLIT
 from merc.shards.format.row_groups import column, files_of
 from merc.shards.rewriting import Rewriting, read_failures
-from merc.shards.stage import STATS_SPLIT
 from merc.shards.target import new_shards
 from merc.shards.where import Condition
 

@@ -23,15 +23,14 @@ from merc.records.dialogue import SPLITS
 from merc.records.feature_parts import Features, open_features
 from merc.shards.config import Config
 from merc.shards.format import cutting
-from merc.shards.format.meta import FACE_SETTINGS
+from merc.shards.format.meta import FACE_SETTINGS, STATS_SPLIT
+from merc.shards.format.moments import RunningMoments
 from merc.shards.format.schema import SCHEMA_VERSION, merc_metadata, quality_columns, schema
 from merc.shards.joining.failures import collect, explained, read_record
 from merc.shards.joining.join import check_absent, join
-from merc.shards.joining.moments import RunningMoments
 
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
-STATS_SPLIT = "train"  # statistics of dev or test would leak into training
 
 
 def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: dict[str, str]) -> Path:

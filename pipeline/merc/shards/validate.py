@@ -17,8 +17,8 @@ from merc.shards.checks.dialogues import DialogueCheck, SeenSplit
 from merc.shards.checks.problems import LISTED, UNREADABLE, Problems
 from merc.shards.facts import Facts
 from merc.shards.format import reader
+from merc.shards.format.meta import STATS_SPLIT
 from merc.shards.format.row_groups import TABLES, files_of
-from merc.shards.stage import STATS_SPLIT
 
 
 @dataclass

@@ -36,3 +36,13 @@ def test_a_tolerance_lets_small_changes_pass(make: Callable[..., Path], run: Run
 
 def test_what_is_no_shards_gives_exit_code_4(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
     assert run("diff", make("one"), tmp_path).exit_code == 4
+
+
+def test_a_page_is_written_instead_with_the_same_exit_code(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+    one, other, page = make("one"), make("other", moved=0.25), tmp_path / "difference.html"
+    result = run("diff", one, other, "--html", page)
+    assert (result.exit_code, result.stdout) == (1, f"{page}\n")
+    assert "They differ." in page.read_text()
+    assert run("diff", one, one, "--html", page).exit_code == 0
+    assert "They are equal." in page.read_text()
+    assert run("diff", one, other, "--html", page, "--json").exit_code == 2

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merc import log
+from merc import files, log
 from merc.command_line import echo, echo_json, exiting
+from merc.errors import BadSettings
 
 if TYPE_CHECKING:
     from merc.shards.difference import Difference, Ids, VectorChange
@@ -23,7 +24,8 @@ _WIDEST = 60
 @click.argument("other", metavar="B", type=click.Path(path_type=Path))
 @click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, show_default=True, help="A vector is changed if a number differs by more than this.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead: one file.")
+def command(one: Path, other: Path, tolerance: float, as_json: bool, page: Path | None) -> None:
     """Tell how the shards in B differ from those in A.
 
     Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories, encoders and settings. Dialogues
@@ -39,11 +41,17 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool) -> None:
     with exiting():
         from merc.shards.diff import diff
 
+        if as_json and page is not None:
+            raise BadSettings("--json and --html exclude each other")
         found = diff(one, other, tolerance=tolerance)
+        if page is not None:
+            from merc.reports.difference import render
+
+            files.write_text(page, render(found, one, other, tolerance))
+        for line in [page] if page is not None else [] if as_json else table(found):
+            echo(line)
         if as_json:
             echo_json(asdict(found))
-        for line in [] if as_json else table(found):
-            echo(line)
         sys.exit(1 if found.differs else 0)
 
 

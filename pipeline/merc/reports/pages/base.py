@@ -7,19 +7,24 @@ reports/
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from merc import files
 from merc.shown import visible, visible_json
 
 PAGES = "pages"
 ASSETS = f"{PAGES}/assets"
+MARKER = f"{PAGES}/made-by-merc-report.txt"
+MARK = "This folder is made by merc-report, and replaced as a whole whenever it is run.\n"
 OVERVIEW = "index.html"
 
 
@@ -32,12 +37,21 @@ class Link:
 
 
 def folder_of(dataset: str) -> str:
-    """The folder of a dataset's pages, relative to the report's; other signs than ASCII letters and digits are written by their number.
+    """The folder of a dataset's pages, relative to the report's.
 
     >>> folder_of("demo-meld")
     'pages/demo_2dmeld'
     """
-    return f"{PAGES}/" + "".join(sign if sign.isalnum() and sign.isascii() else f"_{ord(sign):x}" for sign in dataset)
+    return f"{PAGES}/{slug(dataset)}"
+
+
+def slug(name: str) -> str:
+    """A name as it stands in paths and after ``#``: other signs than ASCII letters and digits are written by their number.
+
+    >>> slug("mmgcn+dclf")
+    'mmgcn_2bdclf'
+    """
+    return "".join(sign if sign.isalnum() and sign.isascii() else f"_{ord(sign):x}" for sign in name)
 
 
 def links_of(dataset: str) -> list[Link]:
@@ -49,6 +63,18 @@ def links_of(dataset: str) -> list[Link]:
         Link("Compare", f"{home}/compare.html"),
         Link("Dialogues", f"{home}/dialogues.html"),
     ]
+
+
+def dialogues_where(**state: str) -> str:
+    """A link from another page of a dataset to the dialogues that fit.
+
+    Args:
+        state: what the page of all dialogues is filtered by, such as ``failure`` or ``emotion`` and ``predicted``.
+
+    >>> dialogues_where(recipe="mmgcn+dclf", emotion="joy")
+    'dialogues.html#recipe=mmgcn%2Bdclf&emotion=joy'
+    """
+    return "dialogues.html#" + "&".join(f"{key}={quote(visible(value), safe='')}" for key, value in state.items())
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,7 @@ class Report:
         root = "../" * target.count("/")
         page = _environment().get_template(template)
         sources = [root + one for one in scripts]
-        text = page.render(title=title, here=target, root=root, links=links, styles=styles, scripts=sources, versions=self.versions, **view)
+        text = page.render(title=title, here=target, root=root, links=links, styles=styles, inlined="", scripts=sources, versions=self.versions, **view)
         files.write_text(self.folder / target, visible(text))
 
     def write_data(self, target: str, name: str, value: Any) -> None:
@@ -97,9 +123,33 @@ class Report:
         files.write_text(self.folder / target, f"(window.merc ??= {{data: {{}}}}).data[{json.dumps(name)}] = {text};\n")
 
     def write_assets(self) -> None:
-        """Copies the styles and scripts of this package."""
+        """Copies the styles and scripts of this package, and says whose folder this is (:mod:`merc.reports.place`)."""
+        files.write_text(self.folder / MARKER, MARK)
         for one in sorted(resources("merc.reports.pages").joinpath("assets").iterdir(), key=lambda one: one.name):
             files.write_text(self.folder / ASSETS / one.name, one.read_text(encoding="utf-8"))
+
+
+def standalone(template: str, title: str, versions: dict[str, str], **view: Any) -> str:
+    """A page of the same look that is one file and needs nothing else.
+
+    Args:
+        template: a file in ``templates``.
+        title: of the page.
+        versions: as in :class:`Report`.
+        view: what the template is given. All of it is escaped.
+    """
+    style = resources("merc.reports.pages").joinpath("assets", "style.css").read_text(encoding="utf-8")
+    page = _environment().get_template(template)
+    return visible(page.render(title=title, here="", root="", links=(), styles=(), inlined=style, scripts=(), versions=versions, **view))
+
+
+def breakable(name: str) -> Markup:
+    """A name that a line may be broken in after its signs; nothing of it is taken for markup.
+
+    >>> breakable("mmgcn+dclf<b>")
+    Markup('mmgcn+<wbr>dclf&lt;b&gt;')
+    """
+    return Markup(re.sub(r"(?<=[+_./-])(?=\w)", "<wbr>", str(escape(name))))  # noqa: S704 - escaped before
 
 
 def _environment() -> Environment:
@@ -112,5 +162,6 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
+    environment.filters["breakable"] = breakable
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}\u202f%"
     return environment

@@ -1,22 +1,41 @@
-"""The page of a dataset: what is in it, what could not be used, and what came of the trainings."""
+"""The page of a dataset: the scores of what was trained on it, then what is in it, what could not be used, and what made it all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from merc.reports import figures, tables
+from merc.job import flat
+from merc.layout import Layout
+from merc.reports import figures
+from merc.reports.evaluations import Evaluations
 from merc.reports.examples import Example, abbreviations
-from merc.reports.pages.base import Report, folder_of, links_of
+from merc.reports.pages import score_tables
+from merc.reports.pages.base import ASSETS, Link, Report, dialogues_where, folder_of, links_of
+from merc.reports.published import TagGroup
 from merc.reports.results import Epoch, Recipe, Spread
+from merc.reports.scoreboard import Scoreboard
 from merc.reports.tables import Contents, CoverageRow
+from merc.shards.checks.problems import KINDS
+from merc.shards.validate import Report as Validation
 
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
 # Lists, such as the names of features, are left to meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "tag", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
 # They stand among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
+_CONTENTS = {
+    "results": "Results",
+    "evaluations": "Evaluations",
+    "published": "Published scores",
+    "data": "Data",
+    "trajectories": "Trajectories",
+    "encoders": "Encoders",
+    "provenance": "Provenance",
+}
+SCRIPTS = (f"{ASSETS}/sort.js", f"{ASSETS}/reveal.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +44,9 @@ class DatasetReport:
 
     Attributes:
         name: the dataset's.
+        layout: where its shards are.
+        runs: the folder of all runs.
+        evaluations: the folder of all evaluations; may be missing, None for none.
         source: paper, licence and origin of the corpus, in the reader's words; empty if unknown.
         label_set: its name.
         classes: its emotions.
@@ -32,15 +54,25 @@ class DatasetReport:
         contents: counts from the shards.
         encoders: modality → provenance.
         recipes: what was trained on it.
+        boards: the same, those that can be compared together.
+        states: recipe → hash of its results when they were read.
         trained_on_others: those whose shards were made again since.
         best: of the recipes, by dev score.
         epochs: history of the best.
+        evaluated: what there is of evaluations.
+        published: scores from papers, for its corpus and label set.
         examples: train dialogues with their neighbours.
         similarity: whose neighbours those are.
-        settings: what made it all, as recorded.
+        validation: what is wrong with the shards; None if they were not validated.
+        made_of: what the shards' record says of them, such as their fingerprint and the versions of libraries.
+        settings: what made shards and trajectories, as recorded.
+        records: recipe → what its training recorded; empty where it did not.
     """
 
     name: str
+    layout: Layout
+    runs: Path
+    evaluations: Path | None
     source: str
     label_set: str
     classes: Sequence[str]
@@ -48,12 +80,19 @@ class DatasetReport:
     contents: Contents
     encoders: Mapping[str, Mapping[str, Any]]
     recipes: Sequence[Recipe]
+    boards: Sequence[Scoreboard]
+    states: Mapping[str, str]
     trained_on_others: Sequence[str]
     best: Recipe | None
     epochs: Sequence[Epoch]
+    evaluated: Evaluations
+    published: Sequence[TagGroup]
     examples: Sequence[Example]
     similarity: str
+    validation: Validation | None
+    made_of: Mapping[str, Any]
     settings: Mapping[str, Any]
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def utterances(self) -> int:
@@ -62,16 +101,6 @@ class DatasetReport:
     @property
     def dialogues(self) -> int:
         return sum(row.dialogues for row in self.contents.splits)
-
-    @property
-    def best_weighted_f1(self) -> str | None:
-        """Test weighted F1 of the best recipe over its seeds, in per cent."""
-        return self.best.over_seeds(lambda seed: seed.test.weighted_f1).percent() if self.best else None
-
-    @property
-    def majority_weighted_f1(self) -> str | None:
-        """What the majority class alone has on test, in per cent."""
-        return f"{100 * self.best.majority['test'].weighted_f1:.2f}" if self.best else None
 
 
 def write(report: Report, dataset: DatasetReport) -> None:
@@ -82,7 +111,8 @@ def write(report: Report, dataset: DatasetReport) -> None:
         dataset: what it says.
     """
     target = f"{folder_of(dataset.name)}/index.html"
-    report.write(target, "dataset.html.j2", dataset.name, links=links_of(dataset.name), d=_view(dataset))
+    contents = [Link(words, f"#{key}") for key, words in _CONTENTS.items() if key != "published" or dataset.published]
+    report.write(target, "dataset.html.j2", dataset.name, links=links_of(dataset.name), scripts=SCRIPTS, contents=contents, d=_view(dataset))
 
 
 def _view(report: DatasetReport) -> dict[str, Any]:
@@ -93,18 +123,24 @@ def _view(report: DatasetReport) -> dict[str, Any]:
     label_grid = _label_grid(contents)
     return {
         "report": report,
+        "boards": [score_tables.board_view(board) for board in report.boards],
+        "confusion": _confusion(report.best) if report.best else None,
+        "per_class": _per_class(report.best) if report.best else None,
+        "history_figure": _history_figure(report),
+        "blocks": [score_tables.block_view(block, report.recipes) for block in report.evaluated.blocks],
+        "pairs": score_tables.pair_rows(report.evaluated),
+        "published_evaluations": any(row.eccs or row.eics or row.shift or row.no_shift for group in report.published for row in group.rows),
         "coverage": _coverage_grid(contents.coverage),
         "emotions": list(dict.fromkeys(row.emotion for row in contents.labels)),
         "label_grid": label_grid,
         "labels_figure": figures.labels(label_grid) if label_grid else None,
-        "result_heads": tables.RESULT_HEADS,
-        "result_groups": _result_groups(report.recipes),
-        "confusion": _confusion(report.best) if report.best else None,
-        "per_class": _per_class(report.best) if report.best else None,
-        "history_figure": _history_figure(report),
+        "failures": [(row, dialogues_where(failure=row.reason)) for row in contents.failures],
+        "problems": _problems(report.validation),
         "legend": [(name, short[name], colours[name], figures.ink_on(colours[name])) for name in report.classes],
         "encoder_facts": _encoder_facts(report.encoders),
-        "settings": yaml.safe_dump(dict(report.settings), sort_keys=True, allow_unicode=True, width=120),
+        "runs": [_run(report, recipe) for recipe in report.recipes],
+        "made_of": [(name.replace("_", " "), _words(value)) for name, value in report.made_of.items()],
+        "settings": _yaml(report.settings),
     }
 
 
@@ -123,22 +159,37 @@ def _label_grid(contents: Contents) -> dict[str, dict[str, tuple[int, float]]]:
     return {split.split: {emotion: found.get((split.split, emotion), (0, 0.0)) for emotion in emotions} for split in contents.splits}
 
 
-def _result_groups(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """One table and figure for what can be compared (:func:`merc.reports.tables.comparable`)."""
-    groups = []
-    for (label_set, tag), of_set in tables.comparable(recipes).items():
-        groups.append(
-            {
-                "label_set": label_set,
-                "tag": tag,
-                "selection": ", ".join(sorted({recipe.selection for recipe in of_set})),
-                "majority": tables.majority_cells(of_set[0]),
-                "rows": [(recipe, tables.result_cells(recipe)) for recipe in of_set],
-                "figure": figures.scores(of_set),
-                "seeds": [(recipe.recipe, _seed_rows(recipe)) for recipe in of_set],
-            }
-        )
-    return groups
+def _problems(validation: Validation | None) -> list[tuple[str, str, int, list[str]]]:
+    """Per kind of problem: its name, what it means, how many there are, and the first of them in words."""
+    if validation is None:
+        return []
+    counts, listed = validation.problems.counts, validation.problems.listed
+    return [(kind, meaning, counts[kind], [str(one) for one in listed if one.kind == kind]) for kind, meaning in KINDS.items() if counts[kind]]
+
+
+def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
+    """What made the scores of a recipe."""
+    record = report.records.get(recipe.recipe, {})
+    facts = {
+        "folder": (report.runs / recipe.dataset / recipe.recipe).as_posix(),
+        "model": recipe.model,
+        **{f"features, {modality}": recipe.encoders[modality] for modality in recipe.modalities},
+        "encoders": recipe.tag,
+        "label set": recipe.label_set,
+        "parameters": f"{recipe.parameters:,}",
+        "causal": "yes, it sees no later utterance" if recipe.causal else "no",
+        "epoch selected by": recipe.selection,
+        "fingerprint": record.get("fingerprint", "not recorded"),
+        **{f"input, {key}": _words(value) for key, value in flat(record.get("inputs", {})).items()},
+    }
+    settings = record.get("settings", {})
+    return {
+        "recipe": recipe,
+        "anchor": score_tables.anchor(recipe.recipe),
+        "facts": list(facts.items()),
+        "seeds": _seed_rows(recipe),
+        "settings": _yaml(settings) if settings else "",
+    }
 
 
 def _seed_rows(recipe: Recipe) -> list[list[str]]:
@@ -151,22 +202,32 @@ def _seed_rows(recipe: Recipe) -> list[list[str]]:
     return rows
 
 
-def _confusion(recipe: Recipe) -> list[tuple[str, list[tuple[int, float]], int]]:
-    """Per true class: (count, share of the row) for each predicted class, and the row's sum; over all seeds."""
+@dataclass(frozen=True)
+class _Confused:
+    """A cell of a confusion matrix; ``target`` is where its utterances are shown."""
+
+    count: int
+    share: float
+    target: str
+
+
+def _confusion(recipe: Recipe) -> list[tuple[str, list[_Confused], int]]:
+    """Per true class: a cell for each predicted class, with its share of the row, and the row's sum; over all seeds."""
     rows = []
     for name, counts in zip(recipe.classes, recipe.confusion, strict=True):
         total = sum(counts)
-        rows.append((name, [(count, count / total if total else 0.0) for count in counts], total))
+        targets = [dialogues_where(recipe=recipe.recipe, split="test", emotion=name, predicted=other) for other in recipe.classes]
+        rows.append((name, [_Confused(count, count / total if total else 0.0, target) for count, target in zip(counts, targets, strict=True)], total))
     return rows
 
 
-def _per_class(recipe: Recipe) -> list[tuple[str, list[str], int]]:
+def _per_class(recipe: Recipe) -> list[tuple[str, list[score_tables.Cell], int]]:
     """Per class: precision, recall and F1 over the seeds, and its number of test utterances."""
     rows = []
     for name in recipe.classes:
         of_seeds = [seed.test.per_class[name] for seed in recipe.seeds.values()]
         spreads = [Spread([getattr(one, score) for one in of_seeds]) for score in ("precision", "recall", "f1")]
-        rows.append((name, [spread.percent() for spread in spreads], of_seeds[0].support))
+        rows.append((name, [score_tables.cell(spread) for spread in spreads], of_seeds[0].support))
     return rows
 
 
@@ -189,3 +250,7 @@ def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_words(one)}" for key, one in value.items())
     return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)
+
+
+def _yaml(tree: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(tree), sort_keys=True, allow_unicode=True, width=120))

@@ -17,9 +17,9 @@ from merc.errors import BadTable
 from merc.shards.checks.problems import LISTED, UNREADABLE, Problems
 from merc.shards.facts import Facts
 from merc.shards.format import reader
+from merc.shards.format.moments import RunningMoments
 from merc.shards.format.row_groups import column, merc, opened
 from merc.shards.format.schema import per_utterance
-from merc.shards.joining.moments import RunningMoments
 
 
 @dataclass

@@ -14,8 +14,8 @@ from merc.records.dialogue import SPLITS
 from merc.shards.checks.dialogues import SeenSplit
 from merc.shards.checks.problems import UNREADABLE, Problems
 from merc.shards.format import reader
+from merc.shards.format.moments import RunningMoments
 from merc.shards.format.row_groups import TABLES, files_of
-from merc.shards.joining.moments import RunningMoments
 
 INFO, STATS, MANIFEST = "meta/info.json", "meta/stats.json", "meta/manifest.json"
 _CLOSE = 1e-5  # of the deviation: sums in another order differ by less

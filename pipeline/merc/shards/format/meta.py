@@ -11,6 +11,8 @@ from merc.records.dialogue import SPLITS
 _Count = Annotated[int, Field(ge=0)]
 
 
+STATS_SPLIT = "train"
+"""Whose vectors ``meta/stats.json`` is of; statistics of dev or test would leak into training."""
 FACE_SETTINGS = ("detector", "choice", "off_screen")
 """Settings of the media that the record of shards tells."""
 

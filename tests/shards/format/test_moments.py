@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from merc.shards.joining.moments import RunningMoments
+from merc.shards.format.moments import RunningMoments
 
 
 def test_pieces_give_the_moments_of_the_whole_also_far_from_zero() -> None:

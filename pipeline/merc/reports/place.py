@@ -1,0 +1,69 @@
+"""The folder of a report: whether what lies there is a report, and how a new one takes the place of an old one."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from merc import files
+from merc.errors import SettingsDiffer
+from merc.reports.pages.base import MARKER, OVERVIEW, PAGES
+
+SCRATCH = ".making"
+TABLES = ("results.md", "results.tex", "scores.json", "coverage.csv", "labels.csv", "coverage.json")
+"""Files beside the pages."""
+_GENERATOR = b'<meta name="generator" content="merc-report">'
+_HEAD_BYTES = 1000
+
+
+def check(reports: Path) -> None:
+    """Refuses a folder that holds something else under a name of the report.
+
+    A file or folder of any other name stays what it is.
+
+    Raises:
+        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, or a table is there without them.
+        CannotWrite: if the folder cannot be read, or is a file.
+    """
+    with files.writing(reports):
+        files.finish_replacing(reports / PAGES)  # of a run that was killed
+        index, pages = reports / OVERVIEW, reports / PAGES
+        strange = [path for path, ours in ((index, _is_page(index)), (pages, (reports / MARKER).is_file())) if path.exists() and not ours]
+        if not strange and not index.exists() and not pages.exists():
+            strange = [reports / name for name in TABLES if (reports / name).exists()]
+    if strange:
+        there = ", ".join(map(str, strange))
+        raise SettingsDiffer(f"{there}: not made by merc-report, so that it is not replaced; move it away, or give another folder by --reports")
+
+
+def _is_page(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD_BYTES)
+
+
+@contextmanager
+def making(reports: Path) -> Iterator[Path]:
+    """Yields an empty folder, on the same disk as the report, and removes it at the end; also one that a killed run left."""
+    folder = reports / SCRATCH
+    with files.writing(reports):
+        if folder.exists():
+            shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(made: Path, reports: Path) -> Path:
+    """Puts what was made in the folder of :func:`making` into its places, each whole or not at all: the pages, then the overview, which links to them.
+
+    Returns:
+        The overview.
+    """
+    files.replace_folder(made / PAGES, reports / PAGES)
+    with files.writing(reports):
+        for name in (OVERVIEW, *TABLES):
+            (made / name).replace(reports / name)
+    return reports / OVERVIEW
