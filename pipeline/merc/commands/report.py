@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from merc import lock, log
-from merc.command_line import OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
+from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.layout import Layout
 
 
@@ -13,11 +13,16 @@ from merc.layout import Layout
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
 @OUT
 @RUNS
+@EVALUATIONS
+@click.option("--no-text", is_flag=True, help="Without what is said, for reports that leave the house: as the setting report.text: false.")
+@click.option("--no-media", is_flag=True, help="Without copies of faces and sound: as the setting report.media: false.")
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the page and the tables.")
 @PARAMS
 @WAIT
 @click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
-def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params_file: Path | None, wait: bool, where: bool) -> None:
+def main(
+    datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, no_text: bool, no_media: bool, reports: Path, params_file: Path | None, wait: bool, where: bool
+) -> None:
     """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.
 
     It reads the shards below --out and the runs below --runs, whatever made them.
@@ -37,8 +42,9 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, reports: Path, params
 
             params = Params.load(params_file)
             config = params.fill("report", Config)
+            config = config.model_copy(update={"text": config.text and not no_text, "media": config.media and not no_media})
             with lock.held(reports, wait=wait):
-                write_report(config, out, runs, reports, list(datasets) or None)
+                write_report(config, out, runs, reports, list(datasets) or None, evaluations)
         for line in whereabouts(out, runs, reports):
             echo(line)
 

@@ -1,13 +1,14 @@
 """DVC stage ``report``: shards and runs → one HTML page, a Markdown table, and the data of ``dvc metrics`` and ``dvc plots``."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from merc import files, lock, log, provenance
-from merc.command_line import OUT, PARAMS, RUNS, exiting
+from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, exiting
 from merc.errors import BadSettings, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
 from merc.log import logger
@@ -26,7 +27,7 @@ from merc.trajectories import stage as trajectories
 SCRATCH = ".making"
 
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, evaluations: Path | None = None) -> Path:
     """Writes ``index.html``, ``pages/``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
@@ -35,6 +36,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
         datasets: which ones; None for all that have shards.
+        evaluations: the folder of the evaluations; may be missing.
 
     Returns:
         The page.
@@ -53,20 +55,20 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
     files.write_text(reports / "labels.csv", tables.labels_csv(labels))
     files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))
-    target = _write_pages(found, reports)
+    target = _write_pages(found, reports, lambda making, one: dialogues.write(making, one, config, Layout(Path("raw"), out, one.name), runs, evaluations))
     logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
     return target
 
 
-def _write_pages(found: list[DatasetReport], reports: Path) -> Path:
+def _write_pages(found: list[DatasetReport], reports: Path, write_dialogues: Callable[[Report, DatasetReport], None]) -> Path:
     """Makes all pages aside and puts them into their place; gives the first."""
     making = Report(reports / SCRATCH, provenance.versions())
     with files.writing(reports):
         shutil.rmtree(making.folder, ignore_errors=True)
     making.write_assets()
     for one in found:
-        for page in (dataset, compare, dialogues):
-            page.write(making, one)
+        for write in (dataset.write, compare.write, write_dialogues):
+            write(making, one)
     overview.write(making, found)
     files.replace_folder(making.folder / PAGES, reports / PAGES)
     with files.writing(reports):
@@ -136,16 +138,17 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @OUT
 @RUNS
+@EVALUATIONS
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report.")
 @click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
 @PARAMS
-def main(out: Path, runs: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
+def main(out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
     """Writes the report of shards and runs."""
     log.set_up()
     with exiting():
         params = Params.load(params_file)
         with lock.held(reports):
-            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None)
+            write_report(params.fill("report", Config), out, runs, reports, list(datasets) or None, evaluations)
 
 
 if __name__ == "__main__":
