@@ -88,8 +88,15 @@ class Made:
         encoders = {name: {"name": "random", "encoder": "random", "settings": {}} for name in MODALITIES}
         info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(CLASSES), "encoders": encoders, "splits": list(self.lengths), "source": ""}
         info |= {"modalities": list(MODALITIES), "dims": dict.fromkeys(MODALITIES, 2), "deviations": [], "versions": {}, "fingerprint": "0"}
+        info["counts"] = {split: self._counts(split) for split in self.lengths}
         files.write_json(self.layout.shards / "meta" / "info.json", info)
-        build_trajectories(TrajectoriesConfig(order_permutations=0, control_pairs=100), self.layout, RunOptions(overwrite=True))
+        files.write_json(self.layout.shards / "meta" / "stats.json", {})
+        build_trajectories(TrajectoriesConfig(similarities=("histogram", "edit", "path"), order_permutations=0, control_pairs=100), self.layout, RunOptions(overwrite=True))
+
+    def _counts(self, split: str) -> dict[str, Any]:
+        labels, total = self.labels[split], len(self.labels[split])
+        of_classes = dict(zip(CLASSES, np.bincount(labels, minlength=len(CLASSES)).tolist(), strict=True))
+        return {"dialogues": len(self.lengths[split]), "utterances": total, "labels": of_classes, "unlabelled": 0, "present": dict.fromkeys(MODALITIES, total)}
 
     def _row(self, split: str, k: int, ids: Sequence[str], labels: list[int], seen: NDArray[np.bool_], quality: Sequence[str]) -> dict[str, Any]:
         size = len(ids)
@@ -224,7 +231,7 @@ def main(repetitions: int, recipes: int, keep: Path | None, out: Path | None) ->
         "| ---: " * 10 + "|",
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        for name, sizes in {"meld": MELD, "large": LARGE}.items():
+        for name, sizes in {"meld": MELD, **({"large": LARGE} if os.environ.get("BOTH", "1") == "1" else {})}.items():
             lines.append("| " + " | ".join(row_of((keep or Path(scratch)) / name, sizes, recipes, repetitions)) + " |")
     put_dated(__file__, lines, out)
 

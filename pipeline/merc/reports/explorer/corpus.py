@@ -33,7 +33,7 @@ class Corpus:
 
     Attributes:
         classes: the label set, as the shards have it.
-        splits: in their order.
+        splits: test before dev before train, of which recipes say nothing.
         dialogue_ids: K strings.
         split_K: index into ``splits``.
         lengths_K: utterances of each dialogue.
@@ -100,7 +100,7 @@ def read_corpus(shards: Path, *, texts: bool) -> Corpus:
         BadTable: if a file is missing or damaged, or has a label that is none of the classes.
     """
     classes = tuple(reader.info(shards)["classes"])
-    splits = tuple(reader.splits(shards))
+    splits = tuple(reversed(reader.splits(shards)))
     names = shard_files.open_shard(shard_files.find(shards, splits[0])[0]).schema.names
     quality = quality_columns(names)
     present = [name for name in names if name.endswith("_present")]
@@ -141,7 +141,7 @@ def read_failed(shards: Path, corpus: Corpus) -> Failed:
     found = {name: rows[name].to_pylist() for name in ("stage", "modality", "reason", "detail")}
     for reason in dict.fromkeys(found["reason"]):
         if reason not in REASONS:
-            raise BadTable(f"{shards / 'failures'}: unknown reason {visible(reason)!r}; one of {', '.join(REASONS)}")
+            raise BadTable(f"{shards / 'failures'}: unknown reason {reason!r}; one of {', '.join(REASONS)}")
     return Failed(utterance_M=place_M[order_M], stages=found["stage"], modalities=found["modality"], reasons=found["reason"], details=found["detail"])
 
 
@@ -181,7 +181,7 @@ def _nearest(table: pa.Table, name: str, number: int, corpus: Corpus, path: Path
     places = _places(ids.flatten(), corpus.dialogue_ids)
     if (places < 0).any():
         strange = ids.flatten()[int(np.flatnonzero(places < 0)[0])].as_py()
-        raise BadTable(f"{path}: neighbours_{name} names {visible(str(strange))!r}, which is no dialogue of {path.parents[1]}")
+        raise BadTable(f"{path}: neighbours_{name} names {strange!r}, which is no dialogue of {path.parents[1]}")
     pairs = list(zip(places.tolist(), np.round(np.asarray(values.flatten(), dtype=np.float64), 3).tolist(), strict=True))
     ends = np.cumsum(np.asarray(lengths)).tolist()
     return [pairs[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

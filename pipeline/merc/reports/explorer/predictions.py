@@ -31,7 +31,7 @@ class Said:
 
     Attributes:
         class_N: index into the classes of the shards; :data:`NOTHING` where nothing was said.
-        percent_N: the mean probability of that class in per cent, rounded down, 0 to 99.
+        percent_N: the mean probability of that class in whole per cent, 0 to 99.
     """
 
     class_N: NDArray[np.int64]
@@ -106,6 +106,8 @@ def _read_unimodal(folder: Path, evaluations: Path | None, recipe: Recipe, corpu
 
 
 def _said(table: pa.Table, classes: Sequence[str], corpus: Corpus, path: Path) -> Said:
+    if not pa.types.is_string(table["utterance_id"].type) or not pa.types.is_integer(table["seed"].type):
+        raise BadTable(f"{path}: utterance_id holds {table['utterance_id'].type} and seed {table['seed'].type} instead of strings and integers")
     probabilities_RC = _probabilities(table, len(classes), path)
     place_R = corpus.places(table["utterance_id"])
     here_R = place_R >= 0
@@ -115,7 +117,7 @@ def _said(table: pa.Table, classes: Sequence[str], corpus: Corpus, path: Path) -
     count_N = np.bincount(place_R[here_R], minlength=corpus.utterances)
     own = np.array([corpus.classes.index(name) for name in classes])
     percent_N = 100 * sums_NC.max(axis=1) / np.maximum(count_N, 1)
-    return Said(np.where(count_N > 0, own[sums_NC.argmax(axis=1)], NOTHING), np.clip(percent_N, 0, 99).astype(np.int64))
+    return Said(np.where(count_N > 0, own[sums_NC.argmax(axis=1)], NOTHING), np.clip(np.rint(percent_N), 0, 99).astype(np.int64))
 
 
 def _probabilities(table: pa.Table, classes: int, path: Path) -> NDArray[np.float64]:

@@ -176,18 +176,20 @@
   const plural = (count, word) => `${count.toLocaleString("en").replaceAll(",", "\u202f")} ${word}${count === 1 ? "" : "s"}`;
   const nameOf = (c) => (c >= 0 ? data.classes[c].name : c === -1 ? "outside the label set" : "not predicted");
 
-  function cell(c, kind, title, letters) {
+  function cell(c, kind, title, words = "") {
     const made = el("span", { class: `cell ${c < 0 ? "none" : kind}`, title });
     if (c < 0) return made;
     made.style.setProperty("--c", data.classes[c].colour);
     made.style.setProperty("--i", data.classes[c].ink);
-    if (letters) made.textContent = data.classes[c].letters;
+    made.textContent = words;
     return made;
   }
 
-  function fitting(k, width) { // whether letters of a class fit into the cells of a dialogue
+  const whole = (c, kind) => el("span", { class: "whole" }, cell(c, kind, nameOf(c), nameOf(c)));
+
+  function fitting(k, width) { // the letters of a class, where they fit into the cells of a dialogue
     const across = Math.min(28, width / data.lengths[k]);
-    return (c) => c >= 0 && across >= 4 + 7 * data.classes[c].letters.length;
+    return (c) => (c >= 0 && across >= 3 + 7 * data.classes[c].letters.length ? data.classes[c].letters : "");
   }
 
   function trueStrip(k, width, marks) {
@@ -238,24 +240,24 @@
   }
 
   function reserve(made) { // about as high as it will be, so that the scroll bar is right
-    made.style.minHeight = `${76 + 16 * strips(Number(made.dataset.dialogue)).length}px`;
+    made.style.minHeight = `${72 + 16 * strips(Number(made.dataset.dialogue)).length}px`;
   }
 
   function draw(made) {
     if (made.childElementCount) return;
     const k = Number(made.dataset.dialogue);
-    const width = Math.max(60, list.clientWidth - nameWidth() - 98);
-    const lines = el("div", { class: "lines" }, el("span", { class: "name" }, "true"), trueStrip(k, width, now.marks), el("span", { class: "value" }));
+    const width = Math.max(60, list.clientWidth - nameWidth() - (window.innerWidth <= 560 ? 66 : 98));
+    const lines = el("div", { class: "lines" }, el("span", { class: "name" }, "true"), el("span", { class: "value" }), trueStrip(k, width, now.marks));
     for (const recipe of strips(k)) {
       const [strip, wrong] = saidStrip(k, recipe, width);
-      lines.append(el("span", { class: "name", title: recipe.name }, el("bdi", {}, recipe.name)), strip, el("span", { class: "value" }, `${wrong} wrong`));
+      lines.append(el("span", { class: "name", title: recipe.name }, el("bdi", {}, recipe.name)), el("span", { class: "value" }, `${wrong} wrong`), strip);
     }
     const open = now.want.dialogue === k;
     const button = el("button", { type: "button", "aria-expanded": String(open) }, el("bdi", {}, data.ids[k]));
     const people = [...new Set(data.speaker.slice(begin[k], begin[k + 1]))].map((one) => data.speakers[one]);
     made.append(el("div", { class: "head" }, el("h3", {}, button), el("span", { class: "soft", dir: "auto" }, `${plural(data.lengths[k], "utterance")} · ${people.join(", ")}`)), lines);
+    made.style.minHeight = "";
     if (open) show(made, k);
-    else reserve(made);
   }
 
   function forget(made) {
@@ -267,13 +269,11 @@
   function redraw(made) {
     if (!made.childElementCount) return;
     made.replaceChildren();
-    made.style.minHeight = "";
     draw(made);
   }
 
   // ---- an opened dialogue
   async function show(made, k) {
-    made.style.minHeight = "";
     const panel = el("div", { class: "opened" }, el("p", { class: "soft" }, "…"));
     made.append(panel);
     try {
@@ -294,7 +294,7 @@
     made.dataset.utterance = u;
     const text = texts ? texts[u] : null;
     const said = el("div", {},
-      el("p", { class: "who" }, el("b", {}, el("bdi", {}, data.speakers[data.speaker[u]])), el("bdi", {}, `${part.utterances[at]}`)),
+      el("p", { class: "who" }, whole(labels[u], ""), el("b", {}, el("bdi", {}, data.speakers[data.speaker[u]])), el("bdi", {}, `${part.utterances[at]}`)),
       text === null ? null : el("p", { class: "words", dir: "auto" }, text || "(no words)"),
       guesses(part, at, u), ...facts(part, at, doubts));
     if (part.heard[at] === "1") said.append(player(u));
@@ -316,15 +316,15 @@
 
   function guesses(part, at, u) {
     const made = el("ul", { class: "guesses" });
-    made.append(el("li", {}, cell(labels[u], "", nameOf(labels[u]), true), el("span", {}), el("span", { class: "name" }, `true: ${nameOf(labels[u])}`)));
     for (const recipe of now.want.recipes) {
       const c = recipe.said[u];
       if (c === NOTHING) continue;
-      const one = el("li", {}, cell(c, isWrong(c, u) ? "wrong" : "right", nameOf(c), true), el("span", { class: "percent" }, `${recipe.percent(u)} %`),
-        el("span", { class: "name", title: recipe.name }, `${nameOf(c)} `, el("bdi", {}, recipe.name)));
-      const single = Object.entries(part.unimodal[recipes.indexOf(recipe)]).filter(([, words]) => words.classes.charCodeAt(at) - FIRST !== NOTHING);
+      const one = el("li", {}, whole(c, isWrong(c, u) ? "wrong" : "right"), el("span", { class: "percent" }, `${recipe.percent(u)} %`),
+        el("span", { class: "name", title: recipe.name }, el("bdi", {}, recipe.name)));
+      const single = Object.entries(part.unimodal[recipes.indexOf(recipe)]).filter(([, said]) => said.classes.charCodeAt(at) - FIRST !== NOTHING);
       if (single.length) {
-        one.append(el("span", { class: "single" }, single.map(([name, words]) => `${name}: ${nameOf(words.classes.charCodeAt(at) - FIRST)} ${percentOf(words.percent, at)} %`).join(" · ")));
+        const words = ([name, said]) => `${name}: ${nameOf(said.classes.charCodeAt(at) - FIRST)} ${percentOf(said.percent, at)} %`;
+        one.append(el("span", { class: "single" }, ...single.map((of) => el("span", {}, words(of)))));
       }
       made.append(one);
     }
@@ -336,10 +336,10 @@
     const missing = Object.entries(part.present).filter(([, flags]) => flags[at] !== "1").map(([name]) => name);
     const there = Object.keys(part.present).filter((name) => !missing.includes(name));
     found.push(el("p", { class: "more" }, el("span", {}, `has ${there.join(", ") || "no modality"}`), missing.length && there.length ? el("span", { class: "warn" }, `without ${missing.join(", ")}`) : null));
-    if (doubts) found.push(el("p", { class: "more" }, el("span", { class: "warn" }, `doubtful face: ${doubts.join(", ")}`)));
+    if (doubts) found.push(el("p", { class: "more" }, el("span", { class: "warn long" }, `doubtful face: ${doubts.join(", ")}`)));
     for (const [, modality, reason, detail] of part.failures.filter(([one]) => one === at)) {
       const link = el("a", { href: written({ failure: reason }) }, reason.replaceAll("_", " "));
-      found.push(el("p", { class: "more" }, `${modality}: `, link, ` – ${data.reasons[reason]}`, detail ? el("span", {}, ` (${detail})`) : ""));
+      found.push(el("p", { class: "more" }, `${modality}: `, link, ` – ${data.reasons[reason]}`, detail ? el("span", { class: "long" }, ` (${detail})`) : ""));
     }
     const quality = Object.entries(part.quality).filter(([, values]) => values[at] !== null);
     if (quality.length) found.push(el("p", { class: "more" }, ...quality.map(([name, values]) => el("span", { title: data.quality[name] }, `${name.replace("quality_", "").replaceAll("_", " ")} ${values[at]}`))));
@@ -365,7 +365,7 @@
     for (const [name, of] of some) {
       made.append(el("p", { class: "by" }, `by ${name.replaceAll("_", " ")}`));
       for (const [other, value] of of[row]) {
-        made.append(el("a", { href: written({ dialogue: data.ids[other] }) }, el("bdi", {}, data.ids[other])), trueStrip(other, list.clientWidth - 260, null), el("span", { class: "value" }, value.toFixed(3)));
+        made.append(el("a", { href: written({ dialogue: data.ids[other] }) }, el("bdi", {}, data.ids[other])), el("span", { class: "value" }, value.toFixed(3)), trueStrip(other, list.clientWidth - 260, null));
       }
     }
     return [el("h4", {}, "Dialogues that move alike"), made];
