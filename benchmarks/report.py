@@ -91,7 +91,9 @@ class Made:
         info["counts"] = {split: self._counts(split) for split in self.lengths}
         files.write_json(self.layout.shards / "meta" / "info.json", info)
         files.write_json(self.layout.shards / "meta" / "stats.json", {})
-        build_trajectories(TrajectoriesConfig(similarities=("histogram", "edit", "path"), order_permutations=0, control_pairs=100), self.layout, RunOptions(overwrite=True))
+        build_trajectories(
+            TrajectoriesConfig(similarities=("histogram", "edit", "path"), order_permutations=0, control_pairs=100), self.layout, RunOptions(overwrite=True)
+        )
 
     def _counts(self, split: str) -> dict[str, Any]:
         labels, total = self.labels[split], len(self.labels[split])
@@ -140,7 +142,11 @@ class Made:
         parquet.write(home / "predictions.parquet", table, compression="zstd")
         if single:
             there = self.folder / "evaluations" / "runs" / "random" / recipe / "any_modality_oracle"
-            tables = [self._predictions("test", seed).append_column("modality", pa.array([name] * len(self.labels["test"]))) for seed in range(seeds) for name in MODALITIES]
+            tables = [
+                self._predictions("test", seed).append_column("modality", pa.array([name] * len(self.labels["test"])))
+                for seed in range(seeds)
+                for name in MODALITIES
+            ]
             parquet.write(there / "unimodal.parquet", pa.concat_tables(tables))
             files.write_json(there / RECORD, {"fingerprint": "0", "settings": {}, "inputs": {"run": recipe}})
 
@@ -188,7 +194,8 @@ def seconds_to_filter(page_file: Path) -> float:
         milliseconds = page.evaluate(
             """() => new Promise((done) => {
               const begun = performance.now();
-              new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)))).observe(document.getElementById("count"), {childList: true});
+              const seen = () => requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
+              new MutationObserver(seen).observe(document.getElementById("count"), {childList: true});
               location.hash = "#q=know%20what&confident=1&disagree=1";
             })"""
         )
@@ -208,7 +215,12 @@ def row_of(folder: Path, sizes: Mapping[str, int], recipes: int, repetitions: in
     )
     numbers = [sum(sizes.values()), sum(map(len, made.labels.values())), recipes]
     sizes_mb = [(page.with_suffix("") / "index.js").stat().st_size, scripts, sum(every)]
-    return [*map(str, numbers), f"{cpu:.1f}", *(f"{one / 1e6:.1f}" for one in sizes_mb), *(f"{min(one):.2f} ({statistics.median(one):.2f})" for one in (first, opened, filtered))]
+    return [
+        *map(str, numbers),
+        f"{cpu:.1f}",
+        *(f"{one / 1e6:.1f}" for one in sizes_mb),
+        *(f"{min(one):.2f} ({statistics.median(one):.2f})" for one in (first, opened, filtered)),
+    ]
 
 
 @click.command()
@@ -223,15 +235,16 @@ def main(repetitions: int, recipes: int, keep: Path | None, out: Path | None) ->
         "",
         f"    python benchmarks/report.py --repetitions {repetitions} --recipes {recipes}",
         "",
-        f"{platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. Build: CPU seconds of the whole report, 8 crops",
-        "an utterance read, one copied. Megabytes: of what is read at once, of all data, of the dataset's folder with its faces. Seconds: the least, and in brackets",
-        f"the median, of {repetitions}: until the first strip is seen; until the last dialogue is seen, opened by its address; for a filter by words, mistakes and disagreement.",
+        f"{platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. Build: CPU seconds of the",
+        "whole report, with eight crops an utterance read and one copied. Megabytes: of what is read at once, of all data, of the dataset's folder with its",
+        f"faces. Seconds, the least and in brackets the median of {repetitions}: until the first strip is seen; until the last dialogue is seen, opened by its",
+        "address; of a filter by words, mistakes and disagreement.",
         "",
         "| dialogues | utterances | recipes | build | at once | data | folder | first strip | deep link | filter |",
         "| ---: " * 10 + "|",
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        for name, sizes in {"meld": MELD, **({"large": LARGE} if os.environ.get("BOTH", "1") == "1" else {})}.items():
+        for name, sizes in {"meld": MELD, "large": LARGE}.items():
             lines.append("| " + " | ".join(row_of((keep or Path(scratch)) / name, sizes, recipes, repetitions)) + " |")
     put_dated(__file__, lines, out)
 

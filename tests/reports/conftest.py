@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ def write_faces() -> Callable[..., None]:
     return make_media
 
 
+@pytest.fixture(scope="session")
+def making() -> SimpleNamespace:
+    """The functions behind these fixtures, for what several tests share: they take the folder to write to."""
+    return SimpleNamespace(shards=make_shards, run=make_run, predictions=make_predictions, media=make_media, retell=_retell)
+
+
 def _retell(layout: Layout, words: dict[str, tuple[str, str]]) -> None:
     for path in (layout.shards / "dialogues").glob("*.parquet"):
         table = parquet.read(path)
@@ -80,7 +87,7 @@ def make_predictions(
     without: Sequence[str] = (),
     more: dict[str, str] | None = None,
 ) -> Path:
-    """A Parquet file as a training leaves it, in which every seed says the same: the truth with 0.7 (of unlabelled utterances the first class), or what is ``said``.
+    """A Parquet file as a training leaves it. Every seed says the same: the truth with 0.7 (of unlabelled utterances the first class), or what is ``said``.
 
     Args:
         path: of the file.
@@ -94,7 +101,12 @@ def make_predictions(
     """
     columns: dict[str, list[Any]] = {name: [] for name in ("split", "dialogue_id", "utterance_id", "position", "label")}
     for split in splits:
-        for row in reader.read_split(layout.shards, split, ["dialogue_id", "utterance_ids", "emotion_index"]).to_pylist():
+        there = (
+            reader.read_split(layout.shards, split, ["dialogue_id", "utterance_ids", "emotion_index"])
+            if split in reader.splits(layout.shards)
+            else pa.table({})
+        )
+        for row in there.to_pylist():
             for position, (one, label) in enumerate(zip(row["utterance_ids"], row["emotion_index"], strict=True)):
                 if one not in without:
                     for name, value in zip(columns, (split, row["dialogue_id"], one, position, label), strict=True):
@@ -105,7 +117,7 @@ def make_predictions(
     strings = {name: pa.array(columns[name], pa.string()) for name in ("split", "dialogue_id", "utterance_id")}
     of_seed = {**columns, **strings, "predicted": [index for index, _ in chosen], "probabilities": vectors(probabilities)}
     of_seed |= {name: [value] * len(chosen) for name, value in (more or {}).items()}
-    parquet.write(path, pa.concat_tables([pa.table({"seed": [seed] * len(chosen), **of_seed}) for seed in seeds]))
+    parquet.write(path, pa.concat_tables([pa.table({"seed": np.full(len(chosen), seed), **of_seed}) for seed in seeds]))
     return path
 
 

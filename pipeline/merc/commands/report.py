@@ -21,7 +21,16 @@ from merc.layout import Layout
 @WAIT
 @click.option("--where", is_flag=True, help="Only print where the shards, the metrics and the report are.")
 def main(
-    datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, no_text: bool, no_media: bool, reports: Path, params_file: Path | None, wait: bool, where: bool
+    datasets: tuple[str, ...],
+    out: Path,
+    runs: Path,
+    evaluations: Path,
+    no_text: bool,
+    no_media: bool,
+    reports: Path,
+    params_file: Path | None,
+    wait: bool,
+    where: bool,
 ) -> None:
     """Write the report: one HTML page that needs nothing else, a Markdown table, and the data of the plots.
 

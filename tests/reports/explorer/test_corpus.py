@@ -20,12 +20,12 @@ def test_what_recipes_speak_of_comes_first_and_arrays_are_flat(layout: Layout, r
     retell(layout, {"test/dia0_utt1": ("Ann", "Hello"), "train/dia2_utt0": ("Bob", "")})
     corpus = read_corpus(layout.shards, texts=True)
     assert corpus.dialogue_ids.to_pylist() == IDS
-    assert corpus.lengths_K.tolist() == [3, 2, 2, 4, 3, 1]
+    assert corpus.lengths.tolist() == [3, 2, 2, 4, 3, 1]
     assert corpus.bounds.tolist() == [0, 3, 5, 7, 11, 14, 15]
-    assert corpus.labels_N.tolist() == [4, 0, 6, 4, 4, 0, -1, 0, 4, 4, 6, 0, 4, 6, 6]
+    assert corpus.labels.tolist() == [4, 0, 6, 4, 4, 0, -1, 0, 4, 4, 6, 0, 4, 6, 6]
     assert corpus.utterance_ids[1].as_py() == "test/dia0_utt1"
     assert corpus.speakers == ("Joey", "Ann", "Bob")
-    assert corpus.speaker_N.tolist() == [0, 1, *[0] * 12, 2]
+    assert corpus.speaker_of.tolist() == [0, 1, *[0] * 12, 2]
     assert corpus.texts is not None
     assert corpus.texts.to_pylist()[1] == "Hello"
     assert list(corpus.present) == ["text", "audio"]
@@ -63,7 +63,7 @@ def test_failures_are_in_the_order_of_the_utterances_and_those_of_others_are_lef
     parquet.write(layout.shards / "failures" / "train-00000-of-00001.parquet", failures.table(one.row() for one in rows))
     corpus = read_corpus(layout.shards, texts=False)
     failed = read_failed(layout.shards, corpus)
-    told = list(zip(corpus.utterance_ids.take(pa.array(failed.utterance_M)).to_pylist(), failed.reasons, failed.modalities, failed.details, strict=True))
+    told = list(zip(corpus.utterance_ids.take(pa.array(failed.utterance)).to_pylist(), failed.reasons, failed.modalities, failed.details, strict=True))
     assert told == [
         ("test/dia0_utt0", "truncated", "all", "kept 60 of 305 s"),
         ("test/dia1_utt0", "silence", "audio", ""),

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from merc import parquet
 from merc.layout import Layout
 from merc.records import failures
-from merc import parquet
 from merc.records.failures import Failure
 from merc.reports.explorer import data
 from merc.reports.explorer.corpus import read_corpus, read_failed, read_neighbours
@@ -58,12 +58,17 @@ def test_a_part_counts_from_its_first_utterance(layout: Layout) -> None:
     assert part["first"] == 3
     assert part["utterances"] == [f"{name}_utt{at}" for name, size in {"test/dia1": 2, "dev/dia0": 2, "train/dia0": 4}.items() for at in range(size)]
     assert part["present"] == {"text": "11111111", "audio": "01111110"}
-    assert part["failures"] == [[0, "audio", "silence", ""], [2, "all", "truncated", "kept 60 of 305 s"], [4, "all", "truncated", "kept 60 of 305 s"], [7, "audio", "silence", ""]]
+    assert part["failures"] == [
+        [0, "audio", "silence", ""],
+        [2, "all", "truncated", "kept 60 of 305 s"],
+        [4, "all", "truncated", "kept 60 of 305 s"],
+        [7, "audio", "silence", ""],
+    ]
     assert part["neighbours"]["edit"] == [[], [], [(4, 0.75)]]
     assert part["doubts"] == {}
 
 
-@pytest.mark.parametrize("stage, modality", [("manifest", "text"), ("manifest", "all"), ("extraction", "text")])
+@pytest.mark.parametrize(("stage", "modality"), [("manifest", "text"), ("manifest", "all"), ("extraction", "text")])
 def test_words_that_may_repeat_a_transcript_are_left_out_where_there_shall_be_no_text(layout: Layout, stage: str, modality: str) -> None:
     rows = [Failure("test/dia0_utt0", stage, modality, "text_repaired", "the word secret"), Failure("test/dia0_utt0", "media", "audio", "truncated", "60 s")]
     parquet.write(layout.shards / "failures" / "test-00000-of-00001.parquet", failures.table(one.row() for one in rows))

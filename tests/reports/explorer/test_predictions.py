@@ -36,18 +36,18 @@ def test_the_mean_of_the_seeds_decides(layout: Layout, corpus: Corpus, write_run
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
     assert (found.recipe, found.seeds) == ("baseline", 2)
-    assert found.fused.class_N.tolist() == [6, 0, 6, 4, 4, 0, 0, *[NOTHING] * 8]
-    assert found.fused.percent_N.tolist()[:3] == [49, 70, 70]  # (0.9 + 0.5 / 6) / 2
+    assert found.fused.classes.tolist() == [6, 0, 6, 4, 4, 0, 0, *[NOTHING] * 8]
+    assert found.fused.percent.tolist()[:3] == [49, 70, 70]  # (0.9 + 0.5 / 6) / 2
 
 
 def test_classes_are_those_of_the_shards_by_their_names_in_whatever_order(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     folder = write_run(classes=["joy", "anger", "neutral"])
-    write_predictions(folder / "predictions.parquet", layout, classes=3, said={one: (1, 0.9) for one in corpus.utterance_ids.to_pylist()})
+    write_predictions(folder / "predictions.parquet", layout, classes=3, said=dict.fromkeys(corpus.utterance_ids.to_pylist(), (1, 0.9)))
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
-    assert set(found.fused.class_N.tolist()) == {6, NOTHING}
+    assert set(found.fused.classes.tolist()) == {6, NOTHING}
 
 
 def test_a_run_with_other_classes_and_one_without_predictions_are_left_out_with_a_sentence(
@@ -70,7 +70,7 @@ def test_utterances_are_found_by_their_ids(layout: Layout, corpus: Corpus, write
     table = table.set_column(table.schema.get_field_index("utterance_id"), "utterance_id", pa.array(ids))
     parquet.write(path, table.take(np.random.default_rng(0).permutation(len(table))))
     (found,), _ = _read(tmp_path, corpus)
-    assert found.fused.class_N.tolist()[:7] == [4, NOTHING, 6, NOTHING, 4, 0, 0]
+    assert found.fused.classes.tolist()[:7] == [4, NOTHING, 6, NOTHING, 4, 0, 0]
 
 
 def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training(
@@ -86,7 +86,7 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
     files.write_json(home / "record.json", {"fingerprint": "9", "inputs": {"run": "1"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
-    assert {name: (said.class_N[0], said.percent_N[0]) for name, said in found.unimodal.items()} == {"text": (1, 90), "audio": (2, 90)}
+    assert {name: (said.classes[0], said.percent[0]) for name, said in found.unimodal.items()} == {"text": (1, 90), "audio": (2, 90)}
     files.write_json(home / "record.json", {"fingerprint": "9", "inputs": {"run": "older"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not found.unimodal

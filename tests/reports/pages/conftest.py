@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     program = shutil.which("chromium") or shutil.which("chromium-browser")

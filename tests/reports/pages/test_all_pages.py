@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import write_report

@@ -35,12 +35,12 @@ class Corpus:
         classes: the label set, as the shards have it.
         splits: test before dev before train, of which recipes say nothing.
         dialogue_ids: K strings.
-        split_K: index into ``splits``.
-        lengths_K: utterances of each dialogue.
+        split_of: index into ``splits``.
+        lengths: utterances of each dialogue.
         utterance_ids: N strings.
-        labels_N: index into ``classes``; -1 outside the label set.
+        labels: index into ``classes``; -1 outside the label set.
         speakers: all there are, each once.
-        speaker_N: index into ``speakers``.
+        speaker_of: index into ``speakers``.
         texts: N strings; None where the shards hold no transcripts, or none were asked for.
         present: modality → bool [N].
         quality: name → float32 [N], NaN where not known.
@@ -49,12 +49,12 @@ class Corpus:
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     dialogue_ids: pa.Array
-    split_K: NDArray[np.int64]
-    lengths_K: NDArray[np.int64]
+    split_of: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     utterance_ids: pa.Array
-    labels_N: NDArray[np.int64]
+    labels: NDArray[np.int64]
     speakers: tuple[str, ...]
-    speaker_N: NDArray[np.int64]
+    speaker_of: NDArray[np.int64]
     texts: pa.Array | None
     present: dict[str, NDArray[np.bool_]]
     quality: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Corpus:
     @cached_property
     def bounds(self) -> NDArray[np.int64]:
         """[K + 1], where each dialogue begins, and the end of the last."""
-        return np.concatenate([[0], np.cumsum(self.lengths_K)])
+        return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def places(self, utterance_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
         """Where utterances are; -1 for those that are not here."""
@@ -78,11 +78,11 @@ class Failed:
     """Rows of the failure table, in the order of their utterances; M of them.
 
     Attributes:
-        utterance_M: whose each is.
+        utterance: whose each is.
         stages, modalities, reasons, details: M strings each.
     """
 
-    utterance_M: NDArray[np.int64]
+    utterance: NDArray[np.int64]
     stages: list[str]
     modalities: list[str]
     reasons: list[str]
@@ -116,12 +116,12 @@ def read_corpus(shards: Path, *, texts: bool) -> Corpus:
         classes=classes,
         splits=splits,
         dialogue_ids=table["dialogue_id"].combine_chunks(),
-        split_K=np.repeat(np.arange(len(splits)), [len(one) for one in tables]),
-        lengths_K=np.asarray(table["n_utterances"], dtype=np.int64),
+        split_of=np.repeat(np.arange(len(splits)), [len(one) for one in tables]),
+        lengths=np.asarray(table["n_utterances"], dtype=np.int64),
         utterance_ids=_flat(table, "utterance_ids"),
-        labels_N=labels_N,
+        labels=labels_N,
         speakers=tuple(speakers.dictionary.to_pylist()),
-        speaker_N=np.asarray(speakers.indices, dtype=np.int64),
+        speaker_of=np.asarray(speakers.indices, dtype=np.int64),
         texts=_flat(table, TRANSCRIPTS) if more else None,
         present={name.removesuffix("_present"): np.asarray(_flat(table, name)) for name in present},
         quality={name: np.asarray(_flat(table, name).fill_null(np.nan)) for name in quality},
@@ -142,7 +142,7 @@ def read_failed(shards: Path, corpus: Corpus) -> Failed:
     for reason in dict.fromkeys(found["reason"]):
         if reason not in REASONS:
             raise BadTable(f"{shards / 'failures'}: unknown reason {reason!r}; one of {', '.join(REASONS)}")
-    return Failed(utterance_M=place_M[order_M], stages=found["stage"], modalities=found["modality"], reasons=found["reason"], details=found["detail"])
+    return Failed(utterance=place_M[order_M], stages=found["stage"], modalities=found["modality"], reasons=found["reason"], details=found["detail"])
 
 
 def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> dict[str, list[list[tuple[int, float]]]]:

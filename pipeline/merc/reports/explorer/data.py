@@ -59,14 +59,14 @@ def index(corpus: Corpus, predicted: Sequence[Predicted], failed: Failed, media:
         "columns": COLUMNS,
         "splits": list(corpus.splits),
         "ids": shown(corpus.dialogue_ids.to_pylist()),
-        "split": corpus.split_K.tolist(),
-        "lengths": corpus.lengths_K.tolist(),
-        "labels": signs(corpus.labels_N),
+        "split": corpus.split_of.tolist(),
+        "lengths": corpus.lengths.tolist(),
+        "labels": signs(corpus.labels),
         "speakers": shown(corpus.speakers),
-        "speaker": corpus.speaker_N.tolist(),
+        "speaker": corpus.speaker_of.tolist(),
         "doubtful": flags(np.isin(np.arange(corpus.utterances), list(media.doubts))),
         "recipes": [{"name": visible(one.recipe), "seeds": one.seeds, **_trimmed(one.fused)} for one in predicted],
-        "failures": {reason: np.unique(failed.utterance_M[np.array(failed.reasons) == reason]).tolist() for reason in dict.fromkeys(sorted(failed.reasons))},
+        "failures": {reason: np.unique(failed.utterance[np.array(failed.reasons) == reason]).tolist() for reason in dict.fromkeys(sorted(failed.reasons))},
         "reasons": {reason: REASONS[reason][1] for reason in dict.fromkeys(sorted(failed.reasons))},
         "quality": {name: QUALITY.get(name.removeprefix(PREFIX), "") for name in corpus.quality},
     }
@@ -89,12 +89,12 @@ def part(
     """
     begin, end = (int(corpus.bounds[place]) for place in (dialogues.start, dialogues.stop))
     own = slice(begin, end)
-    rows = range(*np.searchsorted(failed.utterance_M, [begin, end]).tolist())
+    rows = range(*np.searchsorted(failed.utterance, [begin, end]).tolist())
     return {
         "first": begin,
         "utterances": shown(corpus.utterance_ids[own].to_pylist()),
-        "cells": media.cell_N[own].tolist(),
-        "heard": flags(media.heard_N[own]),
+        "cells": media.cells[own].tolist(),
+        "heard": flags(media.heard[own]),
         "doubts": {str(place - begin): media.doubts[place] for place in range(begin, end) if place in media.doubts},
         "present": {name: flags(values[own]) for name, values in corpus.present.items()},
         "quality": {name: _rounded(values[own]) for name, values in corpus.quality.items()},
@@ -110,12 +110,12 @@ def texts(corpus: Corpus) -> list[str]:
 
 
 def _said(said: Said, own: slice) -> dict[str, str]:
-    return {"classes": signs(said.class_N[own]), "percent": two_digits(said.percent_N[own])}
+    return {"classes": signs(said.classes[own]), "percent": two_digits(said.percent[own])}
 
 
 def _trimmed(said: Said) -> dict[str, Any]:
     """Without the utterances before and behind those of which something is said: runs say nothing of train."""
-    there = np.flatnonzero(said.class_N != NOTHING)
+    there = np.flatnonzero(said.classes != NOTHING)
     own = slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
     return {"first": own.start, **_said(said, own)}
 
@@ -128,7 +128,7 @@ def _failure(failed: Failed, row: int, begin: int, details: bool) -> list[Any]:
     """Utterance, modality, reason and the words of who found it; what the corpora's readers and encoders of text say may hold a transcript."""
     quotes = failed.stages[row] == "manifest" or failed.modalities[row] == "text"
     return [
-        int(failed.utterance_M[row]) - begin,
+        int(failed.utterance[row]) - begin,
         visible(failed.modalities[row]),
         failed.reasons[row],
         "" if quotes and not details else visible(failed.details[row]),

@@ -35,13 +35,13 @@ class Media:
     """What there is of the utterances.
 
     Attributes:
-        cell_N: place of an utterance's face in the picture of its dialogue; -1 where it has none, or none was copied.
-        heard_N: whether its sound was copied.
+        cells: place of an utterance's face in the picture of its dialogue; -1 where it has none, or none was copied.
+        heard: whether its sound was copied.
         doubts: utterance → why its face is doubtful; those without a face, and those beyond doubt, are not among them.
     """
 
-    cell_N: NDArray[np.int64]
-    heard_N: NDArray[np.bool_]
+    cells: NDArray[np.int64]
+    heard: NDArray[np.bool_]
     doubts: dict[int, list[str]] = field(default_factory=dict)
 
 
@@ -84,7 +84,7 @@ class _Copying:
 
     def __init__(self, corpus: Corpus, home: Path) -> None:
         self._corpus, self._home = corpus, home
-        self._left_K = corpus.lengths_K.copy()
+        self._left_K = corpus.lengths.copy()
         self._crops: dict[int, dict[int, _Crop]] = {}
         self.found = Media(np.full(corpus.utterances, -1), np.zeros(corpus.utterances, dtype=bool))
 
@@ -99,13 +99,13 @@ class _Copying:
             self._crops.setdefault(dialogue, {})[place] = _small(row["faces"][len(row["faces"]) // 2], row["utterance_id"], path)
         if row.get("audio"):
             _write(sound(self._home, place), row["audio"])
-            self.found.heard_N[place] = True
+            self.found.heard[place] = True
 
     def write(self, *, only_whole: bool) -> None:
         """Writes the pictures of the dialogues all of whose rows were read, or of all."""
         for dialogue in [one for one in self._crops if not only_whole or self._left_K[one] <= 0]:
             crops = dict(sorted(self._crops.pop(dialogue).items()))
-            self.found.cell_N[list(crops)] = np.arange(len(crops))
+            self.found.cells[list(crops)] = np.arange(len(crops))
             _write(picture(self._home, dialogue), _jpeg(list(crops.values())))
 
 
@@ -114,7 +114,9 @@ def _row_groups(layout: Layout, columns: Sequence[str]) -> Iterator[tuple[Path, 
         with parquet.opened(path) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
-                raise BadTable(f"{path}: no column {missing[0]!r}; these media are of another version, make them again: merc-extract --dataset {layout.dataset}")
+                raise BadTable(
+                    f"{path}: no column {missing[0]!r}; these media are of another version, make them again: merc-extract --dataset {layout.dataset}"
+                )
             for group in range(file.num_row_groups):
                 yield path, file.read_row_group(group, columns=list(columns))
 

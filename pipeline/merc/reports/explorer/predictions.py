@@ -30,12 +30,12 @@ class Said:
     """What was said of the utterances.
 
     Attributes:
-        class_N: index into the classes of the shards; :data:`NOTHING` where nothing was said.
-        percent_N: the mean probability of that class in whole per cent, 0 to 99.
+        classes: index into the classes of the shards; :data:`NOTHING` where nothing was said.
+        percent: the mean probability of that class in whole per cent, 0 to 99.
     """
 
-    class_N: NDArray[np.int64]
-    percent_N: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    percent: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ dialogues/part-<n>.js       the rest about some dialogues, when one of them is o
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
 dialogues/sound/<n>.flac    of an utterance, when it is asked for
 
-The state of the page is behind the ``#`` of its address (:func:`address`).
+The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of: ``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger``
+(a cell of a confusion matrix), ``failure=no_face``, ``dialogue=test%2Fdia0``. The keys are ``q``, ``split``, ``emotion``, ``predicted``, ``speaker``,
+``recipe``, ``failure``, ``dialogue``, and ``wrong``, ``confident``, ``disagree`` and ``doubtful``, which ``1`` sets.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from merc.layout import Layout
 from merc.records.failures import REASONS
@@ -25,25 +26,7 @@ from merc.reports.explorer.media import copy_media
 from merc.reports.explorer.predictions import Predicted, read_predictions
 from merc.reports.pages.base import ASSETS, Report, folder_of, links_of
 from merc.reports.pages.dataset import DatasetReport
-from merc.shown import visible
-
-STATE = ("q", "split", "emotion", "predicted", "speaker", "recipe", "wrong", "confident", "disagree", "doubtful", "failure", "dialogue")
-UNLABELLED = "(unlabelled)"
-
-
-def address(**state: str) -> str:
-    """What stands in a link from another page of the dataset, such as a cell of a confusion matrix.
-
-    Args:
-        state: keys of :data:`STATE`; ``wrong``, ``confident``, ``disagree`` and ``doubtful`` are set by ``"1"``.
-
-    >>> address(recipe="mmgcn+dclf", emotion="joy", predicted="anger", split="test")
-    'dialogues.html#recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger&split=test'
-    """
-    strange = [key for key in state if key not in STATE]
-    if strange:
-        raise ValueError(f"the page of all dialogues knows no {strange[0]!r}; it knows {', '.join(STATE)}")
-    return "dialogues.html#" + "&".join(f"{key}={quote(visible(value), safe='')}" for key, value in state.items())
+from merc.reports.tables import UNLABELLED
 
 
 def write(report: Report, dataset: DatasetReport, config: Config, layout: Layout, runs: Path, evaluations: Path | None) -> None:
@@ -65,7 +48,7 @@ def write(report: Report, dataset: DatasetReport, config: Config, layout: Layout
     failed = read_failed(layout.shards, corpus)
     home = f"{folder_of(dataset.name)}/dialogues"
     media = copy_media(layout, corpus, report.folder / home, faces=config.media, sounds=config.media and config.sound)
-    report.write_data(f"{home}/index.js", "dialogues/index", data.index(corpus, predicted, failed, media) | {"classes": _classes(dataset.classes)})
+    report.write_data(f"{home}/index.js", "dialogues/index", data.index(corpus, predicted, failed, media) | _labels(dataset.classes))
     if corpus.texts is not None:
         report.write_data(f"{home}/texts.js", "dialogues/texts", data.texts(corpus))
     neighbours = read_neighbours(layout.shards, corpus)
@@ -84,6 +67,10 @@ def write(report: Report, dataset: DatasetReport, config: Config, layout: Layout
     )
 
 
+def _labels(classes: Sequence[str]) -> dict[str, Any]:
+    return {"classes": _classes(classes), "unlabelled": UNLABELLED}
+
+
 def _classes(names: Sequence[str]) -> list[dict[str, str]]:
     colours, short = figures.emotion_colours(names), abbreviations(names)
     return [{"name": name, "letters": short[name], "colour": colours[name], "ink": figures.ink_on(colours[name])} for name in names]
@@ -93,8 +80,7 @@ def _view(dataset: DatasetReport, config: Config, corpus: Corpus, predicted: Seq
     """What the filters offer."""
     return {
         "name": dataset.name,
-        "classes": _classes(dataset.classes),
-        "unlabelled": UNLABELLED,
+        **_labels(dataset.classes),
         "splits": corpus.splits,
         "speakers": sorted(corpus.speakers),
         "recipes": [one.recipe for one in predicted],

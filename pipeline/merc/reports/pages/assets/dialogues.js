@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const data = window.merc.data["dialogues/index"];
-  const NOTHING = -2, UNLABELLED = "(unlabelled)", FIRST = 49, AHEAD = "700px";
+  const NOTHING = -2, UNLABELLED = -3, FIRST = 49, AHEAD = "700px";
   const CHOICES = ["split", "emotion", "predicted", "speaker", "recipe", "failure"], CHECKS = ["wrong", "confident", "disagree", "doubtful"];
   const KEYS = ["q", ...CHOICES.slice(0, 5), ...CHECKS, "failure", "dialogue"];
   const get = (id) => document.getElementById(id);
@@ -18,7 +18,6 @@
   const labels = unpacked(data.labels, 0);
   const recipes = data.recipes.map((one) => ({ name: one.name, said: unpacked(one.classes, one.first), percent: (u) => percentOf(one.percent, u - one.first) }));
   const withSaid = recipes.map((one) => data.ids.map((_, k) => one.said.subarray(begin[k], begin[k + 1]).some((c) => c !== NOTHING)));
-  const place = new Map(data.ids.map((id, k) => [id, k]));
 
   function unpacked(signs, first) {
     const found = new Int16Array(utterances).fill(NOTHING);
@@ -110,7 +109,7 @@
       return found;
     };
     const classes = data.classes.map((one) => one.name);
-    const emotion = state.emotion === UNLABELLED ? UNLABELLED : number("emotion", classes);
+    const emotion = state.emotion === data.unlabelled ? UNLABELLED : number("emotion", classes);
     const found = {
       split: number("split", data.splits), emotion, predicted: number("predicted", classes), speaker: number("speaker", data.speakers),
       recipe: number("recipe", recipes.map((one) => one.name)), dialogue: number("dialogue", data.ids),
