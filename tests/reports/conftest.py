@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,16 @@ import pytest
 
 from merc import files, parquet
 from merc.evaluation.engine import summary
-from merc.job import RunOptions
+from merc.job import RECORD, RunOptions
 from merc.layout import Layout
+from merc.media.faces import jpeg
+from merc.media.pack import flac, write_part
+from merc.media.rows import empty
+from merc.media.tasks import Clip
 from merc.records import failures
 from merc.records.failures import Failure
+from merc.records.features import vectors
+from merc.shards.format import reader
 from merc.shards.format.schema import SCHEMA_VERSION, schema
 from merc.trajectories.config import Config as TrajectoriesConfig
 from merc.trajectories.stage import build_trajectories
@@ -34,6 +41,101 @@ def write_shards(tmp_path: Path) -> Callable[..., Layout]:
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run below ``tmp_path/runs``: see :func:`make_run`."""
     return lambda **more: make_run(tmp_path / "runs", **more)
+
+
+@pytest.fixture
+def retell() -> Callable[[Layout, dict[str, tuple[str, str]]], None]:
+    """Gives utterances of shards that are there another (speaker, text), by their ids."""
+    return _retell
+
+
+@pytest.fixture
+def write_predictions() -> Callable[..., Path]:
+    """Writes the predictions of a run for shards that are there: see :func:`make_predictions`."""
+    return make_predictions
+
+
+@pytest.fixture
+def write_faces() -> Callable[..., None]:
+    """Writes media for shards that are there: see :func:`make_media`."""
+    return make_media
+
+
+@pytest.fixture(scope="session")
+def making() -> SimpleNamespace:
+    """The functions behind these fixtures, for what several tests share: they take the folder to write to."""
+    return SimpleNamespace(shards=make_shards, run=make_run, predictions=make_predictions, media=make_media, retell=_retell)
+
+
+def _retell(layout: Layout, words: dict[str, tuple[str, str]]) -> None:
+    for path in (layout.shards / "dialogues").glob("*.parquet"):
+        table = parquet.read(path)
+        rows = table.to_pylist()
+        for row in rows:
+            told = [words.get(one, (speaker, text)) for one, speaker, text in zip(row["utterance_ids"], row["speakers"], row["texts"], strict=True)]
+            row["speakers"], row["texts"] = [speaker for speaker, _ in told], [text for _, text in told]
+        parquet.write(path, pa.Table.from_pylist(rows, schema=table.schema))
+
+
+def make_predictions(
+    path: Path,
+    layout: Layout,
+    *,
+    said: dict[str, tuple[int, float]] | None = None,
+    classes: int = len(CLASSES),
+    seeds: Sequence[int] = (0, 1),
+    splits: Sequence[str] = ("dev", "test"),
+    without: Sequence[str] = (),
+    more: dict[str, str] | None = None,
+) -> Path:
+    """A Parquet file as a training leaves it. Every seed says the same: the truth with 0.7 (of unlabelled utterances the first class), or what is ``said``.
+
+    Args:
+        path: of the file.
+        layout: whose utterances.
+        said: utterance → class and its probability; the others share the rest.
+        classes: how many the run has.
+        seeds: of the run.
+        splits: of which it says something.
+        without: utterances of which it says nothing.
+        more: further columns, the same everywhere.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in ("split", "dialogue_id", "utterance_id", "position", "label")}
+    for split in splits:
+        there = (
+            reader.read_split(layout.shards, split, ["dialogue_id", "utterance_ids", "emotion_index"])
+            if split in reader.splits(layout.shards)
+            else pa.table({})
+        )
+        for row in there.to_pylist():
+            for position, (one, label) in enumerate(zip(row["utterance_ids"], row["emotion_index"], strict=True)):
+                if one not in without:
+                    for name, value in zip(columns, (split, row["dialogue_id"], one, position, label), strict=True):
+                        columns[name].append(value)
+    chosen = [(said or {}).get(one, (min(max(label, 0), classes - 1), 0.7)) for one, label in zip(columns["utterance_id"], columns["label"], strict=True)]
+    probabilities = np.array([[(1 - share) / (classes - 1)] * classes for _, share in chosen], np.float32).reshape(-1, classes)
+    probabilities[np.arange(len(chosen)), [index for index, _ in chosen]] = [share for _, share in chosen]
+    strings = {name: pa.array(columns[name], pa.string()) for name in ("split", "dialogue_id", "utterance_id")}
+    of_seed = {**columns, **strings, "predicted": [index for index, _ in chosen], "probabilities": vectors(probabilities)}
+    of_seed |= {name: [value] * len(chosen) for name, value in (more or {}).items()}
+    parquet.write(path, pa.concat_tables([pa.table({"seed": np.full(len(chosen), seed), **of_seed}) for seed in seeds]))
+    return path
+
+
+def make_media(layout: Layout, *, without: Sequence[str] = (), doubtful: Sequence[str] = ()) -> None:
+    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of sound; those in ``without`` have no face."""
+    rows = []
+    for split in reader.splits(layout.shards):
+        for row in reader.read_split(layout.shards, split, ["dialogue_id", "utterance_ids"]).to_pylist():
+            for one in row["utterance_ids"]:
+                grey = 20 * (len(rows) % 12) + 10
+                crop = jpeg(np.full((80, 80, 3), grey, np.uint8), 95)
+                seen = {"faces": [crop, crop], "face_seconds": [0.0, 0.5], "face_scores": [0.9, 0.9], "visual_status": "ok"}
+                media = {**empty(Clip(one, row["dialogue_id"], "", "", "full", None, None, None, None)), "face_coverage": 0.2 if one in doubtful else 1.0}
+                media |= {"audio": flac(np.zeros(1600, np.float32))[0], "audio_status": "ok"}
+                rows.append({**media, **({"visual_status": "no_face"} if one in without else seen)})
+    write_part(layout.media / "part-00000.parquet", rows)
+    files.write_json(layout.media / RECORD, {"fingerprint": "0"})
 
 
 def random_dialogues(sizes: dict[str, int], classes: int = len(CLASSES), seed: int = 0) -> Dialogues:

@@ -151,10 +151,12 @@ def test_texts_of_corpora_and_runs_are_never_taken_for_markup(write_shards: Writ
     assert "$\\alpha$" in page.text
 
 
-def test_no_transcript_is_in_the_report(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
+def test_transcripts_are_on_the_page_of_all_dialogues_alone_and_nowhere_without_text(write_shards: WriteShards, write_run: WriteRun, tmp_path: Path) -> None:
     write_shards()
     write_run()
     _write(tmp_path)
+    assert [path.name for path, content in _contents(tmp_path).items() if b"secret transcript" in content] == ["texts.js"]
+    _write(tmp_path, config=CONFIG.model_copy(update={"text": False}))
     assert all(b"secret transcript" not in content for content in _contents(tmp_path).values())
 
 

@@ -14,11 +14,24 @@ from merc.layout import Layout
 @OUT
 @RUNS
 @EVALUATIONS
+@click.option("--no-text", is_flag=True, help="Without what is said, for reports that leave the house: as the setting report.text: false.")
+@click.option("--no-media", is_flag=True, help="Without copies of faces and sound: as the setting report.media: false.")
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the pages and the tables.")
 @PARAMS
 @WAIT
 @click.option("--where", is_flag=True, help="Only print where the shards, the metrics, the evaluations and the report are.")
-def main(datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, reports: Path, params_file: Path | None, wait: bool, where: bool) -> None:
+def main(
+    datasets: tuple[str, ...],
+    out: Path,
+    runs: Path,
+    evaluations: Path,
+    no_text: bool,
+    no_media: bool,
+    reports: Path,
+    params_file: Path | None,
+    wait: bool,
+    where: bool,
+) -> None:
     """Write the report: a folder of HTML pages that need nothing else, the results as Markdown and LaTeX, and the data of the plots.
 
     It reads the shards below --out, the runs below --runs and their evaluations, whatever made them. Open index.html in --reports.
@@ -39,6 +52,7 @@ def main(datasets: tuple[str, ...], out: Path, runs: Path, evaluations: Path, re
 
             params = Params.load(params_file)
             config = params.fill("report", Config)
+            config = config.model_copy(update={"text": config.text and not no_text, "media": config.media and not no_media})
             with lock.held(reports, wait=wait):
                 write_report(config, out, runs, reports, list(datasets) or None, evaluations)
         for line in whereabouts(out, runs, evaluations, reports):

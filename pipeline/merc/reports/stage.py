@@ -54,7 +54,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     published = read_published(config.published)
     found = [_dataset_report(config, Layout(Path("raw"), out, name), runs, evaluations, published) for name in names]
     with place.making(reports) as folder:
-        _write_pages(found, Report(folder, provenance.versions()))
+        _write_pages(found, Report(folder, provenance.versions()), config, evaluations)
         _write_tables(found, folder)
         for one in found:
             _check_there(one)
@@ -63,11 +63,12 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     return target
 
 
-def _write_pages(found: list[DatasetReport], report: Report) -> None:
+def _write_pages(found: list[DatasetReport], report: Report, config: Config, evaluations: Path | None) -> None:
     report.write_assets()
     for one in found:
-        for page in (dataset, compare, dialogues):
-            page.write(report, one)
+        dataset.write(report, one)
+        compare.write(report, one)
+        dialogues.write(report, one, config, one.layout, one.runs, evaluations)
     overview.write(report, found)
 
 

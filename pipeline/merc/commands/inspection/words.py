@@ -8,16 +8,12 @@ from typing import Any
 from merc.commands.inspection.seen import NO_TRACK, Seen
 from merc.media.active_speaker.scoring import FRAMES_PER_SECOND
 from merc.records.failures import REASONS
+from merc.reports.explorer.face_doubts import LOW_COVERAGE, OK, face_doubts, low_margin
 
-OK = "ok"
 CHOSEN_COLOUR = "#00C853"
 # Okabe and Ito's, without green, which is the chosen one's.
 _OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 LOST_COLOUR = "#B8B8B8"
-# A coverage or a margin below is pointed at. For people's eyes alone: nothing is dropped by it.
-_LOW_COVERAGE, _LOW_MARGIN = 0.5, 0.1
-# The same in logits: of a lead, and of the chosen one's own.
-_LOW_LOGIT_MARGIN, _LOW_LOGIT = 1.0, 0.5
 _MOST_CHARACTERS = 2000
 
 
@@ -130,24 +126,7 @@ def remarks(seen: Seen) -> list[Remark]:
 
 def doubts(seen: Seen) -> list[str]:
     """Why the face should be looked at twice; empty if there is no reason."""
-    columns = seen.columns
-    if columns["visual_status"] != OK:
-        return [str(columns["visual_status"]).replace("_", " ")]
-    found = []
-    if columns["face_coverage"] < _LOW_COVERAGE:
-        found.append(f"in {100 * columns['face_coverage']:.0f} % of the frames")
-    margin, logit = columns["face_choice_margin"], columns["speaking_logit"]
-    if margin is not None and margin < _low_margin(columns):
-        found.append(f"margin {margin:.2f}")
-    if columns["off_screen"]:
-        found.append("speaker off screen")
-    elif logit is not None and logit < _LOW_LOGIT:
-        found.append(f"logit {logit:.2f}")
-    return found
-
-
-def _low_margin(columns: Mapping[str, Any]) -> float:
-    return _LOW_MARGIN if columns["speaking_logit"] is None else _LOW_LOGIT_MARGIN
+    return face_doubts(seen.columns)
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -162,10 +141,10 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         ("with a face", _share(len(faces), len(rows))),
         ("with sound", _share(sum(row["audio_status"] == OK for row in rows), len(rows))),
         ("coverage, median", f"{100 * _median(coverages):.0f} %" if coverages else "–"),
-        (f"coverage below {100 * _LOW_COVERAGE:.0f} %", _share(sum(one < _LOW_COVERAGE for one in coverages), len(faces))),
+        (f"coverage below {100 * LOW_COVERAGE:.0f} %", _share(sum(one < LOW_COVERAGE for one in coverages), len(faces))),
         ("with several persons", _share(len(compared), len(rows))),
         ("their margin, median", f"{_median(margins):.2f}" if margins else "–"),
-        ("their margin low", _share(sum(row["face_choice_margin"] < _low_margin(row) for row in compared), len(compared))),
+        ("their margin low", _share(sum(row["face_choice_margin"] < low_margin(row) for row in compared), len(compared))),
         ("speaker off screen", _share(sum(bool(row["off_screen"]) for row in judged), len(judged))),
     ]
 
