@@ -24,7 +24,6 @@ from merc.training.data.collate import evaluation_batches, neighbour_batches, sh
 from merc.training.data.curriculum import Lessons
 from merc.training.data.dataset import DialogueSplit
 from merc.training.data.splits import TrainingData
-from merc.training.following.engine.base import Tell
 from merc.training.loop.ledger import Ledger, check_weights
 from merc.training.loop.phases import Finished, enter_training, losses_of, randomness, seed_of, views
 from merc.training.loop.precision import Precision
@@ -73,7 +72,7 @@ def train_seed(
     start: Mapping[str, Tensor] | None = None,
     line: int = 0,
     kept: Path | None = None,
-    tell: Tell = lambda row: None,
+    tell: Callable[[Row], None] = lambda row: None,
 ) -> Trained:
     """Trains one seed of a recipe.
 
@@ -241,7 +240,7 @@ class _Selection:
     def __init__(self, training: _Training, data: TrainingData) -> None:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
-    def run(self, line: int, tell: Tell) -> tuple[Row, list[Row]]:
+    def run(self, line: int, tell: Callable[[Row], None]) -> tuple[Row, list[Row]]:
         """Trains, showing progress on a line of the terminal and telling each epoch; gives the selected one, whose weights are the model's, and all."""
         history: list[Row] = []
         best: Row = {}
