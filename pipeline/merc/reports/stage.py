@@ -26,7 +26,7 @@ from merc.trajectories import stage as trajectories
 SCRATCH = ".making"
 
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None) -> Path:
+def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, *, evaluations: Path = Path("evaluations")) -> Path:
     """Writes ``index.html``, ``pages/``, ``results.md``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
 
     Args:
@@ -35,6 +35,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
         datasets: which ones; None for all that have shards.
+        evaluations: the folder of all evaluations; may be missing.
 
     Returns:
         The page.
@@ -53,20 +54,21 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     files.write_text(reports / "coverage.csv", tables.coverage_csv(coverage))
     files.write_text(reports / "labels.csv", tables.labels_csv(labels))
     files.write_json(reports / "coverage.json", tables.coverage_metrics(coverage))
-    target = _write_pages(found, reports)
+    target = _write_pages(found, reports, runs, evaluations)
     logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
     return target
 
 
-def _write_pages(found: list[DatasetReport], reports: Path) -> Path:
+def _write_pages(found: list[DatasetReport], reports: Path, runs: Path, evaluations: Path) -> Path:
     """Makes all pages aside and puts them into their place; gives the first."""
     making = Report(reports / SCRATCH, provenance.versions())
     with files.writing(reports):
         shutil.rmtree(making.folder, ignore_errors=True)
     making.write_assets()
     for one in found:
-        for page in (dataset, compare, dialogues):
+        for page in (dataset, dialogues):
             page.write(making, one)
+        compare.write(making, one, runs=runs, evaluations=evaluations)
     overview.write(making, found)
     files.replace_folder(making.folder / PAGES, reports / PAGES)
     with files.writing(reports):
