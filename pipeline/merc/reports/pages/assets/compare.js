@@ -21,7 +21,7 @@
   function scored(values) {
     if (!there(values).length) return "–";
     const spread = deviation(values);
-    return (100 * mean(values)).toFixed(2) + (spread === null ? "" : ` ± ${(100 * spread).toFixed(2)}`);
+    return [(100 * mean(values)).toFixed(2), spread === null ? null : el("span", { class: "spread" }, ` ± ${(100 * spread).toFixed(2)}`)];
   }
   const signed = (value, digits = 2) => (Math.abs(value) < 0.5 / 10 ** digits ? "±" : value > 0 ? "+" : "−") + Math.abs(value).toFixed(digits);
   const apart = (a, b) => (there(a).length && there(b).length ? signed(100 * (mean(b) - mean(a))) : "–");
@@ -31,7 +31,9 @@
 
   const sentence = (...words) => el("p", {}, ...words);
   const command = (words) => el("code", {}, words);
-  const name = (recipe, mark) => el("span", { class: `name of-${mark}` }, recipe.name);
+  /** Words that may break behind the signs that put them together, as names of recipes do. */
+  const breaking = (words) => String(words).split(/(?<=[_+@-])/).map((piece, at) => [at ? el("wbr") : null, piece]);
+  const name = (recipe, mark) => el("span", { class: `name of-${mark}` }, breaking(recipe.name));
   const head = (words, ...more) => el("th", { scope: "col", class: more[0] }, words);
   const key = (a, b) => el("ul", { class: "key" }, [[a, "a"], [b, "b"]].map(([one, mark]) => el("li", { class: `of-${mark}` }, el("i"), one.name)));
   const wide = (table) => el("div", { class: "scroll" }, table);
@@ -48,10 +50,10 @@
     const most = Math.max(...rows.flatMap((row) => [row.a, row.b]).map((values) => (there(values).length ? mean(values) + (deviation(values) ?? 0) : 0)), 1e-9);
     const counted = rows.some((row) => row.support !== undefined);
     const line = (row) => el("tr", {},
-      el("th", { scope: "row" }, row.words), counted ? el("td", { class: "n" }, grouped(row.support)) : null,
+      el("th", { scope: "row" }, row.words), counted ? el("td", { class: "n count" }, grouped(row.support)) : null,
       el("td", { class: "draw" }, bar(row.a, "a", most), bar(row.b, "b", most)),
       ...[scored(row.a), scored(row.b), apart(row.a, row.b)].map((words) => el("td", { class: "n" }, words)));
-    const heads = [head(heading), counted ? head("Utterances", "n") : null, el("td", { class: "draw" }), head("First", "n"), head("Second", "n"), head("Difference", "n")];
+    const heads = [head(heading), counted ? head("Utterances", "n count") : null, el("td", { class: "draw" }), head("First", "n"), head("Second", "n"), head("Difference", "n")];
     return wide(el("table", { class: "bars" }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows.map(line))));
   }
 
@@ -62,7 +64,7 @@
     const facts = [["Model", (one) => one.model], ["Features", (one) => one.features], ["Seeds", (one) => one.seeds.length], ["Parameters", (one) => grouped(one.parameters)], ["Causal", (one) => (one.causal ? "yes" : "no")]];
     const body = [
       ...rows.map(([words, split, score]) => el("tr", {}, el("th", { scope: "row" }, words), [scored(a[split][score]), scored(b[split][score]), apart(a[split][score], b[split][score])].map((one) => el("td", { class: "n" }, one)))),
-      ...facts.map(([words, of]) => el("tr", {}, el("th", { scope: "row" }, words), [of(a), of(b)].map((one) => el("td", { class: "n" }, one)), el("td"))),
+      ...facts.map(([words, of]) => el("tr", {}, el("th", { scope: "row" }, words), [of(a), of(b)].map((one) => el("td", { class: "fact" }, breaking(one))), el("td"))),
     ];
     const heads = el("tr", {}, head("Per cent"), el("th", { scope: "col", class: "n" }, name(a, "a")), el("th", { scope: "col", class: "n" }, name(b, "b")), head("Difference", "n"));
     return [...warnings(a, b), wide(el("table", { class: "scores" }, el("thead", {}, heads), el("tbody", {}, body))), el("p", { class: "claim" }, claim(a, b))];
@@ -90,15 +92,15 @@
 
   function confusion(a, b, group) {
     const shares = [a, b].map((one) => one.confusion.map((row) => row.map((count) => count / (row.reduce((sum, each) => sum + each, 0) || 1))));
-    const own = (one, mark, at) => matrix(name(one, mark), group, `var(--of-${mark})`, (row, column) => {
+    const own = (one, mark, at) => matrix(name(one, mark), group, `var(--cell-${mark})`, (row, column) => {
       const share = shares[at][row][column], count = one.confusion[row][column];
       const link = el("a", { href: address("dialogues.html", { recipe: one.name, emotion: group.classes[row], predicted: group.classes[column], split: "test" }), title: `${count} of ${group.classes[row]} taken for ${group.classes[column]}` }, `${(100 * share).toFixed(0)}`, el("small", {}, grouped(count)));
-      return [75 * share, null, link];
+      return [65 * share, null, link];
     });
     const per = (one, row, column) => one.confusion[row][column] / one.seeds.length;
     const difference = matrix("Difference", group, null, (row, column) => {
       const points = 100 * (shares[1][row][column] - shares[0][row][column]), counts = per(b, row, column) - per(a, row, column);
-      return [Math.min(75, 3 * Math.abs(points)), points > 0 ? "var(--of-b)" : "var(--of-a)", [signed(points, 1), el("small", {}, signed(counts, Number.isInteger(counts) ? 0 : 1))]];
+      return [Math.min(65, 3 * Math.abs(points)), points > 0 ? "var(--cell-b)" : "var(--cell-a)", [signed(points, 1), el("small", {}, signed(counts, Number.isInteger(counts) ? 0 : 1))]];
     });
     return [
       el("p", { class: "soft" }, "Rows are the true emotion, columns the predicted one: per cent of the row, below it the utterances of all seeds, which a click shows. In the difference: points, and utterances of a seed; orange where the second has more."),
@@ -138,7 +140,7 @@
     const counts = [...kinds.map(([words, rows]) => [words, rows.length]), ["The same class in both", found.same]];
     return [
       el("p", { class: "soft" }, a.seeds.length > 1 || b.seeds.length > 1 ? "By the class with the highest probability, averaged over the seeds of a recipe; labelled test utterances." : "Labelled test utterances."),
-      el("table", {}, el("tbody", {}, counts.map(([words, count]) => el("tr", {}, el("th", { scope: "row" }, words), el("td", { class: "n" }, grouped(count)))))),
+      el("table", { class: "counts" }, el("tbody", {}, counts.map(([words, count]) => el("tr", {}, el("th", { scope: "row" }, words), el("td", { class: "n" }, grouped(count)))))),
       ...kinds.filter(([, rows]) => rows.length).map(([words, rows]) => listed(words, rows)),
     ];
   }
