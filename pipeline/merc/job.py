@@ -59,6 +59,8 @@ class RunConfig(Settings):
     """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers as it has room for."""
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Ray: share of a GPU that an encoder with a checkpoint takes; 0.5 puts two on each GPU."""
+    follow: tuple[str, ...] = ()
+    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each an extra. ``--follow`` wins."""
 
     @field_validator("address")
     @classmethod
@@ -80,7 +82,7 @@ class RunOptions:
         offline: never ask a model hub.
         clip_timeout_seconds: how long a worker may be at a short clip.
         wait: until another process that writes to the same output has finished, instead of giving up.
-        executor, address, cores_per_worker, gpus_per_worker: see :class:`RunConfig`.
+        executor, address, cores_per_worker, gpus_per_worker, follow: see :class:`RunConfig`.
     """
 
     workers: int = 2
@@ -94,6 +96,7 @@ class RunOptions:
     address: str = "auto"
     cores_per_worker: int = 4
     gpus_per_worker: float = 1.0
+    follow: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, params: Params, max_failed: str | None = None, executor: str | None = None, address: str | None = None, **how: Any) -> "RunOptions":
@@ -109,7 +112,7 @@ class RunOptions:
         executor = executor or config.executor
         if address is not None and executor == "local":
             raise BadSettings(f"--address {address}: only --executor ray has one")
-        return cls(**{**config.model_dump(), "max_failed": tolerated, "executor": executor, "address": address or config.address}, **how)
+        return cls(**{**config.model_dump(), "max_failed": tolerated, "executor": executor, "address": address or config.address, **how})
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,18 @@ def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards
         raise click.UsageError("give --dataset and --recipe to train, or --predict and --shards to label")
 
 
+def _listed(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name for name in value.split(",") if name)
+
+
+_FOLLOW = click.option(
+    "--follow", callback=_listed, metavar="NAME,NAME", help="Show the training while it runs: dvclive, tensorboard; each an extra. Default: run.follow."
+)
+
+
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of whatever trains: from where, to where, and how."""
-    for option in reversed((OUT, RUNS, DEVICE, EXECUTOR, ADDRESS, workers_option("Seeds trained at once on a CPU."), OVERWRITE, WAIT)):
+    for option in reversed((OUT, RUNS, DEVICE, EXECUTOR, ADDRESS, workers_option("Seeds trained at once on a CPU."), _FOLLOW, OVERWRITE, WAIT)):
         command = option(command)
     return command
 
@@ -68,6 +77,7 @@ def main(
     executor: str | None,
     address: str | None,
     workers: int,
+    follow: tuple[str, ...] | None,
     overwrite: bool,
     wait: bool,
     model: Path | None,
@@ -116,7 +126,8 @@ def main(
         from merc.training.stage import train
 
         params = Params.load(params_file, overrides)
-        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
+        chosen = {} if follow is None else {"follow": follow}
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen)
         resolved = resolve(params, recipe or "")
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
@@ -203,6 +214,7 @@ def sweep(
     executor: str | None,
     address: str | None,
     workers: int,
+    follow: tuple[str, ...] | None,
     overwrite: bool,
     wait: bool,
     params_file: Path | None,
@@ -232,7 +244,8 @@ def sweep(
         for name in named:
             whole |= params.filled(SWEEPS.read(params, name), Sweep, f"sweeps.{name}").grid
         every = points(params, recipe, fill({"grid": whole}, Sweep, "--grid").grid)
-        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait)
+        chosen = {} if follow is None else {"follow": follow}
+        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen)
         rows: list[dict[str, Any]] = []
 
         def trained(point: Any) -> list[str]:

@@ -67,7 +67,7 @@ def _write_pages(found: list[DatasetReport], report: Report, config: Config, eva
     report.write_assets()
     for one in found:
         dataset.write(report, one)
-        compare.write(report, one)
+        compare.write(report, one, runs=one.runs, evaluations=evaluations)
         dialogues.write(report, one, config, one.layout, one.runs, evaluations)
     overview.write(report, found)
 

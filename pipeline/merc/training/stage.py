@@ -15,6 +15,7 @@ from merc.log import logger
 from merc.params import Params
 from merc.shards.format import reader
 from merc.training.data.splits import check_shards, inputs, load_data
+from merc.training.following.engine import base as following
 from merc.training.loop import phases, results, seeds
 from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.recipes.resolution import ResolvedRecipe, resolve
@@ -28,21 +29,23 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     Args:
         resolved: the recipe.
         layout: where the shards are.
-        run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each.
+        run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each;
+            what follows them.
         runs: the folder of all runs.
 
     Returns:
         ``runs/<dataset>/<recipe>``; its files are described in :mod:`merc.training.loop.results`.
 
     Raises:
-        BadSettings: if a key, model, loss or modality is unknown, the shards lack a modality, a split or labels that are needed, or a phase of the
-            recipe lacks what an earlier one should have trained.
+        BadSettings: if a key, model, loss or modality is unknown, what is to follow is not installed, the shards lack a modality, a split or labels that are
+            needed, or a phase of the recipe lacks what an earlier one should have trained.
         RawDataMissing: if there are no shards.
         BadTable: if they are not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
         OutputInUse: if another process trains the same, and ``run.wait`` is off.
     """
+    following.check(run.follow)
     info = reader.info_of(layout)
     check_shards(resolved, info, layout)
     first = PreparedPretraining.of(resolved, layout, info["classes"], runs)
@@ -62,7 +65,7 @@ def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, r
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
     job.start()
-    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device) for seed in resolved.recipe.seeds]
+    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device, follow=run.follow) for seed in resolved.recipe.seeds]
     for one in each:
         if results.is_done(job.folder, one.seed):
             logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})

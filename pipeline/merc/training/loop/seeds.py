@@ -18,6 +18,7 @@ from merc.log import logger, progress
 from merc.shards.format import reader
 from merc.training.data.dataset import Standardisation
 from merc.training.data.splits import TrainingData, load_data
+from merc.training.following.engine.base import Followed, following
 from merc.training.loop import checkpoint, results
 from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.loop.trainer import train_seed
@@ -42,6 +43,7 @@ class OneSeed:
         seed: which one.
         device: where it is trained.
         line: of its progress bar.
+        follow: what it is shown by while it is trained (:mod:`merc.training.following`).
     """
 
     resolved: ResolvedRecipe
@@ -51,6 +53,7 @@ class OneSeed:
     seed: int
     device: str
     line: int = 0
+    follow: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"seed {self.seed} of {self.resolved.name} on {self.layout.dataset}"
@@ -145,7 +148,8 @@ def _train(one: OneSeed, data: TrainingData, standardisation: Standardisation) -
     if first is not None:
         start = first.start(one.resolved, data.dims, len(data.classes), one.seed, device, one.line)
         tensors, facts = start.tensors, {"pretraining": first.facts(start)}
-    trained = train_seed(one.resolved, data, one.seed, device, tensors, one.line, results.finished_phases(one.folder, one.seed))
+    with following(one.follow, one.runs, Followed(one.layout.dataset, one.resolved.name, one.seed)) as tell:
+        trained = train_seed(one.resolved, data, one.seed, device, tensors, one.line, results.finished_phases(one.folder, one.seed), tell)
     header = checkpoint.header(one.resolved, info, data.dims, one.layout.dataset, one.seed)
     checkpoint.save(results.weights(one.folder, one.seed), trained.model, standardisation, header)
     results.write_seed(one.folder, trained, data, facts)

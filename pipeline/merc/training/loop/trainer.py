@@ -72,6 +72,7 @@ def train_seed(
     start: Mapping[str, Tensor] | None = None,
     line: int = 0,
     kept: Path | None = None,
+    tell: Callable[[Row], None] = lambda row: None,
 ) -> Trained:
     """Trains one seed of a recipe.
 
@@ -83,6 +84,7 @@ def train_seed(
         start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
         kept: where finished phases are kept until the seed is done; what is there already is not trained again.
+        tell: is told every row of the history as it comes (:mod:`merc.training.following`), those of phases that were kept first.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
@@ -90,9 +92,11 @@ def train_seed(
     with repeatable(seed, device):
         model = _built(resolved, data.train, len(data.classes), device, start)
         done = Finished.read(kept, model)
+        for row in done.history:
+            tell(row)
         for phase in resolved.phases[len(done.selected) :]:
             with randomness(seed, phase, device):
-                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line)
+                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line, tell)
             done.selected.append(best)
             done.history += history
             if kept is not None and len(resolved.phases) > 1:
@@ -236,8 +240,8 @@ class _Selection:
     def __init__(self, training: _Training, data: TrainingData) -> None:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
-    def run(self, line: int) -> tuple[Row, list[Row]]:
-        """Trains, showing progress on a line of the terminal; gives the selected epoch, whose weights are the model's, and all epochs."""
+    def run(self, line: int, tell: Callable[[Row], None]) -> tuple[Row, list[Row]]:
+        """Trains, showing progress on a line of the terminal and telling each epoch; gives the selected one, whose weights are the model's, and all."""
         history: list[Row] = []
         best: Row = {}
         weights: dict[str, Tensor] = {}
@@ -245,6 +249,7 @@ class _Selection:
             for epoch in range(1, self.recipe.epochs + 1):
                 row = self._with_scores(self.training.epoch(epoch))
                 history.append(row)
+                tell(row)
                 if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
                     best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})

@@ -1,0 +1,173 @@
+"""What ``merc-evaluate`` found of a run or a pair of runs, as the page of comparisons draws it: values of each seed, and curves.
+
+Nothing is made of an evaluation that is not there, or is of an earlier training of the run.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from merc import files, parquet
+from merc.errors import BadTable
+from merc.job import RECORD
+
+SCORES = "scores.json"
+EARLIER = "earlier"
+"""Stands for an evaluation of an earlier training."""
+_DRAWN_POINTS = 1500
+
+
+class _OverSeeds(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    seeds: dict[str, dict[str, Any]]
+
+
+class _Tables(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    tables: list[dict[str, Any]]
+
+
+def of_run(folder: Path, fingerprint: str | None) -> dict[str, Any]:
+    """Protocol → what is drawn of it, :data:`EARLIER`, or None where it was not made.
+
+    Args:
+        folder: ``evaluations/runs/<dataset>/<recipe>``.
+        fingerprint: of the run; None if it has no record, so that nothing is known to be of it.
+
+    Raises:
+        BadTable: if a file is not what the evaluation writes.
+    """
+    return {name: _one(folder / name, fingerprint, drawn) for name, drawn in _DRAWN.items()}
+
+
+def pairs(folder: Path, fingerprints: Mapping[str, str | None]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the tests of significance say of two recipes: (first, second) → difference in weighted F1, first - second, and more.
+
+    Args:
+        folder: ``evaluations/comparisons/<dataset>/significance``.
+        fingerprints: recipe → of its run. Pairs of which one was trained again since are left out.
+
+    Raises:
+        BadTable: if a file is not what the comparison writes.
+    """
+    path = folder / SCORES
+    if not path.is_file():
+        return {}
+    compared = _inputs(folder).get("runs", {})
+    rows = [pair for table in files.read_record(path, _Tables, "scores of significance")["tables"] for pair in _at(path, table, "pairs")]
+    keys = ("seeds", "difference", "p_holm", "low", "high", "significant", "seeds_needed")
+    found = {(_at(path, row, "first"), _at(path, row, "second")): {key: _at(path, row, key) for key in keys} for row in rows}
+    return {pair: one for pair, one in found.items() if all(name in fingerprints and compared.get(name) == fingerprints[name] for name in pair)}
+
+
+def _inputs(folder: Path) -> dict[str, Any]:
+    record = folder / RECORD
+    inputs = files.read_json(record).get("inputs", {}) if record.is_file() else {}
+    return dict(inputs)
+
+
+def _one(folder: Path, fingerprint: str | None, drawn: Callable[[Path, dict[str, Any]], Any]) -> Any:
+    path = folder / SCORES
+    if not path.is_file():
+        return None
+    if _inputs(folder).get("run") != fingerprint:
+        return EARLIER
+    return drawn(path, files.read_record(path, _OverSeeds, f"scores of {folder.name}"))
+
+
+def _shift(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    """Definition → ``shift`` and ``no_shift`` → utterances, and weighted F1 of each seed."""
+    first = next(iter(scores["seeds"].values()))
+    return {
+        definition: {
+            part: {"support": _at(path, scores, "support", definition, part), "values": _values(path, scores, definition, part, "weighted_f1")}
+            for part in ("no_shift", "shift")
+        }
+        for definition in first
+    }
+
+
+def _context(path: Path, scores: dict[str, Any]) -> dict[str, list[float | None]]:
+    """Kind → weighted F1 of each seed; ``raw`` comes first."""
+    return {kind: _values(path, scores, kind, "weighted_f1") for kind in next(iter(scores["seeds"].values()))}
+
+
+def _calibration(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    """Error of each seed as it is and with the temperature, and the curve over the seeds: confidence, accuracy, utterances."""
+    errors = {name: _values(path, scores, name, "expected_calibration_error") for name in ("raw", "tempered")}
+    table = parquet.read(path.with_name("reliability.parquet"), ["tempered", "low", "support", "confidence", "accuracy"])
+    return {**errors, "curve": _curve([row for row in table.to_pylist() if not row["tempered"] and row["support"]])}
+
+
+def _curve(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Of all seeds together, a bin's mean weighs each by its utterances."""
+    curve = []
+    for low in sorted({row["low"] for row in rows}):
+        of_bin = [row for row in rows if row["low"] == low]
+        count = sum(row["support"] for row in of_bin)
+        means = [sum(row["support"] * row[name] for row in of_bin) / count for name in ("confidence", "accuracy")]
+        curve.append([*(round(mean, 4) for mean in means), count])
+    return curve
+
+
+def _robustness(path: Path, scores: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """Modalities → rate at which they are dropped, and mean weighted F1 over the seeds."""
+    first = next(iter(scores["seeds"].values()))
+    found: dict[str, list[list[float]]] = {}
+    for dropped, rates in first.items():
+        values = {rate: [one for one in _values(path, scores, dropped, rate, "weighted_f1") if one is not None] for rate in rates}
+        found[dropped] = sorted([float(rate), round(fmean(of_rate), 5)] for rate, of_rate in values.items() if of_rate)
+    return found
+
+
+def _representations(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    """Silhouette of each seed, and the map: label, x and y in thousandths of its larger side."""
+    table = parquet.read(path.with_name("points.parquet"), ["label", "x", "y"])
+    return {"seed": scores.get("map_of_seed"), "silhouette": _values(path, scores, "silhouette"), "points": _points(table)}
+
+
+def _points(table: pa.Table) -> list[list[int]]:
+    if not table.num_rows:
+        return []
+    x, y = (table[name].to_numpy().astype(float) for name in ("x", "y"))
+    side = max(float(x.max() - x.min()), float(y.max() - y.min())) or 1.0
+    placed = [((values - values.min()) / side * 1000).round().astype(int).tolist() for values in (x, y)]
+    return [list(point) for point in zip(table["label"].to_pylist(), *placed, strict=True)][:_DRAWN_POINTS]
+
+
+_DRAWN: Mapping[str, Callable[[Path, dict[str, Any]], Any]] = {
+    "emotion_shift": _shift,
+    "context_substitution": _context,
+    "calibration": _calibration,
+    "robustness": _robustness,
+    "representations": _representations,
+}
+
+
+def _values(path: Path, scores: Mapping[str, Any], *keys: str) -> list[float | None]:
+    """What stands under some keys, of each seed; None where there is no such score."""
+    return [number(_at(path, seed, *keys)) for seed in scores["seeds"].values()]
+
+
+def _at(path: Path, tree: Any, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(tree, Mapping) or key not in tree:
+            raise BadTable(f"{path}: has no {'.'.join(keys)}; make it again: merc-evaluate --overwrite")
+        tree = tree[key]
+    return tree
+
+
+def number(value: Any) -> float | None:
+    """A number as it stands in the data of a page; None for what is none.
+
+    >>> number(0.123456789), number(float("nan")), number(None)
+    (0.12346, None, None)
+    """
+    return round(float(value), 5) if isinstance(value, int | float) and math.isfinite(value) else None

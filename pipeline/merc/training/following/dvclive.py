@@ -1,0 +1,29 @@
+"""DVCLive, by which DVC Studio and the extension of VS Code see a training while it runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from merc.training.following.engine.base import Followed, Follower
+
+
+class DVCLive(Follower):
+    """A folder of DVCLive beside a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as it is.
+
+    No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at once; ``dvc exp run`` does it for the run.
+    """
+
+    def __init__(self, folder: Path, followed: Followed) -> None:
+        from dvclive import Live
+
+        self.live = Live(str(folder / "live"), dvcyaml=str(folder / "dvc.yaml"), save_dvc_exp=False, exp_message=str(followed))
+
+    def epoch(self, step: int, values: Mapping[str, float]) -> None:
+        """Passes them on as metrics of a step."""
+        self.live.step = step
+        for name, value in values.items():
+            self.live.log_metric(name, value)
+        self.live.sync()
+
+    def end(self) -> None:
+        """Has the last step sent, and the training marked as over."""
+        self.live.end()
