@@ -241,7 +241,7 @@ def main(annotations: Path | None, checkpoint: Path | None, work: Path, recipes:
     put_table(out, "ours", ["## Here", "", command, "", *_about(place), "", *_ours(found)])
     put_table(out, "published", ["## In the papers", "", "Weighted F1 on MELD's test split, per cent.", "", *_theirs()])
     put_table(out, "gains", ["## What the losses add", "", command, "", "Points of weighted F1, means over the seeds that both have.", "", *_gains(found)])
-    sure = "Significant: the paired t-test over seeds, corrected by Holm's method over all pairs of the rows above, and the bootstrap over dialogues agree at 0.05."
+    sure = "Significant: the paired t-test over seeds, corrected by Holm's method over all pairs of rows above, and the bootstrap over dialogues agree at 0.05."
     put_table(out, "tests", ["## How sure that is", "", command, "", sure, "", *_tests(place, names)])
     print(out)
 
