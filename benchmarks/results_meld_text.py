@@ -273,7 +273,7 @@ def _numbers(seeds: str) -> list[int]:
     return [int(seed) for seed in seeds.split(",")]
 
 
-def _extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Path | None, encoder: Path | None, values: dict[str, Any], name: str) -> Place:
+def extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Path | None, encoder: Path | None, values: dict[str, Any], name: str) -> Place:
     """The features of a table, made if they are not there; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
@@ -329,7 +329,7 @@ def main(
     values = values_of(overrides) | {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())}
     if table.suffix.startswith("+"):  # the addition for the demonstration corpus has seeds of its own
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
-    place = _extracted(table, work, annotations, checkpoint, encoder, values, name)
+    place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
         place.run("merc-train", "--recipe", one, "--runs", place.runs, "--device", "cpu", "--workers", str(jobs))

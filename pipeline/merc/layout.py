@@ -43,8 +43,12 @@ class Layout:
         return self.folder / "audit"
 
     def heard(self, what: str) -> Path:
-        """What the audit found out from the sound: ``speech`` or ``transcripts``; kept apart, since it takes longer than all the rest."""
+        """What is found out from the sound: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes longer than all the rest."""
         return self.folder / "heard" / what
+
+    def heard_text(self, encoder: str) -> Path:
+        """Text vectors of what a speech recogniser heard in place of the transcripts."""
+        return self.heard("text") / encoder
 
     @property
     def shards(self) -> Path:

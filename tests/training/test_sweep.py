@@ -1,13 +1,17 @@
 """Sweeps: a run for every point, kept when another fails, and refused before any training where a setting is none."""
 
 import csv
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from dvc.utils.hydra import apply_overrides
 
+from merc.commands.resolve import resolve_all
 from merc.commands.train import main
 from merc.errors import BadSettings
 from merc.params import Params
@@ -16,6 +20,8 @@ from merc.training.loop.ledger import LossNotFinite
 from merc.training.recipes.composition import RECIPES
 from merc.training.recipes.resolution import resolve
 from merc.training.sweep import SWEEPS, Sweep, points
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -142,5 +148,35 @@ def test_a_wrong_grid_ends_with_exit_code_2_before_anything_is_trained(swept, tm
 
 
 def test_the_named_grids_are_listed():
-    listed = CliRunner().invoke(main, ["sweeps", f"--params={Path(__file__).resolve().parents[2] / 'params.yaml'}"])
+    listed = CliRunner().invoke(main, ["sweeps", f"--params={ROOT / 'params.yaml'}"])
     assert [line.split()[0] for line in listed.stdout.splitlines()] == SWEEPS.shipped()
+
+
+def test_as_experiments_of_dvc_the_points_train_what_the_sweep_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    how = ["--dataset=demo-meld", "--grid=context_aware.window=2,8", "--grid=optimizer.learning_rate=0.01", "--set=additions.demo.epochs=3"]
+    printed = CliRunner().invoke(main, ["sweep", "mmgcn+dclf+demo@text-audio", *how, "--dvc"])
+    assert printed.exit_code == 0, printed.stderr
+    expected = points(
+        Params.load(None, ("additions.demo.epochs=3",)), "mmgcn+dclf+demo@text-audio", {"context_aware.window": (2, 8), "optimizer.learning_rate": (0.01,)}
+    )
+    lines = [shlex.split(line) for line in printed.stdout.splitlines()]
+    assert len(lines) == len(expected) == len({line[line.index("--name") + 1] for line in lines})
+    for line, point in zip(lines, expected, strict=True):
+        assert (line[:4], line[-1]) == (["dvc", "exp", "run", "--queue"], "train@sweep")
+        shutil.copy(ROOT / "params.yaml", tmp_path / "swept.yaml")
+        apply_overrides(tmp_path / "swept.yaml", [line[at + 1] for at, word in enumerate(line) if word == "-S"])
+        params = Params.load(tmp_path / "swept.yaml")
+        assert params.get("train.sweep") == {"dataset": "demo-meld", "recipe": point.resolved.name, "base": "mmgcn", "also_reads": "demo-meld"}
+        resolved = resolve(params, point.resolved.name)
+        assert resolved.settings() == point.resolved.settings()
+        assert resolved.recipe.epochs == 3
+    assert "trainings/sweep" in resolve_all(params)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--params=params.yaml", "--table=table.csv"])
+def test_what_dvc_would_not_see_is_refused(option):
+    done = CliRunner().invoke(main, ["sweep", "mmgcn", "--dataset=demo-meld", "--grid=epochs=1", "--dvc", option])
+    assert (done.exit_code, "--dvc goes without" in done.stderr) == (2, True)

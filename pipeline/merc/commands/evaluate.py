@@ -45,8 +45,8 @@ def main(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Evaluate finished runs: emotion shift, replaced context, missing modalities, calibration, each modality by itself,
-    emotion trajectories; and test which recipes differ significantly. Prints the scores.json that each evaluation wrote.
+    """Evaluate finished runs: emotion shift, replaced context, missing modalities, ASR transcripts, calibration, each modality
+    by itself, emotion trajectories; and test which recipes differ significantly. Prints the scores.json that each evaluation wrote.
 
     What was evaluated with the same settings is not evaluated again. A run that cannot be evaluated does not stop the
     others; the command ends with its exit code when they are done.

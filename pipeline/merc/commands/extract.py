@@ -13,6 +13,7 @@ from merc import __version__, lock, log
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands.audit import audit
+from merc.commands.heard import heard
 from merc.commands.inspect import inspect
 from merc.commands.models import models
 from merc.errors import BadSettings, ModelUnavailable, nearest
@@ -375,3 +376,4 @@ main.add_command(models)
 main.add_command(params_command)
 main.add_command(inspect)
 main.add_command(audit)
+main.add_command(heard)

@@ -32,8 +32,7 @@ from merc.job import RunConfig
 from merc.layout import MODALITIES
 from merc.params import Params
 from merc.reports.config import Config as ReportConfig
-from merc.training.recipes.composition import RECIPES, RecipeName
-from merc.training.recipes.resolution import ResolvedRecipe, resolve
+from merc.training.recipes.resolution import ResolvedRecipe, resolve, training_entry
 
 FOLDER = ".settings"
 
@@ -101,11 +100,7 @@ def _training(params: Params, name: str, given: Mapping[str, Any]) -> dict[str, 
         if given[key] not in built:
             raise BadSettings(f"train.{name}.{key}: {given[key]!r} is not under build; {nearest(str(given[key]), list(built))}")
     resolved = resolve(params, given["recipe"])
-    ships = next((one for one in RECIPES.lineage(params, RecipeName.parse(given["recipe"]).base) if one in RECIPES.shipped()), None)
-    reads = given["dataset"] if resolved.pretraining is None else resolved.pretraining.settings.dataset
-    for key, wanted in (("base", ships), ("also_reads", reads)):
-        if wanted is None:
-            raise BadSettings(f"train.{name}: {given['recipe']} comes from no file that ships, which DVC could watch; give it a base, or put it into a file")
+    for key, wanted in training_entry(params, resolved, given["dataset"]).items():
         if given[key] != wanted:
             raise BadSettings(f"train.{name}.{key} is {given[key]!r}, and has to be {wanted!r}, which is what {given['recipe']} is made of")
     return {"settings": resolved.settings(), "sources": _sources_of(resolved)}

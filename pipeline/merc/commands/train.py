@@ -198,6 +198,7 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 @click.option("--grid", multiple=True, metavar="KEY=VALUE,VALUE", help="A setting and its values; repeatable, which makes every combination.")
 @click.option("--sweep", "named", multiple=True, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point.")
+@click.option("--dvc", is_flag=True, help="Train nothing; print for every point the command that puts it into DVC's queue.")
 @_training
 @PARAMS
 @SET
@@ -208,6 +209,7 @@ def sweep(
     grid: tuple[str, ...],
     named: tuple[str, ...],
     table: Path | None,
+    dvc: bool,
     out: Path,
     runs: Path,
     device: str,
@@ -230,20 +232,27 @@ def sweep(
     Examples:
       merc-train sweep mmgcn+dclf --dataset meld --grid context_aware.window=2,4,8,16
       merc-train sweep mmgcn+dclf --dataset meld --sweep dclf_weights --table weights.csv
+      merc-train sweep mmgcn+dclf --dataset meld --sweep dclf_weights --dvc | sh    then: dvc queue start
     """
     if not (grid or named):
         raise click.UsageError("give --grid or --sweep")
+    if dvc and (params_file or table):
+        raise click.UsageError("--dvc goes without --params, since DVC reads params.yaml, and without --table: dvc exp show --csv writes one")
     log.set_up(log_format)
     with exiting():
         from merc.job import RunOptions
         from merc.params import Params, fill
-        from merc.training.sweep import SWEEPS, Sweep, points, train_point, write_table
+        from merc.training.sweep import SWEEPS, Sweep, experiment, points, train_point, write_table
 
         params = Params.load(params_file, overrides)
         whole: dict[str, Any] = _grid(grid)
         for name in named:
             whole |= params.filled(SWEEPS.read(params, name), Sweep, f"sweeps.{name}").grid
         every = points(params, recipe, fill({"grid": whole}, Sweep, "--grid").grid)
+        if dvc:
+            for line in [experiment(params, point, dataset, overrides) for point in every]:
+                echo(line)
+            return
         chosen = {} if follow is None else {"follow": follow}
         run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen)
         rows: list[dict[str, Any]] = []

@@ -64,10 +64,12 @@ class TextSource:
     Attributes:
         path: the manifest.
         spans: half-open row spans of the parts, cut at dialogue boundaries.
+        heard: the audit's table, whose ``asr_text`` stands in for the text; None: the text itself.
     """
 
     path: Path
     spans: tuple[tuple[int, int], ...]
+    heard: Path | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -77,6 +79,8 @@ class TextSource:
         start, stop = self.spans[index]
         rows = parquet.read_span(self.path, TEXT_COLUMNS, start, stop)
         ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
+        if self.heard is not None:
+            texts = [text or "" for text in parquet.read_span(self.heard, ["asr_text"], start, stop)["asr_text"].to_pylist()]
         utterances = []
         first = 0  # row at which the dialogue begins
         for row, dialogue in enumerate(dialogues):
@@ -133,15 +137,16 @@ class MediaSource:
         return PartInput(ids, status, list(pool.map(decoded, np.flatnonzero(np.array(status, dtype=object) == OK).tolist())))
 
 
-def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int) -> TextSource:
+def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int, heard: Path | None = None) -> TextSource:
     """The transcripts of a manifest, cut at dialogue boundaries.
 
     Args:
         layout_manifest: path of the manifest.
         table: its content.
         utterances_per_part: see :func:`merc.records.manifest.cut_into_parts`.
+        heard: see :class:`TextSource`.
     """
-    return TextSource(layout_manifest, tuple(manifest.cut_into_parts(table, utterances_per_part)))
+    return TextSource(layout_manifest, tuple(manifest.cut_into_parts(table, utterances_per_part)), heard)
 
 
 def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_part: int) -> MediaSource:

@@ -24,12 +24,13 @@ from merc.extraction.inputs import MediaToCome, Source, media_source, text_sourc
 from merc.job import RECORD, Fingerprint, Job, RunOptions
 from merc.layout import MODALITIES, Layout
 from merc.params import Params
+from merc.records import audit as audits
 from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.inputs import input_hashes, media_hashes
 
 
-def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions) -> Path:
+def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, *, heard: bool = False) -> Path:
     """Extracts the features of one modality with one encoder.
 
     Args:
@@ -37,6 +38,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         config: settings of the extraction.
         layout: where the manifest and the media are, and where the features go.
         run: workers, device, overwrite, limit of failures.
+        heard: of text: encode what a speech recogniser heard instead of the transcripts, into ``layout.heard_text``.
 
     Returns:
         The folder with ``part-NNNNN.parquet`` and perhaps ``sequences/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
@@ -45,12 +47,12 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     Raises:
         BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test utterances of this manifest.
         RawDataMissing: if there is no manifest.
-        BadTable: if there are no media that fit it.
+        BadTable: if there are no media that fit it; with ``heard``, no transcripts by a speech recogniser.
         ModelUnavailable: if the checkpoint is not to be had.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """
-    prepared = prepare(chosen, config, layout, run)
+    prepared = prepare(chosen, config, layout, run, heard=heard)
     if prepared.job.done_before():
         return prepared.job.out
     making = make(prepared, run, Listed(prepared.left()))
@@ -107,18 +109,20 @@ class Prepared:
         return [index for index in range(len(self.source.sizes)) if not self.job.is_done(index)]
 
 
-def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, media: MediaToCome | None = None) -> Prepared:
+def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, media: MediaToCome | None = None, *, heard: bool = False) -> Prepared:
     """What :func:`extract` has to do; with ``media``, with those that are being made."""
     modality, name = chosen.modality, chosen.name
     encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
     table = manifest.read(layout.manifest)
+    if heard:
+        table = audits.with_heard_text(layout, table)
     settings: dict[str, Any] = {"encoders": {modality: {name: encoder.identity()}}}
     if isinstance(encoder, NeuralEncoder) and encoder.adaptation is not None:
         encoder.adaptation.check_unseen(table)
     source: Source
     if modality == "text":
         size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
-        source = text_source(layout.manifest, table, size)
+        source = text_source(layout.manifest, table, size, layout.audit / audits.TABLE if heard else None)
     else:  # pictures are all of one size: nothing is gained by larger parts
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
         source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
@@ -127,10 +131,10 @@ def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         inputs = input_hashes(layout.media, table, modality)
     else:
         inputs = media_hashes(media.fingerprint.settings, media.fingerprint.inputs, modality)
-    out = layout.features(modality, name)
+    out = layout.heard_text(name) if heard else layout.features(modality, name)
     if config.level == "utterance" and (with_sequences := _with_sequences(out, settings, inputs)) is not None:
         settings = with_sequences
-    job = Job(f"{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
+    job = Job(f"{'heard/' if heard else ''}{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
     return Prepared(chosen, encoder, source, job)
 
 

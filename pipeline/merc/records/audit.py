@@ -106,6 +106,19 @@ def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
     return {"text": input_hashes(layout.media, table, "text"), **{stream: input_hashes(layout.media, table, stream) for stream in sorted(streams)}}
 
 
+def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
+    """The manifest with what a speech recogniser heard as ``text``; empty where there is no sound.
+
+    Raises:
+        BadTable: as :func:`read`, and if the audit was made without speech recognition.
+    """
+    heard = read(layout, table).table["asr_text"]
+    if heard.null_count == len(heard):
+        again = f"{_command(layout)} --asr whisper_base --overwrite"
+        raise BadTable(f"{layout.audit}: the audit was made without speech recognition; this makes it again:\n  {again}")
+    return table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), pc.fill_null(heard, ""))
+
+
 def _command(layout: Layout) -> str:
     return f"merc-extract audit --dataset {layout.dataset} --out {shlex.quote(str(layout.out))}"
 

@@ -86,7 +86,7 @@ class Features:
         return self._last[path]
 
 
-def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) -> Features:
+def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str, folder: Path | None = None) -> Features:
     """Finds the features of a modality and checks that they are those of this manifest, row by row.
 
     Args:
@@ -94,11 +94,12 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str) 
         table: the manifest.
         modality: ``text``, ``audio`` or ``visual``.
         encoder: name of the encoder.
+        folder: where they lie instead of with the dataset's features, such as :meth:`merc.layout.Layout.heard_text`.
 
     Raises:
         BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are missing, too many or in another order.
     """
-    folder = layout.features(modality, encoder)
+    folder = folder or layout.features(modality, encoder)
     if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
     info = files.read_record(folder / job.RECORD, feature_tables.FeatureRecord, "the record of features")

@@ -7,7 +7,9 @@ A point is an addition (:mod:`merc.training.recipes.composition`) that is made f
 recipe.
 """
 
+import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -23,11 +25,13 @@ from merc.layout import Layout
 from merc.params import Params, Settings, Shelf
 from merc.training.recipes.composition import RecipeName
 from merc.training.recipes.recipe import Recipe
-from merc.training.recipes.resolution import ResolvedRecipe, resolve
+from merc.training.recipes.resolution import ResolvedRecipe, resolve, training_entry
 from merc.training.stage import train
 
 SWEEPS = Shelf("sweeps", "merc.training.recipes.sweeps", "sweep")
 Value = bool | int | float | str
+ENTRY = "sweep"
+"""Of a point under ``train``, in an experiment of DVC."""
 Grid = Mapping[str, Sequence[Value]]
 
 
@@ -62,10 +66,12 @@ class Point:
     Attributes:
         values: setting → its value, as the grid names them.
         resolved: the recipe that is trained; its name says which point it is.
+        laid: key of params.yaml → value, which make the additions that the name has.
     """
 
     values: Mapping[str, Value]
     resolved: ResolvedRecipe
+    laid: Mapping[str, Value]
 
 
 def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
@@ -85,12 +91,13 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         additions = {f"{key.replace('.', '-')}-{_word(key, value)}": (keys[key], value) for key, value in chosen.items()}
-        laid = params.with_overrides(**{f"additions.{name}.{key}": value for name, (key, value) in additions.items()})
+        more = {f"additions.{name}.{key}": value for name, (key, value) in additions.items()}
+        laid = params.with_overrides(**more)
         resolved = resolve(laid, _named(recipe, list(additions)))
         laid.check_overrides()
         if resolved.name in made:
             raise BadSettings(f"the grid has two points that would both be called {resolved.name}")
-        made[resolved.name] = Point(chosen, resolved)
+        made[resolved.name] = Point(chosen, resolved, more)
     return list(made.values())
 
 
@@ -102,6 +109,24 @@ def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) ->
         mean, std = (results[name][split]["weighted_f1"] for name in ("mean", "std"))
         row |= {f"{split}_weighted_f1": 100 * mean, f"{split}_std": None if std is None else 100 * std}
     return row
+
+
+def experiment(params: Params, point: Point, dataset: str, overrides: Sequence[str] = ()) -> str:
+    """The command, for a shell, that puts a point into DVC's queue: it adds the point's additions, and an entry under ``train``, to params.yaml.
+
+    Args:
+        params: those that the point was made with.
+        point: what to train.
+        dataset: on which.
+        overrides: ``KEY=VALUE``, other settings that lie over params.yaml.
+
+    Raises:
+        BadSettings: if the recipe comes from no file that ships.
+    """
+    entry = {f"train.{ENTRY}.{key}": value for key, value in training_entry(params, point.resolved, dataset).items()}
+    settings = [*overrides, *(f"{key}={json.dumps(value)}" for key, value in {**point.laid, **entry}.items())]
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", point.resolved.name)  # such as a name of git may be
+    return shlex.join(["dvc", "exp", "run", "--queue", "--name", name, *(word for one in settings for word in ("-S", f"++{one}")), f"train@{ENTRY}"])
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merc.evaluation.engine.alignment import alignment_at_k, cosines, representational_similarity
+from merc.evaluation.engine.alignment import alignment_at_k, cosines, length_nearness, like_length, representational_similarity
 
 
 def problem(seed, count=9):
@@ -68,3 +68,24 @@ def test_the_correlation_is_scipys_and_the_partial_one_that_of_the_residuals_of_
 def test_a_row_of_zeros_is_near_nothing():
     found = cosines(np.array([[3.0, 4.0], [0.0, 0.0], [4.0, 3.0]]))
     np.testing.assert_allclose(found, [[1, 0, 0.96], [0, 0, 0], [0.96, 0, 1]])
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=9), share=st.sampled_from([0.1, 0.5, 0.8, 1.0]))
+@settings(max_examples=25, deadline=None)
+def test_dialogues_of_like_length_are_those_that_loops_find(sizes, share):
+    found, near = like_length(np.array(sizes), share), length_nearness(np.array(sizes))
+    for row, size in enumerate(sizes):
+        for column, other in enumerate(sizes):
+            assert found[row, column] == (min(size, other) / max(size, other) >= share)
+            assert near[row, column] == -abs(size - other)
+
+
+def test_what_length_alone_explains_is_gone_among_dialogues_of_one_length():
+    sizes = np.repeat([5, 10, 20], 20)
+    rng = np.random.default_rng(0)
+    noise = rng.random((60, 60))
+    alike = 1 / (1 - length_nearness(sizes)) + 0.01 * (noise + noise.T)  # the similarity follows length
+    near = length_nearness(sizes) + 0.01 * rng.random((60, 60))  # and so does nearness, which knows nothing else
+    different = ~np.eye(60, dtype=bool)
+    assert alignment_at_k(near, alike, different, 5)["ta"] > 0.9
+    assert abs(alignment_at_k(near, alike, different & like_length(sizes, 0.8), 5)["ta"]) < 0.2

@@ -1,7 +1,8 @@
 """Whether dialogues that lie near each other in a model's space have similar emotion trajectories: TA@K and RSA.
 
 Both compare features of N dialogues with a similarity of their trajectories (:mod:`merc.trajectories`). Pairs of one scenario can be left out, since such
-dialogues of IEMOCAP share the very text.
+dialogues of IEMOCAP share the very text; so can pairs of unlike length, since long dialogues may lie near each other for being long, and have similar
+trajectories for the same reason.
 """
 
 import numpy as np
@@ -19,6 +20,31 @@ def cosines(features: Matrix) -> Matrix:
     directions = features / np.where(lengths > 0, lengths, 1)
     made: Matrix = directions @ directions.T
     return made
+
+
+def length_nearness(sizes: NDArray[np.int64]) -> Matrix:
+    """[N, N], the difference in length, negated: what nearness would be if nothing but length counted.
+
+    Args:
+        sizes: [N], utterances of each dialogue.
+    """
+    made: Matrix = -np.abs(sizes[:, None] - sizes).astype(np.float64)
+    return made
+
+
+def like_length(sizes: NDArray[np.int64], share: float) -> Mask:
+    """[N, N], whether the shorter of two dialogues has at least this share of the utterances of the longer.
+
+    Args:
+        sizes: [N], utterances of each dialogue, at least 1.
+        share: 0 to 1; 1 means of equal length.
+
+    Example:
+        >>> like_length(np.array([4, 5, 10]), 0.8)[0].tolist()
+        [True, True, False]
+    """
+    alike: Mask = np.minimum(sizes[:, None], sizes) / np.maximum(sizes[:, None], sizes) >= share
+    return alike
 
 
 def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) -> dict[str, float | None]:
@@ -62,7 +88,7 @@ def representational_similarity(nearness: Matrix, similarity: Matrix, allowed: M
         ``rsa``, and ``rsa_given_length``, what is left of it once the difference in length is held fast; None where undefined.
     """
     some, others = np.nonzero(np.triu(allowed, 1))
-    near, alike, length = nearness[some, others], similarity[some, others], -np.abs(sizes[some] - sizes[others])
+    near, alike, length = (values[some, others] for values in (nearness, similarity, length_nearness(sizes)))
     correlation = spearman(near, alike)
     return {"rsa": correlation, "rsa_given_length": partial_correlation(correlation, spearman(near, length), spearman(alike, length))}
 

@@ -54,7 +54,7 @@ class Protocol(_Evaluation):
     """One way to evaluate a finished run."""
 
     def lacks(self, run: Run) -> str:
-        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can. Reads no more than the run's facts."""
+        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can. Reads little."""
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:

@@ -88,7 +88,10 @@ class SeedModel:
 
     def split(self, name: str) -> DialogueSplit:
         """A split of the run's shards, standardised as in the training and on the run's device. Raises as :meth:`Run.raw_split`."""
-        raw = self.run.raw_split(name)  # which others read as it is
+        return self.ready(self.run.raw_split(name))
+
+    def ready(self, raw: DialogueSplit) -> DialogueSplit:
+        """The same of :meth:`Run.raw_split`, perhaps with other vectors; it stays as it is."""
         read = self.loaded.standardisation.apply_(replace(raw, features={modality: values_ND.clone() for modality, values_ND in raw.features.items()}))
         shards = self.run.layout.shards
         return with_sequences(read, shards, reader.info(shards), self.loaded.longest_sequence).to(self.run.device)

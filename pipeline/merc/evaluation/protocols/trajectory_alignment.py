@@ -1,6 +1,7 @@
 """Whether training brings dialogues with similar emotion trajectories together (:mod:`merc.evaluation.engine.alignment`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from merc.evaluation.engine.alignment import alignment_at_k, cosines, representational_similarity
+from merc.evaluation.engine.alignment import alignment_at_k, cosines, length_nearness, like_length, representational_similarity
 from merc.evaluation.engine.base import Found, Protocol
 from merc.evaluation.engine.runs import Run, SeedModel
 from merc.evaluation.engine.summary import over_seeds
@@ -36,8 +37,11 @@ class TrajectoryAlignment(Protocol):
 
     Features are a modality's, averaged over the dialogue: the vectors that the model is given, and what its extractor makes of them; ``fusion`` stands for all
     vectors side by side, and what the classifier sees. Controls: ``raw``; ``order_excess``, what the order of the emotions adds to how often each occurs;
-    ``other_scenario``, without pairs of one script or task, where the corpus names them.
+    ``other_scenario``, without pairs of one script or task, where the corpus names them; ``like_length``, with neighbours of like length alone.
+    ``length_alone`` has similarity → control → what neighbours reach that are chosen by their length and nothing else.
     """
+
+    VERSION = 2
 
     class Config(Settings):
         """Settings of trajectory alignment."""
@@ -52,6 +56,8 @@ class TrajectoryAlignment(Protocol):
         """Shuffles of the labels behind ``order_excess``."""
         order_seed: int = Field(default=0, ge=0)
         """Of these shuffles."""
+        like_length_share: float = Field(default=0.8, gt=0, le=1)
+        """Two dialogues are of like length if the shorter has at least this share of the utterances of the longer."""
         most_dialogues: int = Field(default=1500, ge=2)
         """Dialogues that are compared, at most, the first of the split: every two of them are."""
 
@@ -61,10 +67,11 @@ class TrajectoryAlignment(Protocol):
         trajectories = [labelled(own) for own in _by_dialogue(split.labels_cpu[:-1].numpy().astype(np.int16), split)]
         kept = np.flatnonzero([len(one) > 0 for one in trajectories])[: self.config.most_dialogues]
         targets = dict(self._targets([trajectories[place] for place in kept], run.classes))
-        controls = _allowed(split, kept)
-        rows = [row for one in run.models() for row in self._rows(one, kept, targets, controls)]
-        found = {seed: _tree([row for row in rows if row["seed"] == seed]) for seed in run.seeds}
-        facts = {"split": "test", "k": self.config.k, "dialogues": len(kept)}
+        compare = partial(self._compared, targets, self._allowed(split, kept), split.lengths.numpy()[kept])
+        rows = [row for one in run.models() for row in _rows(one, kept, compare)]
+        found = {seed: _tree([row for row in rows if row["seed"] == seed], ("similarity", "control", "features", "training")) for seed in run.seeds}
+        alone = _tree(list(compare(length_nearness(split.lengths.numpy()[kept]))), ("similarity", "control"))
+        facts = {"split": "test", "k": self.config.k, "dialogues": len(kept), "length_alone": alone}
         return Found(scores={**facts, **over_seeds(found)}, tables={"scores": pa.Table.from_pylist(rows, schema=_ROWS)})
 
     def _targets(self, trajectories: Sequence[NDArray[np.int16]], classes: Sequence[str]) -> Iterator[tuple[tuple[str, str], Matrix]]:
@@ -78,34 +85,36 @@ class TrajectoryAlignment(Protocol):
             excess[pairs] = order_excess(trajectories, len(classes), similarity, pairs, **shuffles)
             yield (name, "order_excess"), excess + excess.T
 
-    def _rows(
-        self, one: SeedModel, kept: NDArray[np.int64], targets: Mapping[tuple[str, str], Matrix], controls: Mapping[str, NDArray[np.bool_]]
+    def _compared(
+        self, targets: Mapping[tuple[str, str], Matrix], controls: Mapping[str, NDArray[np.bool_]], sizes: NDArray[np.int64], near: Matrix
     ) -> Iterator[dict[str, Any]]:
-        split = one.split("test")
-        sizes = np.array([len(own) for own in _by_dialogue(split.labels_cpu[:-1].numpy(), split)])[kept]
-        for training, features in (("before", _before(split)), ("after", _after(one, split))):
-            for name, means_KD in features.items():
-                near = cosines(means_KD[kept])
-                for (similarity, kind), target in targets.items():
-                    for control, allowed in controls.items():
-                        if control == "raw" or kind == "raw":
-                            scores = {**alignment_at_k(near, target, allowed, self.config.k), **representational_similarity(near, target, allowed, sizes)}
-                            named = kind if control == "raw" else control
-                            yield {"seed": one.seed, "similarity": similarity, "control": named, "features": name, "training": training, **scores}
+        """Similarity and control, and the scores of one nearness [N, N] by them."""
+        for (similarity, kind), target in targets.items():
+            for control, allowed in controls.items():
+                if control == "raw" or kind == "raw":
+                    scores = {**alignment_at_k(near, target, allowed, self.config.k), **representational_similarity(near, target, allowed, sizes)}
+                    yield {"similarity": similarity, "control": kind if control == "raw" else control, **scores}
+
+    def _allowed(self, split: DialogueSplit, kept: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+        """Control → bool [N, N]: which pairs of the dialogues count."""
+        different = ~np.eye(len(kept), dtype=np.bool_)
+        controls = {"raw": different, "like_length": different & like_length(split.lengths.numpy()[kept], self.config.like_length_share)}
+        if split.scenario_ids is not None:
+            scenarios = np.array(split.scenario_ids, dtype=object)[kept]
+            controls["other_scenario"] = different & ~((scenarios[:, None] == scenarios) & (scenarios != ""))
+        return controls
+
+
+def _rows(one: SeedModel, kept: NDArray[np.int64], compare: Callable[[Matrix], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    split = one.split("test")
+    for training, features in (("before", _before(split)), ("after", _after(one, split))):
+        for name, means_KD in features.items():
+            for row in compare(cosines(means_KD[kept])):
+                yield {"seed": one.seed, "features": name, "training": training, **row}
 
 
 def _by_dialogue(values: NDArray[Any], split: DialogueSplit) -> list[NDArray[Any]]:
     return np.split(values, split.starts.numpy()[1:])
-
-
-def _allowed(split: DialogueSplit, kept: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Control → bool [N, N]: which pairs of the dialogues count."""
-    different = ~np.eye(len(kept), dtype=np.bool_)
-    if split.scenario_ids is None:
-        return {"raw": different}
-    scenarios = np.array(split.scenario_ids, dtype=object)[kept]
-    same = (scenarios[:, None] == scenarios) & (scenarios != "")
-    return {"raw": different, "other_scenario": different & ~same}
 
 
 def _before(split: DialogueSplit) -> dict[str, Matrix]:
@@ -129,11 +138,12 @@ def _after(one: SeedModel, split: DialogueSplit) -> dict[str, Matrix]:
     return {name: np.add.reduceat(values_ND.numpy().astype(np.float64), split.starts.numpy(), axis=0) / counts for name, values_ND in made.items()}
 
 
-def _tree(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _tree(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """The scores of the rows, in mappings of mappings by what the rows have under the keys."""
     found: dict[str, Any] = {}
     for row in rows:
         place = found
-        for key in ("similarity", "control", "features"):
+        for key in keys:
             place = place.setdefault(row[key], {})
-        place[row["training"]] = {name: row[name] for name in _SCORES}
+        place |= {name: row[name] for name in _SCORES}
     return found

@@ -11,7 +11,7 @@ from merc.params import Origin, Params, Settings
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss
 from merc.training.models.engine.base import FUSION, MERCModel
-from merc.training.recipes.composition import compose
+from merc.training.recipes.composition import RECIPES, RecipeName, compose
 from merc.training.recipes.recipe import LossTerm, Pretraining, Recipe
 
 MODELS = "merc.training.models"
@@ -166,6 +166,25 @@ def resolve(params: Params, name: str) -> ResolvedRecipe:
             the two trainings of a pre-trained model do not fit together, or a branch of a model that is trained in phases is trained by none.
     """
     return _Resolution(params, name).resolved()
+
+
+def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> dict[str, str]:
+    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it has to be told of a recipe since it follows from it.
+
+    Args:
+        params: what the recipe was looked up in.
+        resolved: the recipe.
+        dataset: that it is trained on.
+
+    Raises:
+        BadSettings: if it comes from no file that ships.
+    """
+    shipped = RECIPES.shipped()
+    base = next((one for one in RECIPES.lineage(params, RecipeName.parse(resolved.name).base) if one in shipped), None)
+    if base is None:
+        raise BadSettings(f"train: {resolved.name} comes from no file that ships, which DVC could watch; give it a base, or put it into a file")
+    reads = dataset if resolved.pretraining is None else resolved.pretraining.settings.dataset
+    return {"dataset": dataset, "recipe": resolved.name, "base": base, "also_reads": reads}
 
 
 class _Resolution:
