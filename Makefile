@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-slow test-gpu campaign check format setup system browser clean
+.PHONY: run test test-slow test-gpu campaign check docs format setup system browser clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
@@ -30,16 +30,19 @@ campaign: setup  ## faults at every operation, 5,000 hostile files, 1,000 kills:
 test-gpu: setup  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda
 
-check: setup  ## lint, types, import order
-	ruff format --check pipeline tests benchmarks
-	ruff check pipeline tests benchmarks
+check: setup docs  ## lint, types, import order, documentation
+	ruff format --check pipeline tests benchmarks docs
+	ruff check pipeline tests benchmarks docs
 	codespell pipeline tests benchmarks docs README.md CONTRIBUTING.md CHANGELOG.md params.yaml dvc.yaml
 	mypy
 	lint-imports
 
+docs: setup  ## build the documentation into site/, strictly; needs no network
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
 format: setup  ## let ruff rewrite the sources
-	ruff format pipeline tests benchmarks
-	ruff check --fix pipeline tests benchmarks
+	ruff format pipeline tests benchmarks docs
+	ruff check --fix pipeline tests benchmarks docs
 
 setup: $(STAMP)  ## virtual environment with the versions that were tested together
 

@@ -268,8 +268,8 @@ def test_help_names_every_exit_code_and_the_datasets(world: World) -> None:
         assert words in text
 
 
-def test_the_examples_of_the_readme_run_on_what_the_first_command_made(world: World) -> None:
-    section = (ROOT / "README.md").read_text().split("## Reading the shards\n")[1].split("\n## ")[0]
+def test_the_documented_readers_run_on_what_the_first_command_made(world: World) -> None:
+    section = (ROOT / "docs" / "shards.md").read_text().split("## Reading the shards\n")[1].split("\n## ")[0]
     blocks = [block.split("```")[0] for block in section.split("```python\n")[1:]]
     code = "\n".join(block for block in blocks if "ray" not in block)  # Ray takes long to start; tests/shards/test_readers.py runs it
     offline = {**os.environ, "HF_HOME": str(world.folder / "hub"), "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}

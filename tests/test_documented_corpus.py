@@ -1,4 +1,4 @@
-"""The README's example of your own corpus does what it says: its table is written as it stands there, its commands are run."""
+"""The documentation's example of your own corpus does what it says: its table is written as it stands there, its commands are run."""
 
 import csv
 import re
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _section(title: str) -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    return (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 def _block(section: str, language: str) -> str:

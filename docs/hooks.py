@@ -1,0 +1,107 @@
+"""Puts into the pages what stands elsewhere already, so that it stands once. A page asks for it by a comment on a line of its own:
+
+    <!-- recipes: mmgcn mmgcn_iemocap -->                 a table of recipes or additions with what they say of themselves
+    <!-- figures: mmgcn_text@text mmgcn+demo -->          their rows of benchmarks/results_meld_text.md, in every table that has one
+    <!-- code: pipeline/merc/extraction/config.py Config -->       a class or function of a file
+    <!-- lines: pipeline/merc/commands/extract.py level -->       the lines of a file that hold a regular expression
+
+What is asked for and not there fails the build, and so does a page that would load anything from another machine.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results_meld_text.md"
+RECIPES = ROOT / "pipeline" / "merc" / "training" / "recipes"
+# The tables of the results, by the comment that begins them.
+TABLES = {
+    "frozen": "MiniLM frozen",
+    "adapted": "MiniLM fine-tuned on MELD's train labels (`adapted`)",
+    "demonstration": "demonstration corpus, three modalities",
+}
+_ASKED = re.compile(r"^<!-- (recipes|figures|code|lines): (.+?) -->$", re.MULTILINE | re.DOTALL)
+_FOREIGN = re.compile(r"<(?:script|img|iframe|video|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b(?![^>]*rel=\"canonical\")[^>]*\bhref=\"(?:https?:)?//")
+
+
+def on_page_markdown(markdown: str, **_more: Any) -> str:
+    """Called by mkdocs with the text of each page."""
+    return filled(markdown)
+
+
+def on_post_page(output: str, page: Any, **_more: Any) -> str:
+    """Called by mkdocs with the HTML of each page.
+
+    Raises:
+        ValueError: if it would load something from another machine.
+    """
+    found = _FOREIGN.search(output)
+    if found:
+        raise ValueError(f"{page.file.src_path} would load something from elsewhere: {found.group()}")
+    return output
+
+
+def filled(markdown: str) -> str:
+    """The text of a page with all that it asks for.
+
+    Raises:
+        LookupError: if something of it is not there.
+    """
+    return _ASKED.sub(lambda asked: _MAKERS[asked[1]](*asked[2].split(maxsplit=1 if asked[1] == "lines" else -1)), markdown)
+
+
+def results(table: str) -> tuple[list[str], dict[str, list[str]]]:
+    """A table of the results: its head, and recipe → cells."""
+    text = RESULTS.read_text(encoding="utf-8").split(f"<!-- begin {table} -->")[1].split(f"<!-- end {table} -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return rows[0], {row[0]: row for row in rows[2:]}
+
+
+def _recipes(*names: str) -> str:
+    lines = ["| recipe | what it is |", "| --- | --- |"]
+    for name in names:
+        path = RECIPES / "additions" / f"{name[1:]}.yaml" if name.startswith("+") else RECIPES / f"{name}.yaml"
+        lines.append(f"| `{name}` | {yaml.safe_load(path.read_text(encoding='utf-8'))['about']} |")
+    return "\n".join(lines)
+
+
+def _figures(*names: str) -> str:
+    head = "| recipe | features | dev weighted F1 | test weighted F1 | test accuracy | parameters |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    lines = list(_rows(names))
+    lost = [name for name in names if not any(line.startswith(f"| `{name}` |") for line in lines)]
+    if lost:
+        raise LookupError(f"{RESULTS.name} has no row of {', '.join(lost)}")
+    return "\n".join([head, *lines])
+
+
+def _rows(names: tuple[str, ...]) -> Iterator[str]:
+    for table, features in TABLES.items():
+        head, rows = results(table)
+        for name in names:
+            if name in rows:
+                cells = dict(zip(head, rows[name], strict=True))
+                wanted = (cells[key] for key in ("dev weighted F1", "test weighted F1", "test accuracy", "parameters"))
+                yield f"| `{name}` | {features} | {' | '.join(wanted)} |"
+
+
+def _code(path: str, name: str) -> str:
+    source = (ROOT / path).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return f'```python title="{path}"\n{ast.get_source_segment(source, node)}\n```'
+    raise LookupError(f"{path} defines no {name}")
+
+
+def _lines(path: str, pattern: str) -> str:
+    found = [line.strip() for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if re.search(pattern, line)]
+    if not found:
+        raise LookupError(f"no line of {path} holds {pattern}")
+    return f'```python title="{path}"\n' + "\n".join(found) + "\n```"
+
+
+_MAKERS: dict[str, Callable[..., str]] = {"recipes": _recipes, "figures": _figures, "code": _code, "lines": _lines}
