@@ -220,8 +220,9 @@ def test_the_report_shows_runs_and_evaluations_and_is_an_output_of_its_stage(pro
     page = (project / "reports" / "pages" / "demo_2dmeld" / "index.html").read_text()
     for words in ("baseline_text", "Emotion shift", "Calibration", "Fewer than two seeds in common", "Nothing wrong in 6 dialogues"):
         assert words in page, words
-    shown = _dvc(project, "list", ".", "--dvc-only", "--recursive")
-    assert {"reports/index.html", "reports/results.md", "reports/results.tex"} <= set(shown.splitlines())
+    locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["report"]
+    assert {one["path"] for one in locked["outs"]} >= {"reports/index.html", "reports/pages", "reports/results.md", "reports/results.tex"}
+    assert {one["path"] for one in locked["deps"]} >= {"features", "runs", "evaluations/runs", "evaluations/comparisons"}
     assert "\\begin{tabular}" in (project / "reports" / "results.tex").read_text()
 
 
