@@ -346,8 +346,12 @@ def test_labels_that_are_half_characters_are_shown(write_shards: Callable[..., L
 
 def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], browser: Any) -> None:
     path = make(fresh=True)
-    (path.with_suffix("") / "part-0.js").unlink()
+    for name in ("part-0.js", "texts.js"):
+        (path.with_suffix("") / name).unlink()
     page = browser.new_page()
+    page.goto(path.as_uri() + "#q=heron")
+    page.locator("#note").wait_for()
+    assert page.locator("#note").inner_text() == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
     page.goto(path.as_uri() + "#" + _fragment(dialogue="test/dia0"))
     page.locator(".opened .note").wait_for()
     assert page.locator(".opened .note").inner_text() == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."

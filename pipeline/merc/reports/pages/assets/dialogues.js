@@ -17,7 +17,6 @@
   const utterances = begin[dialogues];
   const labels = unpacked(data.labels, 0);
   const recipes = data.recipes.map((one) => ({ name: one.name, said: unpacked(one.classes, one.first), percent: (u) => percentOf(one.percent, u - one.first) }));
-  const withSaid = recipes.map((one) => data.ids.map((_, k) => one.said.subarray(begin[k], begin[k + 1]).some((c) => c !== NOTHING)));
 
   function unpacked(signs, first) {
     const found = new Int16Array(utterances).fill(NOTHING);
@@ -226,14 +225,13 @@
     for (const one of entries) (one.isIntersecting ? draw : forget)(one.target);
   }, { rootMargin: AHEAD });
 
-  const strips = (k) => now.want.recipes.filter((one) => withSaid[recipes.indexOf(one)][k]);
+  const strips = (k) => now.want.recipes.filter(({ said }) => said.subarray(begin[k], begin[k + 1]).some((c) => c !== NOTHING));
 
   function item(k) {
     if (!items.has(k)) {
       const made = el("li", { class: "dialogue" });
       made.dataset.dialogue = k;
       items.set(k, made);
-      watch.observe(made);
     }
     return items.get(k);
   }
@@ -373,10 +371,10 @@
   // ---- following the address
   let followed = null, scrollTo = null;
   async function follow(jump) {
-    const state = readState();
+    const state = readState(), problems = [];
     followed = location.hash;
     if (state.q) {
-      try { await loadTexts(); } catch (error) { tell([error.message]); }
+      await loadTexts().catch((error) => problems.push(error.message));
       if (followed !== location.hash) return; // it went on meanwhile
     }
     const before = now.want, filter = written({ ...state, dialogue: "" });
@@ -386,7 +384,7 @@
     const same = before && filter === now.filter && (want.dialogue < 0 || items.get(want.dialogue)?.isConnected);
     now = { want, shown, marks, filter };
     putFields(state);
-    tell(want.problems);
+    tell([...problems, ...want.problems]);
     if (same) [before.dialogue, want.dialogue].filter((k) => k >= 0).forEach((k) => redraw(items.get(k)));
     else drawAll(shown);
     get("count").textContent = marks ? `${plural(count, "utterance")} in ${shown.length.toLocaleString("en").replaceAll(",", "\u202f")} of ${plural(dialogues, "dialogue")}` : plural(shown.length, "dialogue") + `, ${plural(shown.reduce((sum, k) => sum + data.lengths[k], 0), "utterance")}`;
