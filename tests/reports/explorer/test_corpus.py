@@ -91,6 +91,16 @@ def test_a_neighbour_that_is_no_dialogue_is_told(layout: Layout) -> None:
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
 
 
+def test_a_similarity_that_is_no_number_is_told(layout: Layout) -> None:
+    path = layout.shards / "trajectories" / "train-00000-of-00001.parquet"
+    table = parquet.read(path)
+    column = table.schema.get_field_index("similarity_path")
+    strange = pa.array([[float("nan")] * len(one) for one in table["similarity_path"].to_pylist()], table.schema.field(column).type)
+    parquet.write(path, table.set_column(column, table.schema.field(column), strange))
+    with pytest.raises(BadTable, match=r"similarity_path holds what is no number"):
+        read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
+
+
 def test_without_trajectories_there_are_no_neighbours(layout: Layout) -> None:
     for path in (layout.shards / "trajectories").glob("*.parquet"):
         path.unlink()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
+from merc import files, parquet
 from merc.commands.report import main
 from merc.errors import BadTable
 from merc.layout import Layout
@@ -45,6 +46,11 @@ def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
             making.retell(layout, {"test/dia0_utt1": ("Ann", "Straße, a HERON!"), "train/dia0_utt3": ("Bob  & Co ", "one heron more")})
             for recipe, said in {"mmgcn+sure": {"test/dia0_utt0": (6, 0.95)}, "unsure": {"test/dia1_utt1": (6, 0.6)}}.items():
                 making.predictions(making.run(folder / "runs", recipe=recipe) / "predictions.parquet", layout, said=said)
+            said = {"test/dia0_utt0": (1, 0.91)}
+            home = folder / "evaluations" / "runs" / "tiny" / "unsure" / "any_modality_oracle"
+            parts = [making.predictions(folder / name, layout, said=said, splits=["test"], more={"modality": name}) for name in ("text", "audio")]
+            parquet.write(home / "unimodal.parquet", parquet.read(parts))
+            files.write_json(home / "record.json", {"fingerprint": "2", "inputs": {"run": "1"}})
             making.media(layout, without=["test/dia0_utt1"], doubtful=["test/dia0_utt2", "train/dia1_utt0"])
             if fresh:
                 return _written(folder, **config)
@@ -55,7 +61,7 @@ def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 
 def _written(tmp_path: Path, **config: bool) -> Path:
-    write_report(Config(**config), tmp_path / "features", tmp_path / "runs", tmp_path / "reports")
+    write_report(Config(**config), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", None, tmp_path / "evaluations")
     return tmp_path / "reports" / "pages" / "tiny" / "dialogues.html"
 
 
@@ -167,7 +173,10 @@ def test_an_address_opens_its_dialogue_with_all_that_is_known_of_it(make: Callab
     assert turns.count() == 3
     assert turns.nth(1).locator(".who > *").all_inner_texts() == ["neutral", "Ann", "test/dia0_utt1"]
     assert turns.nth(1).locator(".words").inner_text() == "Straße, a HERON!"
-    assert [" ".join(one.split()) for one in turns.nth(0).locator(".guesses li").all_inner_texts()] == ["anger 95 % mmgcn+sure", "joy 70 % unsure"]
+    assert [" ".join(one.split()) for one in turns.nth(0).locator(".guesses li").all_inner_texts()] == [
+        "anger 95 % mmgcn+sure",
+        "joy 70 % unsure text: surprise 91 % audio: surprise 91 %",
+    ]
     assert turns.nth(0).locator(".guesses .wrong").count() == 1
     assert "all: truncated – longer than the cap; the rest was cut (kept 60 of 305 s)" in turns.nth(0).inner_text()
     assert "has text, audio" in turns.nth(0).inner_text()
@@ -227,9 +236,11 @@ def test_a_click_on_a_cell_shows_its_utterance(make: Callable[..., Path], open_p
 
 @pytest.mark.parametrize("width", [390, 800, 1920])
 def test_nothing_is_wider_than_the_window(make: Callable[..., Path], open_page: Callable[..., Any], width: int) -> None:
-    page = open_page(make(), fragment=_fragment(dialogue="train/dia0"), width=width)
-    page.locator(".alike").wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    path = make()
+    for dialogue, last in {"test/dia0": ".single", "train/dia0": ".alike"}.items():
+        page = open_page(path, fragment=_fragment(dialogue=dialogue), width=width)
+        page.locator(last).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
@@ -346,8 +357,12 @@ def test_labels_that_are_half_characters_are_shown(write_shards: Callable[..., L
 
 def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], browser: Any) -> None:
     path = make(fresh=True)
-    (path.with_suffix("") / "part-0.js").unlink()
+    for name in ("part-0.js", "texts.js"):
+        (path.with_suffix("") / name).unlink()
     page = browser.new_page()
+    page.goto(path.as_uri() + "#q=heron")
+    page.locator("#note").wait_for()
+    assert page.locator("#note").inner_text() == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
     page.goto(path.as_uri() + "#" + _fragment(dialogue="test/dia0"))
     page.locator(".opened .note").wait_for()
     assert page.locator(".opened .note").inner_text() == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."

@@ -182,7 +182,10 @@ def _nearest(table: pa.Table, name: str, number: int, corpus: Corpus, path: Path
     if (places < 0).any():
         strange = ids.flatten()[int(np.flatnonzero(places < 0)[0])].as_py()
         raise BadTable(f"{path}: neighbours_{name} names {strange!r}, which is no dialogue of {path.parents[1]}")
-    pairs = list(zip(places.tolist(), np.round(np.asarray(values.flatten(), dtype=np.float64), 3).tolist(), strict=True))
+    similar = np.asarray(values.flatten(), dtype=np.float64)
+    if not np.isfinite(similar).all():
+        raise BadTable(f"{path}: similarity_{name} holds what is no number")
+    pairs = list(zip(places.tolist(), np.round(similar, 3).tolist(), strict=True))
     ends = np.cumsum(np.asarray(lengths)).tolist()
     return [pairs[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
@@ -193,8 +196,7 @@ def _places(wanted: pa.Array | pa.ChunkedArray, there: pa.Array) -> NDArray[np.i
 
 
 def _flat(table: pa.Table, name: str) -> pa.Array:
-    found = table[name].combine_chunks()
-    return (pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found).flatten()
+    return table[name].combine_chunks().flatten()
 
 
 def shown(texts: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ A class is one sign (:func:`signs`), a confidence two digits, so that the 20 rec
 :func:`merc.shown.visible` makes them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ def _trimmed(said: Said) -> dict[str, Any]:
 
 
 def _rounded(values_N: NDArray[np.float32]) -> list[float | None]:
-    return [value if value == value else None for value in np.round(values_N.astype(np.float64), 3).tolist()]
+    return [value if math.isfinite(value) else None for value in np.round(values_N.astype(np.float64), 3).tolist()]
 
 
 def _failure(failed: Failed, row: int, begin: int, details: bool) -> list[Any]:

@@ -17,7 +17,6 @@
   const utterances = begin[dialogues];
   const labels = unpacked(data.labels, 0);
   const recipes = data.recipes.map((one) => ({ name: one.name, said: unpacked(one.classes, one.first), percent: (u) => percentOf(one.percent, u - one.first) }));
-  const withSaid = recipes.map((one) => data.ids.map((_, k) => one.said.subarray(begin[k], begin[k + 1]).some((c) => c !== NOTHING)));
 
   function unpacked(signs, first) {
     const found = new Int16Array(utterances).fill(NOTHING);
@@ -172,6 +171,7 @@
     return made;
   }
 
+  const spaced = (elements) => elements.flatMap((one) => [one, " "]); // so that words stay apart where they are copied or read aloud
   const plural = (count, word) => `${count.toLocaleString("en").replaceAll(",", "\u202f")} ${word}${count === 1 ? "" : "s"}`;
   const nameOf = (c) => (c >= 0 ? data.classes[c].name : c === -1 ? "outside the label set" : "not predicted");
 
@@ -226,14 +226,13 @@
     for (const one of entries) (one.isIntersecting ? draw : forget)(one.target);
   }, { rootMargin: AHEAD });
 
-  const strips = (k) => now.want.recipes.filter((one) => withSaid[recipes.indexOf(one)][k]);
+  const strips = (k) => now.want.recipes.filter(({ said }) => said.subarray(begin[k], begin[k + 1]).some((c) => c !== NOTHING));
 
   function item(k) {
     if (!items.has(k)) {
       const made = el("li", { class: "dialogue" });
       made.dataset.dialogue = k;
       items.set(k, made);
-      watch.observe(made);
     }
     return items.get(k);
   }
@@ -293,7 +292,7 @@
     made.dataset.utterance = u;
     const text = texts ? texts[u] : null;
     const said = el("div", {},
-      el("p", { class: "who" }, whole(labels[u], ""), el("b", {}, el("bdi", {}, data.speakers[data.speaker[u]])), el("bdi", {}, `${part.utterances[at]}`)),
+      el("p", { class: "who" }, whole(labels[u], ""), " ", el("b", {}, el("bdi", {}, data.speakers[data.speaker[u]])), " ", el("bdi", {}, `${part.utterances[at]}`)),
       text === null ? null : el("p", { class: "words", dir: "auto" }, text || "(no words)"),
       guesses(part, at, u), ...facts(part, at, doubts));
     if (part.heard[at] === "1") said.append(player(u));
@@ -323,7 +322,7 @@
       const single = Object.entries(part.unimodal[recipes.indexOf(recipe)]).filter(([, said]) => said.classes.charCodeAt(at) - FIRST !== NOTHING);
       if (single.length) {
         const words = ([name, said]) => `${name}: ${nameOf(said.classes.charCodeAt(at) - FIRST)} ${percentOf(said.percent, at)} %`;
-        one.append(el("span", { class: "single" }, ...single.map((of) => el("span", {}, words(of)))));
+        one.append(el("span", { class: "single" }, ...spaced(single.map((of) => el("span", {}, words(of))))));
       }
       made.append(one);
     }
@@ -334,14 +333,14 @@
     const found = [];
     const missing = Object.entries(part.present).filter(([, flags]) => flags[at] !== "1").map(([name]) => name);
     const there = Object.keys(part.present).filter((name) => !missing.includes(name));
-    found.push(el("p", { class: "more" }, el("span", {}, `has ${there.join(", ") || "no modality"}`), missing.length && there.length ? el("span", { class: "warn" }, `without ${missing.join(", ")}`) : null));
+    found.push(el("p", { class: "more" }, el("span", {}, `has ${there.join(", ") || "no modality"}`), " ", missing.length && there.length ? el("span", { class: "warn" }, `without ${missing.join(", ")}`) : null));
     if (doubts) found.push(el("p", { class: "more" }, el("span", { class: "warn long" }, `doubtful face: ${doubts.join(", ")}`)));
     for (const [, modality, reason, detail] of part.failures.filter(([one]) => one === at)) {
       const link = el("a", { href: written({ failure: reason }) }, reason.replaceAll("_", " "));
       found.push(el("p", { class: "more" }, `${modality}: `, link, ` – ${data.reasons[reason]}`, detail ? el("span", { class: "long" }, ` (${detail})`) : ""));
     }
     const quality = Object.entries(part.quality).filter(([, values]) => values[at] !== null);
-    if (quality.length) found.push(el("p", { class: "more" }, ...quality.map(([name, values]) => el("span", { title: data.quality[name] }, `${name.replace("quality_", "").replaceAll("_", " ")} ${values[at]}`))));
+    if (quality.length) found.push(el("p", { class: "more" }, ...spaced(quality.map(([name, values]) => el("span", { title: data.quality[name] }, `${name.replace("quality_", "").replaceAll("_", " ")} ${values[at]}`)))));
     return found;
   }
 
@@ -373,10 +372,10 @@
   // ---- following the address
   let followed = null, scrollTo = null;
   async function follow(jump) {
-    const state = readState();
+    const state = readState(), problems = [];
     followed = location.hash;
     if (state.q) {
-      try { await loadTexts(); } catch (error) { tell([error.message]); }
+      await loadTexts().catch((error) => problems.push(error.message));
       if (followed !== location.hash) return; // it went on meanwhile
     }
     const before = now.want, filter = written({ ...state, dialogue: "" });
@@ -386,7 +385,7 @@
     const same = before && filter === now.filter && (want.dialogue < 0 || items.get(want.dialogue)?.isConnected);
     now = { want, shown, marks, filter };
     putFields(state);
-    tell(want.problems);
+    tell([...problems, ...want.problems]);
     if (same) [before.dialogue, want.dialogue].filter((k) => k >= 0).forEach((k) => redraw(items.get(k)));
     else drawAll(shown);
     get("count").textContent = marks ? `${plural(count, "utterance")} in ${shown.length.toLocaleString("en").replaceAll(",", "\u202f")} of ${plural(dialogues, "dialogue")}` : plural(shown.length, "dialogue") + `, ${plural(shown.reduce((sum, k) => sum + data.lengths[k], 0), "utterance")}`;
