@@ -19,7 +19,7 @@
   const svg = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
 
   /** Round numbers from low to high, about `wanted` of them. */
-  function ticks(low, high, wanted = 4) {
+  function ticks(low, high, wanted = 6) {
     const rough = (high - low) / wanted || 1;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
@@ -35,7 +35,7 @@
     return [low - room, high + room];
   }
 
-  const percent = (value) => `${Math.round(100 * value)}`;
+  const percent = (value) => String(Number((100 * value).toFixed(1)));
   const plain = (value) => String(Number(value.toPrecision(3)));
 
   /**
@@ -55,7 +55,7 @@
         svg("line", { class: "grid", x1: left, x2: width - right, y1: up(value), y2: up(value) }),
         svg("text", { x: left - 6, y: up(value) + 4, "text-anchor": "end" }, words(y, value)),
       ]),
-      ticks(x0, x1, 5).map((value) => svg("text", { x: over(value), y: base + 15, "text-anchor": "middle" }, words(x, value))),
+      ticks(x0, x1).map((value) => svg("text", { x: over(value), y: base + 15, "text-anchor": "middle" }, words(x, value))),
       svg("line", { class: "grid", x1: left, x2: width - right, y1: base, y2: base }),
       svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, x.label),
       diagonal ? svg("line", { class: "diagonal", x1: over(x0), y1: up(x0), x2: over(x1), y2: up(x1) }) : null,
