@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
     "recipes.idcl_pretrain.epochs": 40,
     "recipes.idcl_pretrain.model_settings.hidden_units": 256,
     "additions.batch_32.batch_dialogues": 32,
+    **{f"additions.{name}.seeds": [0, 1] for name in OWN_DENOMINATORS},
     **{f"additions.{name}.losses.{loss}.denominator": value for name, value in OWN_DENOMINATORS.items() for loss in ("context_aware", "modality_contribution")},
 }
 ALONE = {

@@ -28,7 +28,7 @@ def test_a_block_sets_an_evaluation() -> None:
     ("block", "names", "words"),
     [
         ({}, ("calibrations",), "no evaluation 'calibrations'; did you mean 'calibration'"),
-        ({"evaluations": ["shift"]}, (), "no evaluation 'shift'; .*valid: any_modality_oracle, calibration"),
+        ({"evaluations": ["shift"]}, (), "no evaluation 'shift'; .*valid: any_modality_oracle, asr_transcripts, calibration"),
         ({"robust": {}}, (), r"unknown key evaluation\.robust; did you mean 'robustness'"),
         ({"robustness": {"rate": [0.5]}}, (), r"unknown key evaluation\.robustness\.rate; did you mean 'rates'"),
         ({"robustness": {"rates": [1.5]}}, ("robustness",), r"evaluation\.robustness\.rates\.0: Input should be less than or equal to 1"),

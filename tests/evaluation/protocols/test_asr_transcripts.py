@@ -22,6 +22,7 @@ from merc.records import features as feature_tables
 from merc.records import manifest
 from merc.records.dialogue import Dialogue, Utterance
 from merc.records.inputs import input_hashes
+from merc.training.loop.checkpoint import Loaded
 from merc.training.loop.trainer import predict, scores
 
 from ..conftest import Place
@@ -131,13 +132,15 @@ def test_with_the_shards_own_vectors_nothing_changes(place: Place, heard: Heard)
     assert all(row["written"] == row["heard"] for row in found.tables["predictions"].to_pylist())
 
 
-def test_it_is_left_out_where_nothing_was_heard_or_no_text_is_seen(place: Place, heard: Heard) -> None:
+def test_it_is_left_out_where_nothing_was_heard_or_no_text_is_seen(place: Place, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "merc-extract heard --dataset tiny --encoder text-encoder" in PROTOCOL.lacks(place.run("all"))
     heard()
     run = place.run("all")
     facts = run.facts.model_copy(update={"modalities": ("audio",)})
     object.__setattr__(run, "facts", facts)
     assert PROTOCOL.lacks(run) == "the recipe sees no text"
+    monkeypatch.setattr(Loaded, "longest_sequence", 64)
+    assert PROTOCOL.lacks(place.run("text")).startswith("the model reads tokens")
 
 
 def test_vectors_of_what_is_heard_are_part_of_what_decides_the_result(place: Place, heard: Heard) -> None:
