@@ -5,15 +5,16 @@ python docs/make_picture.py [WORK]      the corpus, its features and a training 
 
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from click.testing import CliRunner
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from merc import parquet
 from merc.commands import extract, train
 from merc.commands.inspection import drawing, picture
 from merc.job import RunOptions
@@ -21,7 +22,8 @@ from merc.layout import Layout
 from merc.media.config import of_dataset
 from merc.params import Params
 from merc.records import manifest
-from merc.shards import Dialogues
+from merc.shards.format import reader
+from merc.shards.format.reader import Dialogues
 
 TARGET = Path(__file__).with_name("picture.png")
 DATASET, RECIPE, ROWS = "demo-meld", "baseline+demo", 3
@@ -57,19 +59,13 @@ def _run(command: Any, *words: str) -> None:
 def _dialogue(layout: Layout, runs: Path) -> dict[str, Any]:
     """The first test dialogue all of whose shown utterances have every modality, with the model's scores."""
     columns = ["utterance_ids", "speakers", "texts", "emotions", *MODALITIES, *(f"{name}_present" for name in MODALITIES)]
-    scores = pq.read_table(runs / DATASET / RECIPE / "predictions.parquet").to_pylist()
+    scores = parquet.read(runs / DATASET / RECIPE / "predictions.parquet").to_pylist()
     scores_of = {row["utterance_id"]: row["probabilities"] for row in scores}
     dialogues = Dialogues(layout.shards, "test", columns)
     for row in dialogues.rows():
         if len(row["texts"]) >= ROWS and all(np.all(row[f"{name}_present"][:ROWS]) for name in MODALITIES):
-            return {**row, "scores": [scores_of[one] for one in row["utterance_ids"][:ROWS]], "classes": _classes(layout)}
+            return {**row, "scores": [scores_of[one] for one in row["utterance_ids"][:ROWS]], "classes": reader.info(layout.shards)["classes"]}
     raise SystemExit("no dialogue has all modalities in its first utterances")
-
-
-def _classes(layout: Layout) -> list[str]:
-    from merc.shards.format import reader
-
-    return list(reader.info(layout.shards)["classes"])
 
 
 def _draw(row: dict[str, Any], seen: list[Any]) -> None:
@@ -94,8 +90,6 @@ def _draw(row: dict[str, Any], seen: list[Any]) -> None:
 
 
 def _wrapped(text: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, 26))
 
 
