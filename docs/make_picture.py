@@ -1,4 +1,4 @@
-"""Draws docs/picture.png from the demonstration corpus: some utterances of a dialogue, the row they become, and what a model predicts.
+"""Draws docs/picture.png from the demonstration corpus: utterances, the row they become, and predictions.
 
 python docs/make_picture.py [WORK]      the corpus, its features and a training are made in WORK, or found there
 """
@@ -45,7 +45,9 @@ def main(work: Path) -> None:
     ids = [str(one) for one in shown["utterance_ids"][:ROWS]]
     table = manifest.read(layout.manifest)
     table = table.filter([one in ids for one in table["utterance_id"].to_pylist()])
-    options = RunOptions.of(params, None, None, None, workers=1, device="cpu", overwrite=False, offline=True, wait=False)
+    options = RunOptions.of(
+        params, None, None, None, workers=1, device="cpu", overwrite=False, offline=True, wait=False
+    )
     seen = drawing.decode_anew(of_dataset(params, DATASET), layout, options, table)
     _draw(shown, [seen[one] for one in ids])
 
@@ -58,13 +60,24 @@ def _run(command: Any, *words: str) -> None:
 
 def _dialogue(layout: Layout, runs: Path) -> dict[str, Any]:
     """The first test dialogue all of whose shown utterances have every modality, with the model's scores."""
-    columns = ["utterance_ids", "speakers", "texts", "emotions", *MODALITIES, *(f"{name}_present" for name in MODALITIES)]
+    columns = [
+        "utterance_ids",
+        "speakers",
+        "texts",
+        "emotions",
+        *MODALITIES,
+        *(f"{name}_present" for name in MODALITIES),
+    ]
     scores = parquet.read(runs / DATASET / RECIPE / "predictions.parquet").to_pylist()
     scores_of = {row["utterance_id"]: row["probabilities"] for row in scores}
     dialogues = Dialogues(layout.shards, "test", columns)
     for row in dialogues.rows():
         if len(row["texts"]) >= ROWS and all(np.all(row[f"{name}_present"][:ROWS]) for name in MODALITIES):
-            return {**row, "scores": [scores_of[one] for one in row["utterance_ids"][:ROWS]], "classes": reader.info(layout.shards)["classes"]}
+            return {
+                **row,
+                "scores": [scores_of[one] for one in row["utterance_ids"][:ROWS]],
+                "classes": reader.info(layout.shards)["classes"],
+            }
     raise SystemExit("no dialogue has all modalities in its first utterances")
 
 
@@ -96,11 +109,13 @@ def _wrapped(text: str) -> str:
 def _sound(axes: Axes, waveform: Any) -> None:
     step = max(1, len(waveform) // 200)
     edges = np.arange(0, len(waveform) - step, step)
-    axes.fill_between(edges, np.minimum.reduceat(waveform, edges), np.maximum.reduceat(waveform, edges), color=WAVE, linewidth=0.4)
+    axes.fill_between(
+        edges, np.minimum.reduceat(waveform, edges), np.maximum.reduceat(waveform, edges), color=WAVE, linewidth=0.4
+    )
 
 
 def _strips(axes: Axes, vectors: list[Any]) -> None:
-    """A strip for each modality's vector: 48 means of neighbouring numbers, by rank, so that every strip uses all colours."""
+    """A strip for each modality's vector: 48 means of neighbouring numbers, by rank, so that all colours are used."""
     for place, (name, vector) in enumerate(zip(MODALITIES, vectors, strict=True)):
         means = np.array([part.mean() for part in np.array_split(vector, 48)])
         ranks = means.argsort().argsort()[None]
@@ -116,7 +131,16 @@ def _bars(axes: Axes, classes: list[str], scores: Any, label: str) -> None:
     colours = [(RIGHT if right else WRONG) if place == best else OTHER for place in range(len(classes))]
     axes.barh(range(len(classes)), scores, color=colours, height=0.75)
     for place, name in enumerate(classes):
-        axes.text(-0.03, place, name, ha="right", va="center", fontsize=7, color=INK, fontweight="bold" if name == label else "normal")
+        axes.text(
+            -0.03,
+            place,
+            name,
+            ha="right",
+            va="center",
+            fontsize=7,
+            color=INK,
+            fontweight="bold" if name == label else "normal",
+        )
     axes.set_xlim(-0.55, 1)
     axes.invert_yaxis()
 
