@@ -13,6 +13,7 @@ import numpy as np
 from click.testing import CliRunner
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from merc import parquet
 from merc.commands import extract, train
@@ -29,7 +30,7 @@ TARGET = Path(__file__).with_name("picture.png")
 DATASET, RECIPE, ROWS = "demo-meld", "baseline+demo", 3
 MODALITIES = ("text", "audio", "visual")
 FRAMES = 2
-COLUMNS = ("frames, with the chosen face", "sound", "text", "one row of the shards", "prediction")
+COLUMNS = ("frames, with the chosen face", "sound", "text", "one row of the shards", "prediction (bold: the label)")
 WIDTHS = (2.4, 1.7, 2.1, 2.6, 2.2)
 INK, WAVE, RIGHT, WRONG, OTHER = "#1f2937", "#3f51b5", "#2e7d32", "#c62828", "#cbd5e1"
 
@@ -86,7 +87,7 @@ def _draw(row: dict[str, Any], seen: list[Any]) -> None:
     grid = figure.subplots(ROWS, len(COLUMNS), gridspec_kw={"width_ratios": WIDTHS}, squeeze=False)
     figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.02, wspace=0.06, hspace=0.12)
     for axes, title in zip(grid[0], COLUMNS, strict=True):
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        figure.text(axes.get_position().x0, 0.93, title, fontsize=10, color=INK)
     for number, one in enumerate(seen):
         frames, sound, text, strips, bars = grid[number]
         for axes in grid[number]:
@@ -100,6 +101,8 @@ def _draw(row: dict[str, Any], seen: list[Any]) -> None:
         _strips(strips, [np.asarray(row[name][number]) for name in MODALITIES])
         _bars(bars, row["classes"], np.asarray(row["scores"][number]), str(row["emotions"][number]))
     figure.savefig(TARGET, metadata={"Software": None})
+    with Image.open(TARGET) as drawn:  # 256 colours take half the bytes
+        drawn.convert("RGB").quantize(256).save(TARGET, optimize=True)
 
 
 def _wrapped(text: str) -> str:
