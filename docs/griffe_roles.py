@@ -1,4 +1,8 @@
-"""Docstrings name things as Sphinx does, ``:class:`merc.shards.Dialogues```; for the pages of mkdocs they become plain code."""
+"""Docstrings are written for people who read the sources; on the pages they are Markdown.
+
+Names as Sphinx marks them (``:class:`merc.shards.Dialogues```) become plain code, and equations and drawings, which are
+indented, become blocks also where they follow the text without an empty line.
+"""
 
 import re
 from typing import Any
@@ -7,6 +11,7 @@ from griffe import Extension, Object
 
 _ROLE = re.compile(r":(?:class|meth|mod|attr|func|data):`~?([^`]+)`")
 _DOUBLED = re.compile(r"``([^`\n]+)``")
+_TEXT_THEN_BLOCK = re.compile(r"^(?!- |\d+\. |[A-Z][a-z]+:$)(\S.*\n)(?=    )", re.MULTILINE)
 
 
 class Roles(Extension):
@@ -15,4 +20,5 @@ class Roles(Extension):
     def on_object(self, *, obj: Object, **_more: Any) -> None:
         """See :class:`griffe.Extension`."""
         if obj.docstring is not None:
-            obj.docstring.value = _DOUBLED.sub(r"`\1`", _ROLE.sub(r"`\1`", obj.docstring.value))
+            text = _DOUBLED.sub(r"`\1`", _ROLE.sub(r"`\1`", obj.docstring.value))
+            obj.docstring.value = _TEXT_THEN_BLOCK.sub(r"\1\n", text) if obj.is_module else text

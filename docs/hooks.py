@@ -1,9 +1,11 @@
-"""Puts into the pages what stands elsewhere already, so that it stands once. A page asks for it by a comment on a line of its own:
+"""Puts into the pages what stands elsewhere already, so that it stands once.
 
-    <!-- recipes: mmgcn mmgcn_iemocap -->                 a table of recipes or additions with what they say of themselves
-    <!-- figures: mmgcn_text@text mmgcn+demo -->          their rows of benchmarks/results_meld_text.md, in every table that has one
-    <!-- code: pipeline/merc/extraction/config.py Config -->       a class or function of a file
-    <!-- lines: pipeline/merc/commands/extract.py level -->       the lines of a file that hold a regular expression
+A page asks for it by a comment on a line of its own:
+
+    <!-- recipes: mmgcn +official_code -->                a table of recipes and additions, with what they are
+    <!-- figures: mmgcn_text@text mmgcn+demo -->          their rows in all tables of benchmarks/results_meld_text.md
+    <!-- code: pipeline/merc/errors.py BadTable -->       a class or function of a file
+    <!-- lines: pipeline/merc/errors.py exit_code -->     the lines of a file that match a regular expression
 
 What is asked for and not there fails the build, and so does a page that would load anything from another machine.
 """
@@ -25,8 +27,12 @@ TABLES = {
     "adapted": "MiniLM fine-tuned on MELD's train labels (`adapted`)",
     "demonstration": "demonstration corpus, three modalities",
 }
+_FIGURES = ("dev weighted F1", "test weighted F1", "test accuracy", "parameters")
+_WORDS = {"lines": 1}  # the rest is one regular expression, blanks included
 _ASKED = re.compile(r"^<!-- (recipes|figures|code|lines): (.+?) -->$", re.MULTILINE | re.DOTALL)
-_FOREIGN = re.compile(r"<(?:script|img|iframe|video|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b(?![^>]*rel=\"canonical\")[^>]*\bhref=\"(?:https?:)?//")
+_FOREIGN = re.compile(
+    r"<(?:script|img|iframe|video|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b(?![^>]*rel=\"canonical\")[^>]*\bhref=\"(?:https?:)?//"
+)
 
 
 def on_page_markdown(markdown: str, **_more: Any) -> str:
@@ -52,7 +58,7 @@ def filled(markdown: str) -> str:
     Raises:
         LookupError: if something of it is not there.
     """
-    return _ASKED.sub(lambda asked: _MAKERS[asked[1]](*asked[2].split(maxsplit=1 if asked[1] == "lines" else -1)), markdown)
+    return _ASKED.sub(lambda asked: _MAKERS[asked[1]](*asked[2].split(maxsplit=_WORDS.get(asked[1], -1))), markdown)
 
 
 def results(table: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -71,12 +77,13 @@ def _recipes(*names: str) -> str:
 
 
 def _figures(*names: str) -> str:
-    head = "| recipe | features | dev weighted F1 | test weighted F1 | test accuracy | parameters |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    head = ["recipe", "features", *_FIGURES]
+    rule = ["---", "---", *["---:"] * len(_FIGURES)]
     lines = list(_rows(names))
     lost = [name for name in names if not any(line.startswith(f"| `{name}` |") for line in lines)]
     if lost:
         raise LookupError(f"{RESULTS.name} has no row of {', '.join(lost)}")
-    return "\n".join([head, *lines])
+    return "\n".join([f"| {' | '.join(head)} |", f"| {' | '.join(rule)} |", *lines])
 
 
 def _rows(names: tuple[str, ...]) -> Iterator[str]:
@@ -85,7 +92,7 @@ def _rows(names: tuple[str, ...]) -> Iterator[str]:
         for name in names:
             if name in rows:
                 cells = dict(zip(head, rows[name], strict=True))
-                wanted = (cells[key] for key in ("dev weighted F1", "test weighted F1", "test accuracy", "parameters"))
+                wanted = (cells[key] for key in _FIGURES)
                 yield f"| `{name}` | {features} | {' | '.join(wanted)} |"
 
 
@@ -98,7 +105,8 @@ def _code(path: str, name: str) -> str:
 
 
 def _lines(path: str, pattern: str) -> str:
-    found = [line.strip() for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if re.search(pattern, line)]
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    found = [line.strip() for line in lines if re.search(pattern, line)]
     if not found:
         raise LookupError(f"no line of {path} holds {pattern}")
     return f'```python title="{path}"\n' + "\n".join(found) + "\n```"

@@ -118,6 +118,26 @@ def test_every_base_recipe_is_in_the_table_of_systems() -> None:
     assert [path.stem for path in sorted(HOOKS.RECIPES.glob("*.yaml")) if not re.search(rf"[ `]{path.stem}[ `]", text)] == []
 
 
+def test_the_readme_is_a_front_page_of_at_most_120_lines_whose_figures_are_those_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    rows = re.findall(r"^\| .*?\]\(docs/systems/.*? \| `(.+?)` \| (.+?) \| (.+?) \|$", text, flags=re.MULTILINE)
+    assert len(rows) == len(plugins.names("merc.training.models", MERCModel))
+    for recipe, *figures in rows:
+        tables = [HOOKS.results(name) for name in ("frozen", "adapted")]
+        assert figures == [dict(zip(head, found[recipe], strict=True))["test weighted F1"] for head, found in tables], recipe
+
+
+def test_the_readme_reads_a_shard_as_the_page_on_shards_does() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert code in (DOCS / "shards.md").read_text(encoding="utf-8")
+
+
+def test_the_files_that_the_readme_links_to_are_there() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_figures_are_those_of_the_table_of_results() -> None:
     head, rows = HOOKS.results("frozen")
     cells = dict(zip(head, rows["mmgcn_text@text"], strict=True))
@@ -143,3 +163,14 @@ def test_a_page_that_would_load_something_from_another_machine_fails_the_build()
     assert HOOKS.on_post_page('<script src="assets/a.js"></script><a href="https://example.org">', page=page)
     with pytest.raises(ValueError, match=r"a\.md would load something from elsewhere"):
         HOOKS.on_post_page('<link rel="stylesheet" href="https://fonts.example/css">', page=page)
+
+
+def test_equations_and_roles_of_docstrings_become_blocks_and_code() -> None:
+    spec = importlib.util.spec_from_file_location("griffe_roles", DOCS / "griffe_roles.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    docstring = SimpleNamespace(value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y")
+    module.Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
+    assert docstring.value == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
