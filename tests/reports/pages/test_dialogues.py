@@ -375,6 +375,10 @@ def test_only_what_is_near_the_window_is_drawn_of_many_dialogues(write_shards: C
     page.locator(".cells").first.wait_for()
     assert page.locator(".dialogue").count() == 300
     assert page.locator(".cells").count() < 60
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".cells").count() == 100
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    _until(page, "document.querySelectorAll('.cells').length < 60")
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.get_by_role("button", name="train/dia299").wait_for()
     _until(page, "document.querySelectorAll('.cells').length < 60")

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const data = window.merc.data["dialogues/index"];
-  const NOTHING = -2, UNLABELLED = -3, FIRST = 49, AHEAD = "700px";
+  const NOTHING = -2, UNLABELLED = -3, FIRST = 49, AHEAD = "700px", PRINTED = 100;
   const CHOICES = ["split", "emotion", "predicted", "speaker", "recipe", "failure"], CHECKS = ["wrong", "confident", "disagree", "doubtful"];
   const KEYS = ["q", ...CHOICES.slice(0, 5), ...CHECKS, "failure", "dialogue"];
   const get = (id) => document.getElementById(id);
@@ -395,10 +395,14 @@
   function drawAll(shown) {
     const every = shown.map(item);
     list.style.setProperty("--name", `${nameWidth()}px`);
-    for (const made of every) { made.replaceChildren(); reserve(made); watch.unobserve(made); }
+    for (const made of every) { made.replaceChildren(); reserve(made); }
     list.replaceChildren(...every);
     if (!every.length) list.append(el("li", { class: "nothing" }, "No utterance fits; clear the filter, or a part of it."));
-    for (const made of every) watch.observe(made); // anew, so that those in sight are drawn
+    lookAnew(every);
+  }
+
+  function lookAnew(every) { // those in sight are drawn, and the others forgotten
+    for (const made of every) { watch.unobserve(made); watch.observe(made); }
   }
 
   function putFields(state) {
@@ -448,6 +452,8 @@
   window.addEventListener("resize", () => {
     if (width !== list.clientWidth) { width = list.clientWidth; for (const made of list.children) if (made.dataset.dialogue) redraw(made); }
   });
+  window.addEventListener("beforeprint", () => now.shown.slice(0, PRINTED).forEach((k) => draw(item(k)))); // the rest is left out
+  window.addEventListener("afterprint", () => lookAnew(now.shown.map(item)));
   for (const one of ["hashchange", "popstate"]) window.addEventListener(one, () => { if (location.hash !== followed) follow(true); });
   follow(true);
 })();
