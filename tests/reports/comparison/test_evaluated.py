@@ -54,13 +54,15 @@ def test_scores_of_another_shape_are_named_with_their_file(evaluations, broken):
         of_run(evaluations / "runs" / "tiny" / "baseline", "1")
 
 
-def test_pairs_of_which_one_was_trained_again_are_left_out(tmp_path):
+def test_pairs_are_none_once_one_of_the_recipes_that_were_compared_was_trained_again_or_is_gone(tmp_path):
     rows = [{"first": "a", "second": "b"}, {"first": "a", "second": "c"}]
     write_significance(tmp_path, rows, {"a": "1", "b": "1", "c": "1"})
     folder = tmp_path / "comparisons" / "tiny" / "significance"
-    assert list(pairs(folder, {"a": "1", "b": "1", "c": "2"})) == [("a", "b")]
-    assert pairs(folder, {"a": "1", "b": "1"})["a", "b"]["p_holm"] == 0.02
+    there = {"a": "1", "b": "1", "c": "1"}
+    assert pairs(folder, {**there, "new": "7"})["a", "b"]["p_holm"] == 0.02
+    assert pairs(folder, {**there, "c": "2"}) == {}
+    assert pairs(folder, {"a": "1", "b": "1"}) == {}
     assert pairs(tmp_path / "nowhere", {}) == {}
     files.write_json(folder / "scores.json", {"tables": [{"pairs": [{"first": "a"}]}]})
     with pytest.raises(BadTable, match="has no second"):
-        pairs(folder, {})
+        pairs(folder, there)

@@ -52,7 +52,7 @@ def pairs(folder: Path, fingerprints: Mapping[str, str | None]) -> dict[tuple[st
 
     Args:
         folder: ``evaluations/comparisons/<dataset>/significance``.
-        fingerprints: recipe → of its run. Pairs of which one was trained again since are left out.
+        fingerprints: recipe → of its run. If one that was compared was trained again since, or is gone, there are none: what is corrected for is all of them.
 
     Raises:
         BadTable: if a file is not what the comparison writes.
@@ -61,10 +61,11 @@ def pairs(folder: Path, fingerprints: Mapping[str, str | None]) -> dict[tuple[st
     if not path.is_file():
         return {}
     compared = _inputs(folder).get("runs", {})
+    if any(fingerprints.get(name) != fingerprint for name, fingerprint in compared.items()):
+        return {}
     rows = [pair for table in files.read_record(path, _Tables, "scores of significance")["tables"] for pair in _at(path, table, "pairs")]
     keys = ("seeds", "difference", "p_holm", "low", "high", "significant", "seeds_needed")
-    found = {(_at(path, row, "first"), _at(path, row, "second")): {key: _at(path, row, key) for key in keys} for row in rows}
-    return {pair: one for pair, one in found.items() if all(name in fingerprints and compared.get(name) == fingerprints[name] for name in pair)}
+    return {(_at(path, row, "first"), _at(path, row, "second")): {key: _at(path, row, key) for key in keys} for row in rows}
 
 
 def _inputs(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The page ``compare.html`` of a dataset: two recipes beside each other, and what was found in sweeps."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
     home = folder_of(dataset.name)
     records = {recipe.recipe: read_record(runs, recipe) for recipe in dataset.recipes}
     found = sweeps.read(dataset.recipes, records)
-    outdated = dataset.trained_on_others
-    content = compare_data(dataset.name, dataset.recipes, records, runs, evaluations, points=sweeps.points_of(found), outdated=outdated)
-    content["picked"] = _picked(dataset)
+    points = sweeps.points_of(found)
+    content = compare_data(dataset.name, dataset.recipes, records, runs, evaluations, points=points, outdated=dataset.trained_on_others)
+    content["picked"] = _picked(dataset, points)
     report.write_data(f"{home}/{_DATA}", "compare", content)
     scripts = [f"{home}/{_DATA}", f"{ASSETS}/charts.js", f"{ASSETS}/compare.js"]
     view = {"dataset": dataset.name, "recipes": [recipe.recipe for recipe in dataset.recipes], "sweeps": [_sweep(one) for one in found]}
@@ -38,13 +39,14 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
     report.write(f"{home}/compare.html", "compare.html.j2", title, links=links_of(dataset.name), styles=["compare.css"], scripts=scripts, **view)
 
 
-def _picked(dataset: DatasetReport) -> list[str]:
-    """What is compared at first: the best on dev, and the next best of those that can be compared with it, else any other."""
+def _picked(dataset: DatasetReport, points: Collection[str]) -> list[str]:
+    """What is compared at first: the best on dev, and the next best of those that can be compared with it, points of sweeps last, else any other."""
     best = dataset.best
     if best is None:
         return []
     others = [recipe for recipe in dataset.recipes if recipe.recipe != best.recipe]
-    others.sort(key=lambda one: ((one.label_set, one.classes) != (best.label_set, best.classes), one.tag != best.tag, -one.dev_weighted_f1, one.recipe))
+    same = {one.recipe: ((one.label_set, one.classes) == (best.label_set, best.classes), one.tag == best.tag, one.recipe not in points) for one in others}
+    others.sort(key=lambda one: (*(not fits for fits in same[one.recipe]), -one.dev_weighted_f1, one.recipe))
     return [best.recipe, *(one.recipe for one in others[:1])]
 
 
