@@ -204,13 +204,17 @@ def _tests(place: Place, names: Sequence[str]) -> list[str]:
 def _about(place: Place) -> list[str]:
     layout = Layout(place.work / "raw", place.work / place.out, place.dataset)
     test = reader.info(layout.shards)["counts"]["test"]
-    shown = ", ".join(f"{key} = {value}" for key, value in SETTINGS.items())
+    changed: dict[str, list[str]] = {}
+    for key, value in SETTINGS.items():
+        first, name, rest = key.split(".", 2)
+        changed.setdefault(f"{'+' if first == 'additions' else ''}{name}", []).append(f"{rest} {value}")
     return [
         f"{os.cpu_count()} CPU cores, torch {torch.__version__}; MELD's text by all-MiniLM-L6-v2, frozen;",
         f"test: {test['dialogues']} dialogues, {test['utterances']:,} utterances.",
         "Per cent, mean ± standard deviation (n - 1) over the seeds; every seed's epoch was chosen on dev. Shift: the same speaker's previous utterance has",
         "another emotion (DAG-ERC's definition). ECCS, EICS: means over five draws. ECE: 15 bins; tempered: with one temperature chosen on dev.",
-        f"Settings that differ from the recipes': {shown}.",
+        "Settings that differ from those that ship:",
+        "; ".join(f"`{name}`: {', '.join(values)}" for name, values in changed.items()) + ".",
     ]
 
 
