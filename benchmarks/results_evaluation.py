@@ -10,7 +10,7 @@ the rows are to be compared with each other, and scores of trainings to the end 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ ALONE = {
 """Recipe → the same without the system's losses."""
 RECIPES = tuple(dict.fromkeys([*(name for pair in ALONE.items() for name in reversed(pair)), "df_erc+batch_32", "joint_vector+batch_32", "merc_kdc+at_once"]))
 TABLE = Table("", RECIPES, "@text", "", encoder="minilm")
-PROTOCOLS = ("emotion_shift", "context_substitution", "calibration", "significance")
+PROTOCOLS = ("emotion_shift", "context_substitution", "calibration", "trajectory_alignment", "significance")
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,13 @@ class Found:
         recipe: without the suffix.
         results: its ``results.json``.
         seeds: seed → score → value.
+        alignment: ``scores.json`` of trajectory alignment.
     """
 
     recipe: str
     results: Mapping[str, Any]
     seeds: Mapping[str, Mapping[str, float]]
+    alignment: Mapping[str, Any]
 
     def values(self, score: str) -> list[float]:
         return [one[score] for one in self.seeds.values()]
@@ -113,7 +115,8 @@ class Found:
 
 def _found(place: Place, recipe: str) -> Found:
     folder = place.work / "evaluations" / "runs" / place.dataset / f"{recipe}{TABLE.suffix}"
-    shift, replaced, sure = (files.read_json(folder / name / "scores.json")["seeds"] for name in PROTOCOLS[:3])
+    scores = {name: files.read_json(folder / name / "scores.json") for name in PROTOCOLS[:4]}
+    shift, replaced, sure = (scores[name]["seeds"] for name in PROTOCOLS[:3])
     seeds = {
         seed: {
             "whole": replaced[seed]["raw"]["weighted_f1"],
@@ -127,7 +130,7 @@ def _found(place: Place, recipe: str) -> Found:
         }
         for seed in shift
     }
-    return Found(recipe, place.results(f"{recipe}{TABLE.suffix}"), seeds)
+    return Found(recipe, place.results(f"{recipe}{TABLE.suffix}"), seeds, scores["trajectory_alignment"])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -201,16 +204,38 @@ def _tests(place: Place, names: Sequence[str]) -> list[str]:
     return lines
 
 
+def _trajectories(found: Sequence[Found]) -> list[str]:
+    """TA@K and RSA of what the classifier sees; what is known before the training is the same for all recipes."""
+    columns = [(similarity, control) for similarity in ("path", "edit") for control in ("raw", "like_length", "order_excess")]
+    names = [f"{similarity}, {control.replace('_', ' ')}" for similarity, control in columns]
+    lines = _head(["neighbours by", *(f"{name}: {score}" for score in ("TA", "RSA") for name in names)])
+
+    def row(name: str, scores: Callable[[str, str], Mapping[str, float | None]]) -> str:
+        cells = [scores(*column)[score] for score in ("ta", "rsa") for column in columns]
+        return _row([name, *("–" if value is None else f"{value:+.3f}" for value in cells)])
+
+    first = found[0].alignment
+    lines.append(row("length alone", lambda similarity, control: first["length_alone"][similarity][control]))
+    lines.append(row("the vectors of MiniLM", lambda similarity, control: first["mean"][similarity][control]["fusion"]["before"]))
+    for one in found:
+        lines.append(row(f"{one.recipe}{TABLE.suffix}", lambda similarity, control, of=one.alignment: of["mean"][similarity][control]["fusion"]["after"]))
+    return lines
+
+
 def _about(place: Place) -> list[str]:
     layout = Layout(place.work / "raw", place.work / place.out, place.dataset)
     test = reader.info(layout.shards)["counts"]["test"]
-    shown = ", ".join(f"{key} = {value}" for key, value in SETTINGS.items())
+    changed: dict[str, list[str]] = {}
+    for key, value in SETTINGS.items():
+        first, name, rest = key.split(".", 2)
+        changed.setdefault(f"{'+' if first == 'additions' else ''}{name}", []).append(f"{rest} {value}")
     return [
         f"{os.cpu_count()} CPU cores, torch {torch.__version__}; MELD's text by all-MiniLM-L6-v2, frozen;",
         f"test: {test['dialogues']} dialogues, {test['utterances']:,} utterances.",
         "Per cent, mean ± standard deviation (n - 1) over the seeds; every seed's epoch was chosen on dev. Shift: the same speaker's previous utterance has",
         "another emotion (DAG-ERC's definition). ECCS, EICS: means over five draws. ECE: 15 bins; tempered: with one temperature chosen on dev.",
-        f"Settings that differ from the recipes': {shown}.",
+        "Settings that differ from those that ship:",
+        "; ".join(f"`{name}`: {', '.join(values)}" for name, values in changed.items()) + ".",
     ]
 
 
@@ -242,6 +267,11 @@ def main(annotations: Path | None, checkpoint: Path | None, work: Path, recipes:
     put_table(out, "ours", ["## Here", "", command, "", *_about(place), "", *_ours(found)])
     put_table(out, "published", ["## In the papers", "", "Weighted F1 on MELD's test split, per cent.", "", *_theirs()])
     put_table(out, "gains", ["## What the losses add", "", command, "", "Points of weighted F1, means over the seeds that both have.", "", *_gains(found)])
+    of = found[0].alignment
+    about = (
+        f"TA@{of['k']} and RSA over {of['dialogues']} test dialogues, means over the seeds; like length: the shorter has 80 % of the utterances of the longer."
+    )
+    put_table(out, "trajectories", ["## Dialogues of similar trajectories", "", command, "", about, "", *_trajectories(found)])
     sure = "Significant: the paired t-test over seeds, corrected by Holm's method over all pairs of rows above, and the bootstrap over dialogues agree at 0.05."
     put_table(out, "tests", ["## How sure that is", "", command, "", sure, "", *_tests(place, names)])
     print(out)
