@@ -4,7 +4,7 @@ A page asks for it by a comment on a line of its own:
 
     <!-- recipes: mmgcn +official_code -->                a table of recipes and additions, with what they are
     <!-- figures: mmgcn_text@text mmgcn+demo -->          their rows in all tables of benchmarks/results_meld_text.md
-    <!-- code: pipeline/merc/errors.py BadTable -->       a class or function of a file
+    <!-- code: pipeline/merc/errors.py BadTable -->       a function, or a class without its methods
     <!-- lines: pipeline/merc/errors.py exit_code -->     the lines of a file that match a regular expression
 
 What is asked for and not there fails the build, and so does a page that would load anything from another machine.
@@ -100,8 +100,17 @@ def _code(path: str, name: str) -> str:
     source = (ROOT / path).read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return f'```python title="{path}"\n{ast.get_source_segment(source, node)}\n```'
+            lines = source.splitlines()[node.lineno - 1 : _end_of_fields(node)]
+            return f'```python title="{path}"\n' + "\n".join(lines).rstrip() + "\n```"
     raise LookupError(f"{path} defines no {name}")
+
+
+def _end_of_fields(node: ast.ClassDef | ast.FunctionDef) -> int:
+    """The last line to show: of a class, the one before its first method."""
+    methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+    if isinstance(node, ast.FunctionDef) or not methods:
+        return node.end_lineno or node.lineno
+    return min(one.lineno for first in methods[:1] for one in (first, *first.decorator_list)) - 1
 
 
 def _lines(path: str, pattern: str) -> str:

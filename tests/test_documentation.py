@@ -12,10 +12,13 @@ import click
 import pytest
 import yaml
 
-from merc import plugins
+from merc import errors, plugins
+from merc.command_line import INTERRUPTED
 from merc.commands import adapt, evaluate, extract, report, shards, train
 from merc.training.losses.engine.base import MERCLoss
 from merc.training.models.engine.base import MERCModel
+from merc.trajectories import similarity
+from merc.trajectories.config import POOLED
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -93,7 +96,8 @@ def test_lines_are_at_most_120_columns_but_for_tables_and_drawings(page: str) ->
 def test_what_a_page_takes_from_elsewhere_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert not re.search(r"<!-- (recipes|figures|code|lines):", HOOKS.filled(text))
-    for taken in re.findall(r'--8<-- "([^"]+)"', text):
+    asked = [line.strip() for line in text.splitlines() if "--8" in line]
+    for taken in (re.fullmatch(r'--8<-- "([^"]+)"', line)[1] for line in asked):  # type: ignore[index]
         assert (DOCS / taken).is_file() or (ROOT / taken).is_file(), taken
 
 
@@ -174,3 +178,20 @@ def test_equations_and_roles_of_docstrings_become_blocks_and_code() -> None:
     docstring = SimpleNamespace(value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y")
     module.Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
     assert docstring.value == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
+
+
+@pytest.mark.parametrize("package", ["merc.evaluation.protocols", "merc.evaluation.comparisons"])
+def test_every_evaluation_has_a_row_on_its_page(package: str) -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \|", (DOCS / "evaluation.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [name for name in plugins.names(package) if name not in rows] == []
+
+
+def test_every_similarity_has_a_row_on_the_page_of_trajectories() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \|", (DOCS / "trajectories.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(rows) == {*similarity.NAMES, POOLED}
+
+
+def test_every_exit_code_has_a_section_of_troubleshooting() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PipelineError)]
+    found = re.findall(r"^## (\d+): ", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [int(code) for code in found] == sorted({0, INTERRUPTED, *(kind.exit_code for kind in kinds)})
