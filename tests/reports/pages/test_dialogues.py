@@ -390,7 +390,7 @@ def test_only_what_is_near_the_window_is_drawn_of_many_dialogues(write_shards: C
 def test_a_run_that_is_gone_while_the_report_is_made_leaves_the_report_that_was_there(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(fresh=True)
     folder, before = path.parents[3], path.read_bytes()
-    monkeypatch.setattr(compare, "write", lambda *_: (folder / "runs" / "tiny" / "unsure" / "results.json").unlink())
+    monkeypatch.setattr(compare, "write", lambda *_, **__: (folder / "runs" / "tiny" / "unsure" / "results.json").unlink())
     with pytest.raises(BadTable, match=r"unsure: the run was removed while the report was made; run merc-report again"):
         _written(folder)
     assert path.read_bytes() == before

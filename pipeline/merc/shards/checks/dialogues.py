@@ -96,7 +96,11 @@ class DialogueCheck:
 
     def _check_schema(self, found: pa.Schema, file: str) -> bool:
         """Whether the columns are those of the contract; without that their content cannot be checked."""
-        wanted = self.facts.schema
+        try:
+            wanted = self.facts.schema
+        except UnicodeEncodeError:
+            self.problems.add("metadata", file, "meta/info.json has half characters in its names, which no Parquet file can hold")
+            return False
         if found.equals(wanted, check_metadata=False):
             there, said = merc(found), merc(wanted)
             for key in sorted({*there, *said}):
