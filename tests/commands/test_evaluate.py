@@ -31,7 +31,7 @@ def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(p
     printed = [str(Path(line).relative_to(place.evaluations)) for line in first.stdout.splitlines()]
     assert "runs/tiny/all/context_substitution/scores.json" in printed
     assert "comparisons/tiny/significance/scores.json" in printed
-    assert len(printed) == 6 + 5 + 5 + 1
+    assert len(printed) == 7 + 6 + 6 + 1
     again = _run(place, "--dataset", "tiny", *FEW)
     assert again.stdout == first.stdout
     assert again.stderr.count("done before") == len(printed)

@@ -314,7 +314,7 @@ def test_the_rows_are_the_same_where_the_workers_judge_and_where_the_parent_does
     write_media(layout.raw / "b.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 90, 50))
     (tmp_path / "w.model").write_bytes(b"weights")
     config = settings.model_copy(update={"speaker_file": str(tmp_path / "w.model"), "utterances_per_part": 2})
-    monkeypatch.setattr(clip, "_scorer", lambda weights: Fake())
+    monkeypatch.setattr(clip, "_scorer", lambda weights, precision: Fake())
     made = []
     for judging in (None, Fake()):
         monkeypatch.setattr(networks, "check", lambda config, found, device, judging=judging: judging)
@@ -333,7 +333,7 @@ def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(writ
     weights = tmp_path / "w.model"
     weights.write_bytes(b"weights")
     config = settings.model_copy(update={"speaker_file": str(weights)})
-    monkeypatch.setattr(clip, "_scorer", lambda weights: Fake())
+    monkeypatch.setattr(clip, "_scorer", lambda weights, precision: Fake())
     monkeypatch.setattr(networks, "check", lambda config, found, device: None)
     stage.decode(config, layout, RunOptions(workers=1), streams=frozenset({"visual"}))
     assert json.loads((layout.media / "record.json").read_text())["counts"]["off_screen"] == 1

@@ -51,6 +51,16 @@ def test_emotion_shift_has_one_definition_where_both_are_the_same(write_evaluati
     ("protocol", "scores", "expected"),
     [
         (
+            "asr_transcripts",
+            {"mean_asr_error": 0.25, **over_seeds({"written": _f1(0.6), "heard": _f1(0.5)})},
+            {"Official transcripts": 0.6, "As heard": 0.5},
+        ),
+        (
+            "asr_transcripts",
+            {"mean_asr_error": None, **over_seeds({"written": _f1(0.6), "heard": _f1(0.5)})},
+            {"Official transcripts": 0.6, "As heard": 0.5},
+        ),
+        (
             "context_substitution",
             {"replaced": "earlier utterances", **over_seeds({"raw": _f1(0.6), "eccs": _f1(0.5), "eics": _f1(0.25)})},
             {"As it is": 0.6, "Same emotions (ECCS)": 0.5, "Other emotions (EICS)": 0.25},

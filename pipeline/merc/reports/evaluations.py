@@ -243,6 +243,16 @@ def _robustness(scores: Any) -> Iterator[tuple[str, Value]]:
         yield from _present((f"{dropped.replace('+', ' + ')}, {100 * float(rate):g} %", _of(scores, dropped, rate, "weighted_f1")))
 
 
+def _heard(scores: Any) -> Iterator[tuple[str, Value]]:
+    return _present(*((head, _of(scores, name, "weighted_f1")) for name, head in (("written", "Official transcripts"), ("heard", "As heard"))))
+
+
+def _about_heard(scores: Any) -> str:
+    told = "Weighted F1 on what a speech recogniser heard, in place of the transcripts"
+    error = scores["mean_asr_error"]
+    return f"{told}; its mean character error is {error:.2f}." if error is not None else f"{told}."
+
+
 def _cross_corpus(scores: Any) -> Iterator[tuple[str, Value]]:
     for name, found in scores["datasets"].items():
         yield from _present((f"Own test, emotions of {name}", _of(found["own_test"], "weighted_f1")), (f"Test of {name}", _of(found["there"], "weighted_f1")))
@@ -255,7 +265,7 @@ def _alignment(scores: Any) -> Iterator[tuple[str, Value]]:
             yield from _present(*((f"{similarity}{name}, {training}", value) for training, value in there))
 
 
-_CONTROLS = (("raw", ""), ("order_excess", ", order"))
+_CONTROLS = (("raw", ""), ("order_excess", ", order"), ("like_length", ", like length"))
 _PROTOCOLS = {
     "emotion_shift": _Kind("Emotion shift", _about_shift, _shift),
     "context_substitution": _Kind(
@@ -275,12 +285,13 @@ _PROTOCOLS = {
     "robustness": _Kind(
         "Missing modalities", lambda scores: "Weighted F1 where this share of the utterances that have the modality lose it on test.", _robustness
     ),
+    "asr_transcripts": _Kind("Speech recognised", _about_heard, _heard),
     "cross_corpus": _Kind("Other corpora", lambda scores: "Weighted F1 over the emotions that both corpora have.", _cross_corpus),
     "trajectory_alignment": _Kind(
         "Trajectory alignment",
         lambda scores: (
             f"TA@{scores['k']} before and after training: 0 where the nearest dialogues are no more alike than any, 1 where they are the most alike; "
-            "order: what the order of the emotions adds to their counts."
+            "order: what the order of the emotions adds to their counts; like length: among dialogues of similar length alone."
         ),
         _alignment,
         percent=False,
