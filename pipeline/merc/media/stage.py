@@ -35,7 +35,7 @@ from merc.records.failures import LOUD_ABSENT_SHARE, REASONS
 from merc.records.media import SAMPLE_RATE_HZ
 
 # Raised by one whenever the same settings and files give other rows.
-_VERSION = 5
+_VERSION = 6
 _OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
 # A file is told from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
 # index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.

@@ -38,8 +38,8 @@ _REACH = 2
 """Pictures before and after one that a block's filters over time look at."""
 _NORM_EPSILON = 1e-3
 _GREY_MEAN, _GREY_DEVIATION = 0.4161, 0.1688
-_CHUNK_PICTURES = {"cpu": 16, "cuda": 512}
-"""Pictures that go through the blocks at a time. On a CPU 16 were fastest (8 to 16: 3.4 to 4.1 ms per picture, 100: 5.2 ms)."""
+_CHUNK_PICTURES = {"cpu": 32, "cuda": 512}
+"""Pictures that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per picture in float32, 1.21 and 1.12 in bfloat16."""
 _FILTERS = {"visual": ("s_3", "t_3", "s_5", "t_5", "last"), "audio": ("m_3", "t_3", "m_5", "t_5", "last")}
 
 
@@ -112,7 +112,8 @@ class Network(nn.Module):
 
     def _evened(self, faces_THW: Tensor) -> Tensor:
         grey_THW = (faces_THW.to(self.classifier.weight.dtype) / 255 - _GREY_MEAN) / _GREY_DEVIATION
-        return grey_THW[:, None].to(next(self.faces.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+        # The one channel is the last in memory by its stride, too, which has the filters write theirs so; else all that they give is copied.
+        return grey_THW.to(next(self.faces.parameters()).dtype)[..., None].permute(0, 3, 1, 2)
 
 
 class FaceBlock(nn.Module):
