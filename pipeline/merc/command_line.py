@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from merc import lock, log
-from merc.errors import BadSettings, PipelineError
+from merc.errors import BadSettings, PipelineError, nearest
 from merc.files import without_characters
 from merc.interrupts import stoppable
 from merc.layout import Layout
@@ -103,7 +103,13 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A command with subcommands, likewise."""
+    """A command with subcommands, likewise; an unknown one is answered with the nearest."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """See :meth:`click.Group.resolve_command`."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"No such command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @contextmanager

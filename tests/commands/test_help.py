@@ -3,6 +3,12 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
+
+import pytest
+from click.testing import CliRunner
+
+import merc
 
 _EVERY_HELP = """
 import json, sys
@@ -41,3 +47,16 @@ def test_help_of_every_command_imports_nothing_but_click() -> None:
     } <= set(exit_codes)
     assert set(exit_codes.values()) == {0}
     assert {name: found for name, found in imported.items() if found != ["click", "merc"]} == {}
+
+
+@pytest.mark.parametrize("name", ["extract", "shards", "train", "evaluate", "report", "adapt"])
+def test_every_command_tells_its_version(name: str) -> None:
+    shown = CliRunner().invoke(import_module(f"merc.commands.{name}").main, ["--version"])
+    assert (shown.exit_code, shown.stdout.split()[-1]) == (0, merc.__version__)
+
+
+@pytest.mark.parametrize(("name", "mistyped", "meant"), [("extract", "modls", "models"), ("shards", "inspct", "inspect"), ("train", "swep", "sweep")])
+def test_a_mistyped_subcommand_is_answered_with_the_nearest(name: str, mistyped: str, meant: str) -> None:
+    refused = CliRunner().invoke(import_module(f"merc.commands.{name}").main, [mistyped])
+    assert refused.exit_code == 2
+    assert f"No such command '{mistyped}'; did you mean '{meant}'?" in refused.stderr

@@ -57,4 +57,5 @@ def test_where_lists_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "scores   evaluations/runs/tiny/a",
         "report   reports/index.html",
         "report   reports/results.tex",
+        f"open     {(tmp_path / 'reports' / 'index.html').as_uri()}",
     ]

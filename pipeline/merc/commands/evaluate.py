@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merc import log
+from merc import __version__, log
 from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
 from merc.layout import Layout
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
 @click.option("--dataset", required=True, help="Whose runs.")
 @click.option("--recipe", "recipes", multiple=True, help="Evaluate this run only; repeatable. Default: all finished ones. Comparisons see all of them.")
 @click.option(

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from merc import lock, log
+from merc import __version__, lock, log
 from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.layout import Layout
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
 @click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
 @OUT
 @RUNS
@@ -67,4 +68,6 @@ def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list
     evaluated = {path.parents[1] for kind in ("runs/*/*", "comparisons/*") for path in evaluations.glob(f"{kind}/*/scores.json")}
     lines += [f"scores   {folder}" for folder in sorted(evaluated)]
     lines += [f"report   {path}" for path in (reports / name for name in ("index.html", "results.md", "results.tex")) if path.is_file()]
+    index = reports / "index.html"
+    lines += [f"open     {index.resolve().as_uri()}"] if index.is_file() else []
     return lines or ["nothing has been made yet; run `dvc repro` or `merc-extract` first"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from merc import log
+from merc import __version__, log
 from merc.command_line import (
     ADDRESS,
     DEVICE,
@@ -53,6 +53,7 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
 @click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
 @click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
 @_training
