@@ -99,7 +99,7 @@ class Config(Settings):
     """SHA-256 that the authors' file must have, 64 hex digits."""
     speaker_precision: SpeakerPrecision = "float32"
     """In what the network filters faces. ``bfloat16`` takes half the time where the processor multiplies it by itself (Intel's with
-    AMX, a GPU); logits then differ by a few hundredths, and so do they from one kind of processor to another."""
+    AMX, a GPU); logits then differ by a few thousandths, and so do they from one kind of processor to another."""
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
     """Ratio between one size of faces that the cascade looks for and the next."""
     haar_min_neighbours: int = Field(default=3, ge=1)
