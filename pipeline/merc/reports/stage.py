@@ -54,7 +54,7 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
     published = read_published(config.published)
     found = [_dataset_report(config, Layout(Path("raw"), out, name), runs, evaluations, published) for name in names]
     with place.making(reports) as folder:
-        _write_pages(found, Report(folder, provenance.versions()), config, evaluations)
+        _write_pages(found, Report(folder, provenance.versions() | provenance.commit(Path.cwd())), config, evaluations)
         _write_tables(found, folder)
         for one in found:
             _check_there(one)
