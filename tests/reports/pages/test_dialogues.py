@@ -252,8 +252,8 @@ def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(make: Callable[..
     page.on("request", lambda request: asked.append(request.url.rpartition("/dialogues/")[2]))
     page.get_by_role("button", name="test/dia0").click()
     page.locator(".turn").nth(2).wait_for()
-    assert asked == ["part-0.js", "texts.js", "faces/0.jpg"]
     _until(page, "[...document.querySelectorAll('.face img')].every((one) => one.complete && one.naturalWidth === 128)")
+    assert asked == ["part-0.js", "texts.js", "faces/0.jpg"]
     assert page.locator(".face img").count() == 2
     assert page.locator(".face.doubtful").get_attribute("title") == "doubtful: in 20 % of the frames"
     assert page.locator(".face.nobody").count() == 1
