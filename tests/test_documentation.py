@@ -34,8 +34,9 @@ COMMANDS: dict[str, click.Command] = {
 IDS = [str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *PAGES]]
 
 
-def _hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("documentation_hooks", DOCS / "hooks.py")
+def _module(name: str) -> ModuleType:
+    """A module of the documentation's build, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"documentation_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,7 +44,7 @@ def _hooks() -> ModuleType:
     return module
 
 
-HOOKS = _hooks()
+HOOKS = _module("hooks")
 
 
 class _Loader(yaml.SafeLoader):
@@ -170,13 +171,8 @@ def test_a_page_that_would_load_something_from_another_machine_fails_the_build()
 
 
 def test_equations_and_roles_of_docstrings_become_blocks_and_code() -> None:
-    spec = importlib.util.spec_from_file_location("griffe_roles", DOCS / "griffe_roles.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     docstring = SimpleNamespace(value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y")
-    module.Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
+    _module("griffe_roles").Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
     assert docstring.value == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
 
 

@@ -16,6 +16,7 @@ from merc.job import RECORD, Record
 
 RESULTS = "results.json"
 HISTORY = "history.csv"
+PREDICTIONS = "predictions.parquet"
 _HISTORY_COLUMNS = ("seed", "epoch", "train_loss", "dev_weighted_f1")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from merc import parquet
 from merc.errors import BadTable
+from merc.reports.results import PREDICTIONS
 
-PREDICTIONS = "predictions.parquet"
 _FIRST = ord("0")  # class 0; an unlabelled utterance has the sign before it
 
 

@@ -16,10 +16,9 @@ from merc import files, parquet
 from merc.errors import BadTable
 from merc.job import RECORD
 from merc.reports.explorer.corpus import Corpus
-from merc.reports.results import RESULTS, Recipe
+from merc.reports.results import PREDICTIONS, RESULTS, Recipe
 from merc.shown import visible
 
-PREDICTIONS = "predictions.parquet"
 UNIMODAL = "any_modality_oracle/unimodal.parquet"
 NOTHING = -2
 """In place of a class where a run says nothing of an utterance."""
