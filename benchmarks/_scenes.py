@@ -387,7 +387,7 @@ def _two_shots(rng: np.random.Generator, real_data: Path, *, reverse: bool) -> C
 
 
 def _place(rng: np.random.Generator, slot: int, slots: int) -> tuple[float, float, float]:
-    """x, y and width of a face in one of so many equal parts of the picture."""
+    """x, y and width of a face in one of this many equal parts of the picture."""
     across = WIDTH / slots
     width = float(rng.uniform(45, min(140, 0.62 * across)))
     x = across * (slot + 0.5) + rng.uniform(-0.5, 0.5) * max(0.0, across - 1.5 * width)

@@ -5,7 +5,7 @@
 The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames a second, x264 with its defaults
 (crf 23, preset medium, B-frames, a keyframe every 250 frames), AAC of 48 kHz, every third with 5.1 channels; 1 to 6 s long, 3.1 s
 on average, running forth and back where the source is shorter. Pictures that were enlarged from 640x360 are smoother than a
-camera's, so a true 720p clip costs somewhat more to decode, and the rest of the stage weighs less beside it.
+camera's, so a true 720p clip costs somewhat more to decode, and the rest of the stage weighs less next to it.
 
 Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the rounds alternate, and
 the median counts. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the real one: sound, eight frames a clip

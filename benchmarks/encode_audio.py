@@ -105,7 +105,7 @@ def _wait(device: str) -> None:
 
 
 def with_transformers(model: Any, extractor: Any, sounds: Sequence[np.ndarray], together: int) -> np.ndarray:
-    """(clips, D): the mean over the real frames, batches of so many in the given order, with the attention mask if there is padding."""
+    """(clips, D): the mean over the real frames, batches of this many in the given order, with the attention mask if there is padding."""
     vectors = []
     with torch.inference_mode():
         for start in range(0, len(sounds), together):

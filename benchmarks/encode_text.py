@@ -92,7 +92,7 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 def dense_run(checkpoint: Path, device: str, dtype: str, tokens: int, length: int) -> Callable[[int], None]:
-    """Gives what runs the bare model on ready tensors of ``tokens`` tokens in sequences of ``length``, in batches of so many tokens."""
+    """Gives what runs the bare model on ready tensors of ``tokens`` tokens in sequences of ``length``, in batches of this many tokens."""
     import torch
     from transformers import AutoModel
 

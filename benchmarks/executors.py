@@ -71,7 +71,7 @@ class CpuSeconds:
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[str]:
-    """A cluster of so many nodes with a core each; gives its address."""
+    """A cluster of this many nodes with a core each; gives its address."""
     import ray
     from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster

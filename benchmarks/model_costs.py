@@ -91,7 +91,7 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv; default: $MERC_REAL_DATA/meld.")
 @click.option("--recipes", default=",".join(RECIPES), show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--every", type=click.IntRange(min=1), default=4, show_default=True, help="Trained on is one of so many dialogues.")
+@click.option("--every", type=click.IntRange(min=1), default=4, show_default=True, help="Trained on is one of this many dialogues.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
 def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:

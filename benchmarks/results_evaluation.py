@@ -62,7 +62,7 @@ PROTOCOLS = ("emotion_shift", "context_substitution", "calibration", "trajectory
 
 @dataclass(frozen=True)
 class Published:
-    """Test weighted F1 on MELD in per cent, as a paper printed it; None: not to be had."""
+    """Test weighted F1 on MELD in per cent, as a paper printed it; None: not available."""
 
     row: str
     source: str

@@ -68,8 +68,8 @@ TUNED_LOGIT = {"talkset": 3.5, "ava": 0.0}
 CLIPS = {
     "single_face.mp4": "a man who smiles, does not speak; noise below -60 dB",
     "WolfgangLanger_Pexels.mp4": "a woman who acts without a word; digital silence",
-    "many_faces_1080p.mp4": "people who walk; noise of a street, nobody's words",
-    "noface_face.mov": "a face in half of the frames, nobody's words",
+    "many_faces_1080p.mp4": "people who walk; noise of a street, no one's words",
+    "noface_face.mov": "a face in half of the frames, no one's words",
     "no_face.mp4": "no face",
 }
 
@@ -147,7 +147,7 @@ class Pick:
         tracks: per track or person that was told apart, the names of whose faces it holds.
         chosen: index of these; -1: none.
         cost_seconds: CPU time of the choice.
-        best: with a network, the highest mean logit of anybody over a second; None: nobody was judged.
+        best: with a network, the highest mean logit of anybody over a second; None: no one was judged.
     """
 
     name: int
@@ -373,7 +373,7 @@ def print_clips(real_data: Path) -> None:
     params, networks = Params.load(PARAMS), scorers(real_data)
     voice = np.concatenate([soundfile.read(real_data / "media" / f"spk1_snt{number}.wav", dtype="float32")[0] for number in (1, 2)])
     config, model = settings(params, "yunet", real_data)
-    print("\nclips as they are, and with a voice over them that is nobody's: the middle of the chosen face in % of the width, mean logit of the chosen one,")
+    print("\nclips as they are, and with a voice over them that is no one's: the middle of the chosen face in % of the width, mean logit of the chosen one,")
     print(
         f"highest over a second, and whether off_screen is told at {config.off_screen_logit:g}; expected is that it is told wherever there is a face and sound"
     )

@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "plugins"
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package on the path, and the metadata that pip would write beside it."""
+    """The package on the path, and the metadata that pip would write next to it."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     metadata = tmp_path / "site" / f"walks-{project['version']}.dist-info"
     metadata.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Every module that a DVC stage imports is among that stage's deps, or hashed in its file of settings; otherwise features go stale in silence."""
+"""Every module that a DVC stage imports is among that stage's deps, or hashed in its file of settings; otherwise features go stale silently."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # They hold no numerics: settings, paths, logs, errors, fingerprints.
 EXEMPT = {f"merc.{name}" for name in ("command_line errors files hub interrupts layout lock log machines params parquet job plugins provenance shown").split()}
-EXEMPT |= {"merc.training.following.engine.base"}  # what a training is told to changes none of its bytes
+EXEMPT |= {"merc.training.following.engine.base"}  # what follows a training changes none of its bytes
 # Settings that decide anything are in the stage's file under features/.settings, which tells what they are from wherever they stand.
 SETTINGS = re.compile(r"\.config$|^merc\.training\.recipes\.|^merc\.training\.data\.curriculum$")
 PLUGINS: dict[str, type[Any]] = {

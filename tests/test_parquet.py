@@ -1,4 +1,4 @@
-"""Tables as files: whole or not at all, also when they are written row group by row group; damage is told, not read."""
+"""Tables as files: whole or not at all, also when they are written row group by row group; damage is reported, not read."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -110,7 +110,7 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        seeds: whole files: the name, and what is changed. Those beside it stay as they are.
+        seeds: whole files: the name, and what is changed. Those next to it stay as they are.
         read: is given the folder of the case, in which the changed file stands in its place.
         ends_alone: a signal that ends the process is no fault.
     """

@@ -1,4 +1,4 @@
-"""An audit from finished media: every column, its thresholds, resumption, and what is told where something is missing."""
+"""An audit from finished media: every column, its thresholds, resumption, and what is reported where something is missing."""
 
 import shutil
 from collections.abc import Callable

@@ -120,13 +120,13 @@ def test_a_setting_that_is_none_is_refused_before_anything_is_made(tmp_path: Pat
 
 def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_network(*_: object) -> list[str]:
-        raise ModelUnavailable("the model org/model is not to be had")
+        raise ModelUnavailable("the model org/model is not available")
 
     monkeypatch.setattr("merc.commands.extract.extract_all", without_network)
     result = CliRunner().invoke(main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"])
     assert result.exit_code == 6
     assert result.stderr.partition(" ERROR ")[2] == (
-        "the model org/model is not to be had\nAll models of this run are fetched by:\n"
+        "the model org/model is not available\nAll models of this run are fetched by:\n"
         "  merc-extract models --download text=minilm visual=vit_face media=yunet media=light_asd\nThe encoders of --preset embedded need no download.\n"
     )
 

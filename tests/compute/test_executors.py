@@ -269,7 +269,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(on_ray: Executor, squares: W
 
 
 def _settings(folder: Path, demonstration: Path) -> None:
-    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies beside it, under a relative path."""
+    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies next to it, under a relative path."""
     import torch
     import transformers
 

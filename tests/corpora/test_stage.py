@@ -296,7 +296,7 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"])
 def test_a_generator_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(BadSettings, match=rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py beside it"):
+    with pytest.raises(BadSettings, match=rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py next to it"):
         _corpus(made_by=name)
 
 

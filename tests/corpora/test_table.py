@@ -1,4 +1,4 @@
-"""A corpus of one's own: what becomes of each column, how splits are drawn, and what is refused."""
+"""Your own corpus: what becomes of each column, how splits are drawn, and what is refused."""
 
 import csv
 import io

@@ -25,7 +25,7 @@ def picture_with_dots(points, size=240):
 
 
 def turned(degrees, distance, middle, points=((-0.5, 0), (0.5, 0), (0, 0.58), (-0.43, 1.06), (0.43, 1.06))):
-    """The five points of a face from the front, its eyes so many pixels apart."""
+    """The five points of a face from the front, its eyes this many pixels apart."""
     angle = np.radians(degrees)
     return np.array(middle) + distance * np.array(points) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 

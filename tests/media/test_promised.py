@@ -1,4 +1,4 @@
-"""Files that were cut off are told from whole ones, container by container."""
+"""Files that were cut off are distinguished from whole ones, container by container."""
 
 import math
 import struct

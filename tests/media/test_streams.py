@@ -1,4 +1,4 @@
-"""Files with several tracks of a kind: which one is taken, and that it is told."""
+"""Files with several tracks of a kind: which one is taken, and that it is reported."""
 
 import io
 from fractions import Fraction

@@ -257,7 +257,7 @@ def test_a_part_tells_how_faces_were_found_and_chosen_and_so_does_a_merge_of_par
     told = {"detector": "yunet", "choice": "active_speaker", "off_screen": "keep"}
     files.write_json(shards / "meta/info.json", info | {"faces": {**told, "off_screen_utterances": 1, "judged_utterances": 12}})
     write_card(shards)
-    assert "In 1 of 12 utterances that could be judged (8.3 %) nobody's mouth fits the sound" in (shards / "README.md").read_text()
+    assert "In 1 of 12 utterances that could be judged (8.3 %) no mouth matches the sound" in (shards / "README.md").read_text()
     for split, choice in (("train", "active_speaker"), ("dev", "active_speaker"), ("test", "largest")):
         select(shards, tmp_path / split, CONFIG, splits=[split])
         files.write_json(tmp_path / split / "meta/info.json", reader.info(tmp_path / split) | {"faces": told | {"choice": choice}})

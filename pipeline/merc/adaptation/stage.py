@@ -56,7 +56,7 @@ class ChosenAdaptation:
 
         Raises:
             BadSettings: if it cannot be trained with its settings, or was adapted before.
-            ModelUnavailable: if the checkpoint is not to be had.
+            ModelUnavailable: if the checkpoint is not available.
         """
         modality, name = self.encoder.modality, self.encoder.name
         by_torch = replace(self.encoder, config=self.encoder.config.model_copy(update={"linear_layers": "torch"}))  # oneDNN's have no gradients
@@ -85,7 +85,7 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
         BadSettings: for an encoder that has no weights to train, or labels that teach nothing.
         RawDataMissing: if there is no manifest.
         BadTable: if there are no media that fit it.
-        ModelUnavailable: if the checkpoint is not to be had.
+        ModelUnavailable: if the checkpoint is not available.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         PipelineError: if the loss is not finite, or peft is missing.
     """

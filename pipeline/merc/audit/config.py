@@ -17,7 +17,7 @@ class Config(Settings):
     asr_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the arithmetic of ``asr``, of 16 bits on a GPU alone."""
     language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$")
-    """Code of the language that is spoken, such as ``en``, ``de`` or ``zh``; ``auto``: the one that ``asr`` hears in clips at the begin of the corpus."""
+    """Code of the language that is spoken, such as ``en``, ``de`` or ``zh``; ``auto``: the one that ``asr`` hears in clips at the start of the corpus."""
     windows_per_batch: PositiveInt | Literal["auto"] = "auto"
     """Pieces of at most 30 s in a batch of ``asr``; ``auto`` is 8 on a CPU and 64 on a GPU, or what fits there; changes speed and memory alone."""
     same_sound_min_share: float = Field(default=0.5, gt=0, le=1)

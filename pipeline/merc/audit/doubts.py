@@ -59,7 +59,7 @@ def checks(config: Config) -> list[Check]:
         Check("face_coverage", "share of the frames with the face", low=config.face_coverage_min),
         Check("speaking", "the face speaks (logit)", low=config.speaking_min),
         Check("speaking_share", "share of the time in which the face speaks", low=config.speaking_share_min),
-        Check("off_screen", "nobody's mouth fits the sound", flag=True),
+        Check("off_screen", "no mouth matches the sound", flag=True),
         Check("face_unlike", "face unlike the same name's other faces (cosine distance)", high=config.face_unlike_max),
         Check("cut_or_short", "cut, or shorter than annotated", flag=True),
     ]

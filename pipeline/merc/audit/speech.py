@@ -93,7 +93,7 @@ def _level_db(waveform_S: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _bins(length: int, lowest_hz: float, highest_hz: float) -> slice:
-    """Of a Fourier transform over so many samples."""
+    """Of a Fourier transform over this many samples."""
     return slice(round(lowest_hz * length / SAMPLE_RATE_HZ), round(highest_hz * length / SAMPLE_RATE_HZ) + 1)
 
 

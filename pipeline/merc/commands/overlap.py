@@ -31,7 +31,7 @@ from merc.media.config import Config as MediaConfig
 from merc.media.parts import Decoding
 from merc.records import features as feature_tables
 
-# A decoder that is told to stop does so with its next clip; one that hangs is left behind, and ends with this process.
+# A decoder that is asked to stop does so with its next clip; one that hangs is left behind, and ends with this process.
 _FAREWELL_SECONDS = 5.0
 
 

@@ -127,7 +127,7 @@ class Meld(CorpusReader):
         likewise dev, test. Empty: none."""
         realignment: str | None = None
         """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``: DVC watches the corpus's own folder),
-        the realigned tables beside it: an utterance is then the spans of clips that it names, and not its own clip. null: MELD's own clips."""
+        the realigned tables next to it: an utterance is then the spans of clips that it names, and not its own clip. null: MELD's own clips."""
 
         @field_validator("replacements", "realignment")
         @classmethod
@@ -138,7 +138,7 @@ class Meld(CorpusReader):
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
     SOURCE: ClassVar[str] = (
-        "MELD (Poria et al., ACL 2019; annotations GPL-3.0, clips for research) is to be had at https://github.com/declare-lab/MELD: "
+        "MELD (Poria et al., ACL 2019; annotations GPL-3.0, clips for research) is available at https://github.com/declare-lab/MELD: "
         "download MELD.Raw.tar.gz, unpack it, then unpack the train.tar.gz, dev.tar.gz and test.tar.gz inside it. For text alone the three CSV files suffice."
     )
     config: Config

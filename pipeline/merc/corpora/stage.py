@@ -1,4 +1,4 @@
-"""DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs beside it.
+"""DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs next to it.
 
 The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one; settings that
 differ from those of the manifest already there are refused, since everything after it was made from that one.
@@ -92,7 +92,7 @@ def build_manifest(
     splits: tuple[str, ...] = SPLITS,
     limit: int | None = None,
 ) -> pa.Table:
-    """Reads the corpus ``layout.dataset`` and writes ``manifest.parquet``, and ``manifest.json`` beside it.
+    """Reads the corpus ``layout.dataset`` and writes ``manifest.parquet``, and ``manifest.json`` next to it.
 
     Args:
         corpus: the dataset, with the settings of its reader.
@@ -100,7 +100,7 @@ def build_manifest(
         run: ``overwrite`` replaces a manifest that was made with other settings.
         modalities: what will be extracted; media files need to be there only for ``audio`` and ``visual``.
         splits: the splits to read; their order does not matter.
-        limit: only the first so many dialogues of each split; None for all.
+        limit: only the first N dialogues of each split; None for all.
 
     Returns:
         The table as written (see :data:`merc.records.manifest.SCHEMA`).
@@ -242,15 +242,15 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
 
 
 def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
-    """The settings of what makes a corpus by code: ``config.py`` beside it, so that the decoders it needs are not imported yet.
+    """The settings of what makes a corpus by code: ``config.py`` next to it, so that the decoders it needs are not imported yet.
 
     Raises:
-        BadSettings: if there is no such module, or no ``config.py`` beside it.
+        BadSettings: if there is no such module, or no ``config.py`` next to it.
     """
     folder, _, module = made_by.partition(".")
     beside = f"{_PACKAGE}.{folder}.config"
     if not module or "." in module or not _there(f"{_PACKAGE}.{made_by}") or not _there(beside):
-        words = "a module FOLDER.NAME with a function make(raw, config) is expected, and config.py beside it"
+        words = "a module FOLDER.NAME with a function make(raw, config) is expected, and config.py next to it"
         raise BadSettings(f"corpora.{dataset}.made_by: there is no {_PACKAGE}.{made_by}; {words}")
     config: type[Settings] = importlib.import_module(beside).Config
     return config
@@ -303,7 +303,7 @@ def _distinct(table: pa.Table, column: str) -> set[tuple[str, str]]:
 
 
 @stage_command
-@click.option("--modalities", help="What will be extracted, divided by commas; default: what params.yaml builds of the dataset, else all.")
+@click.option("--modalities", help="What will be extracted, comma-separated; default: what params.yaml builds of the dataset, else all.")
 def main(params: Params, layout: Layout, run: RunOptions, modalities: str | None) -> None:
     """Writes a corpus's manifest."""
     names = modalities.split(",") if modalities else list(params.block("build").get(layout.dataset) or MODALITIES)

@@ -156,7 +156,7 @@ class _Rows:
 
 
 class Table(CorpusReader):
-    """Reads a corpus of one's own; see the head of this file."""
+    """Reads your own corpus; see the head of this file."""
 
     class Config(CsvConfig):
         """Settings of a table."""
@@ -181,7 +181,7 @@ class Table(CorpusReader):
         split_seed: int = 0
         """Decides which dialogues are drawn for which split."""
         check_counts: bool = False
-        """Nobody has published counts with which those of a corpus of one's own could be compared."""
+        """There are no published counts with which those of your own corpus could be compared."""
 
         @field_validator("file", "media_folder")
         @classmethod
@@ -197,7 +197,7 @@ class Table(CorpusReader):
             return self
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = (OWN, *LABEL_SETS)
-    SOURCE: ClassVar[str] = "A corpus of one's own, read from a table of utterances; whom it belongs to, and who may have it, only its owner knows."
+    SOURCE: ClassVar[str] = "A custom corpus, read from a table of utterances; only its owner knows whom it belongs to and who may have it."
     EXPECTED_TREE: ClassVar[str] = """\
 utterances.csv          (corpora.<dataset>.file: one row per utterance; also .parquet; or a table for each split: corpora.<dataset>.files)
 media/                  (corpora.<dataset>.media_folder: what the paths in the table are relative to)"""

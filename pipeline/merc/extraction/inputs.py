@@ -53,7 +53,7 @@ class Source(Protocol):
     def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
         """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history.
 
-        Sound and faces are decoded in so many threads.
+        Sound and faces are decoded in this many threads.
         """
 
 

@@ -48,7 +48,7 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test utterances of this manifest.
         RawDataMissing: if there is no manifest.
         BadTable: if there are no media that fit it; with ``heard``, no transcripts by a speech recogniser.
-        ModelUnavailable: if the checkpoint is not to be had.
+        ModelUnavailable: if the checkpoint is not available.
         SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """

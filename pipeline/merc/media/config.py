@@ -29,7 +29,7 @@ class Config(Settings):
     """The block ``media`` of params.yaml."""
 
     utterances_per_part: int = Field(default=256, ge=1)
-    """Utterances; a part holds whole dialogues, and at least so many utterances."""
+    """Utterances; a part holds whole dialogues, and at least this many utterances."""
     max_clip_seconds: float = Field(default=60.0, gt=0, le=3600)
     """Seconds; a longer utterance is cut here and recorded as ``truncated``."""
     audio_track: Track = None
@@ -136,7 +136,7 @@ class Config(Settings):
     max_speaker_candidates: int = Field(default=3, ge=1, le=32)
     """Faces of a shot that ``active_speaker`` judges, the most plausible by size, persistence and motion of the mouth."""
     off_screen: Literal["keep", "absent"] = "keep"
-    """What an utterance gets with ``active_speaker`` where nobody's mouth fits the sound: ``keep``, the likeliest face all the
+    """What an utterance gets with ``active_speaker`` where no mouth matches the sound: ``keep``, the likeliest face all the
     same; ``absent``, none."""
     off_screen_logit: float = 2.0
     """Logit that somebody must reach in the mean over a second, or the speaker is off screen. Made for TalkSet's weights: three real

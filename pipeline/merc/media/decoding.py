@@ -4,7 +4,7 @@ The packets' time stamps say which packet holds the frame on the screen at a wan
 
     decode order   I0   P4   B2   b1   b3   P8   B6   b5   b7   P12  …        b: no other frame needs it
     wanted                        b1                  b5
-    decoded        I0   P4   B2   b1   -    P8   B6   b5   -                  -: the decoder is told to skip it
+    decoded        I0   P4   B2   b1   -    P8   B6   b5   -                  -: the decoder skips it
 
 Within an utterance every packet is sent, so that a decoder that cannot read it says so. Between utterances whole groups of pictures
 are not even sent, and decoding begins anew at the last picture before the next utterance at which it may begin.

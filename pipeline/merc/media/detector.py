@@ -26,7 +26,7 @@ def path(config: Config, *, offline: bool) -> Path | None:
 
     Raises:
         BadSettings: if there is no such local file.
-        ModelUnavailable: if it is not to be had, or is another file than the settings state.
+        ModelUnavailable: if it is not available, or is another file than the settings state.
     """
     if config.detector == "haar":
         return None
@@ -41,7 +41,7 @@ def path(config: Config, *, offline: bool) -> Path | None:
     except (HTTPError, XetDownloadError, OSError) as error:
         why = silence or str(error).splitlines()[0]
         raise ModelUnavailable(
-            f"the face detector {config.yunet_repo}/{config.yunet_name} is not to be had: {why}. With a network, this fetches it:\n"
+            f"the face detector {config.yunet_repo}/{config.yunet_name} is not available: {why}. With a network, this fetches it:\n"
             f"  hf download {config.yunet_repo} {config.yunet_name} --revision {config.yunet_revision}\n"
             "Or name a local file as media.yunet_file, or take media.detector: haar, which needs none."
         ) from error

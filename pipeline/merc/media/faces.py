@@ -32,10 +32,10 @@ _EYE_SEARCH_PIXELS = 160
 # The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces 99 %
 # have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
 _HAAR_MIDDLE, _HAAR_SLOPE = 55.0, 4.0
-# A patch is so many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with at most so many times the side of a
+# A patch is this many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with at most this many times the side of a
 # crop, which is 1.2 to 1.4 times a crop's resolution.
 _PATCH_SHARE = 2.0
-# What tells persons apart is taken from so many times the face's side.
+# What tells persons apart is taken from this many times the face's side.
 _APPEARANCE_SHARE, _APPEARANCE_PIXELS = 1.3, 32
 _LIGHT_BINS, _COLOUR_BINS = 6, 12
 APPEARANCE = _LIGHT_BINS * _COLOUR_BINS**2

@@ -24,7 +24,7 @@ from merc.media.config import Config
 from merc.media.faces import Found
 from merc.media.tracks import Box, overlap
 
-# A face that is not found in so many searches on end is still the same if it comes back where it should be.
+# A face that is not found in this many searches on end is still the same if it comes back where it should be.
 _BRIDGED = 3
 # Of a face's larger side: so far from where it should be it may be found, and still is the same one.
 _MOST_DISTANCE = 0.7
@@ -33,7 +33,7 @@ _MOST_GROWTH = 1.6
 _HALF_MOTION = 2.0
 # In a crop: below the nose, and from the eyes to above the mouth.
 _MOUTH, _UPPER = (slice(56, 96), slice(28, 84)), (slice(0, 40), slice(14, 98))
-# Of every so many pictures one pair is looked at for motion.
+# Of every N pictures one pair is looked at for motion.
 _MOTION_STEP = 2
 # Crops of short tracks, 13 kB each, that never matter.
 _SPARE_CROPS = 250
@@ -96,7 +96,7 @@ class Track:
         return more / (more + _HALF_MOTION)
 
     def moved(self, pictures: int, shots: int) -> "Track":
-        """The same track, where so many pictures and shots come before."""
+        """The same track, where this many pictures and shots come before."""
         return Track(self.shot + shots, [replace(spot, picture=spot.picture + pictures) for spot in self.spots], self.first + pictures, self.crops)
 
     def drop(self) -> None:

@@ -49,7 +49,7 @@ def shortfall(path: Path) -> str:
 
 
 def _number(file: BinaryIO, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
-    """The unsigned integer of so many bytes at an offset; 0 behind the end of the file."""
+    """The unsigned integer of this many bytes at an offset; 0 behind the end of the file."""
     file.seek(at)
     return int.from_bytes(file.read(length).ljust(length, b"\0"), order)
 

@@ -145,7 +145,7 @@ def empty(clip: Clip) -> dict[str, Any]:
 
 
 def compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
-    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one that is another utterance's. Lost spans are told apart."""
+    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one of another utterance. Lost spans are distinguished."""
     annotated = min(row.clip.annotated_seconds, config.max_clip_seconds) - row.lost_seconds(modality)
     if seconds < max(annotated - config.max_short_seconds, annotated / 2):
         row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")

@@ -22,7 +22,7 @@ Thumbnail = NDArray[np.float32]
 """(height, width) brightness less its mean."""
 
 _SIZE = (32, 18)
-# A thumbnail's pixel is the mean of so many by so many.
+# A thumbnail's pixel is the mean of this many by this many.
 _PIXELS_LOOKED_AT = 5
 # Grey levels of noise: two dark pictures of nothing are alike.
 _NOISE = 3.0

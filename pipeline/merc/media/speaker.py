@@ -32,7 +32,7 @@ Points = NDArray[np.float64]
 Faces = NDArray[np.float32]
 """(glimpses, height, width): one face, upright and in one size."""
 
-# A face is followed in a picture of so many pixels per distance of the eyes; coordinates are in such distances from the middle between the eyes.
+# A face is followed in a picture of this many pixels per distance of the eyes; coordinates are in such distances from the middle between the eyes.
 _PIXELS = 16
 _LEFT, _TOP, _RIGHT, _BOTTOM = -1.1, -0.75, 1.1, 1.85
 _ORIGIN = np.array([-_LEFT, -_TOP]) * _PIXELS

@@ -37,7 +37,7 @@ from merc.records.media import SAMPLE_RATE_HZ
 # Raised by one whenever the same settings and files give other rows.
 _VERSION = 6
 _OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
-# A file is told from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
+# A file is distinguished from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
 # index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
 _HEAD_BYTES = 4096
 
@@ -84,7 +84,7 @@ def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None, sh
     Args:
         decoding: with its networks.
         run: how to run.
-        advance: told of the utterances, too.
+        advance: called with the utterances, too.
         share: only these parts, while other processes make the others; None: all.
     """
     left = [index for index in decoding.left() if share is None or index in share]

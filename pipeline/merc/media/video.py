@@ -27,7 +27,7 @@ _MAX_PIXEL_ASPECT = 3.0
 ALONE = Place()
 """Of a span that is all of its utterance."""
 GLIMPSES_PER_SECOND = 25
-"""Pictures that ``active_speaker`` sees; its network was trained on so many."""
+"""Pictures that ``active_speaker`` sees; its network was trained on this many."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class FrameSpan:
 
 
 def looks_in(seconds: float, config: Config) -> int:
-    """How many frames of so many seconds are searched for faces, by the policy ``sampling``; at least one."""
+    """How many frames of this many seconds are searched for faces, by the policy ``sampling``; at least one."""
     if config.sampling == "count":
         return config.frames_per_clip
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))

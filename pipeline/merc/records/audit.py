@@ -34,11 +34,11 @@ SCHEMA = pa.schema(
         pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
-        pa.field("off_screen", pa.bool_()),  # nobody's mouth fits the sound
+        pa.field("off_screen", pa.bool_()),  # no mouth matches the sound
         pa.field("face_unlike", pa.float32()),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding
         # What decoding recorded.
         pa.field("cut_or_short", pa.bool_()),  # null where nothing was decoded
-        pa.field("cut_reasons", pa.string()),  # keys of failures.REASONS, divided by commas
+        pa.field("cut_reasons", pa.string()),  # keys of failures.REASONS, comma-separated
         # Of the columns above those beyond their threshold, in their order.
         pa.field("doubts", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
     ]
@@ -53,7 +53,7 @@ QUALITY: dict[str, str] = {
     "face_coverage": "share of the frames looked at that show the chosen face",
     "speaking": "logit of the active speaker detector for the chosen face; positive: it speaks",
     "speaking_share": "share of the time in which the chosen face speaks",
-    "off_screen": "1 where nobody's mouth fits the sound, else 0",
+    "off_screen": "1 where no mouth matches the sound, else 0",
     "face_unlike": "cosine distance of the face from the same speaker's other faces in the dialogue",
     "cut_or_short": "1 where sound or pictures were cut, or are shorter than annotated, else 0",
 }

@@ -31,7 +31,7 @@ class Rewriting:
 
     Args:
         folder: an empty folder, or one that is made now.
-        facts: what the shards shall hold.
+        facts: what the shards are to hold.
         config: where files and row groups are cut.
     """
 

@@ -42,7 +42,7 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
         params: settings.
         layout: where manifest, media and features are; the shards go to ``layout.shards``.
         run: overwrite.
-        encoders: modality → encoder, for each modality the shards shall have.
+        encoders: modality → encoder, for each modality the shards are to have.
 
     Returns:
         The folder of the shards.

@@ -14,7 +14,7 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: 
     """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without error.
 
     Args:
-        target: where the shards shall be.
+        target: where the shards are to be.
         sources: folders that are read; ``target`` must not be, hold or lie in one of them.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished, instead of giving up.

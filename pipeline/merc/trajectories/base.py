@@ -26,7 +26,7 @@ class Comparison:
         sketch: descriptions → arrays of N rows each.
         bound: (sketches of Q, sketches of M) → (Q, M) float32, nowhere below ``compare``.
         order: descriptions → indices that put alike descriptions near each other, which makes the search quicker and changes nothing else.
-        pair_cost: about how many times dearer a pair is by ``pairs`` than in a matrix.
+        pair_cost: about how many times more expensive a pair is by ``pairs`` than in a matrix.
     """
 
     compare: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]

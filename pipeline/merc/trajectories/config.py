@@ -84,7 +84,7 @@ class Config(Settings):
         return [name for name in self.similarities if name != POOLED]
 
     def fitting(self, classes: Sequence[str]) -> "Config":
-        """These settings, without ``dtw`` where a class has no valence and arousal, as those of a corpus of one's own may; a warning says so.
+        """These settings, without ``dtw`` where a class has no valence and arousal, as those of your own corpus may; a warning says so.
 
         Where ``dtw`` is the only similarity it stays, and :meth:`similarity` raises.
         """

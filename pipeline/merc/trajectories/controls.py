@@ -59,7 +59,7 @@ def order_excess(
 
 
 def compare_pairs(by: Comparison, described: NDArray[Any], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.float64]:
-    """The similarities of the pairs, (P,), of which only so many are held at once."""
+    """The similarities of the pairs, (P,), of which only this many are held at once."""
     some, others = pairs
     parts = [by.pairs(described[some[at : at + _PAIRS]], described[others[at : at + _PAIRS]]) for at in range(0, len(some), _PAIRS)]
     return np.concatenate([np.empty(0), *parts])

@@ -22,7 +22,7 @@ from merc.trajectories.base import Similarity, Sketches, by_columns
 from merc.trajectories.trajectory import Labels
 
 LARGEST_DISTANCE = 2.0
-# The most frequent points of a corpus. More make the bound tighter and dearer; with 128, 7 pairs of 100 are left of 12,000 dialogues
+# The most frequent points of a corpus. More make the bound tighter and more expensive; with 128, 7 pairs of 100 are left of 12,000 dialogues
 # like MELD's, where exact distances would leave 5.
 _LANDMARKS = 128
 # Pairs at once: the distances of a row of bins stay in the processor's cache.
@@ -59,7 +59,7 @@ def describe(
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, (N, R·2)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    # Class by class, not as a matrix product: the same bins shall give the same bits wherever they stand, on every machine.
+    # Class by class, not as a matrix product: the same bins must give the same bits wherever they stand, on every machine.
     paths_NR2 = sum((shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2))
     return paths_NR2.reshape(len(trajectories), -1)
 
@@ -87,7 +87,7 @@ def cost(some_PR2: NDArray[np.float64], others_PR2: NDArray[np.float64]) -> NDAr
 
 
 def compare_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Similarity of each description with the one beside it, (P,)."""
+    """Similarity of each description with the one next to it, (P,)."""
     bins = some.shape[1] // 2
     shared: NDArray[np.float64] = 1.0 - cost(some.reshape(-1, bins, 2), others.reshape(-1, bins, 2)) / (2 * bins)
     return shared

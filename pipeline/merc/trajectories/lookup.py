@@ -100,7 +100,7 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
     Args:
         root: folder of the shards.
         row: of the trajectories, or of predicted ones.
-        name: of the columns: ``neighbours_<name>`` and those beside it.
+        name: of the columns: ``neighbours_<name>`` and those next to it.
         number: how many of the neighbours at most.
         labels: by id, shown in place of the shards' own.
     """

@@ -40,7 +40,7 @@ def nearest(
 
     Args:
         ids: unique dialogue ids.
-        trajectories: as many, without unlabelled utterances; a dialogue whose trajectory is empty has no neighbours and is nobody's neighbour.
+        trajectories: as many, without unlabelled utterances; a dialogue whose trajectory is empty has no neighbours and is no one's neighbour.
         similarity: how to compare.
         classes: number of classes C.
         neighbours: K, at least 1; fewer are given where there are fewer candidates.

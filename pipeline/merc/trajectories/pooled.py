@@ -132,7 +132,7 @@ class LengthTrend:
         return whole(means.values[rows] - self.mean - np.outer(np.log(means.lengths[rows]) - self.centre, self.slope))
 
     def compare_pairs(self, means: Means, some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Similarity of each of the dialogues ``some`` with the one beside it in ``others``, (P,)."""
+        """Similarity of each of the dialogues ``some`` with the one next to it in ``others``, (P,)."""
         shared = np.empty(len(some))
         for begin in range(0, len(some), _ROWS):
             part = slice(begin, begin + _ROWS)

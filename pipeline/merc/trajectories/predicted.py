@@ -32,7 +32,7 @@ def predicted_table(root: Path, predictions: Path, config: Config, classes: Sequ
 
     Returns:
         ``dialogue_id``, ``split``, ``trajectory_predicted``, and for each label similarity s ``neighbours_<s>_predicted`` and the
-        columns beside it (:func:`merc.trajectories.table.label_columns`), in the order of the shards.
+        columns next to it (:func:`merc.trajectories.table.label_columns`), in the order of the shards.
 
     Raises:
         BadTable: if the file is no such table, or its dialogues are not those of the split.

@@ -91,7 +91,7 @@ def cosine(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDA
 
 
 def cosine_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """:func:`cosine` of each row with the row beside it, (P,)."""
+    """:func:`cosine` of each row with the row next to it, (P,)."""
     squares = (some * some).sum(axis=1) * (others * others).sum(axis=1)
     shared: NDArray[np.float64] = (some * others).sum(axis=1) / np.sqrt(squares)
     return shared
@@ -116,7 +116,7 @@ def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]
 
 
 def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    """:func:`edit` of each string with the one beside it, (P,)."""
+    """:func:`edit` of each string with the one next to it, (P,)."""
     shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
     return shared
 
@@ -212,7 +212,7 @@ def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 
 
 def overlap_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """:func:`overlap` of each row with the row beside it, (P,)."""
+    """:func:`overlap` of each row with the row next to it, (P,)."""
     bins = some[0].sum().round() if len(some) else 1.0
     shared: NDArray[np.float64] = 1.0 - np.abs(some - others).sum(axis=1) / (2.0 * bins)
     return np.clip(shared, 0.0, 1.0)

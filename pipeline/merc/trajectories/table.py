@@ -45,7 +45,7 @@ class Dialogues:
         return cls(ids, scenarios, speakers, [np.array(values, np.int16) for values in rows["emotion_index"].to_pylist()])
 
     def compared(self, name: str, config: Config, classes: int) -> list[Labels]:
-        """What the label similarity ``name`` is told of each dialogue; empty where none of its utterances is labelled."""
+        """What the label similarity ``name`` is given for each dialogue; empty where none of its utterances is labelled."""
         if name != "path_speakers":
             return [labelled(one) for one in self.labels]
         pairs = zip(self.labels, self.speakers, strict=True)

@@ -1,4 +1,4 @@
-"""What is most likely a mistake is told; corpora of the field as they are give nothing."""
+"""What is most likely a mistake is reported; corpora of the field as they are give nothing."""
 
 import pytest
 

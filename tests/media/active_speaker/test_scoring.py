@@ -206,7 +206,7 @@ def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_
 
 
 def _faces(real_data: Path, clip: str, frames: int) -> Faces:
-    """The face at each of so many moments, 25 a second."""
+    """The face at each of this many moments, 25 a second."""
     pictures = _pictures(real_data / "media" / clip, frames)
     height, width = pictures[0].shape[:2]
     size = (480, round(480 * height / width))

@@ -119,7 +119,7 @@ def test_another_file_than_the_settings_state_is_refused_and_not_kept(published:
 
 def test_half_a_file_is_refused_and_not_kept(published: MediaConfig, repository: Repository, hub_cache: Path) -> None:
     repository.cut.add(f"{COMMIT}/{NAME}")
-    with pytest.raises(ModelUnavailable, match="not to be had"):
+    with pytest.raises(ModelUnavailable, match="not available"):
         weights.path(published, offline=False)
     assert _kept(hub_cache) == []
 

@@ -1,4 +1,4 @@
-"""What DVCLive is told; the real one, where it is installed, leaves metrics that DVC finds, and the project's dvc.yaml as it was."""
+"""What DVCLive receives; the real one, where it is installed, leaves metrics that DVC finds, and the project's dvc.yaml as it was."""
 
 import json
 import subprocess

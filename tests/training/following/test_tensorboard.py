@@ -1,4 +1,4 @@
-"""What TensorBoard is told; the real one, where it is installed, reads it again."""
+"""What TensorBoard receives; the real one, where it is installed, reads it again."""
 
 import sys
 from importlib.util import find_spec

@@ -86,7 +86,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, layers):
 
 
 def test_the_graph_is_the_one_that_is_drawn(make_batch):
-    """In the head of the module: A B C A B; beside it a shorter dialogue in which one speaker goes on alone."""
+    """In the head of the module: A B C A B; next to it a shorter dialogue in which one speaker goes on alone."""
     batch = replace(make_batch([2, 5]), speakers=torch.tensor([[0, 0, 0, 0, 0], [0, 1, 2, 0, 1]]))
     graph = build_graph(batch)
     drawn, short = (~graph.unheard).int().tolist()

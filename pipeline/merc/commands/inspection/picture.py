@@ -118,7 +118,7 @@ def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
 
 
 def _inside(left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int) -> tuple[float, float, float, float]:
-    """Where axes lie in a figure if they have, with their labels, so many pixels: left, bottom, width, height as shares of the figure."""
+    """Where axes lie in a figure if they have, with their labels, this many pixels: left, bottom, width, height as shares of the figure."""
     beside, above, below = 52, 18, 24
     return (left + beside) / whole_width, 1 - (top + tall - below) / whole_height, (width - 2 * beside) / whole_width, (tall - above - below) / whole_height
 

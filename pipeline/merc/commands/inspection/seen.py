@@ -36,7 +36,7 @@ class Face:
 
     Attributes:
         box: left, top, width, height as shares of the frame's width and height.
-        track: whose it is; ``NO_TRACK``: nobody's.
+        track: whose it is; ``NO_TRACK``: no one's.
     """
 
     box: tuple[float, float, float, float]

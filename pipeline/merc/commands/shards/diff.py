@@ -29,7 +29,7 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool, page: Path 
     """Tell how the shards in B differ from those in A.
 
     Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories, encoders and settings. Dialogues
-    and utterances are found by their ids, so that neither their order nor where the files are cut matters. Library versions are told, but make no
+    and utterances are found by their ids, so that neither their order nor where the files are cut matters. Library versions are shown, but make no
     difference by themselves.
 
     \b

@@ -29,7 +29,7 @@ _CELL = 3
 @click.option("--predictions", type=click.Path(path_type=Path, dir_okay=False), help="Neighbours by predicted labels: predictions.parquet of a run.")
 @click.option("--seed", type=int, help="Whose predictions. Default: the smallest seed.")
 def command(dialogue_id: str, root: Path | None, similarity: str | None, number: int, page: Path | None, predictions: Path | None, seed: int | None) -> None:
-    """Show a dialogue beside its nearest, such as train/dia0.
+    """Show a dialogue next to its nearest, such as train/dia0.
 
     Neighbours by labels are found for train dialogues alone; others have them by features, or with --predictions by what a model
     takes their utterances for. The numbers are the similarity, from 0 to 1, and the order excess: 0 where the emotions' order adds

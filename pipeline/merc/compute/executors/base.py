@@ -1,4 +1,4 @@
-"""What a stage hands over, and whoever runs it: parts that do not know of each other, done here or on many machines, to the same bytes.
+"""What a stage hands over, and whoever runs it: parts that do not know of each other, done here or on many machines, with byte-identical output.
 
     stage                          executor                        worker, one or many
     prepare ── work, parts ──►     map  ── work.open(share) ──►    loads what it works with
@@ -121,7 +121,7 @@ class Executor(Protocol):
         Args:
             work: what to do; opened before this returns, so that what is wrong with settings and models shows before anything is written.
             parts: whose parts to do.
-            advance: told of progress.
+            advance: called with progress.
 
         Returns:
             Gives the number and the facts of each part that is done. Closing it ends all workers; what they have finished stays.

@@ -1,6 +1,6 @@
 """The executor of many machines: Ray starts the workers (:mod:`merc.compute.executors.node`) and says when one is lost.
 
-    driver: which parts are left ──► worker on a node, one per GPU or per so many cores, some parts under way in each
+    driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts under way in each
             what is small        ◄── facts, progress, log
                                      parts and markers go straight to the output, which lies on a file system that all nodes share
 
@@ -287,7 +287,7 @@ class _Fleet:
         return self._slots
 
     def grow(self, parts: int) -> None:
-        """Starts workers until there are as many as can be used for so many parts."""
+        """Starts workers until there are as many as can be used for this many parts."""
         while len(self.hands) < min(self.slots(), parts):
             actor = self._kind.options(
                 num_cpus=self._size.cores, num_gpus=self._size.gpus, memory=self._size.memory_bytes,

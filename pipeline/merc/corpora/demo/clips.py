@@ -31,7 +31,7 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 def frame_count(seconds: float, fps: Fraction) -> int:
-    """Pictures in so many seconds; at least one."""
+    """Pictures in this many seconds; at least one."""
     return max(1, round(seconds * fps))
 
 

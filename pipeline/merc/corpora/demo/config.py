@@ -20,7 +20,7 @@ class Config(Settings):
     meld_test_dialogues: int = Field(default=6, ge=2)
     """Dialogues in the test split of demo-meld."""
     iemocap_dialogues: int = Field(default=8, ge=1, le=8)
-    """The first so many of :data:`merc.corpora.demo.iemocap_layout.DIALOGUES`."""
+    """The first ones of :data:`merc.corpora.demo.iemocap_layout.DIALOGUES`."""
     iemocap_turns: int = Field(default=16, ge=8, le=40)
     """Utterances in each dialogue of demo-iemocap."""
     clip_seconds_min: float = Field(default=1.0, ge=0.8)

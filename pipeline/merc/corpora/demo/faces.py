@@ -112,7 +112,7 @@ class Motion:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, seconds: float) -> "Motion":
-        """Draws a movement for a recording of so many seconds."""
+        """Draws a movement for a recording of this many seconds."""
         across, up, turn = rng.uniform(0, 2 * np.pi, 3)
         return cls((float(across), float(up), float(turn)), float(rng.uniform(0, seconds)) if rng.random() < 0.5 else -1.0)
 

@@ -53,9 +53,9 @@ class Reading:
         dialogues: train, dev, test, each in the corpus's order.
         failures: what had to be repaired or is missing, by utterance.
         deviations: one line per expected count that is not met, and per setting that the data speak against.
-        checks: JSON-able facts on how far the data bear out the settings; they go into the manifest's record.
+        checks: JSON-able facts on how far the data confirm the settings; they go into the manifest's record.
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
-        source: what the corpus was read with beside itself, and where that is to be had; goes behind :attr:`CorpusReader.SOURCE`.
+        source: what the corpus was read with next to itself, and where that is available; goes behind :attr:`CorpusReader.SOURCE`.
         missing: modality → utterance id → path of the file that is not there, of the media that will be decoded; ``--max-failed`` says how many may be.
     """
 

@@ -73,7 +73,7 @@ class Votes:
         }
 
     def verdict(self, agrees: int) -> str:
-        """What follows from so many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly fall like that, else ``undecided``."""
+        """What follows from this many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly fall like that, else ``undecided``."""
         if not self.utterances:
             return "undecided"
         from scipy.stats import binomtest  # takes half a second to load, and every command would wait for it

@@ -33,7 +33,7 @@ from merc.records.dialogue import SPLITS
 TIMESTAMPS = "MELD_video_realignment_timestamps.csv"
 TABLES = MappingProxyType({split: f"realigned_{split}_sent_emo.csv" for split in SPLITS})
 SOURCE = (
-    "MELD-FAIR (Carneiro, Weber and Wermter, Neurocomputing 545, 2023; GPL-3.0), which is to be had at "
+    "MELD-FAIR (Carneiro, Weber and Wermter, Neurocomputing 545, 2023; GPL-3.0), which is available at "
     "https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder csvs"
 )
 
@@ -86,7 +86,7 @@ class Realignment:
 
     Args:
         path: the file, or a folder that holds it, at most three levels below.
-        form: how it and the tables beside it are written.
+        form: how it and the tables next to it are written.
 
     Attributes:
         file: where the time stamps are.
@@ -170,7 +170,7 @@ class Realignment:
             return BadTable(f"{where} is in no row of {table}; are the two of one release?")
         return RawDataMissing(
             f"{where} does not exist in MELD's own numbers; the file counts as the realigned tables do, and {table.name}, "
-            f"which says which utterances are meant, is not beside it. It is a part of {SOURCE}"
+            f"which says which utterances are meant, is not next to it. It is a part of {SOURCE}"
         )
 
     def _own_numbers(self, table: Path, speakers: Mapping[Key, str]) -> dict[Key, Key]:

@@ -12,7 +12,7 @@ What is changed, in this order; nothing else, so that two persons are not taken 
 | names that differ in capitals alone | ``ROSS`` beside ``Ross`` | the more frequent one |
 
 "A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts take them for two persons.
-The name as the corpus has it stays beside it (``source_speaker`` in the manifest).
+The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
 """
 
 import re

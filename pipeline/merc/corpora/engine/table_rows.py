@@ -1,4 +1,4 @@
-"""The rows of a table of one's own, CSV or Parquet: cells as text, by what they mean, each checked where it is read."""
+"""The rows of your own table, CSV or Parquet: cells as text, by what they mean, each checked where it is read."""
 
 import math
 import re

@@ -46,7 +46,7 @@ class Geometry:
     Attributes:
         window: what fills the spectrogram.
         step: from position to position.
-        first_middle: from the begin to the middle of what position 0 sees.
+        first_middle: from the start to the middle of what position 0 sees.
         positions: along the time.
         rows: positions of one time, along the frequency.
         spectrogram_frames: columns of the spectrogram.
@@ -338,7 +338,7 @@ def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[
 
 
 def _ast(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """Patches of so many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers' default."""
+    """Patches of this many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers' default."""
     bands, columns = int(configuration.get("num_mel_bins", 128)), int(configuration.get("max_length", 1024))
     side, hop, field = int(configuration.get("patch_size", 16)), SAMPLE_RATE_HZ // 100, SAMPLE_RATE_HZ // 40
     time_stride, frequency_stride = int(configuration.get("time_stride", 10)), int(configuration.get("frequency_stride", 10))

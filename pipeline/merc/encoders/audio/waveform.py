@@ -172,7 +172,7 @@ class Waveform(TrainableEncoder):
         return self._width
 
     def _frames(self, samples: int) -> int:
-        """How many frames the convolutions make of so many samples."""
+        """How many frames the convolutions make of this many samples."""
         return frames_after(samples, self._convolutions)
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
@@ -231,7 +231,7 @@ class Waveform(TrainableEncoder):
         return items, sounds, remarks
 
     def _items(self, clip: int, samples: int) -> list[Item]:
-        """The windows of a clip of so many samples."""
+        """The windows of a clip of this many samples."""
         windows = cut(samples, self._longest, self._overlap, self._hop)
         # Also frames of the last window that end behind it are counted by their middles, hence the limit.
         owns = [window.frames(self._field // 2, self._hop, self._frames(window.stop - window.start)) for window in windows]
@@ -301,7 +301,7 @@ class Waveform(TrainableEncoder):
         del features_BCT
         projected_BTD = projected[0] if isinstance(projected, tuple) else projected
         with warnings.catch_warnings():
-            # WavLM gives torch a bool mask of keys beside its float bias of positions, which is what both mean.
+            # WavLM gives torch a bool mask of keys next to its float bias of positions, which is what both mean.
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated")
             last_BTD = model.encoder(projected_BTD, attention_mask=inputs["real_frames"]).last_hidden_state
         return self._mixture.of(last_BTD)
@@ -439,7 +439,7 @@ class Mixture:
 
 
 def frames_after(samples: int, convolutions: Sequence[tuple[int, int]]) -> int:
-    """How many frames convolutions without padding make of so many samples, given as (kernel, stride)."""
+    """How many frames convolutions without padding make of this many samples, given as (kernel, stride)."""
     for kernel, stride in convolutions:
         samples = (samples - kernel) // stride + 1
     return samples

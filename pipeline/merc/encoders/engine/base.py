@@ -1,7 +1,7 @@
 """What an encoder must offer: utterances in, one vector each out.
 
 A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test; an encoder of it that needs more than its
-defaults, such as a checkpoint, is a YAML file beside it, whose ``family`` names the file (:mod:`merc.encoders.engine.registry`).
+defaults, such as a checkpoint, is a YAML file next to it, whose ``family`` names the file (:mod:`merc.encoders.engine.registry`).
 Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head: ``--dry-run`` imports these files and must not
 wait for torch.
 """

@@ -203,7 +203,7 @@ class Checkpoint:
 
     def _unavailable(self, why: str) -> ModelUnavailable:
         return ModelUnavailable(
-            f"the model {self._name} is not to be had: {why}. With a network, this fetches it:\n  {self.command}\n"
+            f"the model {self._name} is not available: {why}. With a network, this fetches it:\n  {self.command}\n"
             "Or put its files into a folder and name that folder as `repo`."
         )
 

@@ -45,7 +45,7 @@ class NeuralConfig(EncoderConfig):
     """What computes the linear layers on a CPU in float32: ``onednn``, ``torch`` (MKL), or whichever is faster on this kind of processor; changes speed and
     the last bits of the vectors."""
     dim: int | None = Field(default=None, ge=1)
-    """Length of the vectors, if it shall be known before the checkpoint is here; checked when it is."""
+    """Length of the vectors, if it must be known before the checkpoint is here; checked when it is."""
     megabytes: float | None = Field(default=None, gt=0)
     """Megabytes that a download takes, for the list of models."""
     licence: str

@@ -105,7 +105,7 @@ def _families(package: str) -> list[str]:
 
 
 def _complete(package: str) -> list[str]:
-    """The families that need no more than their defaults, and those that cannot be used: who asks for one is told why."""
+    """The families that need no more than their defaults, and those that cannot be used: asking for one says why."""
     return [name for name in _families(package) if _is_complete(package, name)]
 
 

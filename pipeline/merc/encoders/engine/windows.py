@@ -120,7 +120,7 @@ def join_sequences(
         clips: of each window, the index of its utterance; those of one utterance in order.
         pieces: of each window, the (frames, dim) that count.
         present: (utterances,) where there is a vector.
-        middles: gives the seconds of so many frames from a clip's begin.
+        middles: gives the seconds of this many frames from a clip's start.
     """
     of_clip: dict[int, list[NDArray[np.float16]]] = {}
     for clip, piece in zip(clips, pieces, strict=True):

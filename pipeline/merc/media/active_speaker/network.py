@@ -5,7 +5,7 @@ Authors' code and weights: https://github.com/Junhua-Liao/Light-ASD (MIT).
 
 Faces and sound are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a branch, a filter within the picture (or
 over the cepstral coefficients) is followed by one over time. The branches are added, and mixed by a filter of 1. Both encodings are added and run through
-two recurrent layers, the second of which goes from the end to the begin, and through a linear layer.
+two recurrent layers, the second of which goes from the end to the start, and through a linear layer.
 
 Two things make it fast on a CPU, neither of which changes what is computed (measured with one thread of a Xeon with AVX-512, per face and picture: 3D
 convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):

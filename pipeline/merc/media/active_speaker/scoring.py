@@ -137,7 +137,7 @@ def heard(run: FaceRun, waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def windows(frames: int, seconds: int) -> list[tuple[int, int]]:
-    """Begin and end of each window of so many seconds, in pictures; the last one is what is left.
+    """Start and end of each window of this many seconds, in frames; the last one is what is left.
 
     >>> windows(60, 1)
     [(0, 25), (25, 50), (50, 60)]

@@ -46,7 +46,7 @@ def path(config: Config, *, offline: bool) -> Path:
 
     Raises:
         BadSettings: if there is no such local file.
-        ModelUnavailable: if it is not to be had, or is another file than the settings state.
+        ModelUnavailable: if it is not available, or is another file than the settings state.
         CannotWrite: if the cache cannot be written.
     """
     if config.speaker_file:
@@ -89,7 +89,7 @@ def _address(config: Config) -> str:
 
 def _how_to_get(config: Config, cached: Path, why: str) -> str:
     return (
-        f"the weights of the active-speaker network are not to be had: {why}. With a network, this fetches them:\n"
+        f"the weights of the active-speaker network are not available: {why}. With a network, this fetches them:\n"
         f"  curl --fail --location --create-dirs --output {cached} {_address(config)}\n"
         "Or name a local file as media.speaker_file, or take media.choice: speaking, which needs none."
     )
@@ -114,7 +114,7 @@ def _fetch(config: Config, cached: Path) -> None:
 
 
 def _downloaded(address: str) -> bytes:
-    """What is at ``address``; of more than ``_MOST_BYTES``, which no sha256 would fit, the begin."""
+    """What is at ``address``; of more than ``_MOST_BYTES``, which no sha256 would fit, the start."""
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     data = bytearray()

@@ -22,7 +22,7 @@ from merc.shown import code, markdown, visible
 
 _ABOUT = {
     "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
-    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues that move alike",
+    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues with similar emotion trajectories",
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
@@ -212,7 +212,7 @@ def _faces(facts: dict[str, Any]) -> str:
     share = f"{facts['off_screen_utterances']} of {facts['judged_utterances']} utterances that could be judged"
     percent = f"{100 * facts['off_screen_utterances'] / facts['judged_utterances']:.1f} %"
     kept = "have no face" if facts.get("off_screen") == "absent" else "have the likeliest face all the same"
-    return f"{words} In {share} ({percent}) nobody's mouth fits the sound: whoever speaks is off screen; they {kept}."
+    return f"{words} In {share} ({percent}) no mouth matches the sound: whoever speaks is off screen; they {kept}."
 
 
 def _quality(info: dict[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
 
 
 def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
-    """One feature table, and the failure rows beside it."""
+    """One feature table, and the failure rows next to it."""
     values_ND = imported.vectors[modality]
     rows = [failure.row() for failure in imported.failures if failure.modality == modality]
     reasons = {row["utterance_id"]: row["reason"] for row in rows}

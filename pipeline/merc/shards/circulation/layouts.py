@@ -150,7 +150,7 @@ def _layout_of(content: Any) -> str:
     """The layout of a list or tuple: of those with as many entries the one that most of them fit.
 
     Raises:
-        BadTable: if no layout has so many, no labels stand where they should, or an entry holds something else than the layout has there.
+        BadTable: if no layout has this many, no labels stand where they should, or an entry holds something else than the layout has there.
     """
     if not isinstance(content, list | tuple):
         raise BadTable(f"the file holds a {type(content).__name__}; {_ADVICE}")

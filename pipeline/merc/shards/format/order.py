@@ -2,7 +2,7 @@
 
 row groups       0 │ 1 │ 2 │ 3 │ 4 │ 5          as they lie in the files
 shuffled groups  4 │ 1 │ 5 ┊ 0 │ 3 │ 2          by the seed
-windows          └── mixed ──┘ └── mixed ──┘     all dialogues of so many groups, by the seed
+windows          └── mixed ──┘ └── mixed ──┘     all dialogues of this many groups, by the seed
 parts            ├─ part 0 ─┼─ part 1 ─┼─ part 2 ─┤   spans of this order
 """
 

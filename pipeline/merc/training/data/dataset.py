@@ -109,7 +109,7 @@ class Standardisation:
     Attributes:
         mean: modality → float32 [D_m].
         std: modality → float32 [D_m]; 1 where a feature is constant.
-        limit: values beyond so many standard deviations are cut; a rare feature's are far out (one that is non-zero
+        limit: values beyond this many standard deviations are cut; a rare feature's are far out (one that is non-zero
             in one of 10,000 utterances lies at 100).
     """
 
@@ -241,7 +241,7 @@ def _padded(values: NDArray[Any], padding: Any) -> Tensor:
 
 
 def _vectors(root: Path, split: str, column: str, utterances: int) -> Tensor:
-    """[N + 1, D] float32 with a row of zeros at the end; beside it, one row group is in memory at a time."""
+    """[N + 1, D] float32 with a row of zeros at the end; next to it, one row group is in memory at a time."""
     padded_ND, row = np.zeros((0, 0), np.float32), 0
     for rows in reader.row_groups(root, split, ["n_utterances", column]):
         values_ND, _ = reader.vectors_of(rows[column])

@@ -31,7 +31,7 @@ class Neighbours(Settings):
 
 
 def tables(shards: Path) -> list[Path]:
-    """The files of the index, that of the train split alone: labels of other splits make nobody's neighbours.
+    """The files of the index, that of the train split alone: labels of other splits make no one's neighbours.
 
     Raises:
         BadTable: if there are none.

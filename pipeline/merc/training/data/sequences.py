@@ -62,7 +62,7 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
     """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
 
     Args:
-        shards: folder of the shards; the features that they were made of lie beside it.
+        shards: folder of the shards; the features that they were made of lie next to it.
         info: the shards' ``meta/info.json``.
         modality: which.
         longest: entries of a sequence, at most.
@@ -130,7 +130,7 @@ def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, ND
 
 
 def condensed(vectors_LD: NDArray[np.float16], longest: int) -> NDArray[np.float16]:
-    """A sequence of at most ``longest`` entries; a longer one as the means of so many parts of it, equally long but for one entry.
+    """A sequence of at most ``longest`` entries; a longer one as the means of this many parts of it, equally long but for one entry.
 
     Example:
         >>> condensed(np.array([[1], [3], [5], [7], [9]], dtype=np.float16), 2)[:, 0].tolist()

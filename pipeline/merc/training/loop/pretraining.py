@@ -56,7 +56,7 @@ class PreparedPretraining:
 
         Args:
             resolved: the recipe.
-            layout: of the dataset of the second training; that of the first lies beside it.
+            layout: of the dataset of the second training; that of the first lies next to it.
             classes: of the second training's label set.
             runs: the folder of all runs.
 
@@ -145,7 +145,7 @@ class Start:
 
 
 def head_names(resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int) -> set[str]:
-    """The tensors of a recipe's model whose shape hangs on the number of classes: they say something about labels."""
+    """The tensors of a recipe's model whose shape depends on the number of classes: they say something about labels."""
     shapes, wider = ({name: value.shape for name, value in resolved.build(dims, count).state_dict().items()} for count in (classes, classes + 1))
     return {name for name, shape in shapes.items() if wider[name] != shape}
 

@@ -84,7 +84,7 @@ def train_seed(
         start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
         kept: where finished phases are kept until the seed is done; what is there already is not trained again.
-        tell: is told every row of the history as it comes (:mod:`merc.training.following`), those of phases that were kept first.
+        tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that were kept first.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.

@@ -28,7 +28,7 @@ class DisentanglementLoss(nn.Module):
     """One level of DDM.
 
     Args:
-        level: what the rows are told apart by.
+        level: what the rows are distinguished by.
         temperature: τ; the loss is multiplied by it.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
 

@@ -1,4 +1,4 @@
-"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is told from what is not.
+"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is separated from what is not.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, Algorithm 1. Legend:
 B dialogues, T utterances, N utterances (anchors), D features of a modality, C classes.

@@ -1,4 +1,4 @@
-"""What always saying the train split's most frequent class scores; every result is to be read beside it."""
+"""What always saying the train split's most frequent class scores; read every result next to it."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -200,7 +200,7 @@ class _Counted:
         return cls(counts(kept, labels), counts(kept, predicted), counts(kept & (predicted == labels), predicted))
 
     def weighted_f1(self, times_RK: Scores) -> Scores:
-        """[R], with every dialogue counted so many times; NaN where nothing drawn is labelled."""
+        """[R], with every dialogue counted this many times; NaN where nothing drawn is labelled."""
         actual_RC, said_RC, right_RC = (times_RK @ one for one in (self.actual, self.said, self.right))
         f1_RC = 2 * right_RC / np.maximum(said_RC + actual_RC, 1)
         with np.errstate(invalid="ignore"):

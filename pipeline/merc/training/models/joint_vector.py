@@ -11,7 +11,7 @@ D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
                    └────── a block ──────┘
 
 Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv 2405.17900). Only its abstract and the
-captions of its figures were to be had: trainable vectors that exchange information with both modalities in stacked blocks, two emotion classifiers,
+captions of its figures were available: trainable vectors that exchange information with both modalities in stacked blocks, two emotion classifiers,
 a supervised contrastive loss between classes. The form of a block is that of the closest published relative, the bottleneck tokens of Nagrani et al.,
 Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values of the settings are ours.
 
@@ -41,7 +41,7 @@ class JointVector(MERCModel):
     """Fusion through joint vectors, and a classifier per modality.
 
     ``logits`` are the mean of the log-probabilities that the classifiers of the present modalities give, of all where none is present;
-    ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance beside its vectors of all modalities. ``unimodal`` comes
+    ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance next to its vectors of all modalities. ``unimodal`` comes
     out of the first block, where nothing has passed between the modalities yet, with its position codes taken off: the mean of these tells a
     dialogue's length and nothing else.
     """
@@ -52,7 +52,7 @@ class JointVector(MERCModel):
         mode: Literal["utterance", "token"] = "utterance"
         """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, kept by ``--level sequences``."""
         longest_sequence: int = Field(default=64, ge=1)
-        """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of so many parts of it."""
+        """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of this many parts of it."""
         hidden_units: int = Field(default=256, ge=2)
         """H, width of all vectors after the projections; a multiple of ``heads``."""
         blocks: int = Field(default=4, ge=1, le=256)

@@ -51,7 +51,7 @@ class MMGCN(MERCModel):
         hidden_units: int = Field(default=100, ge=1)
         """H, width of the graph convolution."""
         layers: int = Field(default=4, ge=1, le=256)
-        """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever it is told."""
+        """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever the setting says."""
         initial_share: float = Field(default=0.1, ge=0, le=1)
         """α, share of the first layer's input in the input of every layer."""
         identity_decay: float = Field(default=0.5, gt=0)

@@ -22,7 +22,7 @@ class Optimizer(Settings):
     """The optimiser of a training."""
 
     name: Literal["adam", "adamw"]
-    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights beside it."""
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights separately."""
     learning_rate: float = Field(gt=0)
     """Of a step, before the schedule."""
     weight_decay: float = Field(ge=0)

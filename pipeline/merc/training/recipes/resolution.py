@@ -169,7 +169,7 @@ def resolve(params: Params, name: str) -> ResolvedRecipe:
 
 
 def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> dict[str, str]:
-    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it has to be told of a recipe since it follows from it.
+    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it must be given of a recipe since it follows from it.
 
     Args:
         params: what the recipe was looked up in.

@@ -1,4 +1,4 @@
-"""What is told to a follower of a training, when, and where it writes; the run has the same bytes without it."""
+"""What a follower receives of a training, when, and where it writes; the run has the same bytes without it."""
 
 import csv
 from pathlib import Path

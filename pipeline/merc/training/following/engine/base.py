@@ -42,7 +42,7 @@ class Followed:
 
 
 class Follower(ABC):
-    """What one seed's training is told to, epoch by epoch, in the process that trains it.
+    """What one seed's training is reported to, epoch by epoch, in the process that trains it.
 
     Args:
         folder: that is its own, empty; it may write there.
