@@ -152,8 +152,7 @@ class _Request(BaseHTTPRequestHandler):
             if repo.at(revision or "main") is None:
                 return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             index = next(index for index in range(len(repo.commits)) if repo.commits[index] is repo.at(revision or "main"))
-            names = [{"rfilename": file} for file in repo.commits[index]]
-            self._json({"id": name, "sha": repo.sha(index), "private": repo.private, "siblings": names, "tags": []})
+            self._json({"id": name, "sha": repo.sha(index), "private": repo.private, "tags": []})
         return None
 
     def preupload(self, kind: str, name: str) -> None:

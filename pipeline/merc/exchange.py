@@ -87,7 +87,8 @@ def push(
         api.create_repo(repository.name, repo_type=repository.kind, private=private is not False, exist_ok=True)
         there = api.repo_info(repository.name, repo_type=repository.kind)
         _check_visibility(repository, bool(there.private), private, never_public=never_public)
-        stale = sorted(one.rfilename for one in there.siblings or () if ours(one.rfilename) and one.rfilename not in content)
+        names = api.list_repo_files(repository.name, repo_type=repository.kind, revision=there.sha)
+        stale = sorted(name for name in names if ours(name) and name not in content)
         added = [CommitOperationAdd(name, str(source) if isinstance(source, Path) else source) for name, source in sorted(content.items())]
         try:
             made = api.create_commit(

@@ -26,6 +26,7 @@ from merc.command_line import (
     go_through,
 )
 from merc.command_line import workers as workers_option
+from merc.commands.share_models import pull, push
 from merc.layout import Layout
 
 
@@ -279,3 +280,7 @@ def sweeps(params_file: Path | None) -> None:
         params = Params.load(params_file)
         for name in SWEEPS.names(params):
             echo(f"  {name:<28} {SWEEPS.read(params, name).at('about') or ''}".rstrip())
+
+
+main.add_command(push)
+main.add_command(pull)
