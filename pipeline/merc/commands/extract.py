@@ -12,6 +12,7 @@ import click
 from merc import __version__, lock, log
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.commands.audit import audit
 from merc.commands.heard import heard
 from merc.commands.inspect import inspect
@@ -115,12 +116,36 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.",
+)
 @RAW
 @OUT
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
-@click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="An encoder of `merc-extract models`, instead of the preset's; repeatable.")
+@click.option(
+    "--modalities",
+    default=",".join(MODALITIES),
+    show_default=True,
+    metavar="LIST",
+    shell_complete=completion.modalities,
+    help="Divided by commas. text alone needs no media files.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=completion.presets,
+    help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.",
+)
+@click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="MODALITY=NAME",
+    shell_complete=completion.encoders,
+    help="An encoder of `merc-extract models`, instead of the preset's; repeatable.",
+)
 @click.option(
     "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
 )
@@ -338,10 +363,10 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 
 
 @click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="As of merc-extract.")
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas.")
-@click.option("--preset", metavar="NAME", help="As of merc-extract.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="As of merc-extract; repeatable.")
+@click.option("--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="As of merc-extract.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Divided by commas.")
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", shell_complete=completion.encoders, help="As of merc-extract; repeatable.")
 @PARAMS
 @SET
 def params_command(dataset: str, modalities: str, preset: str | None, encoders: tuple[str, ...], params_file: Path | None, overrides: tuple[str, ...]) -> None:

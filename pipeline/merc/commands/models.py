@@ -9,14 +9,15 @@ import click
 
 from merc import log
 from merc.command_line import PARAMS, SET, echo, echo_json, exiting
+from merc.commands import completion
 
 if TYPE_CHECKING:
     from merc.commands.inventory import Listed
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("names", nargs=-1, metavar="[NAMES]...")
-@click.option("--preset", metavar="NAME", help="Only the encoders of this preset of params.yaml.")
+@click.argument("names", nargs=-1, metavar="[NAMES]...", shell_complete=completion.models)
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="Only the encoders of this preset of params.yaml.")
 @click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
 @click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
 @PARAMS

@@ -6,12 +6,19 @@ import click
 
 from merc import __version__, lock, log
 from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
+from merc.commands import completion
 from merc.layout import Layout
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
-@click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    shell_complete=completion.shards_datasets,
+    help="Report on this dataset only; repeatable. Default: all that have shards.",
+)
 @OUT
 @RUNS
 @EVALUATIONS
