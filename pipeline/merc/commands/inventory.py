@@ -96,7 +96,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     """
     presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
-        raise BadSettings(f"{key}: {no_preset(preset, presets)}")
+        raise BadSettings(f"{key}: {no_preset(preset, presets, params.file)}")
     return {modality: name for modality, name in presets[preset].items() if modality != MEDIA}
 
 
