@@ -64,9 +64,12 @@ def models(
             echo(line)
 
 
+_LICENCE_COLUMNS = 16
+
+
 def table(listed: "Iterable[Listed]") -> Iterator[str]:
     """Two lines per encoder with a checkpoint, one without, at most 120 columns unless names are longer; the first line is the heading."""
-    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':16} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
+    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':{_LICENCE_COLUMNS}} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
     before = ""
     for one in listed:
         modality = one.modality if one.modality != before else ""
@@ -74,8 +77,11 @@ def table(listed: "Iterable[Listed]") -> Iterator[str]:
         dim = "?" if one.dim is None else str(one.dim)
         size = "?" if one.megabytes is None else f"{one.megabytes:.0f}" if one.megabytes else "-"
         preset = ",".join(one.presets)
-        about = f"{one.licence:16} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
+        licence = one.licence if len(one.licence) <= _LICENCE_COLUMNS else "see below"
+        about = f"{licence:{_LICENCE_COLUMNS}} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
         yield f"{modality:6} {one.name:20} {one.family:12} {dim:>5}  {about}".rstrip()
+        if licence != one.licence:
+            yield f"{'':9}licence: {one.licence}"
         if one.repo:
             yield f"{'':9}{one.repo}{'@' if one.revision else ''}{one.revision}"
         if one.problem:
