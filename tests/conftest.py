@@ -10,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +26,8 @@ from filelock import FileLock
 
 from merc.compute.pool import Lost
 from merc.log import logger
+
+from .shared_hub import TOKEN, SharedHub
 
 ROOT = Path(__file__).resolve().parents[1]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -267,6 +271,21 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.address)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def shared_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedHub]:
+    """A hub without repositories that the real client pushes to and pulls from, logged in, by Git LFS, and without waiting before it tries again."""
+    running = SharedHub()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "ENDPOINT": running.address}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None}))
     yield running
     running.close()
 

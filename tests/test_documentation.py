@@ -83,7 +83,7 @@ def _command(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_every_command_and_option_that_a_page_shows_exists(page: str) -> None:
     for words in _shown((ROOT / page).read_text(encoding="utf-8")):
         command, rest = _command(words)
-        known = {name for option in command.params for name in option.opts} | {"--help"}
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
         assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, " ".join(words)
 
 

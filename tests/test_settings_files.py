@@ -29,7 +29,8 @@ from merc.media.config import of_preset
 from merc.params import Params, Shelf
 from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
-from merc.training.sweep import SWEEPS, Sweep
+from merc.training.recipes.shelves import SWEEPS
+from merc.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "nowhere"  # what no setting can be

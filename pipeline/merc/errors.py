@@ -47,6 +47,12 @@ class ModelUnavailable(PipelineError):
     exit_code = 6
 
 
+class HubRefuses(PipelineError):
+    """The Hugging Face hub refuses what was asked of it, or does not answer (exit code 6); the message says what to do about it."""
+
+    exit_code = 6
+
+
 class OutputInUse(PipelineError):
     """Another process writes to the same output (exit code 7); the message says which."""
 

@@ -36,6 +36,7 @@ BLOCKS = (
 """The keys that params.yaml may have."""
 
 
+_PACKAGED = "the package's params.yaml"
 _MOST_BYTES = 300_000
 _MOST_VALUES = 100_000
 _MOST_DIGITS = 100
@@ -253,7 +254,8 @@ class Params:
         Raises:
             BadSettings: if the file cannot be read as YAML, has an unknown key or an old form, or an override is not of that form.
         """
-        path = path or _default_file()
+        own = path or _own_file()
+        path = own or packaged_file()
         try:
             files.check_kind(path)
             with path.open("rb") as file:
@@ -267,7 +269,12 @@ class Params:
         for key in tree:
             if key not in BLOCKS:
                 raise BadSettings(f"{path}: unknown key {key!r}; {nearest(str(key), BLOCKS)}")
-        return cls(tree, tuple(_parsed(one) for one in overrides), path.name)
+        return cls(tree, tuple(_parsed(one) for one in overrides), path.name if own else _PACKAGED)
+
+    @property
+    def file(self) -> str:
+        """The settings file in words; who has none of his own is told how to get one."""
+        return f"{self._file} (`merc-extract params > params.yaml` writes one of your own)" if self._file == _PACKAGED else self._file
 
     def with_overrides(self, **values: Any) -> "Params":
         """The same settings with more laid over them; a key's dots are written as two underscores. For tests and benchmarks.
@@ -315,7 +322,7 @@ class Params:
         self._asked.add(key)
         if last not in block:
             where = parent or "the top level"
-            raise BadSettings(f"{self._file} has no {key!r}: no {last!r} at {where}; {nearest(last, list(block))}")
+            raise BadSettings(f"{self.file} has no {key!r}: no {last!r} at {where}; {nearest(last, list(block))}")
         return block[last]
 
     def fill(self, key: str, config: type[_Config]) -> _Config:
@@ -501,10 +508,19 @@ def _check_form(tree: Mapping[str, Any], path: Path) -> None:
         raise BadSettings(_MOVED.format(path=path, sign=signs[0]))
 
 
-def _default_file() -> Path:
-    beside_the_package = Path(__file__).resolve().parents[2] / "params.yaml"
-    inside_the_package = Path(__file__).resolve().parent / "params.yaml"
-    for candidate in (Path("params.yaml"), beside_the_package, inside_the_package):
+def _own_file() -> Path | None:
+    """The settings in the current folder, if there are any."""
+    return Path("params.yaml") if Path("params.yaml").is_file() else None
+
+
+def packaged_file() -> Path:
+    """The settings that come with the package: beside it in a checkout, inside it where it is installed.
+
+    Raises:
+        BadSettings: if they are missing.
+    """
+    here = Path(__file__).resolve()
+    for candidate in (here.parents[2] / "params.yaml", here.parent / "params.yaml"):
         if candidate.is_file():
             return candidate
     raise BadSettings("there is no params.yaml here; name one with --params")

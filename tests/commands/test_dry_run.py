@@ -6,6 +6,10 @@ from click.testing import CliRunner, Result
 
 from merc.commands.dry_run import _time
 from merc.commands.extract import main
+from merc.corpora.stage import build_manifest, choose
+from merc.job import RunOptions
+from merc.layout import Layout
+from merc.params import Params
 
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")
 
@@ -53,6 +57,31 @@ def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(corpus: 
     args = ["--dataset", "table", *folders, "--dry-run", *words]
     assert "text/minilm       would run: 100 utterances, its model is not here and would be fetched first\n" in CliRunner().invoke(main, args).stdout
     assert CliRunner().invoke(main, [*args, "--offline"]).exit_code == 6
+
+
+@pytest.mark.parametrize("modalities", ["text", "text,audio,visual"])
+def test_a_dry_run_opens_no_connection(corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch, modalities: str) -> None:
+    """Of any library to any address, also after the manifest is there, and with media whose networks come from a hub."""
+    tried: list[object] = []
+
+    def connect(_socket: object, address: object) -> None:
+        tried.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *address, **_: tried.append(address))
+    params, layout = Params.load(Path(PARAMS), ("corpora.table.columns.start=start", "corpora.table.columns.end=end")), Layout(corpus / "raw", corpus, "table")
+    monkeypatch.setattr(Layout, "corpus_root", corpus / "raw" / "own")
+    build_manifest(choose(params, "table"), layout, RunOptions(), modalities=tuple(modalities.split(",")))
+    folders = ["--raw", str(corpus / "raw"), "--out", str(corpus), "--params", PARAMS]
+    times = ["--set", "corpora.table.columns.start=start", "--set", "corpora.table.columns.end=end"]
+    done = CliRunner().invoke(main, ["--dataset", "table", "--dry-run", "--preset", "base", "--modalities", modalities, *folders, *times])
+    assert done.exit_code == 0, done.output
+    assert "manifest          is there" in done.stdout
+    assert "its model is not here and would be fetched first" in done.stdout
+    assert tried == []
 
 
 @pytest.mark.parametrize(

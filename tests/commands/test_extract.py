@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from merc.commands.extract import Order, chosen_encoders, main
 from merc.errors import BadSettings, ModelUnavailable
-from merc.params import Params
+from merc.params import Params, packaged_file
 
 ALL = "text,audio,visual"
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")
@@ -176,3 +177,28 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(demonstration:
     assert "cannot be written: " in full.stderr
     assert "Traceback" not in full.stderr
     assert CliRunner().invoke(main, given).exit_code == 0
+
+
+def test_the_settings_file_can_be_written_and_is_read_back_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()  # the shell empties it before the command begins
+    printed = CliRunner().invoke(main, ["params"])
+    assert printed.exit_code == 0, printed.output
+    (tmp_path / "params.yaml").write_text(printed.stdout, encoding="utf-8")
+    assert yaml.safe_load(printed.stdout) == yaml.safe_load(packaged_file().read_text(encoding="utf-8"))
+    assert printed.stdout.startswith("# ")
+    own = CliRunner().invoke(main, ["params", "--dataset", "demo-meld"])
+    (tmp_path / "params.yaml").unlink()
+    assert own.stdout == CliRunner().invoke(main, ["params", "--dataset", "demo-meld"]).stdout.replace("the package's params.yaml", "params.yaml")
+    refused = CliRunner().invoke(main, ["params", "--set", "run.max_failed=2"])
+    assert refused.exit_code == 2
+    assert "without --dataset" in refused.stderr
+
+
+def test_who_has_no_settings_file_is_told_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--dataset", "meld", "--preset", "bse"]
+    how = "the package's params.yaml (`merc-extract params > params.yaml` writes one of your own)"
+    assert f"no preset 'bse' under presets in {how}; did you mean 'base'?" in CliRunner().invoke(main, command).stderr
+    (tmp_path / "params.yaml").write_text("presets:\n  mine:\n    text: ngrams\n")
+    assert "no preset 'bse' under presets in params.yaml; valid: mine" in CliRunner().invoke(main, command).stderr

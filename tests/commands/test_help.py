@@ -60,3 +60,13 @@ def test_a_mistyped_subcommand_is_answered_with_the_nearest(name: str, mistyped:
     refused = CliRunner().invoke(import_module(f"merc.commands.{name}").main, [mistyped])
     assert refused.exit_code == 2
     assert f"No such command '{mistyped}'; did you mean '{meant}'?" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "mistyped", "meant"), [("extract", "--datset", "--dataset"), ("train", "--recpie", "--recipe"), ("report", "--reprots", "--reports")]
+)
+def test_a_mistyped_option_is_answered_with_the_nearest(name: str, mistyped: str, meant: str) -> None:
+    refused = CliRunner().invoke(import_module(f"merc.commands.{name}").main, [mistyped, "x"])
+    assert refused.exit_code == 2
+    assert f"No such option '{mistyped}'" in refused.stderr
+    assert f"'{meant}'" in refused.stderr.partition("Did you mean")[2]

@@ -1,5 +1,6 @@
 import base64
 import importlib
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
@@ -286,7 +288,12 @@ class Page(HTMLParser):
         self.text += data
 
     def images(self) -> list[NDArray[np.uint8] | None]:
-        return [cv2.imdecode(np.frombuffer(base64.b64decode(one.partition("base64,")[2]), np.uint8), cv2.IMREAD_COLOR) for one in self.loads]
+        loads = [one for one in self.loads if one.startswith("data:image/")]
+        return [cv2.imdecode(np.frombuffer(base64.b64decode(one.partition("base64,")[2]), np.uint8), cv2.IMREAD_COLOR) for one in loads]
+
+    def sounds(self) -> list[tuple[NDArray[np.float64], int]]:
+        loads = [one for one in self.loads if one.startswith("data:audio/")]
+        return [soundfile.read(io.BytesIO(base64.b64decode(one.partition("base64,")[2]))) for one in loads]
 
 
 @pytest.mark.usefixtures("without_workers")
@@ -298,7 +305,8 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     assert set(page.tags).isdisjoint({"script", "b", "link", "iframe", "object"})
     assert '<script>alert("1")</script> & $x^2$ 表 xxx' in page.text
     assert "<b>Eve</b> · joy" in page.text
-    assert all(one.startswith("data:image/") for one in page.loads)
+    assert all(one.startswith(("data:image/", "data:audio/flac;")) for one in page.loads)
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:" in (tmp_path / "index.html").read_text(encoding="utf-8")
     images = page.images()
     assert all(image is not None for image in images)
     # Three utterances with 8 frames, 8 crops and a sound; one with a sound alone.
@@ -319,9 +327,20 @@ def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, 
     done = run(finished, "--sample", 1, "--doubtful", "--out", tmp_path / "sheet.html")
     assert done.exit_code == 0, done.output
     page = Page(tmp_path / "sheet.html")
-    assert "The 1 most doubtful faces out of 6. Utterances without a face are left out." in page.text
+    assert page.text.count("tiny: the most doubtful face\n") == 2  # the title and the heading
+    assert "The most doubtful face out of 6, by the finished media. Utterances without a face are left out." in page.text
+    assert "faces as decoded" not in page.text
     assert PEOPLE in page.text
     assert FACE not in page.text
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_the_sheet_plays_the_sound_that_the_encoders_get_and_follows_the_colours_of_the_system(finished, tmp_path):
+    assert run(finished, "--sample", 50, "--out", tmp_path).exit_code == 0
+    sounds = Page(tmp_path / "index.html").sounds()
+    assert [rate for _, rate in sounds] == [RATE_HZ] * 4  # face, people, mute and the hostile one
+    assert all(abs(len(sound) / rate - SECONDS) < 0.1 and np.abs(sound).max() > 0.2 for sound, rate in sounds)
+    assert "@media (prefers-color-scheme: dark)" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
@@ -446,6 +465,6 @@ def test_a_sheet_of_many_frames_says_how_many_it_leaves_out(tmp_path, two_people
     entry = sheet.Entry(replace(two_people, looks=looks, persons=persons), utterance, ["look here"])
     sheet.write_sheet(tmp_path / "a.html", "t", [entry], "speaking", "All.", {"on this page": words.totals([entry.seen.columns])})
     page = Page(tmp_path / "a.html")
-    assert len(page.loads) == 33
+    assert len(page.images()) == 33
     for said in ("24 more frames are not shown", "A · no label", "(no text)", "no file, left half, 1.00 s to its end", "look here", "mouth moves 0.10"):
         assert said in page.text

@@ -13,6 +13,7 @@ from merc.commands.extract import main
 from merc.commands.inventory import Listed
 from merc.commands.models import table
 from merc.errors import ModelUnavailable
+from merc.params import packaged_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIGURATION = json.dumps({"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 5, "architectures": ["BertModel"]}).encode()
@@ -105,6 +106,16 @@ def test_a_refused_model_says_why(settings: Path, tmp_path: Path) -> None:
     assert listed["state"] == "refused"
     assert "model.bin alone, which can run code" in listed["problem"]
     assert "model.bin alone" in _run(settings, "local").stdout
+
+
+def test_the_licence_of_opensmile_is_shown_before_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("merc.encoders.audio.functionals.find_spec", lambda _name: None)
+    arguments = ["models", "egemaps", "--params", str(packaged_file())]
+    lines = CliRunner().invoke(main, arguments).stdout.splitlines()
+    assert lines[2].strip() == "licence: audEERING Research License (private, research and educational use; no commercial products)"
+    (one,) = [json.loads(line) for line in CliRunner().invoke(main, [*arguments, "--json"]).stdout.splitlines()]
+    assert (one["state"], one["training_data_overlap"]) == ("not here", "none: nothing is fitted")
+    assert "no commercial products" in one["licence"]
 
 
 def test_the_columns_of_the_list_fit_a_terminal_of_120() -> None:

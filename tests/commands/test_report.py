@@ -5,9 +5,10 @@ from click.testing import CliRunner
 
 from merc import lock
 from merc.commands.report import main
+from merc.encoders.engine.adapted import TAG
 from merc.layout import Layout
 
-from ..reports.conftest import make_shards
+from ..reports.conftest import make_run, make_shards
 
 
 def test_a_report_on_a_folder_without_shards_leaves_the_one_that_is_there(tmp_path: Path) -> None:
@@ -57,5 +58,21 @@ def test_where_lists_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "scores   evaluations/runs/tiny/a",
         "report   reports/index.html",
         "report   reports/results.tex",
+        f"open     {(tmp_path / 'reports' / 'index.html').as_uri()}",
+    ]
+
+
+def test_where_ends_with_the_best_score_of_each_dataset_chosen_on_dev_and_the_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(Path("runs"), recipe="better_on_dev", scores=((0.61, 0.5721), (0.61, 0.5781)))
+    make_run(Path("runs"), recipe="better_on_test", scores=((0.60, 0.70),))
+    make_run(Path("runs"), dataset="other", recipe="alone", scores=((0.5, 0.4),))
+    make_run(Path("runs"), recipe="tuned", scores=((0.7, 0.65), (0.7, 0.65)), replace={"tag": TAG})
+    Path("reports").mkdir()
+    Path("reports/index.html").touch()
+    assert CliRunner().invoke(main, ["--where"]).stdout.splitlines()[-4:] == [
+        "best     other: alone 40.00 (test weighted F1, 1 seed, best of 1 on dev)",
+        "best     tiny: better_on_dev 57.51 ± 0.42 (test weighted F1, 2 seeds, best of 2 on dev)",
+        "best     tiny: tuned 65.00 ± 0.00 (test weighted F1, 2 seeds, best of 1 on dev, fine-tuned encoders)",
         f"open     {(tmp_path / 'reports' / 'index.html').as_uri()}",
     ]

@@ -334,3 +334,11 @@ def test_each_modality_errs_as_often_as_set_and_by_itself(demo_settings: dict[st
     # About 1000 turns: three standard errors are 0.05 for a share and 0.1 for a correlation.
     assert wrong.mean(axis=0) == pytest.approx([0.2, 0.3, 0.4], abs=0.05)
     assert np.abs(np.corrcoef(wrong.T) - np.eye(3)).max() < 0.1
+
+
+def test_the_card_of_the_demonstration_forbids_nothing_and_that_of_a_real_corpus_does(demonstration: Path) -> None:
+    shards = demonstration / "features" / "demo-meld" / "shards"
+    card = (shards / "README.md").read_text(encoding="utf-8")
+    assert "**This folder may be passed on: Apache-2.0. It was made by code and shows no real person.**" in card
+    assert "not redistribute" not in card
+    assert not any(choose(Params({}), name).reader.config.redistribution for name in ("meld", "iemocap", "emorynlp", "table"))

@@ -109,6 +109,15 @@ def test_vectors_by_another_encoder_are_refused(parts: list[Path], tmp_path: Pat
         merge(parts, tmp_path / "whole", CONFIG)
 
 
+@pytest.mark.parametrize(("terms", "of_all"), [(("CC0.", "CC0."), "CC0."), (("CC0.", "MIT."), "CC0. MIT."), (("CC0.", ""), None)])
+def test_a_whole_may_be_passed_on_only_if_every_part_may(parts: list[Path], tmp_path: Path, terms: tuple[str, str], of_all: str | None) -> None:
+    for part, words in zip(parts, terms, strict=True):
+        _another_corpus(part, redistribution=words)
+    merge(parts, tmp_path / "whole", CONFIG)
+    assert reader.info(tmp_path / "whole").get("redistribution") == of_all
+    assert ("Do not redistribute" in (tmp_path / "whole" / "README.md").read_text()) == (of_all is None)
+
+
 def test_one_part_is_none(sound: Path, tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="at least two"):
         merge([sound], tmp_path / "whole", CONFIG)

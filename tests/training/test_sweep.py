@@ -19,7 +19,8 @@ from merc.training import sweep
 from merc.training.loop.ledger import LossNotFinite
 from merc.training.recipes.composition import RECIPES
 from merc.training.recipes.resolution import resolve
-from merc.training.sweep import SWEEPS, Sweep, points
+from merc.training.recipes.shelves import SWEEPS
+from merc.training.sweep import Sweep, points
 
 ROOT = Path(__file__).resolve().parents[2]
 

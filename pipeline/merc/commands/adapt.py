@@ -8,6 +8,7 @@ import click
 from merc import __version__, lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Command, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.errors import BadSettings, nearest
 from merc.files import read_json
 from merc.layout import Layout
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="Whose train labels; as of merc-extract.")
+@click.option("--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Whose train labels; as of merc-extract.")
 @click.option("--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name.")
-@click.option("--encoder", required=True, metavar="NAME", help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.")
+@click.option(
+    "--encoder",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.adaptable_encoders,
+    help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.",
+)
 @click.option(
     "--settings",
     default="full",

@@ -8,11 +8,14 @@ import click
 from merc import lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.layout import Layout
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="Its media must have been decoded: merc-extract --dataset NAME.")
+@click.option(
+    "--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Its media must have been decoded: merc-extract --dataset NAME."
+)
 @OUT
 @click.option(
     "--asr", metavar="NAME_OR_FOLDER", help="A Whisper that transcribes: a folder, whisper_base, whisper_small, or a name on the hub. Default: audit.asr."

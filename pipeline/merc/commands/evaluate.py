@@ -9,6 +9,7 @@ import click
 
 from merc import __version__, log
 from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
+from merc.commands import completion
 from merc.layout import Layout
 
 if TYPE_CHECKING:
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
-@click.option("--dataset", required=True, help="Whose runs.")
-@click.option("--recipe", "recipes", multiple=True, help="Evaluate this run only; repeatable. Default: all finished ones. Comparisons see all of them.")
+@click.option("--dataset", required=True, shell_complete=completion.shards_datasets, help="Whose runs.")
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    shell_complete=completion.recipes,
+    help="Evaluate this run only; repeatable. Default: all finished ones. Comparisons see all of them.",
+)
 @click.option(
     "--protocol", "protocols", multiple=True, help="Only this evaluation, such as emotion_shift; repeatable. Default: evaluation.evaluations, or all."
 )

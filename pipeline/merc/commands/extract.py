@@ -12,6 +12,7 @@ import click
 from merc import __version__, lock, log
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.commands.audit import audit
 from merc.commands.heard import heard
 from merc.commands.inspect import inspect
@@ -115,12 +116,36 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="meld, iemocap, demo-meld, demo-iemocap, table (your own), or a block under corpora in params.yaml.",
+)
 @RAW
 @OUT
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas. text alone needs no media files.")
-@click.option("--preset", metavar="NAME", help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="An encoder of `merc-extract models`, instead of the preset's; repeatable.")
+@click.option(
+    "--modalities",
+    default=",".join(MODALITIES),
+    show_default=True,
+    metavar="LIST",
+    shell_complete=completion.modalities,
+    help="Divided by commas. text alone needs no media files.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=completion.presets,
+    help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.",
+)
+@click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="MODALITY=NAME",
+    shell_complete=completion.encoders,
+    help="An encoder of `merc-extract models`, instead of the preset's; repeatable.",
+)
 @click.option(
     "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
 )
@@ -316,7 +341,7 @@ def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tupl
     elif wanted - set(chosen):
         preset = params.get(f"default_encoders.{dataset}") if dataset in params.block("default_encoders") else None
         if preset is None:
-            raise BadSettings(f"default_encoders in params.yaml names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
+            raise BadSettings(f"default_encoders in {params.file} names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
         chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
     missing = [modality for modality in MODALITIES if modality in wanted and modality not in chosen]
     if missing:
@@ -338,16 +363,34 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 
 
 @click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="As of merc-extract.")
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", help="Divided by commas.")
-@click.option("--preset", metavar="NAME", help="As of merc-extract.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="As of merc-extract; repeatable.")
+@click.option("--dataset", metavar="NAME", shell_complete=completion.datasets, help="As of merc-extract. Without it: the settings file of the package.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Divided by commas.")
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", shell_complete=completion.encoders, help="As of merc-extract; repeatable.")
 @PARAMS
 @SET
-def params_command(dataset: str, modalities: str, preset: str | None, encoders: tuple[str, ...], params_file: Path | None, overrides: tuple[str, ...]) -> None:
-    """Print every setting of an extraction, and where it comes from. Nothing is read or made."""
+@click.pass_context
+def params_command(
+    context: click.Context,
+    dataset: str | None,
+    modalities: str,
+    preset: str | None,
+    encoders: tuple[str, ...],
+    params_file: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Print every setting of an extraction, and where it comes from; or a settings file to start from. Nothing is read or made.
+
+    \b
+    Examples:
+      merc-extract params > params.yaml         the settings file that comes with the package, with its comments
+      merc-extract params --dataset meld        what is in force for meld
+    """
     log.set_up()
     with exiting():
+        if dataset is None:
+            _print_settings_file(context)
+            return
         from merc.audit.config import Config as AuditConfig
         from merc.commands.settings import lines_of
         from merc.job import RunConfig
@@ -370,6 +413,20 @@ def params_command(dataset: str, modalities: str, preset: str | None, encoders: 
         for key, config in configs.items():
             for line in lines_of(key, config, params.read(key).origins):
                 echo(line)
+
+
+def _print_settings_file(context: click.Context) -> None:
+    """The package's own file as it is, whatever params.yaml lies here: the shell has emptied that one already, if it is to be written.
+
+    Raises:
+        click.UsageError: if options are given, which would have no effect.
+    """
+    from merc.params import packaged_file
+
+    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"without --dataset the package's settings file is printed as it is; given with it: {', '.join(sorted(given))}", context)
+    click.echo(packaged_file().read_text(encoding="utf-8"), nl=False)
 
 
 main.add_command(models)

@@ -7,13 +7,20 @@ import click
 from merc import lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.layout import Layout
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="Its audit must have been made with a Whisper: merc-extract audit --dataset NAME --asr …")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="Its audit must have been made with a Whisper: merc-extract audit --dataset NAME --asr …",
+)
 @OUT
-@click.option("--encoder", metavar="NAME", help="A text encoder. Default: that of the shards.")
+@click.option("--encoder", metavar="NAME", shell_complete=completion.text_encoders, help="A text encoder. Default: that of the shards.")
 @workers_option("Processes for CPU encoders.")
 @DEVICE
 @OVERWRITE

@@ -11,12 +11,15 @@ import click
 from merc import log
 from merc.command_line import PARAMS, RAW, SET, echo, exiting
 from merc.command_line import workers as workers_option
+from merc.commands import completion
 from merc.layout import Layout
 from merc.records.dialogue import SPLITS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", help="Its manifest must have been made: merc-extract --dataset NAME.")
+@click.option(
+    "--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Its manifest must have been made: merc-extract --dataset NAME."
+)
 @click.option("--utterance", "utterances", multiple=True, metavar="ID", help="Draw a picture of this one, such as train/dia0_utt0; repeatable.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Make a page of N utterances.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones --sample draws.")
@@ -25,7 +28,7 @@ from merc.records.dialogue import SPLITS
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE_OR_DIR", help="A .png file for one utterance, else a folder.")
 @RAW
 @click.option("--features", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder that was merc-extract's --out.")
-@click.option("--preset", metavar="NAME", help="That of the extraction, if it was given one: its settings of the media.")
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="That of the extraction, if it was given one: its settings of the media.")
 @workers_option("Processes for decoding.")
 @PARAMS
 @SET

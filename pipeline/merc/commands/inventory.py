@@ -96,7 +96,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
     """
     presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
-        raise BadSettings(f"{key}: {no_preset(preset, presets)}")
+        raise BadSettings(f"{key}: {no_preset(preset, presets, params.file)}")
     return {modality: name for modality, name in presets[preset].items() if modality != MEDIA}
 
 
@@ -184,7 +184,7 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     try:
         missing = encoder.missing()
         # Of an encoder with weights the provenance begins with their hash, so its words are taken from the settings.
-        words = encoder.provenance() if built_in and missing is None else {}
+        words = encoder.provenance() if built_in and missing is None else encoder.terms()
     except PipelineError as error:
         problem = str(error)
     size = 0.0 if built_in else getattr(config, "megabytes", None)

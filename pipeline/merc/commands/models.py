@@ -9,14 +9,15 @@ import click
 
 from merc import log
 from merc.command_line import PARAMS, SET, echo, echo_json, exiting
+from merc.commands import completion
 
 if TYPE_CHECKING:
     from merc.commands.inventory import Listed
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("names", nargs=-1, metavar="[NAMES]...")
-@click.option("--preset", metavar="NAME", help="Only the encoders of this preset of params.yaml.")
+@click.argument("names", nargs=-1, metavar="[NAMES]...", shell_complete=completion.models)
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="Only the encoders of this preset of params.yaml.")
 @click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
 @click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
 @PARAMS
@@ -63,9 +64,12 @@ def models(
             echo(line)
 
 
+_LICENCE_COLUMNS = 16
+
+
 def table(listed: "Iterable[Listed]") -> Iterator[str]:
     """Two lines per encoder with a checkpoint, one without, at most 120 columns unless names are longer; the first line is the heading."""
-    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':16} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
+    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':{_LICENCE_COLUMNS}} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
     before = ""
     for one in listed:
         modality = one.modality if one.modality != before else ""
@@ -73,8 +77,11 @@ def table(listed: "Iterable[Listed]") -> Iterator[str]:
         dim = "?" if one.dim is None else str(one.dim)
         size = "?" if one.megabytes is None else f"{one.megabytes:.0f}" if one.megabytes else "-"
         preset = ",".join(one.presets)
-        about = f"{one.licence:16} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
+        licence = one.licence if len(one.licence) <= _LICENCE_COLUMNS else "see below"
+        about = f"{licence:{_LICENCE_COLUMNS}} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
         yield f"{modality:6} {one.name:20} {one.family:12} {dim:>5}  {about}".rstrip()
+        if licence != one.licence:
+            yield f"{'':9}licence: {one.licence}"
         if one.repo:
             yield f"{'':9}{one.repo}{'@' if one.revision else ''}{one.revision}"
         if one.problem:

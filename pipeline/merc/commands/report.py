@@ -6,12 +6,19 @@ import click
 
 from merc import __version__, lock, log
 from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
+from merc.commands import completion
 from merc.layout import Layout
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
-@click.option("--dataset", "datasets", multiple=True, help="Report on this dataset only; repeatable. Default: all that have shards.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    shell_complete=completion.shards_datasets,
+    help="Report on this dataset only; repeatable. Default: all that have shards.",
+)
 @OUT
 @RUNS
 @EVALUATIONS
@@ -20,7 +27,7 @@ from merc.layout import Layout
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the pages and the tables.")
 @PARAMS
 @WAIT
-@click.option("--where", is_flag=True, help="Only print where the shards, the metrics, the evaluations and the report are.")
+@click.option("--where", is_flag=True, help="Only print where the shards, the metrics, the evaluations and the report are, and the best scores.")
 def main(
     datasets: tuple[str, ...],
     out: Path,
@@ -61,7 +68,7 @@ def main(
 
 
 def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list[str]:
-    """One line each for the shards, the metrics, the folders of evaluations and the report that are there."""
+    """One line each for the shards, the metrics, the folders of evaluations and the report that are there; then the best scores, and the page to open."""
     shards = sorted(folder for folder in out.glob("*") if Layout(Path("raw"), out, folder.name).shards.is_dir())
     lines = [f"shards   {Layout(Path('raw'), out, folder.name).shards}" for folder in shards]
     lines += [f"metrics  {path}" for path in sorted(runs.glob("*/*/metrics.json"))]
@@ -69,5 +76,25 @@ def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list
     lines += [f"scores   {folder}" for folder in sorted(evaluated)]
     lines += [f"report   {path}" for path in (reports / name for name in ("index.html", "results.md", "results.tex")) if path.is_file()]
     index = reports / "index.html"
+    lines += best_scores(runs)
     lines += [f"open     {index.resolve().as_uri()}"] if index.is_file() else []
     return lines or ["nothing has been made yet; run `dvc repro` or `merc-extract` first"]
+
+
+def best_scores(runs: Path) -> list[str]:
+    """One line for the best recipe of each dataset, label set and kind of encoders, of those that were trained; dev decides which it is, never test.
+
+    Raises:
+        BadTable: if the results of a run are damaged.
+    """
+    from merc.reports.results import read_recipes
+    from merc.reports.scoreboard import SCORES, percent, scoreboards, spread
+
+    lines = []
+    for dataset in sorted({path.parents[1].name for path in runs.glob("*/*/results.json")}):
+        for board in scoreboards(read_recipes(runs, dataset)):
+            seeds = len(board.best.seeds)
+            score = percent(spread(board.best, next(iter(SCORES))))
+            about = f"test weighted F1, {seeds} seed{'s' if seeds > 1 else ''}, best of {len(board.recipes)} on dev"
+            lines.append(f"best     {dataset}: {board.best.recipe} {score} ({about}{', fine-tuned encoders' if board.tuned else ''})")
+    return lines

@@ -26,6 +26,8 @@ from merc.command_line import (
     go_through,
 )
 from merc.command_line import workers as workers_option
+from merc.commands import completion
+from merc.commands.share_models import pull, push
 from merc.layout import Layout
 
 
@@ -54,8 +56,12 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
-@click.option("--dataset", help="Whose shards; made by `merc-extract --dataset NAME`.")
-@click.option("--recipe", help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.")
+@click.option("--dataset", shell_complete=completion.shards_datasets, help="Whose shards; made by `merc-extract --dataset NAME`.")
+@click.option(
+    "--recipe",
+    shell_complete=completion.recipes,
+    help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.",
+)
 @_training
 @click.option("--predict", "model", type=click.Path(path_type=Path), metavar="CHECKPOINT", help="Label dialogues with this seed-<n>/model.safetensors.")
 @click.option("--shards", type=click.Path(path_type=Path), help="With --predict: the folder of the shards to label.")
@@ -145,7 +151,7 @@ def recipes(params_file: Path | None) -> None:
     log.set_up()
     with exiting():
         from merc.params import Params
-        from merc.training.recipes.composition import ADDITIONS, RECIPES
+        from merc.training.recipes.shelves import ADDITIONS, RECIPES
 
         params = Params.load(params_file)
         for title, shelf, sign in (("recipes", RECIPES, ""), ("additions", ADDITIONS, "+")):
@@ -155,7 +161,7 @@ def recipes(params_file: Path | None) -> None:
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes)
 @PARAMS
 @SET
 def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> None:
@@ -194,10 +200,10 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("recipe")
-@click.option("--dataset", required=True, help="Whose shards.")
+@click.argument("recipe", shell_complete=completion.recipes)
+@click.option("--dataset", required=True, shell_complete=completion.shards_datasets, help="Whose shards.")
 @click.option("--grid", multiple=True, metavar="KEY=VALUE,VALUE", help="A setting and its values; repeatable, which makes every combination.")
-@click.option("--sweep", "named", multiple=True, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
+@click.option("--sweep", "named", multiple=True, shell_complete=completion.sweeps, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point.")
 @click.option("--dvc", is_flag=True, help="Train nothing; print for every point the command that puts it into DVC's queue.")
 @_training
@@ -243,7 +249,8 @@ def sweep(
     with exiting():
         from merc.job import RunOptions
         from merc.params import Params, fill
-        from merc.training.sweep import SWEEPS, Sweep, experiment, points, train_point, write_table
+        from merc.training.recipes.shelves import SWEEPS
+        from merc.training.sweep import Sweep, experiment, points, train_point, write_table
 
         params = Params.load(params_file, overrides)
         whole: dict[str, Any] = _grid(grid)
@@ -274,8 +281,12 @@ def sweeps(params_file: Path | None) -> None:
     log.set_up()
     with exiting():
         from merc.params import Params
-        from merc.training.sweep import SWEEPS
+        from merc.training.recipes.shelves import SWEEPS
 
         params = Params.load(params_file)
         for name in SWEEPS.names(params):
             echo(f"  {name:<28} {SWEEPS.read(params, name).at('about') or ''}".rstrip())
+
+
+main.add_command(push)
+main.add_command(pull)

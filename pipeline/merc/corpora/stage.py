@@ -34,8 +34,8 @@ from merc.records.failures import limit_of
 
 _PACKAGE = "merc.corpora"
 _MEDIA = frozenset({"audio", "visual"})
-# Neither changes the table: one makes a missing corpus, the other only reports.
-_NOT_COMPARED = {"made_by", "check_counts"}
+# None changes the table: one makes a missing corpus, one only reports, one is for the card.
+_NOT_COMPARED = {"made_by", "check_counts", "redistribution"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ def read_corpus(
     reading.deviations += plausibility.remarks(reading.dialogues, labels)
     table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
     _check_missing(layout.dataset, reading, table, run)
-    return table, {"settings": settings, "source": _source(reader, reading), "counts_compared": reader.config.check_counts, **_facts(reading, table)}
+    terms = {"redistribution": reader.config.redistribution} if reader.config.redistribution else {}
+    facts = {"source": _source(reader, reading), "counts_compared": reader.config.check_counts, **terms, **_facts(reading, table)}
+    return table, {"settings": settings, **facts}
 
 
 def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:

@@ -199,12 +199,12 @@ def of_preset(params: Params, preset: str) -> Config:
     return params.filled(_over_preset(params, preset), Config, "media")
 
 
-def no_preset(preset: object, presets: Iterable[str]) -> str:
-    """Words for an error message about a preset that is not there."""
+def no_preset(preset: object, presets: Iterable[str], file: str) -> str:
+    """Words for an error message about a preset that is not there; ``file``: :attr:`merc.params.Params.file`."""
     there = list(presets)
     if not there:
-        return f"no preset {preset!r}: the settings file has no block presets, which the params.yaml of merc-pipeline has; copy it from there"
-    return f"no preset {preset!r} under presets in params.yaml; {nearest(str(preset), there)}"
+        return f"no preset {preset!r}: {file} has no block presets; `merc-extract params` prints one to copy"
+    return f"no preset {preset!r} under presets in {file}; {nearest(str(preset), there)}"
 
 
 def _over_preset(params: Params, preset: str | None) -> Laid:
@@ -212,7 +212,7 @@ def _over_preset(params: Params, preset: str | None) -> Laid:
     if preset is not None:
         presets = params.block("presets")
         if not isinstance(preset, str) or preset not in presets:
-            raise BadSettings(no_preset(preset, presets))
+            raise BadSettings(no_preset(preset, presets, params.file))
         params.lay(laid, f"presets.{preset}.media")
     params.lay(laid, "media")
     return laid

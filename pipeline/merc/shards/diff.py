@@ -27,7 +27,19 @@ _IDS, _UTTERANCES = "dialogue_id", "utterance_ids"
 _PER_DIALOGUE = ("corpus", "scenario", "n_speakers")
 # What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand for it, and
 # `settings` says where files are cut.
-_WHAT_MADE_IT = ("corpus", "corpus_settings", "counts_compared", "deviations", "encoders", "label_set", "classes", "source", "selection", "versions")
+_WHAT_MADE_IT = (
+    "corpus",
+    "corpus_settings",
+    "counts_compared",
+    "deviations",
+    "encoders",
+    "label_set",
+    "classes",
+    "redistribution",
+    "source",
+    "selection",
+    "versions",
+)
 _NONE = pa.array([], pa.string())
 
 

@@ -16,7 +16,7 @@ from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.rewriting import Rewriting, read_failures
-from merc.shards.select import origin
+from merc.shards.select import origin, terms_of_all
 from merc.shards.target import new_shards
 
 _ENCODER_IDENTITY = ("encoder", "revision", "settings_sha256")
@@ -153,6 +153,7 @@ def _about(parts: Sequence[_Part], corpora: Sequence[str]) -> dict[str, Any]:
     }
     return {
         "source": "\n\n".join(sources),
+        **terms_of_all([part.info for part in parts]),
         "corpus_settings": settings if several else settings[corpora[0]],
         "counts_compared": all(part.info.get("counts_compared", True) for part in parts),
         "deviations": list(lines["deviations"]),

@@ -95,7 +95,7 @@ def select(
             "select": {"splits": chosen_splits, "modalities": kept, "dialogues": sorted(dialogues), "transcripts": part.transcripts},
         }
         settings["select"] |= {} if filtering is None else filtering.settings()
-        more: dict[str, Any] = {key: info[key] for key in ("source", "corpus_settings", "counts_compared", "deviations") if key in info}
+        more: dict[str, Any] = {key: info[key] for key in ("source", "redistribution", "corpus_settings", "counts_compared", "deviations") if key in info}
         if selection or info.get("selection"):
             more["selection"] = [*info.get("selection", []), *selection]
         writing.finish(settings, {"info": files.digest(info)}, more | {"made_from": [origin(info)]}, reader.stats(root))
@@ -166,6 +166,12 @@ class _Choice:
 def origin(info: Mapping[str, Any]) -> dict[str, Any]:
     """What ``made_from`` in ``meta/info.json`` says of shards that others were made from."""
     return {key: info[key] for key in ("corpus", "fingerprint", "settings", "versions", "made_from") if key in info}
+
+
+def terms_of_all(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the record says of the terms of shards that were made from several: those of all, and none if one of them must not be passed on."""
+    terms = [str(info.get("redistribution", "")) for info in infos]
+    return {"redistribution": " ".join(dict.fromkeys(terms))} if all(terms) else {}
 
 
 def _known(what: str, given: Collection[str], valid: Sequence[str]) -> Collection[str]:

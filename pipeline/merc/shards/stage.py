@@ -215,6 +215,7 @@ class _Building:
             "source": self.prepared.record["source"],
             "corpus_settings": self.prepared.record["settings"]["corpora"][self.layout.dataset],
             "counts_compared": self.prepared.record.get("counts_compared", True),
+            **({"redistribution": terms} if (terms := self.prepared.record.get("redistribution")) else {}),
             "deviations": self.prepared.record["deviations"],
             **({} if self.prepared.quality is None else {"quality": self.prepared.quality}),
             "versions": provenance.versions(),

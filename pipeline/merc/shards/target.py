@@ -1,16 +1,33 @@
-"""The folder that a command writes shards to: new, whole or not there at all, and never in place of anything but shards."""
+"""The folder that a command writes shards or models to: new, whole or not there at all, and never in place of anything else."""
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from merc import files, lock
 from merc.errors import BadSettings, SettingsDiffer
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a folder holds.
+
+    Attributes:
+        name: in messages, in the plural.
+        record: the file by which it is known.
+    """
+
+    name: str
+    record: str
+
+
+SHARDS = Kind("shards", "meta/info.json")
+
+
 @contextmanager
-def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False) -> Iterator[Path]:
+def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False, kind: Kind = SHARDS) -> Iterator[Path]:
     """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without error.
 
     Args:
@@ -18,6 +35,7 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: 
         sources: folders that are read; ``target`` must not be, hold or lie in one of them.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished, instead of giving up.
+        kind: what is written.
 
     Raises:
         BadSettings: if ``target`` is a link, or is, holds or lies in a source.
@@ -31,25 +49,27 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: 
     for source in (one.resolve() for one in sources):
         if here.is_relative_to(source) or source.is_relative_to(here):
             raise BadSettings(f"{target}: the shards that are read are {source}; write to a folder that is neither in them nor around them")
-    with lock.held(here, wait=wait), _scratch(target, here, overwrite) as scratch:
+    with lock.held(here, wait=wait), _scratch(target, here, overwrite, kind) as scratch:
         yield scratch
         files.replace_folder(scratch, here)
 
 
-def check_free(target: Path, *, overwrite: bool) -> None:
-    """Raises ``SettingsDiffer`` if something is at ``target``; with ``overwrite`` only if that is anything but shards or an empty folder."""
-    shards = (target / "meta" / "info.json").is_file()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())) and not (shards and overwrite):
-        hint = "give another folder, or --overwrite to replace them" if shards else "it is no folder of shards, so that it is not replaced; give another one"
-        raise SettingsDiffer(f"{target}: {'shards are' if shards else 'something is'} already there; {hint}")
+def check_free(target: Path, *, overwrite: bool, kind: Kind = SHARDS) -> None:
+    """Raises ``SettingsDiffer`` if something is at ``target``; with ``overwrite`` only if that is of another kind, and not an empty folder."""
+    ours = (target / kind.record).is_file()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())) and not (ours and overwrite):
+        hint = (
+            "give another folder, or --overwrite to replace them" if ours else f"it is no folder of {kind.name}, so that it is not replaced; give another one"
+        )
+        raise SettingsDiffer(f"{target}: {f'{kind.name} are' if ours else 'something is'} already there; {hint}")
 
 
 @contextmanager
-def _scratch(target: Path, here: Path, overwrite: bool) -> Iterator[Path]:
+def _scratch(target: Path, here: Path, overwrite: bool, kind: Kind) -> Iterator[Path]:
     scratch = here.with_name(f".{here.name}.unfinished")
     with files.writing(target):
         files.finish_replacing(here)  # of a run that was killed, as what is removed below
-        check_free(target, overwrite=overwrite)
+        check_free(target, overwrite=overwrite, kind=kind)
         if scratch.exists():
             shutil.rmtree(scratch)
         scratch.mkdir(parents=True)

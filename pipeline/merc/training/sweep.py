@@ -22,13 +22,12 @@ from merc import files
 from merc.errors import BadSettings, nearest
 from merc.job import RunOptions, flat
 from merc.layout import Layout
-from merc.params import Params, Settings, Shelf
+from merc.params import Params, Settings
 from merc.training.recipes.composition import RecipeName
 from merc.training.recipes.recipe import Recipe
 from merc.training.recipes.resolution import ResolvedRecipe, resolve, training_entry
 from merc.training.stage import train
 
-SWEEPS = Shelf("sweeps", "merc.training.recipes.sweeps", "sweep")
 Value = bool | int | float | str
 ENTRY = "sweep"
 """Of a point under ``train``, in an experiment of DVC."""

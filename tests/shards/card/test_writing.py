@@ -1,5 +1,6 @@
 """The dataset card and the checksums."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,13 @@ def test_a_folder_without_shards_gets_no_card(tmp_path: Path) -> None:
     with pytest.raises(BadTable, match="no shards"):
         write_card(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_of_what_may_be_passed_on_says_its_terms_and_forbids_nothing(sound: Path) -> None:
+    info = files.read_json(sound / "meta" / "info.json")
+    files.write_json(sound / "meta" / "info.json", {**info, "redistribution": "Apache-2.0. It was made by code."})
+    write_card(sound)
+    card, croissant = (sound / "README.md").read_text(), json.loads((sound / "croissant.json").read_text())
+    assert "**This folder may be passed on: Apache-2.0. It was made by code.**" in card
+    assert "may be passed on: Apache-2.0." in croissant["description"]
+    assert "not redistribute" not in card + croissant["description"]

@@ -108,11 +108,23 @@ def make_page(
     columns = {"on this page": words.totals([entry.seen.columns for entry in entries])}
     if media:
         columns[f"finished media{of}"] = words.totals(media)
-    drawn = f"The {len(wanted)} most doubtful faces" if doubtful else f"{len(wanted)} utterances drawn with seed {seed}"
-    without = " Utterances without a face are left out." if doubtful else ""
+    heading, drawn = _doubtful_words(layout.dataset, len(wanted)) if doubtful else _drawn_words(layout.dataset, len(wanted), seed)
     path = out if out.suffix.lower() in (".html", ".htm") else out / PAGE
-    sheet.write_sheet(path, layout.dataset, entries, config.choice, f"{drawn} out of {whole}{of}.{without}", columns, general)
+    sheet.write_sheet(path, heading, entries, config.choice, drawn.format(f"out of {whole}{of}"), columns, general)
     return path
+
+
+def _drawn_words(dataset: str, count: int, seed: int) -> tuple[str, str]:
+    """The heading of a sheet, and how it was made, with a gap for out of how many."""
+    order = "The doubtful ones come first: those without a face, then those whose speaker is off screen, then the others"
+    return f"{dataset}: faces as decoded", f"{count} utterances drawn with seed {seed} {{}}. {order}"
+
+
+def _doubtful_words(dataset: str, count: int) -> tuple[str, str]:
+    """The same of the most doubtful ones."""
+    several = f"{count} most doubtful faces" if count > 1 else "most doubtful face"
+    order = "Utterances without a face are left out. Those whose speaker is off screen come first, then the others"
+    return f"{dataset}: the {several}", f"The {several} {{}}, by the finished media. {order}"
 
 
 def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.Table) -> dict[str, Seen]:

@@ -38,7 +38,7 @@ class Entry:
 
 def write_sheet(
     path: Path,
-    title: str,
+    heading: str,
     entries: Sequence[Entry],
     choice: str,
     drawn: str,
@@ -49,10 +49,10 @@ def write_sheet(
 
     Args:
         path: of the HTML file.
-        title: the dataset.
+        heading: of the page.
         entries: in the order that breaks ties.
         choice: how persons were chosen, ``media.choice``.
-        drawn: how the entries were selected, in words.
+        drawn: how the entries were selected and are ordered, in words, as far as ``by the smallest of three``.
         columns: of the table at the head: name → :func:`merc.commands.inspection.words.totals`.
         notes: more to say of all, as warnings.
     """
@@ -63,7 +63,7 @@ def write_sheet(
     names = [name for name, _ in next(iter(columns.values()))]
     totals = [(name, [dict(of_column)[name] for of_column in columns.values()]) for name in names]
     text = environment.get_template(_TEMPLATE).render(
-        title=title,
+        heading=heading,
         drawn=drawn,
         totals=totals,
         heads=list(columns),
@@ -88,16 +88,17 @@ def _card(entry: Entry, choice: str) -> dict[str, Any]:
         "doubts": words.doubts(seen),
         "frames": [
             {
-                "image": _inline(faces.jpeg(picture.frame_with_boxes(look, chosen, _FRAME_WIDTH_PIXELS), _FRAME_QUALITY_PERCENT), "jpeg"),
-                "crop": _inline(look.crop, "jpeg") if look.crop else "",
+                "image": _inline(faces.jpeg(picture.frame_with_boxes(look, chosen, _FRAME_WIDTH_PIXELS), _FRAME_QUALITY_PERCENT), "image/jpeg"),
+                "crop": _inline(look.crop, "image/jpeg") if look.crop else "",
                 "seconds": f"{look.seconds:.2f} s",
             }
             for look in looks
         ],
         "left_out": len(seen.looks) - len(looks),
         "no_picture": "" if looks else str(seen.columns["visual_status"]),
-        "sound": _inline(picture.sound_png(seen, *_SOUND_SIZE_PIXELS), "png") if picture.has_time(seen) else "",
-        "scores": _inline(picture.scores_png(seen, *_SCORES_SIZE_PIXELS), "png") if picture.has_scores(seen) else "",
+        "audio": _inline(seen.columns["audio"], "audio/flac") if seen.columns["audio"] else "",
+        "sound": _inline(picture.sound_png(seen, *_SOUND_SIZE_PIXELS), "image/png") if picture.has_time(seen) else "",
+        "scores": _inline(picture.scores_png(seen, *_SCORES_SIZE_PIXELS), "image/png") if picture.has_scores(seen) else "",
         "facts": [words.face_facts(seen, choice), words.sound_facts(seen)],
         "persons": words.person_facts(seen),
         "remarks": words.remarks(seen),
@@ -105,5 +106,5 @@ def _card(entry: Entry, choice: str) -> dict[str, Any]:
     }
 
 
-def _inline(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+def _inline(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

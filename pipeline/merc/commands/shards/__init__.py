@@ -1,4 +1,4 @@
-"""``merc-shards``: looks into shards, checks, compares, cuts, joins, imports and exports them. Each file of this folder is one command."""
+"""``merc-shards``: looks into shards, checks, compares, cuts, joins, imports, exports and shares them. Each file of this folder is one command."""
 
 import importlib
 import pkgutil
@@ -26,12 +26,13 @@ class _Folder(Group):
 @click.command(cls=_Folder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def main() -> None:
-    """Look into shards, check, compare, cut, join, import and export them.
+    """Look into shards, check, compare, cut, join, import, export and share them.
 
     \b
     Exit codes:
       0  done, nothing found wrong          4  not there, or of another shape
       1  unexpected, or a check failed      5  something else is already there
-      2  usage or settings                  7  another process writes there
+      2  usage or settings                  6  the hub refuses, or does not answer
+                                            7  another process writes there
                                           130  interrupted
     """

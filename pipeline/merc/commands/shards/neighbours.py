@@ -9,6 +9,7 @@ import click
 
 from merc import files, log
 from merc.command_line import echo, exiting
+from merc.commands import completion
 from merc.errors import BadSettings, nearest
 from merc.shown import visible
 
@@ -23,7 +24,9 @@ _CELL = 3
 @click.command()
 @click.argument("dialogue_id")
 @click.option("--shards", "root", type=click.Path(path_type=Path), help="Folder of the shards. Default: features/<dataset>/shards, if there is one alone.")
-@click.option("--similarity", help="By which neighbours are chosen. Default: path, or pooled where there are none by labels.")
+@click.option(
+    "--similarity", shell_complete=completion.similarities, help="By which neighbours are chosen. Default: path, or pooled where there are none by labels."
+)
 @click.option("--number", "-n", type=click.IntRange(min=1), default=5, show_default=True, help="How many of them.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead: one file, texts on hover.")
 @click.option("--predictions", type=click.Path(path_type=Path, dir_okay=False), help="Neighbours by predicted labels: predictions.parquet of a run.")

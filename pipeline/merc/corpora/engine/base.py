@@ -31,6 +31,9 @@ class CorpusConfig(Settings):
     links: Literal["follow", "refuse"] = "follow"
     """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on another disk do; ``refuse`` them
     in a corpus that strangers packed."""
+    redistribution: str = ""
+    """Terms under which what is made of the corpus may be passed on, in words for the dataset card (a licence); empty: it must not be. Set it for a corpus
+    of your own."""
     made_by: str = ""
     """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
     there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""

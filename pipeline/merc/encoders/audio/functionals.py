@@ -60,9 +60,12 @@ class Functionals(Encoder):
             revision=f"opensmile {self._version}, version {self.VERSION}",
             pooling="functionals over frames",
             sample_rate_hz=SAMPLE_RATE_HZ,
-            licence=LICENCE,
+            **self.terms(),
             feature_set=self.config.feature_set,
         )
+
+    def terms(self) -> dict[str, str]:
+        return {"licence": LICENCE, "training_data_overlap": "none: nothing is fitted"}
 
     @property
     def dim(self) -> int:
@@ -118,6 +121,6 @@ class Functionals(Encoder):
 
 def _how_to_get() -> str:
     return (
-        "encoders of the family functionals need openSMILE, which is not installed: pip install 'merc-pipeline[opensmile]'. Its licence allows private, "
-        "research and educational use and forbids commercial products, so it never comes by default; the encoder acoustic needs nothing"
+        "encoders of the family functionals need openSMILE, which is not installed: pip install 'merc-pipeline[opensmile]'. Its licence, the "
+        f"{LICENCE}, is why it is never installed by default; the encoder acoustic needs nothing"
     )

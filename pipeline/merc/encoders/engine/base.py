@@ -148,6 +148,10 @@ class Encoder(ABC):
             **more,
         }
 
+    def terms(self) -> dict[str, str]:
+        """``licence`` and ``training_data_overlap`` of a rule of others, which are to be known before it is installed; empty for all other encoders."""
+        return {}
+
     @property
     @abstractmethod
     def dim(self) -> int:

@@ -7,9 +7,6 @@ Python (``auto_map``). A hub name needs a commit: branches move.
 import hashlib
 import json
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property, lru_cache
@@ -172,7 +169,7 @@ class Checkpoint:
             raise self._unavailable(silence)
         try:
             options |= {"local_files_only": True} if silence else {}
-            with _progress(shown=patterns == FILES and not options.get("dry_run")):
+            with merc_hub.progress(shown=patterns == FILES and not options.get("dry_run")):
                 return snapshot_download(self.repo, revision=self.revision, allow_patterns=list(patterns), ignore_patterns=[_NO_FOLDERS], **options)
         except hub.HFValidationError as error:
             raise BadSettings(f"{self.repo!r} is no name on the hub: {error}") from error
@@ -198,7 +195,9 @@ class Checkpoint:
                 f"the hub shows no model {self.repo} (revision {self.revision}): its name is wrong, or it is private, and then this fetches it:\n"
                 f"  hf auth login\n  {self.command}"
             )
-        why = "it is not in the local cache, and --offline forbids asking the hub" if self.offline else f"the hub gave: {_first_line(error).rstrip('.')}"
+        why = (
+            "it is not in the local cache, and --offline forbids asking the hub" if self.offline else f"the hub gave: {merc_hub.first_line(error).rstrip('.')}"
+        )
         return self._unavailable(why)
 
     def _unavailable(self, why: str) -> ModelUnavailable:
@@ -289,7 +288,7 @@ def check_whole(path: Path) -> None:
             header = json.loads(file.read(header_bytes))
             ends = [int(tensor["data_offsets"][1]) for key, tensor in header.items() if key != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ModelUnavailable(f"{path}: its header is broken ({type(error).__name__}: {_first_line(error)}); {_AGAIN}") from error
+            raise ModelUnavailable(f"{path}: its header is broken ({type(error).__name__}: {merc_hub.first_line(error)}); {_AGAIN}") from error
     wanted = 8 + header_bytes + max(ends, default=0)
     if size != wanted:
         what = "half-written" if size < wanted else "damaged"
@@ -354,22 +353,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadSettings(f"{path}: holds a {type(content).__name__} instead of an object")
     return content
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[None]:
-    """Bars of huggingface_hub on a terminal, none elsewhere; it draws them everywhere."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled() or (shown and sys.stderr.isatty()):
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,7 +5,7 @@ Written last, over whatever tables are there. The card's ``configs`` name each t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def write_card(root: Path) -> None:
     rows = {table: counts for table, counts in rows.items() if counts}
     files.write_text(root / "README.md", visible(f"---\n{_front_matter(info, rows)}---\n\n{_body(root, info, rows)}"))
     found = _checksums(root)
-    croissant.write_croissant(root, info, visible(_title(info)), f"{_made_by(info)} {_rights(info)}", found)
+    croissant.write_croissant(root, info, visible(_title(info)), f"{_made_by(info)} {rights(info)}", found)
     found |= {croissant.NAME: _facts(root / croissant.NAME)}
     files.write_json(root / "meta" / "manifest.json", {"files": found})
 
@@ -67,7 +67,14 @@ def _made_by(info: dict[str, Any]) -> str:
     )
 
 
-def _rights(info: dict[str, Any]) -> str:
+def rights(info: Mapping[str, Any]) -> str:
+    """Whether shards may be passed on, as the card says it.
+
+    Args:
+        info: of :func:`merc.shards.format.reader.info`; ``redistribution`` has the terms, where it may.
+    """
+    if terms := str(info.get("redistribution", "")):
+        return f"This folder may be passed on: {markdown(terms)}"
     return _WITH_TRANSCRIPTS if info.get("transcripts", True) else _WITHOUT_TRANSCRIPTS
 
 
@@ -112,7 +119,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
     sections = [
         f"# {markdown(_title(info))}",
         f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes every column.",
-        f"**{_rights(info)}**",
+        f"**{rights(info)}**",
         "## How to load it",
         _loading(rows),
         "## Tables",

@@ -27,7 +27,7 @@ from merc.shards.format import reader
 from merc.shards.format.row_groups import column
 from merc.shards.format.schema import TRANSCRIPTS
 from merc.shards.rewriting import Rewriting, read_failures
-from merc.shards.select import origin
+from merc.shards.select import origin, terms_of_all
 from merc.shards.target import new_shards
 
 _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_index", "emotion_index"]
@@ -311,6 +311,7 @@ def _about(first: _Side, second: _Side) -> dict[str, Any]:
     sides = (first, second)
     return {
         "source": "\n\n".join(dict.fromkeys(str(side.info["source"]) for side in sides if side.info.get("source"))),
+        **terms_of_all([side.info for side in sides]),
         "corpus_settings": first.info.get("corpus_settings", {}),
         "counts_compared": first.info.get("counts_compared", True),
         "deviations": first.info.get("deviations", []),

@@ -58,6 +58,7 @@ class Info(BaseModel):
     quality: Quality | None = None
     selection: list[str] = Field(default_factory=list)
     source: str = ""
+    redistribution: str = ""
     counts_compared: bool = True
     deviations: list[str] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -13,11 +13,10 @@ import re
 from dataclasses import dataclass
 
 from merc.errors import BadSettings, nearest
-from merc.params import Laid, Origin, Params, Shelf
+from merc.params import Laid, Origin, Params
 from merc.training.recipes.recipe import Recipe
+from merc.training.recipes.shelves import ADDITIONS, RECIPES
 
-RECIPES = Shelf("recipes", "merc.training.recipes", "recipe")
-ADDITIONS = Shelf("additions", "merc.training.recipes.additions", "addition")
 _WORD = "[A-Za-z0-9][A-Za-z0-9_-]*"
 _NAME = re.compile(rf"({_WORD})((?:\+{_WORD})*)(?:@([A-Za-z0-9]+(?:-[A-Za-z0-9]+)*))?")
 

@@ -11,8 +11,9 @@ from merc.params import Origin, Params, Settings
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss
 from merc.training.models.engine.base import FUSION, MERCModel
-from merc.training.recipes.composition import RECIPES, RecipeName, compose
+from merc.training.recipes.composition import RecipeName, compose
 from merc.training.recipes.recipe import LossTerm, Pretraining, Recipe
+from merc.training.recipes.shelves import RECIPES
 
 MODELS = "merc.training.models"
 LOSSES = "merc.training.losses"

@@ -1,0 +1,45 @@
+"""``merc-shards pull``: shards from a repository of the Hugging Face hub."""
+
+from pathlib import Path
+
+import click
+
+from merc import log
+from merc.command_line import OVERWRITE, WAIT, echo, exiting
+from merc.commands.sharing import REPOSITORY, REVISION, not_fetched
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@REPOSITORY
+@click.argument("out", type=click.Path(path_type=Path))
+@REVISION
+@OVERWRITE
+@WAIT
+def command(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
+    """Pull shards from the dataset OWNER/NAME on the Hugging Face hub into OUT.
+
+    Only files that shards have are fetched. Sizes and hashes are compared with what the hub lists and with meta/manifest.json, and the shards are checked as
+    `merc-shards validate` does; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes with the same command.
+
+    \b
+    Examples:
+      merc-shards pull ann/demo-shards features/demo-meld/shards
+      merc-shards pull ann/demo-shards demo --revision 5f0c1b2e9a7d4c3b8f6e1d2c3b4a59687f0e1d2c
+
+    \b
+    Exit codes:
+      0  done                                          5  something is already at OUT
+      1  unexpected, or OUT cannot be written          6  the hub refuses, or does not answer
+      2  usage                                         7  another process writes to OUT
+      4  no shards there, or something is wrong with them
+    """
+    log.set_up()
+    with exiting():
+        from merc.exchange import Repository
+        from merc.shards.circulation.sharing import pull
+
+        made, report = pull(Repository(repository, "dataset"), out, revision, overwrite=overwrite, wait=wait)
+        if words := not_fetched(made):
+            log.logger.warning("%s: %s", repository, words)
+        echo(f"{out}: {report.dialogues} dialogues, {report.utterances} utterances, {len(made.names)} files, nothing wrong")
+        echo(f"{repository} at {made.commit}")

@@ -1,0 +1,55 @@
+"""``merc-shards push``: shards to a repository of the Hugging Face hub."""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from merc import log
+from merc.command_line import PARAMS, echo, exiting
+from merc.commands.sharing import REPOSITORY, confirm, pushed, pushing
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("folder", type=click.Path(path_type=Path))
+@REPOSITORY
+@click.option("--no-text", is_flag=True, help="Push a copy without the transcripts. The text vectors stay.")
+@pushing
+@PARAMS
+def command(folder: Path, repository: str, no_text: bool, private: bool | None, yes: bool, params_file: Path | None) -> None:
+    """Push the shards in FOLDER to the dataset OWNER/NAME on the Hugging Face hub, with their card.
+
+    They are checked first, as `merc-shards validate` does. All goes up as one commit, which is printed: nobody sees a part. An interrupted push resumes with
+    the same command, and sends only what is missing. Files in FOLDER that are no part of shards are not sent.
+
+    What must not be passed on, as the card says, is refused, unless the repository is private and --yes-i-may confirms that all who see it may have it.
+    A copy without transcripts (--no-text) needs that confirmation, too. Log in with `hf auth login`, or set HF_TOKEN.
+
+    \b
+    Examples:
+      merc-shards push features/demo-meld/shards ann/demo-shards --public
+      merc-shards push features/meld/shards ann/meld-shards --yes-i-may            private, for those who have MELD
+      merc-shards push features/meld/shards ann/meld-vectors --no-text
+
+    \b
+    Exit codes:
+      0  done                                    4  no shards, or something is wrong with them
+      2  usage, or they must not be passed on    6  the hub refuses, or does not answer
+    """
+    log.set_up()
+    with exiting(), ExitStack() as stack:
+        from merc.exchange import Repository
+        from merc.params import Params
+        from merc.shards.circulation import sharing
+        from merc.shards.config import Config
+        from merc.shards.format import reader
+
+        to = Repository(repository, "dataset")
+        info = reader.info(folder)
+        confirm(sharing.question({**info, "transcripts": info.get("transcripts", True) and not no_text}, folder, public=private is False), yes=yes)
+        if no_text and info.get("transcripts", True):
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="merc-push-")))
+            folder = sharing.without_transcripts(folder, scratch, Params.load(params_file).fill("shards", Config))
+        for line in pushed(to, sharing.push(folder, to, private=private), f"merc-shards pull {repository} FOLDER"):
+            echo(line)

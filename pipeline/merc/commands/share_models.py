@@ -1,0 +1,66 @@
+"""``merc-train push`` and ``pull``: trained models to a repository of the Hugging Face hub, and from there."""
+
+from pathlib import Path
+
+import click
+
+from merc import log
+from merc.command_line import OVERWRITE, WAIT, echo, exiting
+from merc.commands.sharing import REPOSITORY, REVISION, confirm, not_fetched, pushed, pushing
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("run", type=click.Path(path_type=Path))
+@REPOSITORY
+@pushing
+def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
+    """Push the models of RUN, such as runs/meld/baseline, to the model OWNER/NAME on the Hugging Face hub.
+
+    The weights of all seeds, the scores and a card go up as one commit, which is printed; predictions stay here. An interrupted push resumes with the same
+    command, and sends only what is missing. A public repository needs --yes-i-may: the models were learnt from a corpus with its own licence.
+
+    \b
+    Examples:
+      merc-train push runs/demo-meld/baseline ann/demo-baseline
+      merc-train push runs/meld/baseline ann/meld-baseline --public --yes-i-may
+    """
+    log.set_up()
+    with exiting():
+        from merc.exchange import Repository
+        from merc.training import sharing
+
+        to = Repository(repository, "model")
+        dataset = sharing.results_of(run)["dataset"]
+        asked = f"The models of {run} were learnt from the corpus {dataset}, whose licence says whether they may be published. May you publish them?"
+        confirm(asked if private is False else "", yes=yes)
+        for line in pushed(to, sharing.push(run, to, private=private), f"merc-train pull {repository} FOLDER"):
+            echo(line)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@REPOSITORY
+@click.argument("out", type=click.Path(path_type=Path))
+@REVISION
+@OVERWRITE
+@WAIT
+def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
+    """Pull models from the model OWNER/NAME on the Hugging Face hub into OUT, to label dialogues with --predict.
+
+    Only weights as safetensors, scores and the card are fetched. Sizes and hashes are compared with what the hub lists, and each model is built from its
+    file; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes with the same command.
+
+    \b
+    Example:
+      merc-train pull ann/demo-baseline baseline
+    """
+    log.set_up()
+    with exiting():
+        from merc.exchange import Repository
+        from merc.training.sharing import pull as pull_models
+
+        made, models = pull_models(Repository(repository, "model"), out, revision, overwrite=overwrite, wait=wait)
+        if words := not_fetched(made):
+            log.logger.warning("%s: %s", repository, words)
+        for path in models:
+            echo(path)
+        echo(f"{repository} at {made.commit}")

@@ -1,0 +1,58 @@
+"""What the commands share that push to the Hugging Face hub and pull from it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merc.errors import BadSettings
+
+if TYPE_CHECKING:
+    from merc.exchange import Exchanged, Repository
+
+REPOSITORY = click.argument("repository", metavar="OWNER/NAME")
+VISIBILITY = click.option(
+    "--private/--public", "private", default=None, help="Who sees it. Default: a new repository is private, one that is there stays as it is."
+)
+YES = click.option("--yes-i-may", "yes", is_flag=True, help="Confirm what is asked otherwise: that you may pass this on to all who will see it.")
+REVISION = click.option("--revision", metavar="REV", help="A commit, tag or branch. Default: the newest commit; it is printed, so that others can name it.")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks on a terminal; does nothing if there is no question.
+
+    Raises:
+        BadSettings: if the answer is no, or there is no terminal and no ``--yes-i-may``.
+    """
+    if not question or yes:
+        return
+    if not _on_a_terminal():
+        raise BadSettings(f"{question} If so, confirm it by --yes-i-may. Nothing was pushed")
+    if not click.confirm(question, err=True):
+        raise BadSettings("not confirmed; nothing was pushed")
+
+
+def _on_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterator[str]:
+    """Lines on what is there now, and the command that fetches exactly that."""
+    who = "private" if made.private else "public"
+    yield f"{repository.name} ({who}) at {made.commit}: {f'{len(made.names)} files' if made.changed else 'all of it was there already'}"
+    yield from (f"  removed: {name}" for name in made.others)
+    yield f"{command} --revision {made.commit}"
+
+
+def not_fetched(made: "Exchanged") -> str:
+    """Words for the log on files that are no part of what was pulled; empty if there are none."""
+    others = [name for name in made.others if name != ".gitattributes"]
+    return f"{len(others)} files were left there, since they are of another kind: {', '.join(others[:3])}{' …' if len(others) > 3 else ''}" if others else ""
+
+
+def pushing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever pushes."""
+    for option in (YES, VISIBILITY):
+        command = option(command)
+    return command

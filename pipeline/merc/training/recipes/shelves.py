@@ -1,0 +1,7 @@
+"""Where recipes, additions and named grids lie; apart from what reads them, so that their names can be listed without loading torch."""
+
+from merc.params import Shelf
+
+RECIPES = Shelf("recipes", "merc.training.recipes", "recipe")
+ADDITIONS = Shelf("additions", "merc.training.recipes.additions", "addition")
+SWEEPS = Shelf("sweeps", "merc.training.recipes.sweeps", "sweep")
