@@ -220,6 +220,23 @@ def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     assert not torch.equal(before, training.model.classify.weight)
 
 
+def test_values_of_the_modalities_that_a_recipe_names_are_dropped_in_training_alone(make_shards, tree):
+    tree["recipes"]["all"]["feature_dropout"] = {"audio": 0.5, "visual": 0.0}
+    plan, layout = resolve(Params(tree), "all"), make_shards()
+    data, _ = load_data(plan, reader.info(layout.shards), layout)
+    training = _Training(plan.phases[0], plan.build(data.dims, 3), data.train, data.classes, 0, CPU)
+    batch = collate(data.train, torch.arange(8))
+    seen = []
+    training.model.register_forward_pre_hook(lambda model, given: seen.append(given[0].features))
+    training.step(batch, 1)
+    assert all(torch.equal(seen[0][name], batch.features[name]) for name in seen[0] if name != "audio")
+    dropped, kept = seen[0]["audio"] == 0, batch.features["audio"] != 0
+    torch.testing.assert_close(seen[0]["audio"][~dropped], 2 * batch.features["audio"][~dropped])
+    assert 0.3 < dropped[kept].float().mean() < 0.7
+    predict(training.model, data.dev)
+    assert sum(int((one["audio"] != 0).sum()) for one in seen[1:]) == int((data.dev.features["audio"] != 0).sum())
+
+
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_step_waits_for_the_gpu(make_shards, tree, precision):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from merc.training.models.context_gru import ContextGRU
 
@@ -40,12 +41,22 @@ def test_who_speaks_counts_only_where_it_is_asked_for(make_batch):
         assert torch.equal(model(batch).logits, model(others).logits) is same
 
 
-def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_batch):
-    model = build()
-    batch = make_batch([3, 2])
+def one_two_and_no_modality(batch):
+    """The first dialogue's utterances have text; text and audio; nothing."""
     mask = {name: torch.zeros_like(value) for name, value in batch.modality_mask.items()}
-    mask["text"][0, 0] = mask["text"][0, 1] = mask["audio"][0, 1] = True  # one modality, two, none
-    output = model(replace(batch, modality_mask=mask))
+    mask["text"][0, 0] = mask["text"][0, 1] = mask["audio"][0, 1] = True
+    return replace(batch, modality_mask=mask)
+
+
+def test_logits_are_summed_over_the_modalities_that_are_present_or_over_all_where_none_is(make_batch):
+    output = build()(one_two_and_no_modality(make_batch([3, 2])))
+    own = {name: logits[0] for name, logits in output.unimodal_logits.items()}
+    expected = [own["text"][0], own["text"][1] + own["audio"][1], own["text"][2] + own["audio"][2] + own["visual"][2]]
+    torch.testing.assert_close(output.logits[0], torch.stack(expected))
+
+
+def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_batch):
+    output = build(fusion="probabilities")(one_two_and_no_modality(make_batch([3, 2])))
     own = {name: logits[0].softmax(dim=-1) for name, logits in output.unimodal_logits.items()}
     expected = [own["text"][0], (own["text"][1] + own["audio"][1]) / 2, (own["text"][2] + own["audio"][2] + own["visual"][2]) / 3]
     torch.testing.assert_close(output.logits[0].exp(), torch.stack(expected))
@@ -53,3 +64,35 @@ def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_ba
 
 def test_with_one_modality_its_logits_are_the_models_and_count_once(make_batch):
     assert build(("text",))(make_batch([3], modalities=("text",))).unimodal_logits == {}
+
+
+def trained_accuracy(train, test, modalities, fusion):
+    """Share of right labels in ``test`` after 30 steps on ``train``."""
+    model = build(modalities, fusion=fusion, layers=1, hidden_units=16, speakers="none").train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(30):
+        output = model(train)
+        each = [output.logits, *output.unimodal_logits.values()]
+        loss = sum(cross_entropy(logits.flatten(0, 1)[train.labelled_positions], train.labels.flatten()[train.labelled_positions]) for logits in each)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    guess = model.eval()(test).logits.flatten(0, 1)[test.labelled_positions].argmax(dim=1)
+    return float((guess == test.labels.flatten()[test.labelled_positions]).float().mean())
+
+
+@pytest.mark.parametrize("fusion", ["logits", "probabilities"])
+def test_a_modality_that_is_noise_costs_no_more_than_a_point(make_batch, fusion):
+    def says_the_label(batch):
+        text_BTD = torch.randn_like(batch.features["text"]) + 4 * torch.eye(3, 6)[batch.labels.clamp(min=0)]
+        return replace(
+            batch,
+            features={"text": text_BTD, "audio": torch.randn_like(batch.features["audio"])},
+            modality_mask=dict.fromkeys(("text", "audio"), batch.utterance_mask),
+        )
+
+    torch.manual_seed(0)
+    train, test = (says_the_label(make_batch([8] * 24, modalities=("text", "audio"), seed=seed)) for seed in (0, 1))
+    alone = trained_accuracy(train, test, ("text",), fusion)
+    assert alone > 0.9
+    assert trained_accuracy(train, test, ("text", "audio"), fusion) > alone - 0.01

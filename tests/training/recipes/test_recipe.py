@@ -9,7 +9,7 @@ def test_overrides_of_a_recipe_win_over_the_blocks(tree):
     tree["recipes"]["all"]["model_settings"] = {"hidden_units": 16}
     tree["recipes"]["all"]["losses"] = {"cross_entropy": {"weight": 0.5, "class_weights": "inverse"}}
     plan = resolve(Params(tree), "all")
-    assert plan.model_config.model_dump() == {"hidden_units": 16, "layers": 1, "dropout": 0.1, "speakers": "same"}
+    assert plan.model_config.model_dump() == {"hidden_units": 16, "layers": 1, "dropout": 0.1, "speakers": "same", "fusion": "logits"}
     assert plan.losses[0].weight == 0.5
     assert plan.losses[0].config.model_dump() == {**tree["losses"]["cross_entropy"], "class_weights": "inverse"}
 
@@ -35,6 +35,8 @@ def test_modalities_have_one_order(tree):
         (lambda recipe: recipe.update(model_settings={"hidden_units": 5}), r"models\.context_gru\.hidden_units: .*multiple of 2"),
         (lambda recipe: recipe.update(modalities=["text", "visula"]), r"no modality 'visula'.*did you mean 'visual'"),
         (lambda recipe: recipe.update(modalities=[]), r"recipes\.all\.modalities"),
+        (lambda recipe: recipe.update(feature_dropout={"sound": 0.5}), "no modality 'sound'"),
+        (lambda recipe: recipe.update(feature_dropout={"audio": 1.0}), r"recipes\.all\.feature_dropout\.audio.*given: 1"),
         (lambda recipe: recipe.update(seeds=[1, 1]), "different whole numbers"),
         (lambda recipe: recipe.update(warmup_steps=-1), r"recipes\.all\.warmup_steps.*given: -1"),
         (lambda recipe: recipe["optimizer"].update(betas=[0.9, 1.0]), r"recipes\.all\.optimizer\.betas\.1: .*given: 1\.0"),

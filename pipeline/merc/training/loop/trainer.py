@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import dropout
 
 from merc.compute.repeatable import repeatable
 from merc.log import progress
@@ -221,11 +222,17 @@ class _Training:
                     seen.setdefault(f"{term.name}_{name}", []).extend([] if value is None else [value])
         return {name: fmean(values) if values else None for name, values in seen.items()}
 
+    def _with_values_dropped(self, batch: DialogueBatch) -> DialogueBatch:
+        shares = {name: share for name, share in self.recipe.feature_dropout.items() if share and name in batch.features}
+        if not shares:
+            return batch
+        return replace(batch, features={**batch.features, **{name: dropout(batch.features[name], share) for name, share in shares.items()}})
+
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
         """One update of the weights; gives the terms of the loss, summed over the branches in training, [L] on the device. Nothing in it waits for a GPU."""
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.param_groups[0]["lr"] = self._learning_rate()
-        output = self.precision.forward(self.model, batch)
+        output = self.precision.forward(self.model, self._with_values_dropped(batch))
         given = zip((view.of(output) for view in self.views), self.losses, strict=True)
         state = {"epoch": epoch - 1, "generator": self.generator}
         terms_L = torch.stack([torch.stack([loss(of_branch, batch, **state) for loss in losses]) for of_branch, losses in given]).sum(dim=0)

@@ -142,6 +142,9 @@ class Recipe(Settings):
     """Longest norm of the gradient; null: unlimited."""
     feature_limit_std: float = Field(default=10.0, gt=0)
     """Standard deviations at which features are cut."""
+    feature_dropout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
+    """Modality → share of the values of its vectors that are set to 0 in training, the others scaled up; for long, noisy vectors and few dialogues.
+    Modalities that the recipe lacks are ignored, so that the same recipe serves without them."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     """One training each; a seed decides initial weights, dropout and the order of dialogues. Five, as DCLF averages."""
     selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
@@ -163,6 +166,14 @@ class Recipe(Settings):
             if name not in MODALITIES:
                 raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")
         return tuple(name for name in MODALITIES if name in modalities)
+
+    @field_validator("feature_dropout")
+    @classmethod
+    def _dropped_of_known_modalities(cls, shares: dict[str, float]) -> dict[str, float]:
+        for name in shares:
+            if name not in MODALITIES:
+                raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")
+        return shares
 
     @field_validator("phases")
     @classmethod
