@@ -10,8 +10,9 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 
 - Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch alone,
   and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
-- As printed, the sum below the line has the negatives alone (``denominator: neg``), so that the loss may be negative, down to ln V - 2/τ;
-  ``all`` adds the positives, as the notation it cites does.
+- As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that the loss may be negative, down to
+  ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives, as the supervised contrast that the paper cites has it.
+- h: what a model gives as ``bare`` where its ``hidden`` has passed a dropout and a ReLU (:attr:`MERCOutput.compared`).
 - The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would depend on the batch.
 - c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this loss's own.
 """
@@ -39,7 +40,7 @@ class ContextAwareLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        denominator: ``neg``: negatives alone, as printed; ``all``: positives as well.
+        denominator: ``all``: positives as well; ``neg``: negatives alone, as printed.
         reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
@@ -47,12 +48,12 @@ class ContextAwareLoss(ContrastiveLoss):
         ValueError: if the temperature is not above 0, or the denominator none of these.
 
     Example:
-        >>> loss = ContextAwareLoss(temperature=0.5)
+        >>> loss = ContextAwareLoss(temperature=0.5, denominator="neg")
         >>> loss(torch.tensor([[1.0, 0.0]]), pos=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
         tensor(0.1492)
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Reduction = "mean", debug: bool = False) -> None:
+    def __init__(self, *, temperature: float, denominator: Candidates = "all", reduction: Reduction = "mean", debug: bool = False) -> None:
         super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
         if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
@@ -103,8 +104,8 @@ class ContextAware(MERCLoss):
         """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for IEMOCAP."""
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines of an utterance and g are divided."""
-        denominator: Candidates = "neg"
-        """``neg``: negatives alone, as the paper prints it; ``all``: positives as well."""
+        denominator: Candidates = "all"
+        """What stands below the line: ``all``, positives and negatives; ``neg``, negatives alone, as the paper prints it."""
         contextual_extract: bool = True
         """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
         exclude_same_scenario: bool = True
@@ -112,6 +113,7 @@ class ContextAware(MERCLoss):
         match_speakers: bool = False
         """Only negatives in which the speakers take turns as in the anchor's own window."""
 
+    VERSION = 2
     negatives: Tensor | None
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
@@ -147,9 +149,9 @@ class ContextAware(MERCLoss):
         if self.negatives is None:
             raise ValueError("begin_epoch was not called, so there are no negatives")
         if self.training:
-            self.bank.write(output.hidden, batch)
+            self.bank.write(output.compared, batch)
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
-        hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
+        hidden_BTd = output.compared.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
         h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
         anchors_N = batch.labelled_positions
