@@ -178,7 +178,10 @@ def test_the_recipes_of_the_paper_and_its_ablations(addition, losses, concatenat
 
 def test_printed_the_negatives_are_alone_below_the_line():
     terms = {term.name: term for term in resolve(PARAMS, "mmgcn+dclf_iemocap+printed").losses}
-    assert {name: terms[name].config.denominator for name in ("context_aware", "modality_contribution")} == {"context_aware": "neg", "modality_contribution": "neg"}
+    assert {name: terms[name].config.denominator for name in ("context_aware", "modality_contribution")} == {
+        "context_aware": "neg",
+        "modality_contribution": "neg",
+    }
     assert (terms["context_aware"].weight, terms["context_aware"].config.window) == (0.8, 10)
 
 

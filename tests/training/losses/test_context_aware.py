@@ -241,6 +241,19 @@ def test_vectors_before_dropout_and_relu_are_compared_and_kept_in_the_bank_where
     assert (loss.bank.rows < 0).any()
 
 
+def test_a_projection_stands_before_all_that_the_loss_does_with_the_vectors(make_split):
+    split = make_split(EMOTIONS)
+    loss, model = started(split, projection_units=2)
+    narrow, _ = started(split)
+    batch = collate(split, torch.tensor([4, 2, 3, 0]))
+    output = model(batch)
+    narrow.project, narrow.of_utterance, narrow.extract, narrow.of_context = torch.nn.Identity(), loss.of_utterance, loss.extract, loss.of_context
+    narrow.bank.rows = loss.project(loss.bank.rows)
+    assert loss.of_utterance.weight.shape == (2, 2)
+    expected = narrow.eval()(replace(output, hidden=loss.project(output.hidden)), batch)
+    torch.testing.assert_close(loss.eval()(output, batch), expected)
+
+
 def test_a_class_that_is_absent_from_the_fold_changes_nothing(make_split):
     """Labels 0 and 2 alone, of three classes."""
     split = make_split([[0, 2, 2, 0], [2, 0, 2, 2], [0, 0, 2]])

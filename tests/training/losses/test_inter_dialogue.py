@@ -263,7 +263,11 @@ def test_what_cannot_be_is_refused():
         InterDialogueLoss()(pooled={})
     with pytest.raises(ValueError, match="at least 1"):
         InterDialogueLoss(k=0)
-    for one in ({"anchor": AUDIO}, {"anchor": AUDIO, "other": TEXT, "pooled": {"text": TEXT}}, {"anchor": AUDIO, "other": TEXT, "neighbours": torch.eye(4) > 0}):
+    for one in (
+        {"anchor": AUDIO},
+        {"anchor": AUDIO, "other": TEXT, "pooled": {"text": TEXT}},
+        {"anchor": AUDIO, "other": TEXT, "neighbours": torch.eye(4) > 0},
+    ):
         with pytest.raises(ValueError, match="anchor and other, or else pooled"):
             InterDialogueLoss()(**one)
     with pytest.raises(ValueError, match=r"'text': \(3, 2\), 'audio': \(4, 2\)"):

@@ -216,6 +216,14 @@ def test_a_batch_is_the_algorithm_over_labelled_utterances_that_have_the_modalit
     assert build(same_emotion_only=same_emotion_only)(output, batch).item() == pytest.approx(sum(means), abs=1e-5)
 
 
+def test_a_projection_of_each_modality_stands_before_the_loss(make_batch):
+    batch, loss = make_batch([5, 1, 8], modalities=("text", "audio")), build(projection_units=2)
+    output = outputs(batch)
+    projected = replace(output, unimodal={name: loss.project[name](values) for name, values in output.unimodal.items()})
+    assert {values.shape[-1] for values in projected.unimodal.values()} == {2}
+    torch.testing.assert_close(loss(output, batch), build()(projected, batch))
+
+
 def test_gradient_goes_through_the_features_and_not_through_the_pseudo_labels(make_batch):
     batch = make_batch([6, 6], modalities=("text", "audio"))
     output = outputs(batch)

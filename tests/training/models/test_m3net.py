@@ -80,7 +80,9 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     wide = {"text": 8} if "text_map" in settings else {}
     model, lengths = build(modalities, {**DIMS, **wide}, **settings).double(), [4, 1, 6]
     batch = make_batch(lengths, modalities=modalities)
-    features = {name: torch.nn.functional.pad(value.double(), (0, wide.get(name, DIMS[name]) - DIMS[name]), value=0.3) for name, value in batch.features.items()}
+    features = {
+        name: torch.nn.functional.pad(value.double(), (0, wide.get(name, DIMS[name]) - DIMS[name]), value=0.3) for name, value in batch.features.items()
+    }
     batch = replace(batch, features=features)
     output = model(batch)
     for index, length in enumerate(lengths):

@@ -28,7 +28,7 @@ from merc.params import Settings
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.sampler import EmotionWindowSampler
-from merc.training.losses.engine.adapters import labelled_rows
+from merc.training.losses.engine.adapters import labelled_rows, projection
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
@@ -110,6 +110,8 @@ class ContextAware(MERCLoss):
         """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
         exclude_same_scenario: bool = True
         """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same script."""
+        projection_units: int = Field(default=0, ge=0)
+        """Width of a projection between h and all that the loss does with it; 0: none, as the paper has it."""
         match_speakers: bool = False
         """Only negatives in which the speakers take turns as in the anchor's own window."""
 
@@ -129,13 +131,15 @@ class ContextAware(MERCLoss):
         self.bank = UtteranceBank(facts.train.utterances, facts.gives.hidden)
         self.register_buffer("negatives", None, persistent=False)  # long [N of the split, W]
         # W_g in two halves: one product for h_{i-p}, one for c_i, added.
-        self.of_utterance = nn.Linear(facts.gives.hidden, facts.gives.hidden)
+        dim = config.projection_units or facts.gives.hidden
+        self.project = projection(facts.gives.hidden, config.projection_units)
+        self.of_utterance = nn.Linear(dim, dim)
         self.extract: nn.Module | None = None
         self.of_context: nn.Module | None = None
         if config.contextual_extract:
             if facts.gives.context is None:
-                self.extract = HistoryPooling(facts.gives.hidden)
-            self.of_context = nn.Linear(facts.gives.context or facts.gives.hidden, facts.gives.hidden, bias=False)
+                self.extract = HistoryPooling(dim)
+            self.of_context = nn.Linear(facts.gives.context or dim, dim, bias=False)
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
         """Draws the negatives of this epoch, and fills the bank before the first one."""
@@ -151,7 +155,7 @@ class ContextAware(MERCLoss):
         if self.training:
             self.bank.write(output.compared, batch)
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
-        hidden_BTd = output.compared.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
+        hidden_BTd = self.project(output.compared.float().masked_fill(~batch.utterance_mask[..., None], 0.0))
         h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
         anchors_N = batch.labelled_positions
@@ -161,7 +165,7 @@ class ContextAware(MERCLoss):
         rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
         pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
-        neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
+        neg_NWd = self.of_utterance(self.project(self.bank.read(rows_NW))) + context_N1d
         value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
         return value
 

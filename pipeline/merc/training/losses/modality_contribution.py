@@ -22,12 +22,12 @@ from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.adapters import labelled_rows
+from merc.training.losses.engine.adapters import labelled_rows, projection
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates
@@ -108,11 +108,14 @@ class ModalityContribution(MERCLoss):
         """What stands below the line: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the paper prints it."""
         reduction: Literal["mean", "sum"] = "mean"
         """Of the anchors of a modality: ``mean``; ``sum``, as the paper prints it. Modalities are added up."""
+        projection_units: int = Field(default=0, ge=0)
+        """Width of a projection between a modality's vectors and the loss; 0: none, as the paper has it."""
         same_emotion_only: bool = False
         """Positives must also have the anchor's emotion."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
+        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in facts.gives.unimodal.items()})
         self.same_emotion_only = config.same_emotion_only
         self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)
 
@@ -125,7 +128,7 @@ class ModalityContribution(MERCLoss):
         if not output.unimodal_logits:
             raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
         labels_N = labelled_rows(batch.labels, batch)
-        features = {name: labelled_rows(output.unimodal[name], batch) for name in output.unimodal_logits}
+        features = {name: self.project[name](labelled_rows(output.unimodal[name], batch)) for name in output.unimodal_logits}
         correct = {name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N for name, logits_BTC in output.unimodal_logits.items()}
         mask = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
