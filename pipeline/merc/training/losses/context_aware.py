@@ -31,7 +31,7 @@ from merc.training.data.sampler import EmotionWindowSampler
 from merc.training.losses.engine.adapters import labelled_rows, projection
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
-from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
+from merc.training.losses.engine.kernel import SMALLEST_NORM, Candidates, Reduction, at_least_float32, normalised
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 
@@ -80,8 +80,7 @@ class ContextAwareLoss(ContrastiveLoss):
         neg_mask_NV = torch.ones_like(neg[..., 0], dtype=torch.bool) if neg_mask is None else neg_mask
         g_NMD = torch.cat([pos, neg], dim=1)
         g_RD, _, _ = self.rows(g_NMD, torch.cat([pos_mask_NW, neg_mask_NV], dim=1))
-        # A product and a sum, not a matrix product, which autocast would do in half precision.
-        cosine_NM = (normalised(z_ND)[:, None] * normalised(g_RD).view(g_NMD.shape)).sum(dim=-1)
+        cosine_NM = _cosines(z_ND, g_RD.view(g_NMD.shape))
         pos_NM = torch.cat([pos_mask_NW, torch.zeros_like(neg_mask_NV)], dim=1)
         neg_NM = torch.cat([torch.zeros_like(pos_mask_NW), neg_mask_NV], dim=1)
         cand_NM = neg_NM if self.denominator == "neg" else (pos_NM | neg_NM) & neg_NM.any(dim=1, keepdim=True)
@@ -165,9 +164,17 @@ class ContextAware(MERCLoss):
         rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
         pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
-        neg_NWd = self.of_utterance(self.project(self.bank.read(rows_NW))) + context_N1d
+        neg_NWd = self._of_bank(rows_NW) + context_N1d
         value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
         return value
+
+    def _of_bank(self, rows_NW: Tensor) -> Tensor:
+        """The half of g that comes from rows of the bank, [N, W, d]. Each is in many windows: with more windows than rows all rows are mapped, once."""
+        if rows_NW.numel() < len(self.bank.rows):
+            mapped_NWd: Tensor = self.of_utterance(self.project(self.bank.read(rows_NW)))
+            return mapped_NWd
+        mapped_Rd = self.of_utterance(self.project(self.bank.rows.clone()))
+        return mapped_Rd.index_select(0, rows_NW.clamp(min=0).flatten()).unflatten(0, rows_NW.shape)
 
     def _context(self, output: MERCOutput, hidden_BTd: Tensor, batch: DialogueBatch) -> Tensor | float:
         """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
@@ -181,6 +188,16 @@ class ContextAware(MERCLoss):
             raise ValueError("the model said that it gives a context, and its output has none")
         mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
+
+
+def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
+    """Of each anchor with each of its own vectors, [N, M], as those of :func:`normalised`, which would copy all of g; not in half precision."""
+    with torch.autocast(z_ND.device.type, enabled=False):
+        g_NMD = at_least_float32(g_NMD)
+        norm_NM: Tensor = torch.linalg.vector_norm(g_NMD, dim=-1)
+        is_zero = norm_NM < SMALLEST_NORM
+        along_NM = (g_NMD @ normalised(z_ND)[..., None]).squeeze(-1)
+        return along_NM.masked_fill(is_zero, 0.0) / norm_NM.masked_fill(is_zero, 1.0)
 
 
 class HistoryPooling(nn.Module):
