@@ -144,8 +144,11 @@ class ResolvedRecipe:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
+        without = {"about", "model_settings", "framework_settings"}
+        if f"recipes.{self.name}.causal" not in self.origins:  # as in all recipes before there was such a key, whose runs stay valid
+            without.add("causal")
         settings = {
-            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"about", "model_settings", "framework_settings", "causal"})},
+            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": _configs(self.losses),
         }
