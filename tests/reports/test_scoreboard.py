@@ -42,6 +42,16 @@ def test_of_equally_good_recipes_the_first_by_name_is_best(write_run: WriteRun, 
     assert _boards(tmp_path)[0].best.recipe == "a"
 
 
+def test_recipes_whose_context_holds_what_is_outside_the_label_set_have_a_table_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(recipe="dropped", replace={"label_set": "iemocap6"})
+    write_run(recipe="kept", replace={"label_set": "iemocap6", "unlabelled_in_context": True})
+    boards = scoreboards(read_recipes(tmp_path / "runs", "tiny"))
+    assert [(board.protocol, board.best.recipe) for board in boards] == [
+        ("iemocap6", "dropped"),
+        ("iemocap6, with utterances outside it as context", "kept"),
+    ]
+
+
 def test_recipes_of_other_label_sets_and_on_fine_tuned_encoders_have_tables_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(recipe="a_tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
     write_run(recipe="four", scores=[(0.8, 0.8)], replace={"label_set": "iemocap4"})

@@ -86,6 +86,7 @@ def test_predictions_and_confusion_agree_with_the_results(make_shards, tree, tmp
         assert found["test"]["confusion"] == matrix
         assert sum(one["support"] for one in found["test"]["per_class"].values()) == len(test)
     assert any(row["label"] == -1 for row in rows)
+    assert results["unlabelled_in_context"]
     assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-5) and max(row["probabilities"]) == row["probabilities"][row["predicted"]] for row in rows)
     best = max(results["seeds"], key=lambda seed: results["seeds"][seed]["dev"]["weighted_f1"])
     drawn = list(csv.DictReader((made / "confusion.csv").open()))

@@ -69,7 +69,9 @@ class Seed(_Lenient):
 
 
 class Recipe(_Lenient):
-    """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels."""
+    """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels, ``unlabelled_in_context`` whether the
+    dialogues hold utterances outside the label set, which most papers drop.
+    """
 
     dataset: str
     recipe: str
@@ -79,6 +81,7 @@ class Recipe(_Lenient):
     classes: list[str]
     encoders: dict[str, str]
     tag: str = FROZEN
+    unlabelled_in_context: bool = False
     parameters: int
     causal: bool
     selection: str
@@ -89,6 +92,11 @@ class Recipe(_Lenient):
     def features(self) -> str:
         """What the numbers rest on; recipes with other features are not to be ranked against each other."""
         return ", ".join(f"{modality} {self.encoders[modality]}" for modality in self.modalities)
+
+    @property
+    def protocol(self) -> str:
+        """The label set, and whether the context holds what has no label of it; recipes with another protocol are not to be ranked against each other."""
+        return f"{self.label_set}, with utterances outside it as context" if self.unlabelled_in_context else self.label_set
 
     def over_seeds(self, score: Callable[[Seed], float]) -> "Spread":
         """A score's mean and spread over the seeds."""

@@ -18,10 +18,11 @@ SCORES: dict[str, Callable[[Seed], float | None]] = {
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Recipes with one label set, and with encoders of one kind; only these are compared.
+    """Recipes with one label set and context, and with encoders of one kind; only these are compared.
 
     Attributes:
         label_set: its name.
+        protocol: the same, and what else the context holds (:attr:`merc.reports.results.Recipe.protocol`).
         tag: of the encoders, frozen or fine-tuned on the train labels.
         recipes: in their order.
         best: the one with the highest mean dev weighted F1; of equal ones the first by name.
@@ -31,6 +32,7 @@ class Scoreboard:
     """
 
     label_set: str
+    protocol: str
     tag: str
     recipes: Sequence[Recipe]
     best: Recipe
@@ -49,23 +51,24 @@ class Scoreboard:
 
 
 def scoreboards(recipes: Iterable[Recipe], significance: Significance | None = None) -> list[Scoreboard]:
-    """Recipes by label set and tag of the features, in their order; fine-tuned encoders come last."""
+    """Recipes by protocol and tag of the features, in their order; fine-tuned encoders come last."""
     groups: dict[tuple[str, str], list[Recipe]] = {}
     for recipe in sorted(recipes, key=lambda recipe: recipe.tag == TAG):
-        groups.setdefault((recipe.label_set, recipe.tag), []).append(recipe)
-    return [_scoreboard(label_set, tag, of_set, significance) for (label_set, tag), of_set in groups.items()]
+        groups.setdefault((recipe.protocol, recipe.tag), []).append(recipe)
+    return [_scoreboard(of_set, significance) for of_set in groups.values()]
 
 
-def _scoreboard(label_set: str, tag: str, recipes: Sequence[Recipe], significance: Significance | None) -> Scoreboard:
+def _scoreboard(recipes: Sequence[Recipe], significance: Significance | None) -> Scoreboard:
+    what = recipes[0].label_set, recipes[0].protocol, recipes[0].tag
     best = min(recipes, key=lambda recipe: (-recipe.dev_weighted_f1, recipe.recipe))
     if significance is None:
-        return Scoreboard(label_set, tag, recipes, best)
+        return Scoreboard(*what, recipes, best)
     names = {recipe.recipe for recipe in recipes}
     anchor = significance.reference or best.recipe
     pairs = {other: pair for other, pair in significance.with_one(anchor).items() if other in names} if anchor in names else {}
     marked = frozenset(other for other, pair in pairs.items() if pair.significant)
     silent = bool(pairs) and all(pair.significant is None for pair in pairs.values())
-    return Scoreboard(label_set, tag, recipes, best, anchor if pairs else "", marked, silent)
+    return Scoreboard(*what, recipes, best, anchor if pairs else "", marked, silent)
 
 
 def best_of(boards: Sequence[Scoreboard], label_set: str) -> Recipe | None:

@@ -52,7 +52,7 @@ def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
 def about(board: Scoreboard) -> str:
     """What the scores of a table are, in a line."""
     tuned = ", encoders fine-tuned on the train labels" if board.tuned else ""
-    return f"Label set {board.label_set}{tuned}; epochs selected by {board.selections}; per cent, mean ± standard deviation over the seeds."
+    return f"Label set {board.protocol}{tuned}; epochs selected by {board.selections}; per cent, mean ± standard deviation over the seeds."
 
 
 def markdown(results: Iterable[Results]) -> str:

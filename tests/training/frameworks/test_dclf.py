@@ -71,6 +71,19 @@ def test_logits_are_one_linear_map_of_the_hidden_and_the_unimodal_vectors(make_s
             torch.testing.assert_close(output.unimodal_logits[name][row, step], own)
 
 
+@pytest.mark.parametrize(("model", "rate"), [("mmgcn", 0.4), ("context_gru", 0.0)])
+def test_what_the_decoder_sees_beside_the_hidden_vector_is_dropped_as_that_was(make_split, model, rate):
+    wrapped, batch = build(model).train(), collate(make_split(EMOTIONS), torch.arange(5))
+    seen = []
+    wrapped.decoder.register_forward_hook(lambda _, given, __: seen.append(given[0][batch.utterance_mask]))
+    unimodal = wrapped(batch).unimodal
+    whole = [torch.where(batch.modality_mask[name][..., None], unimodal[name], wrapped.absent[name])[batch.utterance_mask] for name in DIMS]
+    beside = seen[0][:, wrapped.gives.hidden :]
+    kept = beside != 0
+    assert (0.3 < 1 - kept.float().mean() < 0.5) if rate else kept.all()
+    torch.testing.assert_close(beside, torch.where(kept, torch.cat(whole, dim=-1) / (1 - rate), 0.0))
+
+
 def test_without_independent_concatenation_the_decoder_sees_the_hidden_vector_alone(make_split):
     wrapped, batch = build(independent_concatenation=False), collate(make_split(EMOTIONS), torch.arange(5))
     output = wrapped(batch)
@@ -157,9 +170,35 @@ def test_the_recipes_of_the_paper_and_its_ablations(addition, losses, concatenat
     assert plan.recipe.batch_dialogues == (16 if iemocap else 8)
     assert plan.framework.name == "dclf"
     assert plan.framework.config.independent_concatenation is concatenation
+    assert {found[name].config.denominator for name in ("context_aware", "modality_contribution") if name in found} == {"all"}
     if extract is not None:
         assert found["context_aware"].config.contextual_extract is extract
         assert (found["context_aware"].config.window, found["context_aware"].config.temperature) == (10 if iemocap else 4, 0.07)
+
+
+def test_printed_the_negatives_are_alone_below_the_line():
+    terms = {term.name: term for term in resolve(PARAMS, "mmgcn+dclf_iemocap+printed").losses}
+    assert {name: terms[name].config.denominator for name in ("context_aware", "modality_contribution")} == {
+        "context_aware": "neg",
+        "modality_contribution": "neg",
+    }
+    assert (terms["context_aware"].weight, terms["context_aware"].config.window) == (0.8, 10)
+
+
+@pytest.mark.parametrize("fold", ["no visual", "no class 1", "both"])
+def test_a_fold_without_a_modality_or_a_class_is_trained_on(make_split, fold):
+    """Under the losses of the recipe; what is nowhere present has vectors of zeros, as shards have it."""
+    emotions = EMOTIONS if fold == "no visual" else [[0, 2, 2, 0], [2, 0, 0], [0, 2]]
+    split, wrapped = make_split(emotions), build().train()
+    if fold != "no class 1":
+        split.present["visual"].fill_(False)
+        split.features["visual"].zero_()
+    batch = collate(split, torch.arange(len(emotions)))
+    losses = losses_of(resolve(PARAMS, "baseline+dclf"), wrapped, split)
+    values = [loss(wrapped(batch), batch, epoch=0, generator=torch.Generator()) for loss in losses.values()]
+    sum(values).backward()
+    assert all(value.isfinite() for value in values)
+    assert all(weight.grad.isfinite().all() for weight in wrapped.parameters() if weight.grad is not None)
 
 
 @pytest.mark.parametrize(

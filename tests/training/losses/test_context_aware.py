@@ -95,7 +95,7 @@ def test_order_length_rotation_and_absent_vectors_change_nothing(seed, denominat
 @settings(max_examples=30, deadline=None)
 def test_its_range_is_what_the_temperature_allows(seed):
     h, pos, neg, _, _ = problem(seed)
-    literal = ContextAwareLoss(temperature=0.07, reduction="none")(h, pos=pos, neg=neg)
+    literal = ContextAwareLoss(temperature=0.07, denominator="neg", reduction="none")(h, pos=pos, neg=neg)
     assert (literal >= math.log(5) - 2 / 0.07 - 1e-9).all()
     assert (literal <= math.log(5) + 2 / 0.07 + 1e-9).all()
     every = ContextAwareLoss(temperature=0.07, denominator="all", reduction="none")(h, pos=pos, neg=neg)
@@ -202,10 +202,10 @@ def started(split, seed=0, epoch=0, context_width=None, **settings):
 
 
 @pytest.mark.parametrize("context_width", [None, 2])
-@pytest.mark.parametrize("contextual_extract", [True, False])
-def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_split, contextual_extract, context_width):
+@pytest.mark.parametrize(("contextual_extract", "denominator"), [(True, "all"), (True, "neg"), (False, "all")])
+def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_split, contextual_extract, denominator, context_width):
     split = make_split(EMOTIONS)
-    loss, model = started(split, contextual_extract=contextual_extract, context_width=context_width)
+    loss, model = started(split, contextual_extract=contextual_extract, context_width=context_width, denominator=denominator)
     batch = collate(split, torch.tensor([4, 2, 3, 0]))
     output = model(batch)
     pooled = HistoryPooling(DIM)
@@ -225,9 +225,44 @@ def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_
             assert sum(row >= 0 for row in rows) == min(3, step)
             positives = [g(contexts[step], h[step - back]) for back in range(1, min(3, step) + 1)]
             negatives = [g(contexts[step], model.vectors[row]) for row in rows if row >= 0]
-            values.append(equation(h[step].tolist(), positives, negatives, 0.3, "neg") if label >= 0 else None)
+            values.append(equation(h[step].tolist(), positives, negatives, 0.3, denominator) if label >= 0 else None)
     assert len([value for value in values if value is not None]) == 10
     assert loss(output, batch).item() == pytest.approx(mean(values), abs=1e-5)
+
+
+def test_vectors_before_dropout_and_relu_are_compared_and_kept_in_the_bank_where_the_model_gives_them(make_split):
+    split = make_split(EMOTIONS)
+    (loss, model), (same, _) = started(split), started(split)
+    batch = collate(split, torch.tensor([4, 2, 3, 0]))
+    output = model(batch)
+    given = replace(output, hidden=torch.nn.functional.dropout(output.hidden.relu(), 0.4), bare=output.hidden)
+    assert torch.equal(loss(given, batch), same(output, batch))
+    assert torch.equal(loss.bank.rows, same.bank.rows)
+    assert (loss.bank.rows < 0).any()
+
+
+def test_a_projection_stands_before_all_that_the_loss_does_with_the_vectors(make_split):
+    split = make_split(EMOTIONS)
+    loss, model = started(split, projection_units=2)
+    narrow, _ = started(split)
+    batch = collate(split, torch.tensor([4, 2, 3, 0]))
+    output = model(batch)
+    narrow.project, narrow.of_utterance, narrow.extract, narrow.of_context = torch.nn.Identity(), loss.of_utterance, loss.extract, loss.of_context
+    narrow.bank.rows = loss.project(loss.bank.rows)
+    assert loss.of_utterance.weight.shape == (2, 2)
+    expected = narrow.eval()(replace(output, hidden=loss.project(output.hidden)), batch)
+    torch.testing.assert_close(loss.eval()(output, batch), expected)
+
+
+def test_a_class_that_is_absent_from_the_fold_changes_nothing(make_split):
+    """Labels 0 and 2 alone, of three classes."""
+    split = make_split([[0, 2, 2, 0], [2, 0, 2, 2], [0, 0, 2]])
+    loss, model = started(split)
+    value = loss(model(collate(split, torch.arange(3))), collate(split, torch.arange(3)))
+    value.backward()
+    assert value.isfinite()
+    assert value > 0
+    assert model.vectors.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("context_width", [None, 2])

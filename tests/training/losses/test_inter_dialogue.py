@@ -78,6 +78,28 @@ def test_the_tabulated_numbers(k, temperature, dtype, atol):
     assert [into_text.item(), into_audio.item(), both.item()] == pytest.approx(list(TABLE[k, temperature]), abs=atol)
 
 
+@pytest.mark.parametrize(("k", "temperature"), TABLE)
+def test_called_with_two_modalities_it_has_one_direction_and_both_make_the_mean(k, temperature):
+    loss = InterDialogueLoss(k=k, temperature=temperature, k_cap=False)
+    into_text, into_audio = loss(AUDIO, TEXT), loss(TEXT, AUDIO)
+    assert [into_text.item(), into_audio.item()] == pytest.approx(TABLE[k, temperature][:2], abs=1e-6)
+    assert ((into_text + into_audio) / 2).item() == pytest.approx(TABLE[k, temperature][2], abs=1e-6)
+
+
+def test_two_modalities_by_utterance_are_pooled_over_those_of_the_mask():
+    generator = torch.Generator().manual_seed(2)
+    audio, text = (torch.randn(5, 4, width, generator=generator, dtype=torch.float64) for width in (3, 6))
+    mask = torch.arange(4) < torch.tensor([4, 1, 3, 2, 0])[:, None]  # the last dialogue is empty
+    pooled = {"audio": audio, "text": text}
+    means = {name: torch.stack([values[row, : max(1, int(mask[row].sum()))].mean(dim=0) for row in range(4)]) for name, values in pooled.items()}
+    loss = InterDialogueLoss(k=1, temperature=0.3)
+    wanted = mean(slow_direction(means["text"], [True] * 4, slow_neighbours(means["audio"], [True] * 4, 1, cap=True), 0.3))
+    assert loss(audio, text, mask=mask).item() == pytest.approx(wanted)
+    noise = {name: values.masked_fill(~mask[..., None], float("nan")) for name, values in pooled.items()}
+    assert torch.equal(loss(noise["audio"], noise["text"], mask={"anchor": mask, "other": mask}), loss(audio, text, mask=mask))
+    assert torch.equal(loss(pooled=pooled, mask=mask), loss(pooled=pooled, mask=dict.fromkeys(pooled, mask)))
+
+
 def test_the_tabulated_neighbours_and_terms():
     everywhere = torch.ones(4, dtype=torch.bool)
     loss = InterDialogueLoss(k=1, temperature=1.0, reduction="none")
@@ -241,6 +263,13 @@ def test_what_cannot_be_is_refused():
         InterDialogueLoss()(pooled={})
     with pytest.raises(ValueError, match="at least 1"):
         InterDialogueLoss(k=0)
+    for one in (
+        {"anchor": AUDIO},
+        {"anchor": AUDIO, "other": TEXT, "pooled": {"text": TEXT}},
+        {"anchor": AUDIO, "other": TEXT, "neighbours": torch.eye(4) > 0},
+    ):
+        with pytest.raises(ValueError, match="anchor and other, or else pooled"):
+            InterDialogueLoss()(**one)
     with pytest.raises(ValueError, match=r"'text': \(3, 2\), 'audio': \(4, 2\)"):
         InterDialogueLoss()(pooled={"text": torch.ones(3, 2), "audio": torch.ones(4, 2)})
     with pytest.raises(ValueError, match=r"the neighbours \(2, 2\)"):

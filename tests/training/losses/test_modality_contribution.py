@@ -42,7 +42,7 @@ def test_the_tabulated_numbers(denominator, dtype, atol):
         means.append(expected[name] / max(1, ANCHORS[denominator][name]))
         assert averaged(*vectors([name], dtype)).item() == pytest.approx(means[-1], abs=atol)
     assert summed(*vectors(FEATURES, dtype)).item() == pytest.approx(expected["all"], abs=atol * 15)
-    assert averaged(*vectors(FEATURES, dtype)).item() == pytest.approx(sum(means) / 3, abs=atol)
+    assert averaged(*vectors(FEATURES, dtype)).item() == pytest.approx(sum(means), abs=atol * 3)
 
 
 def algorithm(u, correct, there, labels, temperature, denominator):
@@ -83,7 +83,7 @@ def test_it_is_the_algorithm_written_with_loops(seed, denominator, same_emotion)
     assert loss.valid.sum(dim=1).tolist() == list(map(len, each))
     averaged = ModalityContributionLoss(temperature=0.3, denominator=denominator)(features, correct, mask=mask, labels=labels)
     assert summed.item() == pytest.approx(sum(map(sum, each)), abs=1e-9)
-    assert averaged.item() == pytest.approx(sum(sum(terms) / max(1, len(terms)) for terms in each) / 2, abs=1e-9)
+    assert averaged.item() == pytest.approx(sum(sum(terms) / max(1, len(terms)) for terms in each), abs=1e-9)
 
 
 @given(seed=st.integers(0, 10**6), denominator=st.sampled_from(["neg", "all"]))
@@ -115,10 +115,31 @@ def test_order_length_rotation_absent_rows_and_swapped_pseudo_labels_change_noth
 def test_equal_pseudo_labels_cost_exactly_nothing(seed, right):
     features, _, mask, _ = problem(seed)
     features = {name: u.requires_grad_() for name, u in features.items()}
-    loss = ModalityContributionLoss(temperature=0.07)(features, {name: torch.full((6,), right) for name in features}, mask=mask)
+    correct = {name: torch.full((6,), right) for name in features}
+    loss = ModalityContributionLoss(temperature=0.07, denominator="neg")(features, correct, mask=mask)
     loss.backward()
     assert loss.item() == 0.0
     assert not any(u.grad.any() for u in features.values())
+
+
+def test_positives_alone_cost_a_constant_that_moves_nothing():
+    """With them below the line, too, where no utterance has the other pseudo-label: ln of how many there are."""
+    features, _, _, _ = problem(3)
+    features = {name: u.requires_grad_() for name, u in features.items()}
+    loss = ModalityContributionLoss(temperature=0.07)(features, {name: torch.ones(6).bool() for name in features})
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(5))
+    assert max(u.grad.abs().max() for u in features.values()) < 1e-12
+
+
+def test_modalities_are_added_up_and_one_that_is_nowhere_present_adds_nothing():
+    features, correct, mask, _ = problem(4)
+    loss = ModalityContributionLoss(temperature=0.3)
+    each = [loss({name: features[name]}, {name: correct[name]}, mask={name: mask[name]}) for name in features]
+    assert loss(features, correct, mask=mask).item() == pytest.approx(float(sum(each)))
+    empty = {"audio": torch.full((6, 4), float("nan"), dtype=torch.float64)}, {"audio": correct["audio"]}, {"audio": torch.zeros(6).bool()}
+    absent = loss({"text": features["text"], **empty[0]}, {"text": correct["text"], **empty[1]}, mask={"text": mask["text"], **empty[2]})
+    assert absent.item() == pytest.approx(each[list(features).index("text")].item())
 
 
 @pytest.mark.parametrize("anchors", [0, 1])
@@ -189,10 +210,18 @@ def test_a_batch_is_the_algorithm_over_labelled_utterances_that_have_the_modalit
         u = [output.unimodal[name][at].tolist() for at in chosen]
         correct = [int(output.unimodal_logits[name][at].argmax()) == int(batch.labels[at]) for at in chosen]
         there = [bool(batch.modality_mask[name][at]) for at in chosen]
-        terms = algorithm(u, correct, there, [int(batch.labels[at]) for at in chosen] if same_emotion_only else None, 0.3, "neg")
-        assert 0 < len(terms) < 14
+        terms = algorithm(u, correct, there, [int(batch.labels[at]) for at in chosen] if same_emotion_only else None, 0.3, "all")
+        assert 0 < len(terms) <= 14
         means.append(sum(terms) / len(terms))
-    assert build(same_emotion_only=same_emotion_only)(output, batch).item() == pytest.approx(sum(means) / 2, abs=1e-5)
+    assert build(same_emotion_only=same_emotion_only)(output, batch).item() == pytest.approx(sum(means), abs=1e-5)
+
+
+def test_a_projection_of_each_modality_stands_before_the_loss(make_batch):
+    batch, loss = make_batch([5, 1, 8], modalities=("text", "audio")), build(projection_units=2)
+    output = outputs(batch)
+    projected = replace(output, unimodal={name: loss.project[name](values) for name, values in output.unimodal.items()})
+    assert {values.shape[-1] for values in projected.unimodal.values()} == {2}
+    torch.testing.assert_close(loss(output, batch), build()(projected, batch))
 
 
 def test_gradient_goes_through_the_features_and_not_through_the_pseudo_labels(make_batch):

@@ -76,7 +76,8 @@ def recurrence(model, direction, inputs, present, speakers, factors):
                 weights = torch.stack([query @ key for key in keys]).softmax(dim=0) if keys else []
                 contexts.append(sum((weight * key for weight, key in zip(weights, keys, strict=True)), zeros))
             shares = torch.stack([context @ net.gate[k] for context in contexts]).softmax(dim=0)
-            gated = torch.cat([(1 + share) * context for share, context in zip(shares, contexts, strict=True)]) @ net.join[k] + net.join_bias[k, 0]
+            joined = torch.cat([(1 + share) * context for share, context in zip(shares, contexts, strict=True)]) @ net.join[k] + net.join_bias[k, 0]
+            gated = joined if step else zeros  # before the first utterance there is nothing, not even a bias
             of_input = x @ net.input_party[k] + gated @ net.context_party[k] + net.input_bias_party[k, 0]
             party[m][speaker] = gru(of_input, q @ net.state_party[k] + net.state_bias_party[k, 0], q) * factors("party", k, step)
             of_input = party[m][speaker] @ net.party_emotion[k] + net.input_bias_emotion[k, 0]
@@ -181,6 +182,18 @@ def test_input_dropout_is_of_what_enters_the_recurrence(make_batch):
     torch.testing.assert_close(seen[0][:, 0, 0], torch.where(kept, 2 * whole_NU, 0.0))
 
 
+def test_emotion_states_are_dropped_once_more_where_they_leave_the_recurrence(make_batch):
+    model, batch = build(("text",), dropout=0.5), in_doubles(make_batch([3, 6], modalities=("text",)))
+    seen = []
+    model.eval().attention.register_forward_hook(lambda _, given, __: seen.append(given[0][batch.utterance_mask]))
+    model(batch)
+    model.train()
+    model(batch)
+    kept = seen[1] != 0
+    assert 0 < kept.double().mean() < 1
+    torch.testing.assert_close(seen[1], torch.where(kept, 2 * seen[0], 0.0))
+
+
 def test_dropout_is_where_the_loops_have_it(make_batch, monkeypatch):
     model = build(recurrent_dropout=0.5).train()
     batch = in_doubles(make_batch([3, 6]))
@@ -241,6 +254,7 @@ def test_the_context_of_the_first_utterance_knows_nothing(make_batch):
     model = build()
     contexts = [model(in_doubles(make_batch([3], seed=seed))).context[0] for seed in (0, 1)]
     assert torch.equal(contexts[0][0], contexts[1][0])
+    assert torch.equal(contexts[0][0], model.context.bias)  # of zeros
     assert not torch.allclose(contexts[0][1], contexts[1][1])
 
 

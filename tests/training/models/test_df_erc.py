@@ -67,7 +67,7 @@ def loops(model, batch, index):
             full = torch.cat([x, 0.4 * (z + w)])
             scores, sure = mapped(model.heads, place, full), mapped(model.confide, place, full)
             if model.gelu_logits:
-                scores, sure = gelu(scores), gelu(sure)
+                scores = gelu(scores)  # and not the confidence
             for key, value in {
                 "z": z,
                 "w": w,

@@ -32,7 +32,7 @@ def code(position, units):
 
 def norm(vector, layer):
     centred = vector - vector.mean()
-    return centred / (centred.square().mean() + 1e-5).sqrt() * layer.weight + layer.bias
+    return centred / (centred.square().mean() + 1e-6).sqrt() * layer.weight + layer.bias
 
 
 def gelu(vector):

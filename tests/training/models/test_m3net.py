@@ -14,9 +14,9 @@ DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4}
 
 
-def build(modalities=tuple(DIMS), **settings):
+def build(modalities=tuple(DIMS), dims=DIMS, **settings):
     torch.manual_seed(5)
-    model = M3Net(fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = M3Net(fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: dims[name] for name in modalities}, 3).eval()
     for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.low.parameters()):
         nn.init.normal_(parameter)  # as after some training: absence is something, and the weights of edges differ
     return model
@@ -73,12 +73,17 @@ def high(model, nodes, present):
         (("text", "audio", "visual"), {"speakers": "all", "low_layers": 3, "high_layers": 1}),
         (("visual", "text"), {"speakers": "none"}),
         (("audio",), {}),
+        (("text", "audio"), {"text_map": "where_needed"}),
     ],
 )
 def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
-    model, lengths = build(modalities, **settings).double(), [4, 1, 6]
+    wide = {"text": 8} if "text_map" in settings else {}
+    model, lengths = build(modalities, {**DIMS, **wide}, **settings).double(), [4, 1, 6]
     batch = make_batch(lengths, modalities=modalities)
-    batch = replace(batch, features={name: value.double() for name, value in batch.features.items()})
+    features = {
+        name: torch.nn.functional.pad(value.double(), (0, wide.get(name, DIMS[name]) - DIMS[name]), value=0.3) for name, value in batch.features.items()
+    }
+    batch = replace(batch, features=features)
     output = model(batch)
     for index, length in enumerate(lengths):
         nodes, present = {}, {}
@@ -116,6 +121,11 @@ def test_a_model_without_text_knows_speakers_only_if_all_nodes_do(make_batch):
     for speakers, same in {"none": True, "text": True, "all": False}.items():
         model = build(("audio",), speakers=speakers)
         assert torch.equal(model(batch).logits, model(others).logits) is same
+
+
+@pytest.mark.parametrize(("dim", "text_map", "mapped"), [(8, "where_needed", False), (6, "where_needed", True), (8, "always", True)])
+def test_text_passes_no_map_only_if_that_is_asked_for_and_it_is_as_wide_as_a_node(dim, text_map, mapped):
+    assert bool(list(build(("text",), {"text": dim}, text_map=text_map).projections["text"].linear.parameters())) is mapped
 
 
 def test_an_odd_width_is_refused():

@@ -12,9 +12,9 @@ DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
 
 
-def build(modalities=tuple(DIMS), layers=2):
+def build(modalities=tuple(DIMS), layers=2, **settings):
     torch.manual_seed(5)
-    config = MultiDAG.Config(hidden_units=UNITS, layers=layers)
+    config = MultiDAG.Config(hidden_units=UNITS, layers=layers, **settings)
     model = MultiDAG(config, {name: DIMS[name] for name in modalities}, 3).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
@@ -60,9 +60,11 @@ def one_layer(layer, below, speakers):
     return states, messages
 
 
-@pytest.mark.parametrize(("modalities", "layers"), [(("text", "audio", "visual"), 3), (("visual", "text"), 1), (("audio",), 2)])
-def test_it_computes_what_the_loops_compute(make_batch, modalities, layers):
-    model, lengths = build(modalities, layers).double(), [4, 1, 9, 6]
+@pytest.mark.parametrize(("modalities", "layers", "hidden_layers"), [(("text", "audio", "visual"), 3, 2), (("visual", "text"), 1, 1), (("audio",), 2, 3)])
+def test_it_computes_what_the_loops_compute(make_batch, modalities, layers, hidden_layers):
+    model, lengths = build(modalities, layers, hidden_layers=hidden_layers).double(), [4, 1, 9, 6]
+    linears = [layer for layer in model.hide if isinstance(layer, nn.Linear)]
+    assert len(linears) == hidden_layers
     batch = make_batch(lengths, modalities=modalities, pad_to=11)
     # Three speakers, so that some come again soon, some late and some never.
     batch = replace(batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3)
@@ -79,7 +81,11 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, layers):
             above, messages = one_layer(layer, states[-1], speakers)
             states.append(above)
         for step in range(length):
-            hidden = model.hide(torch.cat([state[step] for state in states])).relu()
+            hidden = torch.cat([state[step] for state in states])
+            for linear in linears:
+                bare = linear.weight @ hidden + linear.bias
+                hidden = bare.clamp(min=0)
+            torch.testing.assert_close(output.bare[index, step], bare)
             torch.testing.assert_close(output.hidden[index, step], hidden)
             torch.testing.assert_close(output.logits[index, step], model.classifier(hidden))
             torch.testing.assert_close(output.context[index, step], messages[step])

@@ -63,7 +63,7 @@ def transformer(model, streams, present, asking, source):
             found.append(sum(weight * parts_of(asked[step], count, heads, 2, asking, head) for weight, step in zip(weights, keys, strict=True)))
         between = streams[asking][here] + affine(layers.attended, place, torch.cat(found))
         centred = between - between.mean()
-        normed = centred / (centred.square().mean() + 1e-5).sqrt() * layers.norm_weight_K1H[place, 0] + layers.norm_bias_K1H[place, 0]
+        normed = centred / (centred.square().mean() + 1e-6).sqrt() * layers.norm_weight_K1H[place, 0] + layers.norm_bias_K1H[place, 0]
         output.append(between + affine(layers.leave, place, gelu(affine(layers.enter, place, normed))))
     return output
 

@@ -6,6 +6,8 @@ from merc.training.recipes.composition import RecipeName, compose
 from merc.training.recipes.recipe import Recipe
 from merc.training.recipes.resolution import resolve
 
+PARAMS = Params({})
+
 
 def composed(name, base, **additions):
     return compose(Params({"recipes": {"base": base}, "additions": additions}), name).tree
@@ -79,3 +81,50 @@ def test_a_framework_wraps_the_model_and_its_settings_stand_in_the_plan(tree):
     settings = plan.settings()
     assert settings["frameworks"] == {"toy": {"scale": 2.0}}
     assert settings["recipes"]["all+toy+louder@text"]["framework"] == "toy"
+
+
+@pytest.mark.parametrize(
+    ("name", "causal"),
+    [
+        ("mmgcn", False),
+        ("mmgcn+causal", True),
+        ("mmgcn_text+dclf_iemocap", True),
+        ("ddin+dclf", True),
+        ("biddin+dclf", False),  # its recipe says which it is
+        ("biddin+causal", True),
+        ("dialogue_rnn_iemocap+causal", True),
+        ("multi_dag+causal", True),
+        ("sdt+dclf", False),
+    ],
+)
+def test_a_model_that_can_be_causal_is_so_where_a_recipe_wants_it(name, causal):
+    assert resolve(PARAMS, name).build({"text": 4}, 3).causal is causal
+
+
+def test_a_model_that_cannot_be_causal_is_refused_where_that_is_required():
+    with pytest.raises(BadSettings, match=r"recipes\.sdt\+causal\.causal: sdt sees the whole dialogue"):
+        resolve(PARAMS, "sdt+causal")
+
+
+def test_what_a_user_lays_below_a_causal_recipe_is_told_to_have_no_effect():
+    assert not resolve(Params.load(None, ("additions.dclf.causal=as_set",)), "mmgcn+dclf").build({"text": 4}, 3).causal
+    params = Params.load(None, ("models.mmgcn.causal=false",))
+    resolve(params, "mmgcn+dclf")
+    with pytest.raises(BadSettings, match="no effect"):
+        params.check_overrides()
+
+
+def test_only_versions_above_the_first_are_part_of_what_a_run_is_made_of():
+    assert resolve(PARAMS, "baseline").versions() == {}
+    assert resolve(PARAMS, "ddin+dclf").versions() == {"ddin": 2, "context_aware": 2, "modality_contribution": 2, "dclf": 2}
+
+
+def test_ddin_on_iemocap_has_class_weights_under_dclf_as_well():
+    (term,) = (term for term in resolve(PARAMS, "ddin_iemocap+dclf_iemocap").losses if term.name == "cross_entropy")
+    assert (term.config.class_weights, term.config.unimodal_weight) == ("inverse", 1.0)
+
+
+@pytest.mark.parametrize("name", ["mmgcn+official_code", "m3net+official_code_m3net"])
+def test_the_published_code_trains_with_its_own_loss_on_meld(name):
+    (term,) = resolve(PARAMS, name).losses
+    assert (term.name, term.config.gamma, term.config.legacy_focal, term.config.class_weights) == ("focal", 2.5, True, "none")

@@ -40,7 +40,7 @@ def compare_data(
     Raises:
         BadTable: if a file of a run or an evaluation is not what it should be.
     """
-    groups = list(dict.fromkeys((recipe.label_set, tuple(recipe.classes)) for recipe in recipes))
+    groups = list(dict.fromkeys((recipe.protocol, tuple(recipe.classes)) for recipe in recipes))
     fingerprints = {recipe.recipe: records.get(recipe.recipe, {}).get("fingerprint") for recipe in recipes}
     said = {recipe.recipe: predicted.read(runs / dataset / recipe.recipe, len(recipe.classes)) for recipe in recipes}
     lists = _lists(said)
@@ -50,7 +50,7 @@ def compare_data(
         home = None if evaluations is None else evaluations / "runs" / dataset / name
         of_each.append(
             _recipe(recipe, runs)
-            | {"group": groups.index((recipe.label_set, tuple(recipe.classes))), "point": name in points, "outdated": name in outdated}
+            | {"group": groups.index((recipe.protocol, tuple(recipe.classes))), "point": name in points, "outdated": name in outdated}
             | {"settings": _settings(name, records.get(name, {})), "said": _said(said[name], lists)}
             | {"evaluated": evaluated.of_run(home, fingerprints[name]) if home else {}}
         )
@@ -58,7 +58,7 @@ def compare_data(
     return {
         "dataset": dataset,
         "groups": [
-            {"label_set": label_set, "classes": list(classes), "colours": list(figures.emotion_colours(classes).values())} for label_set, classes in groups
+            {"label_set": protocol, "classes": list(classes), "colours": list(figures.emotion_colours(classes).values())} for protocol, classes in groups
         ],
         "recipes": of_each,
         "lists": [{"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels} for ids, dialogues, labels in lists],

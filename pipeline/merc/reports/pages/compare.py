@@ -45,7 +45,7 @@ def _picked(dataset: DatasetReport, points: Collection[str]) -> list[str]:
     if best is None:
         return []
     others = [recipe for recipe in dataset.recipes if recipe.recipe != best.recipe]
-    same = {one.recipe: ((one.label_set, one.classes) == (best.label_set, best.classes), one.tag == best.tag, one.recipe not in points) for one in others}
+    same = {one.recipe: ((one.protocol, one.classes) == (best.protocol, best.classes), one.tag == best.tag, one.recipe not in points) for one in others}
     others.sort(key=lambda one: (*(not fits for fits in same[one.recipe]), -one.dev_weighted_f1, one.recipe))
     return [best.recipe, *(one.recipe for one in others[:1])]
 

@@ -175,7 +175,7 @@ def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
         "model": recipe.model,
         **{f"features, {modality}": recipe.encoders[modality] for modality in recipe.modalities},
         "encoders": recipe.tag,
-        "label set": recipe.label_set,
+        "label set": recipe.protocol,
         "parameters": f"{recipe.parameters:,}",
         "causal": "yes, it sees no later utterance" if recipe.causal else "no",
         "epoch selected by": recipe.selection,

@@ -40,7 +40,7 @@ class UtteranceBank(nn.Module):
         model.eval()
         with torch.no_grad():
             for batch in evaluation_batches(split):
-                self.write(model(batch).hidden, batch)
+                self.write(model(batch).compared, batch)
         model.train(training)
         self.filled = True
 

@@ -45,11 +45,12 @@ class TrainingData:
 
 
 def inputs(resolved: ResolvedRecipe, layout: Layout) -> dict[str, Any]:
-    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories."""
+    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories; and the versions of what is trained."""
     read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
     if resolved.recipe.neighbours is not None:
         read["neighbours"] = {path.name: files.sha256(path) for path in neighbours.tables(layout.shards)}
-    return read
+    versions = resolved.versions()
+    return read | ({"versions": versions} if versions else {})
 
 
 def check_shards(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:

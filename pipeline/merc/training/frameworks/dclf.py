@@ -15,6 +15,9 @@ The model's own classifier has no part in it and is not trained. The rest of the
     without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit both being off)
     without_independent   the decoder sees h alone ("w/o ICA"); the modality-contribution loss stays
 
+In the paper's setting no utterance sees what comes after it: both additions make models causal that can be (``causal``). The losses as printed, with the
+negatives alone below the line, are the addition ``printed``.
+
 The paper does not say how the heads are trained. Here it is by their cross-entropy, the mean over modalities, in the ablations as well.
 """
 
@@ -27,13 +30,16 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.frameworks.base import Framework
 from merc.training.models.engine.base import MERCModel, MERCOutput
+from merc.training.models.engine.common import Dropout
 
 
 class DCLF(Framework):
     """A model with DCLF's decoder and unimodal heads. ``hidden``, ``unimodal`` and ``context`` are the model's.
 
-    In the decoder's input, a modality that an utterance lacks is a learned vector.
+    In the decoder's input, a modality that an utterance lacks is a learned vector, and the modalities' vectors are dropped out at the rate at which h was.
     """
+
+    VERSION = 2
 
     class Config(Settings):
         """Settings of the framework."""
@@ -49,6 +55,7 @@ class DCLF(Framework):
         self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.gives.unimodal.items()})
         self.beside = tuple(self.gives.unimodal) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.gives.unimodal[name])) for name in self.beside})
+        self.dropout = Dropout(self.gives.hidden_dropout)
         self.decoder = nn.Linear(self.gives.hidden + sum(self.gives.unimodal[name] for name in self.beside), self.classes)
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
@@ -58,7 +65,7 @@ class DCLF(Framework):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         output: MERCOutput = self.model(batch)
-        beside = [torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name]) for name in self.beside]
+        beside = [self.dropout(torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name])) for name in self.beside]
         return replace(
             output,
             logits=self.decoder(torch.cat([output.hidden, *beside], dim=-1)),

@@ -41,6 +41,7 @@ class Header(Settings):
         seed: which of its seeds.
         encoders: modality → encoder of the vectors.
         feature_limit_std: see :class:`merc.training.data.dataset.Standardisation`.
+        version: of the model (:attr:`MERCModel.VERSION`).
     """
 
     model: str
@@ -55,6 +56,7 @@ class Header(Settings):
     seed: int
     encoders: dict[str, str]
     feature_limit_std: float
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def header(resolved: ResolvedRecipe, info: Mapping[str, Any], dims: Mapping[str,
         seed=seed,
         encoders={name: info["encoders"][name]["name"] for name in resolved.recipe.modalities},
         feature_limit_std=resolved.recipe.feature_limit_std,
+        version=resolved.model.VERSION,
     )
 
 
@@ -116,7 +119,7 @@ def load(path: Path) -> Loaded:
 
     Raises:
         BadTable: if there is no such file, it is no safetensors file, has no such header, its tensors do not fit the model it names, or hold a value
-            that is not finite.
+            that is not finite, or it is of another version of the model.
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
@@ -138,6 +141,9 @@ def load(path: Path) -> Loaded:
     except (RuntimeError, KeyError) as error:
         raise BadTable(f"{path}: its tensors do not fit {header.model} of dimensions {header.dims}: {error}") from error
     model = _built(header, path.name)
+    inner = model.model if isinstance(model, Framework) else model
+    if header.version != inner.VERSION:
+        raise BadTable(f"{path}: trained as version {header.version} of {header.model}, which is now {inner.VERSION} and would score otherwise; train it again")
     model.load_state_dict(weights)
     return Loaded(model.eval(), _standardisation(moments, header), header)
 

@@ -57,6 +57,7 @@ def _in_float32(output: MERCOutput) -> MERCOutput:
         output,
         logits=output.logits.float(),
         hidden=output.hidden.float(),
+        bare=None if output.bare is None else output.bare.float(),
         unimodal=each(output.unimodal),
         unimodal_logits=each(output.unimodal_logits),
         context=None if output.context is None else output.context.float(),

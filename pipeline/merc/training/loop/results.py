@@ -121,6 +121,7 @@ def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: M
         "model": resolved.recipe.model,
         "modalities": list(resolved.recipe.modalities),
         "classes": list(data.classes),
+        "unlabelled_in_context": any(bool((split.labels_cpu[:-1] < 0).any()) for split in (data.train, data.dev, data.test)),
         **first["facts"],
         "selection": SELECTION[resolved.recipe.selection],
         "majority": {split: _majority(data, split) for split in SCORED},

@@ -10,8 +10,9 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 
 - Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch alone,
   and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
-- As printed, the sum below the line has the negatives alone (``denominator: neg``), so that the loss may be negative, down to ln V - 2/τ;
-  ``all`` adds the positives, as the notation it cites does.
+- As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that the loss may be negative, down to
+  ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives, as the supervised contrast that the paper cites has it.
+- h: what a model gives as ``bare`` where its ``hidden`` has passed a dropout and a ReLU (:attr:`MERCOutput.compared`).
 - The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would depend on the batch.
 - c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this loss's own.
 """
@@ -27,10 +28,10 @@ from merc.params import Settings
 from merc.training.data.bank import UtteranceBank
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.sampler import EmotionWindowSampler
-from merc.training.losses.engine.adapters import labelled_rows
+from merc.training.losses.engine.adapters import labelled_rows, projection
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss
-from merc.training.losses.engine.kernel import Candidates, Reduction, normalised
+from merc.training.losses.engine.kernel import SMALLEST_NORM, Candidates, Reduction, at_least_float32, normalised
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
 
@@ -39,7 +40,7 @@ class ContextAwareLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        denominator: ``neg``: negatives alone, as printed; ``all``: positives as well.
+        denominator: ``all``: positives as well; ``neg``: negatives alone, as printed.
         reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
@@ -47,12 +48,12 @@ class ContextAwareLoss(ContrastiveLoss):
         ValueError: if the temperature is not above 0, or the denominator none of these.
 
     Example:
-        >>> loss = ContextAwareLoss(temperature=0.5)
+        >>> loss = ContextAwareLoss(temperature=0.5, denominator="neg")
         >>> loss(torch.tensor([[1.0, 0.0]]), pos=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
         tensor(0.1492)
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Reduction = "mean", debug: bool = False) -> None:
+    def __init__(self, *, temperature: float, denominator: Candidates = "all", reduction: Reduction = "mean", debug: bool = False) -> None:
         super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
         if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
@@ -79,8 +80,7 @@ class ContextAwareLoss(ContrastiveLoss):
         neg_mask_NV = torch.ones_like(neg[..., 0], dtype=torch.bool) if neg_mask is None else neg_mask
         g_NMD = torch.cat([pos, neg], dim=1)
         g_RD, _, _ = self.rows(g_NMD, torch.cat([pos_mask_NW, neg_mask_NV], dim=1))
-        # A product and a sum, not a matrix product, which autocast would do in half precision.
-        cosine_NM = (normalised(z_ND)[:, None] * normalised(g_RD).view(g_NMD.shape)).sum(dim=-1)
+        cosine_NM = _cosines(z_ND, g_RD.view(g_NMD.shape))
         pos_NM = torch.cat([pos_mask_NW, torch.zeros_like(neg_mask_NV)], dim=1)
         neg_NM = torch.cat([torch.zeros_like(pos_mask_NW), neg_mask_NV], dim=1)
         cand_NM = neg_NM if self.denominator == "neg" else (pos_NM | neg_NM) & neg_NM.any(dim=1, keepdim=True)
@@ -103,15 +103,18 @@ class ContextAware(MERCLoss):
         """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for IEMOCAP."""
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines of an utterance and g are divided."""
-        denominator: Candidates = "neg"
-        """``neg``: negatives alone, as the paper prints it; ``all``: positives as well."""
+        denominator: Candidates = "all"
+        """What stands below the line: ``all``, positives and negatives; ``neg``, negatives alone, as the paper prints it."""
         contextual_extract: bool = True
         """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
         exclude_same_scenario: bool = True
         """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same script."""
+        projection_units: int = Field(default=0, ge=0)
+        """Width of a projection between h and all that the loss does with it; 0: none, as the paper has it."""
         match_speakers: bool = False
         """Only negatives in which the speakers take turns as in the anchor's own window."""
 
+    VERSION = 2
     negatives: Tensor | None
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
@@ -127,13 +130,15 @@ class ContextAware(MERCLoss):
         self.bank = UtteranceBank(facts.train.utterances, facts.gives.hidden)
         self.register_buffer("negatives", None, persistent=False)  # long [N of the split, W]
         # W_g in two halves: one product for h_{i-p}, one for c_i, added.
-        self.of_utterance = nn.Linear(facts.gives.hidden, facts.gives.hidden)
+        dim = config.projection_units or facts.gives.hidden
+        self.project = projection(facts.gives.hidden, config.projection_units)
+        self.of_utterance = nn.Linear(dim, dim)
         self.extract: nn.Module | None = None
         self.of_context: nn.Module | None = None
         if config.contextual_extract:
             if facts.gives.context is None:
-                self.extract = HistoryPooling(facts.gives.hidden)
-            self.of_context = nn.Linear(facts.gives.context or facts.gives.hidden, facts.gives.hidden, bias=False)
+                self.extract = HistoryPooling(dim)
+            self.of_context = nn.Linear(facts.gives.context or dim, dim, bias=False)
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
         """Draws the negatives of this epoch, and fills the bank before the first one."""
@@ -147,9 +152,9 @@ class ContextAware(MERCLoss):
         if self.negatives is None:
             raise ValueError("begin_epoch was not called, so there are no negatives")
         if self.training:
-            self.bank.write(output.hidden, batch)
+            self.bank.write(output.compared, batch)
         # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
-        hidden_BTd = output.hidden.float().masked_fill(~batch.utterance_mask[..., None], 0.0)
+        hidden_BTd = self.project(output.compared.float().masked_fill(~batch.utterance_mask[..., None], 0.0))
         h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
         anchors_N = batch.labelled_positions
@@ -159,9 +164,17 @@ class ContextAware(MERCLoss):
         rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
         pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
-        neg_NWd = self.of_utterance(self.bank.read(rows_NW)) + context_N1d
+        neg_NWd = self._of_bank(rows_NW) + context_N1d
         value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
         return value
+
+    def _of_bank(self, rows_NW: Tensor) -> Tensor:
+        """The half of g that comes from rows of the bank, [N, W, d]. Each is in many windows: with more windows than rows all rows are mapped, once."""
+        if rows_NW.numel() < len(self.bank.rows):
+            mapped_NWd: Tensor = self.of_utterance(self.project(self.bank.read(rows_NW)))
+            return mapped_NWd
+        mapped_Rd = self.of_utterance(self.project(self.bank.rows.clone()))
+        return mapped_Rd.index_select(0, rows_NW.clamp(min=0).flatten()).unflatten(0, rows_NW.shape)
 
     def _context(self, output: MERCOutput, hidden_BTd: Tensor, batch: DialogueBatch) -> Tensor | float:
         """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
@@ -175,6 +188,16 @@ class ContextAware(MERCLoss):
             raise ValueError("the model said that it gives a context, and its output has none")
         mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
+
+
+def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
+    """Of each anchor with each of its own vectors, [N, M], as those of :func:`normalised`, which would copy all of g; not in half precision."""
+    with torch.autocast(z_ND.device.type, enabled=False):
+        g_NMD = at_least_float32(g_NMD)
+        norm_NM: Tensor = torch.linalg.vector_norm(g_NMD, dim=-1)
+        is_zero = norm_NM < SMALLEST_NORM
+        along_NM = (g_NMD @ normalised(z_ND)[..., None]).squeeze(-1)
+        return along_NM.masked_fill(is_zero, 0.0) / norm_NM.masked_fill(is_zero, 1.0)
 
 
 class HistoryPooling(nn.Module):

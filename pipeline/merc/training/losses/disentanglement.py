@@ -2,7 +2,8 @@
 
 Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion Recognition (DF-ERC), ACM MM 2023. Both levels are
 the supervised contrastive loss ``out`` times τ over one row per utterance and modality: on the first level rows of one modality belong together, on the second
-rows of one utterance. The authors' code gives NaN where no row has a positive; here it is 0.
+rows of one utterance. The authors' code gives NaN where no row has a positive; here it is 0. It also
+gives text and audio one label on the first level, so that only the face is told from them; here each modality is a kind of its own, as the paper says.
 """
 
 from collections.abc import Mapping

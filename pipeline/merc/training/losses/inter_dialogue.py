@@ -60,7 +60,8 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
 class InterDialogueLoss(ContrastiveLoss):
     """LSE over the other dialogues - LSE over the neighbours, of similarities in one modality, the neighbours found in another without gradient.
 
-    Mean over all ordered pairs of modalities: two give both directions, three give six. A single modality finds its own neighbours, and draws the
+    Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the second. By name, ``loss(pooled=…)``, it
+    is the mean over all ordered pairs of modalities: two give both directions, three give six. A single modality finds its own neighbours, and draws the
     nearest nearer. Neighbours from elsewhere (an index of emotion trajectories) serve all modalities; the mean then is one over modalities.
 
     Args:
@@ -85,6 +86,8 @@ class InterDialogueLoss(ContrastiveLoss):
         >>> text = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0], [0.8, -0.6]])
         >>> loss(pooled={"audio": audio, "text": text})
         tensor(1.0774)
+        >>> loss(audio, text)
+        tensor(1.0736)
     """
 
     def __init__(
@@ -108,31 +111,48 @@ class InterDialogueLoss(ContrastiveLoss):
         self.strict = strict
         self.warned = False
 
-    def forward(self, *, pooled: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None = None, neighbours: Tensor | None = None) -> Tensor:
-        """The loss of a batch of dialogues.
+    def forward(
+        self,
+        anchor: Tensor | None = None,
+        other: Tensor | None = None,
+        *,
+        pooled: Mapping[str, Tensor] | None = None,
+        mask: Mapping[str, Tensor] | Tensor | None = None,
+        neighbours: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch of dialogues: in one direction, of ``anchor`` and ``other``, or in all, of ``pooled``.
 
         Args:
+            anchor: [B, D] or [B, T, D], as below: the modality in which neighbours are looked for.
+            other: the same of the modality whose vectors are drawn together; its D may be another.
             pooled: modality → [B, D_m], one vector per dialogue; or [B, T, D_m], to be averaged over the utterances of ``mask``.
-            mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. None: all.
+            mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. One tensor: of all modalities. None: all.
             neighbours: bool [B, B], row i marks the neighbours of dialogue i, in place of the nearest by features.
 
         Returns:
             A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, where the batch is too small.
 
         Raises:
-            ValueError: if shapes do not fit, there is no modality, or ``strict`` and the batch has fewer than two dialogues.
+            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these beside ``pooled`` or ``neighbours``, or
+                ``strict`` and the batch has fewer than two dialogues.
         """
+        if anchor is not None or other is not None:
+            if anchor is None or other is None or pooled is not None or neighbours is not None:
+                raise ValueError("two tensors are expected, anchor and other, or else pooled")
+            pooled = {"anchor": anchor, "other": other}
         if not pooled:
             raise ValueError("there is no modality")
         vectors, present = {}, {}
         for name, values in pooled.items():
-            vectors[name], present[name] = self._dialogues(values, None if mask is None else mask[name])
+            vectors[name], present[name] = self._dialogues(values, mask[name] if isinstance(mask, Mapping) else mask)
         dialogues = {len(values_BD) for values_BD in vectors.values()}
         if len(dialogues) > 1 or (neighbours is not None and neighbours.shape != (max(dialogues),) * 2):
             shapes = {name: tuple(values.shape) for name, values in pooled.items()}
             raise ValueError(f"the modalities have {shapes}, the neighbours {None if neighbours is None else tuple(neighbours.shape)}")
         self._check_size(dialogues.pop(), given=neighbours is not None)
-        if neighbours is not None:
+        if anchor is not None:
+            sides = [("other", self.nearest(vectors["anchor"], present["anchor"]))]
+        elif neighbours is not None:
             sides = [(name, neighbours) for name in vectors]
         else:
             nearest = {name: self.nearest(values_BD, present[name]) for name, values_BD in vectors.items()}

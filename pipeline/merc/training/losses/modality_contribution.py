@@ -8,9 +8,11 @@ B dialogues, T utterances, N utterances (anchors), D features of a modality, C c
 
 Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves open:
 
-- Its algorithm adds up anchors and modalities (``reduction: sum``); ``mean`` is the mean over the anchors of a modality, then over modalities, so
-  that the weight of the loss does not depend on the batch.
-- Lines 16 to 18 cannot be read in the copy at hand; the logarithm is that of eq. 10.
+- Below the line stand as printed the negatives alone (``denominator: neg``, the addition ``printed``), which has no floor; ``all``, the default, adds the
+  positives, as the supervised contrast that the paper cites has it.
+- Its algorithm adds up anchors and modalities (``reduction: sum``). ``mean`` adds up the modalities, as its line 18 does, of each the mean over its
+  anchors: so the weight of the loss depends neither on the batch nor, for one modality, on how many others there are.
+- Lines 16 and 17 cannot be read in the copy at hand; the logarithm is that of eq. 10.
 - Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0 is left out.
 - How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which p is noise.
 """
@@ -20,12 +22,12 @@ from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from merc.errors import BadSettings
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.losses.engine.adapters import labelled_rows
+from merc.training.losses.engine.adapters import labelled_rows, projection
 from merc.training.losses.engine.base import MERCLoss, TrainingFacts
 from merc.training.losses.engine.contrastive import ContrastiveLoss, same_label
 from merc.training.losses.engine.kernel import Candidates
@@ -37,8 +39,8 @@ class ModalityContributionLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        denominator: ``neg``: ℓ⁻ as printed; ``all``: all other utterances, the positives as well.
-        reduction: ``mean`` over anchors, then modalities, or ``sum``, as printed.
+        denominator: ``all``: all other utterances, the positives as well; ``neg``: ℓ⁻ as printed.
+        reduction: of the anchors of a modality, ``mean`` or, as printed, ``sum``; modalities are added up.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
     Attributes:
@@ -48,7 +50,7 @@ class ModalityContributionLoss(ContrastiveLoss):
         ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "neg", reduction: Literal["mean", "sum"] = "mean", debug: bool = False) -> None:
+    def __init__(self, *, temperature: float, denominator: Candidates = "all", reduction: Literal["mean", "sum"] = "mean", debug: bool = False) -> None:
         super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
         if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
@@ -82,7 +84,7 @@ class ModalityContributionLoss(ContrastiveLoss):
             terms.append(self.reduce(*self.pairs(u, correct[name], None if mask is None else mask[name], labels)))
             valid.append(self.valid)
         self.valid = torch.stack(valid)
-        return torch.stack(terms).sum() if self.reduction == "sum" else torch.stack(terms).mean()
+        return torch.stack(terms).sum()
 
     def pairs(self, u: Tensor, correct: Tensor, mask: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, positives and candidates of one modality, [N, N] each."""
@@ -95,20 +97,25 @@ class ModalityContributionLoss(ContrastiveLoss):
 class ModalityContribution(MERCLoss):
     """The loss over the labelled utterances of a batch, with the pseudo-labels of the model's unimodal logits."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of the modality-contribution loss."""
 
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines within a modality are divided."""
-        denominator: Candidates = "neg"
-        """``neg``: utterances with the other pseudo-label, as the paper prints it; ``all``: all others."""
+        denominator: Candidates = "all"
+        """What stands below the line: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the paper prints it."""
         reduction: Literal["mean", "sum"] = "mean"
-        """``mean`` over anchors, then modalities; ``sum``, as the paper prints it."""
+        """Of the anchors of a modality: ``mean``; ``sum``, as the paper prints it. Modalities are added up."""
+        projection_units: int = Field(default=0, ge=0)
+        """Width of a projection between a modality's vectors and the loss; 0: none, as the paper has it."""
         same_emotion_only: bool = False
         """Positives must also have the anchor's emotion."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
+        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in facts.gives.unimodal.items()})
         self.same_emotion_only = config.same_emotion_only
         self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)
 
@@ -121,7 +128,7 @@ class ModalityContribution(MERCLoss):
         if not output.unimodal_logits:
             raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
         labels_N = labelled_rows(batch.labels, batch)
-        features = {name: labelled_rows(output.unimodal[name], batch) for name in output.unimodal_logits}
+        features = {name: self.project[name](labelled_rows(output.unimodal[name], batch)) for name in output.unimodal_logits}
         correct = {name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N for name, logits_BTC in output.unimodal_logits.items()}
         mask = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)

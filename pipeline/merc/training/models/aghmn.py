@@ -46,7 +46,7 @@ class AGHMN(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         self.window = config.window
-        self.gives = Gives(hidden=config.units, unimodal=dict.fromkeys(dims, config.units), context=config.units)
+        self.gives = Gives(hidden=config.units, unimodal=dict.fromkeys(dims, config.units), context=config.units, hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, config.units) for name, dim in dims.items()})
         self.dropout = Dropout(config.dropout)
         self.memory = nn.GRU(config.units, config.units, bidirectional=True)
@@ -63,6 +63,7 @@ class AGHMN(MERCModel):
         return MERCOutput(
             logits=padded(self.classifier(hidden_ND), batch),
             hidden=padded(hidden_ND, batch),
+            bare=padded(x_ND + context_ND, batch),
             unimodal=unimodal,
             context=padded(context_ND, batch),
             pooled={name: masked_mean(projected_BTD, batch.modality_mask[name]) for name, projected_BTD in unimodal.items()},

@@ -85,7 +85,7 @@ class COGMEN(MERCModel):
         super().__init__(config, dims, classes)
         units, width = config.hidden_units, config.graph_heads * config.hidden_units
         self.past, self.future, self.speakers = config.past, config.future, config.speakers
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.input_units))
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.input_units), hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
         self.transformer = nn.ModuleList([_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)])
         self.enter = nn.Linear(len(dims) * config.input_units, units)
@@ -104,11 +104,13 @@ class COGMEN(MERCModel):
         nodes_NH = self.enter(stream_NF)
         graph = build_graph(batch, self.past, self.future, self.speakers, nodes_NH.dtype)
         heard_NF = self.attention(self.relations(nodes_NH, graph), graph)
-        hidden_NH = self.dropout(self.hide(functional.leaky_relu(self.norm(heard_NF))).relu())
+        bare_NH = self.hide(functional.leaky_relu(self.norm(heard_NF)))
+        hidden_NH = self.dropout(bare_NH.relu())
         unimodal = {name: padded(rows_NU, batch) for name, rows_NU in rows.items()}
         return MERCOutput(
             logits=padded(self.classifier(hidden_NH), batch),
             hidden=padded(hidden_NH, batch),
+            bare=padded(bare_NH, batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTU, batch.modality_mask[name]) for name, unimodal_BTU in unimodal.items()},
         )

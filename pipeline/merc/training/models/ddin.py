@@ -10,7 +10,7 @@ E emotion units, F = M · E, C classes.
 
     1. g_i = GRU([x_i; q_s(i)], g_i-1)                            4. q_s(i) = GRU([x_i; ĉ_i], q_s(i))
     2. c_i^(m←n) = Σ_t<i softmax_t(x_i^m A^(mn) g_t^n) g_t^n      5. e_i = GRU(q_s(i), e_i-1)
-    3. ĉ_i^m = W [(1 + α_n) c_i^(m←n)]_n, α = softmax_n(w c_i^(m←n))
+    3. ĉ_i^m = W [(1 + α_n) c_i^(m←n)]_n + b, α = softmax_n(w c_i^(m←n));  ĉ_1^m = 0
 
 Source: Zhang, Zhu, Guo and Liu, DDIN / BiDDIN (ACM MM 2020), and its code (MANLP-suda/BiDDIN). Other than in that code, α is a softmax over the contexts
 and not over the dialogues of the batch, modalities really get shares in e (there a softmax over one value), DDIN's attention over utterances does not look
@@ -18,7 +18,7 @@ ahead, BiDDIN's does not mix dialogues or see padding, and its layer norm is tra
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -38,6 +38,8 @@ class DDIN(MERCModel):
     ``context`` of the forward model is a linear map of all modalities' ĉ: of earlier utterances' states, weighed by what the utterance itself looks for.
     """
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of DDIN."""
 
@@ -54,7 +56,7 @@ class DDIN(MERCModel):
         input_dropout: float = Field(default=0.0, ge=0, lt=1)
         """Dropout rate of the projected features, where they enter the recurrence."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Dropout rate of the hidden layer and of the attention over utterances."""
+        """Dropout rate of the emotion states where they leave the recurrence, of the hidden layer, and of BiDDIN's attention over utterances."""
         recurrent_dropout: float = Field(default=0.1, ge=0, lt=1)
         """Dropout rate of the three states, and of the history that is attended to."""
         # In the published model these features reach it through two recurrences and an attention alone. Made for strong frozen vectors.
@@ -75,12 +77,14 @@ class DDIN(MERCModel):
         self.causal = config.direction == "forward"
         self.legacy_gate = config.legacy_gate
         width = len(dims) * config.emotion_units
-        self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, config.input_units), context=width if self.causal else None)
+        context = width if self.causal else None
+        self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, config.input_units), context=context, hidden_dropout=config.dropout)
         directions = 1 if self.causal else 2
         self.projections = nn.ModuleList([_Projections(dims, config.input_units) for _ in range(directions)])
         self.input_dropout = Dropout(config.input_dropout)
         self.networks = _Networks(config, directions, len(dims))
         self.share_RE = nn.Parameter(_uniform(directions, config.emotion_units, fan=config.emotion_units))
+        self.dropout = Dropout(config.dropout)
         self.attention = _CausalAttention(width) if self.causal else _WholeAttention(2 * width, config)
         self.shortcut = config.shortcut
         seen = directions * width + self.shortcut * len(dims) * config.input_units
@@ -88,6 +92,10 @@ class DDIN(MERCModel):
         self.classifier = nn.Linear(width, classes)
         if self.causal:
             self.context = nn.Linear(len(dims) * config.state_units, width)
+
+    @classmethod
+    def causal_settings(cls) -> Mapping[str, Any]:
+        return {"direction": "forward"}
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, len(self.projections))
@@ -99,12 +107,14 @@ class DDIN(MERCModel):
         fused_NRF = self._share(emotions_KNE, present_NRM)
         fused_BTF = torch.cat([placed(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
         ahead_N = schedule.positions[0]
-        seen_NF = rows_at(self.attention(fused_BTF, batch.utterance_mask), ahead_N)
-        hidden_NF = self.hidden(torch.cat([seen_NF, dropped_NRMU[:, 0].flatten(1)], dim=1) if self.shortcut else seen_NF)
+        seen_NF = rows_at(self.attention(self.dropout(fused_BTF), batch.utterance_mask), ahead_N)
+        bare_NF = self.hidden[0](torch.cat([seen_NF, dropped_NRMU[:, 0].flatten(1)], dim=1) if self.shortcut else seen_NF)
+        hidden_NF = self.hidden[1:](bare_NF)
         unimodal = {name: placed(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)}
         return MERCOutput(
             logits=placed(self.classifier(hidden_NF), ahead_N, batch),
             hidden=placed(hidden_NF, ahead_N, batch),
+            bare=placed(bare_NF, ahead_N, batch),
             unimodal=unimodal,
             context=placed(self.context(contexts_KNS.transpose(0, 1).flatten(1)), ahead_N, batch) if self.causal else None,
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},

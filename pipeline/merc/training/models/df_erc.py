@@ -18,7 +18,9 @@ What trains z and w is the loss ``disentanglement``, the heads and κ ``true_cla
 - Labels are not looked at, and padding enters neither the backward recurrence nor the context.
 - An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without a pair of modalities that are
   present s is 0: nothing says that the utterance speaks for itself, so that it gets all of its context.
-- The scores of heads and confidence are those of their linear maps; the code passes them through a GELU, so that none falls below -0.17 (``gelu_logits``).
+- The scores of the heads are those of their linear maps; the code passes them through a GELU, so that none falls below -0.17 (``gelu_logits``). The scores
+  of the confidences pass no GELU there either.
+- Three modalities are three kinds to the loss ``disentanglement``, as the paper's abstract has it; in the code's labels text and audio are one.
 - Single recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), and not whole columns of them.
 """
 
@@ -53,6 +55,8 @@ class DFERC(MERCModel):
                         ``true_class_probability``
     """
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of DF-ERC."""
 
@@ -77,7 +81,7 @@ class DFERC(MERCModel):
         weight_dropout: float = Field(default=0.3, ge=0, lt=1)
         """Dropout rate of the LSTM's recurrent weights."""
         gelu_logits: bool = False
-        """Whether the scores of heads and confidence pass a GELU, as in the published code, so that none falls below -0.17."""
+        """Whether the scores of the heads pass a GELU, as in the published code, so that none falls below -0.17."""
 
     causal = False
 
@@ -113,7 +117,9 @@ class DFERC(MERCModel):
         of_utterance_MBTH = functional.gelu(self.of_utterance(of_modality_MBTH))
         unimodal_MBTD = torch.cat([own_MBTH, self.disentangled_share * (of_modality_MBTH + of_utterance_MBTH)], dim=-1)
         aligned_MBTA = functional.gelu(self.align(unimodal_MBTD))
-        logits_MBTC, confidence_MBT1 = self._scores(self.heads, unimodal_MBTD), self._scores(self.confide, unimodal_MBTD).sigmoid()
+        logits_MBTC, confidence_MBT1 = _scores(self.heads, unimodal_MBTD), _scores(self.confide, unimodal_MBTD).sigmoid()
+        if self.gelu_logits:
+            logits_MBTC = functional.gelu(logits_MBTC)
         fused_BTF = self._fused(unimodal_MBTD, confidence_MBT1.masked_fill(~present_MBT[..., None], 0.0))
         around_BTV = beside(self.context(fused_BTF, batch.lengths), batch.utterance_mask)
         doubt_BT1 = 1 - agreement(aligned_MBTA, present_MBT)[..., None]
@@ -132,12 +138,6 @@ class DFERC(MERCModel):
                 "confidence": self._named(confidence_MBT1.squeeze(-1)),
             },
         )
-
-    def _scores(self, maps: "_Maps", unimodal_MBTD: Tensor) -> Tensor:
-        """In no less than float32."""
-        scores_MBTC: Tensor = maps(unimodal_MBTD)
-        scores_MBTC = scores_MBTC.to(torch.promote_types(scores_MBTC.dtype, torch.float32))
-        return functional.gelu(scores_MBTC) if self.gelu_logits else scores_MBTC
 
     def _fused(self, unimodal_MBTD: Tensor, confidence_MBT1: Tensor) -> Tensor:
         """[B, T, F]; absent modalities have confidence 0."""
@@ -172,6 +172,12 @@ def agreement(aligned_MBTA: Tensor, present_MBT: Tensor) -> Tensor:
     # The square of a sum of vectors holds each pair twice and each vector with itself once.
     pairs_BT = (unit_MBTA.sum(dim=0).square().sum(dim=-1) - unit_MBTA.square().sum(dim=(0, -1))) / 2
     return pairs_BT / (number_BT * (number_BT - 1) / 2).clamp(min=1)
+
+
+def _scores(maps: "_Maps", unimodal_MBTD: Tensor) -> Tensor:
+    """In no less than float32."""
+    scores_MBTC: Tensor = maps(unimodal_MBTD)
+    return scores_MBTC.to(torch.promote_types(scores_MBTC.dtype, torch.float32))
 
 
 class _Maps(nn.Module):

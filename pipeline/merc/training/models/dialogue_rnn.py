@@ -18,7 +18,7 @@ is left out.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -59,7 +59,12 @@ class DialogueRNN(MERCModel):
         super().__init__(config, dims, classes)
         self.causal = config.direction == "forward"
         self.directions = 1 if self.causal else 2
-        self.gives = Gives(hidden=self.directions * config.hidden_units, unimodal=dict.fromkeys(dims, config.input_units), context=config.state_units)
+        self.gives = Gives(
+            hidden=self.directions * config.hidden_units,
+            unimodal=dict.fromkeys(dims, config.input_units),
+            context=config.state_units,
+            hidden_dropout=config.dropout,
+        )
         emotions = self.directions * config.emotion_units
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
         self.networks = Networks(
@@ -74,6 +79,10 @@ class DialogueRNN(MERCModel):
         self.hidden = nn.Sequential(nn.Linear(emotions, self.gives.hidden), nn.ReLU(), Dropout(config.dropout))
         self.classifier = nn.Linear(self.gives.hidden, classes)
 
+    @classmethod
+    def causal_settings(cls) -> Mapping[str, Any]:
+        return {"direction": "forward"}
+
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
         ahead_N = schedule.positions[0]
@@ -86,10 +95,12 @@ class DialogueRNN(MERCModel):
         emotions_RNE, contexts_RNS = self.networks(inputs_RNF, schedule)
         by_direction = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
         emotions_BTE = torch.cat([placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
-        hidden_BTH = self.hidden(self._attended(emotions_BTE, batch.utterance_mask))
+        bare_BTH = self.hidden[0](self._attended(emotions_BTE, batch.utterance_mask))
+        hidden_BTH = self.hidden[1:](bare_BTH)
         return MERCOutput(
             logits=self.classifier(hidden_BTH),
             hidden=hidden_BTH,
+            bare=bare_BTH,
             unimodal=unimodal,
             context=placed(contexts_RNS[0], ahead_N, batch),
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},

@@ -23,11 +23,13 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, padded, position_codes, real_rows
+from merc.training.models.engine.common import NORM_EPSILON, SPEAKER_SLOTS, Dropout, Projection, check_heads, padded, position_codes, real_rows
 
 
 class DialogueTransformer(MERCModel):
     """Self-attention over the dialogue within each modality, then one linear fusion."""
+
+    VERSION = 2
 
     class Config(Settings):
         """Settings of the transformer."""
@@ -116,12 +118,12 @@ class _Layer(nn.Module):
         super().__init__()
         units = config.hidden_units
         self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(units) if norm_first else nn.Identity()
+        self.attention_norm = nn.LayerNorm(units, NORM_EPSILON) if norm_first else nn.Identity()
         self.query_key_value = nn.Linear(units, 3 * units)
         self.attended = nn.Linear(units, units)
         self.dropout = Dropout(config.dropout)
         self.feedforward = nn.Sequential(
-            nn.LayerNorm(units),
+            nn.LayerNorm(units, NORM_EPSILON),
             nn.Linear(units, config.feedforward_units),
             nn.GELU(approximate="tanh"),
             Dropout(config.dropout),

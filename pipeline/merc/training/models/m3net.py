@@ -52,6 +52,9 @@ class M3Net(MERCModel):
         dropout: float = Field(default=0.5, ge=0, lt=1)
         """Dropout rate between the layers of the text's GRU and before the classifier."""
         # With ``text``, a model without text knows no speakers.
+        text_map: Literal["always", "where_needed"] = "always"
+        """Whether text passes a linear map before its recurrence: ``always``; ``where_needed``, if its vectors are not as wide as a node. Published for MELD:
+        1,024 wide as RoBERTa's, and no map."""
         speakers: Literal["none", "text", "all"] = "text"
         """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
 
@@ -60,8 +63,8 @@ class M3Net(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.gives = Gives(hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units))
-        self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
+        self.gives = Gives(hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
+        self.projections = nn.ModuleDict({name: self._projection(name, config) for name in dims})
         self.text_context = RecurrentContext(nn.GRU, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
@@ -84,9 +87,14 @@ class M3Net(MERCModel):
         return MERCOutput(
             logits=padded(self.classifier(hidden_NF), batch),
             hidden=padded(hidden_NF, batch),
+            bare=padded(both_MNF.transpose(0, 1).flatten(1), batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
         )
+
+    def _projection(self, name: str, config: Config) -> Projection:
+        dim, units = self.dims[name], config.hidden_units
+        return Projection(dim, units, identity=name == "text" and config.text_map == "where_needed" and dim == units)
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
         """One modality's projected vectors, of text with their context, [N, H]."""

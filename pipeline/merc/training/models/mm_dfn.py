@@ -73,7 +73,7 @@ class MMDFN(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.node_units
-        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units))
+        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
         self.party_weights = {name: weight for name, weight in config.party_weights.model_dump().items() if name in dims and weight}
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = _recurrence(config) if "text" in dims else None
@@ -93,6 +93,7 @@ class MMDFN(MERCModel):
         return MERCOutput(
             logits=padded(self.classifier(hidden_NF), batch),
             hidden=padded(hidden_NF, batch),
+            bare=padded(both_MNE.transpose(0, 1).flatten(1), batch),
             unimodal=unimodal,
             pooled={name: masked_mean(nodes_BTD, batch.modality_mask[name]) for name, nodes_BTD in unimodal.items()},
         )

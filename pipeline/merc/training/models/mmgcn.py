@@ -22,7 +22,7 @@ instead of 0/0, and as many layers are built as are asked for.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -74,7 +74,8 @@ class MMGCN(MERCModel):
         units = config.node_units
         self.causal = config.causal
         self.detach_graph = config.detach_graph
-        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units))
+        width = len(dims) * (units + config.hidden_units)
+        self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = (
             RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
@@ -85,18 +86,24 @@ class MMGCN(MERCModel):
         self.convolution = _GraphConvolution(config)
         self.classifier = nn.Linear(self.gives.hidden, classes)
 
+    @classmethod
+    def causal_settings(cls) -> Mapping[str, Any]:
+        return {"causal": True}
+
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         rows = {name: self._rows(name, batch) for name in self.modalities}
         nodes_MND = self._nodes(rows, batch)
         present_MN = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities])
         graph = build_graph(nodes_MND.detach() if self.detach_graph else nodes_MND, present_MN, batch, self.causal)
         dropped_MND = self.dropout(nodes_MND)
-        both_MNE = torch.cat([dropped_MND, self.dropout(self.convolution(dropped_MND, graph))], dim=-1)
+        convolved_MNH = self.convolution(dropped_MND, graph)
+        both_MNE = torch.cat([dropped_MND, self.dropout(convolved_MNH)], dim=-1)
         hidden_NF = self.dropout(both_MNE.transpose(0, 1).flatten(1)).relu()
         unimodal = {name: padded(rows_ND, batch) for name, rows_ND in rows.items()}
         return MERCOutput(
             logits=padded(self.classifier(hidden_NF), batch),
             hidden=padded(hidden_NF, batch),
+            bare=padded(torch.cat([nodes_MND, convolved_MNH], dim=-1).transpose(0, 1).flatten(1), batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
         )

@@ -3,7 +3,7 @@
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, L layers, C classes.
 
     features_BTD ─ Linear ─┐                    ┌─► layer 1 ─► … ─► layer L ─┐
-         absent: learned   ├─ sum ─ ReLU ─► h⁰ ─┴────────────────────────────┴─ h⁰ … h^L side by side ─ Linear ─ ReLU ─► hidden ─► logits
+         absent: learned   ├─ sum ─ ReLU ─► h⁰ ─┴────────────────────────────┴─ h⁰ … h^L side by side ─ 2 × (Linear ─ ReLU) ─► hidden ─► logits
     other modalities ──────┘
 
 An utterance hears those before it back to its speaker's last one, that one included; all before it, if the speaker is new:
@@ -21,6 +21,7 @@ Other than in the code, and as in DAG-ERC's paper, the classifier does not see t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ from merc.training.models.engine.common import Dropout, Projection
 class MultiDAG(MERCModel):
     """``unimodal`` are the projected features, ``context`` is what the last layer heard, m."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of MultiDAG."""
 
@@ -45,6 +48,8 @@ class MultiDAG(MERCModel):
         """H, width of an utterance's state in every layer."""
         layers: int = Field(default=4, ge=1, le=256)
         """L, layers of the graph."""
+        hidden_layers: int = Field(default=2, ge=1, le=256)
+        """Layers of the classifier before its last."""
         dropout: float = Field(default=0.4, ge=0, lt=1)
         """Dropout rate before the classifier."""
 
@@ -53,10 +58,11 @@ class MultiDAG(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units), context=units)
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units), context=units, hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.layers = nn.ModuleList([_Layer(units) for _ in range(config.layers)])
-        self.hide = nn.Linear((config.layers + 1) * units, units)
+        widths = [(config.layers + 1) * units, *[units] * config.hidden_layers]
+        self.hide = nn.Sequential(*(layer for one in pairwise(widths) for layer in (nn.Linear(*one), nn.ReLU())))
         self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(units, classes)
 
@@ -67,11 +73,13 @@ class MultiDAG(MERCModel):
         for layer in self.layers:
             state_NH, heard_NH = layer(states[-1], graph)
             states.append(state_NH)
-        hidden_NH = self.dropout(self.hide(torch.cat(states, dim=-1)).relu())
+        bare_NH = self.hide[:-1](torch.cat(states, dim=-1))
+        hidden_NH = self.dropout(self.hide[-1](bare_NH))
         unimodal = {name: graph.places(rows_NH) for name, rows_NH in rows.items()}
         return MERCOutput(
             logits=graph.places(self.classifier(hidden_NH)),
             hidden=graph.places(hidden_NH),
+            bare=graph.places(bare_NH),
             unimodal=unimodal,
             context=graph.places(heard_NH),
             pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},

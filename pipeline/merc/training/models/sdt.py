@@ -29,11 +29,13 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, padded, position_codes, real_rows
+from merc.training.models.engine.common import NORM_EPSILON, SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, padded, position_codes, real_rows
 
 
 class SDT(MERCModel):
     """``unimodal`` are the gated outputs of the transformers within the modalities, which know nothing of the others."""
+
+    VERSION = 2
 
     class Config(Settings):
         """Settings of SDT."""
@@ -129,7 +131,7 @@ class _Transformers(nn.Module):
         """Gives [K, N, H]; the transformer of modality m and source s has the place m · M + s."""
         asking_KNH = inputs_MNH.repeat_interleave(len(modalities), dim=0)
         stream_KNH = asking_KNH + self.dropout(self.attended(self._attend(inputs_MNH, batch, modalities)))
-        normed_KNH = torch.addcmul(self.norm_bias_K1H, functional.layer_norm(stream_KNH, stream_KNH.shape[-1:]), self.norm_weight_K1H)
+        normed_KNH = torch.addcmul(self.norm_bias_K1H, functional.layer_norm(stream_KNH, stream_KNH.shape[-1:], eps=NORM_EPSILON), self.norm_weight_K1H)
         inner_KNH = self.dropout(functional.gelu(self.enter(normed_KNH), approximate="tanh"))
         output_KNH: Tensor = stream_KNH + self.dropout(self.leave(inner_KNH))
         return output_KNH

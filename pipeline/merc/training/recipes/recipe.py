@@ -112,6 +112,9 @@ class Recipe(Settings):
     """The model's file in ``models/``."""
     model_settings: dict[str, Any] = Field(default_factory=dict)
     """Keys of the model's ``Config``, over the block ``models.<model>``."""
+    causal: Literal["as_set", "where_possible", "required"] = "as_set"
+    """Whether no utterance may see what comes after it: ``as_set``, as ``model_settings`` say; ``where_possible``, if the model can and the recipe does not
+    say otherwise; ``required``, whatever the recipe says."""
     framework: str | None = None
     """The file in ``frameworks/`` of what wraps the model; null: nothing does."""
     framework_settings: dict[str, Any] = Field(default_factory=dict)

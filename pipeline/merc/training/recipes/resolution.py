@@ -7,7 +7,7 @@ from typing import Any
 
 from merc import plugins
 from merc.errors import BadSettings
-from merc.params import Origin, Params, Settings
+from merc.params import Laid, Origin, Params, Settings
 from merc.training.frameworks.base import Framework
 from merc.training.losses.engine.base import MERCLoss
 from merc.training.models.engine.base import FUSION, MERCModel
@@ -120,6 +120,14 @@ class ResolvedRecipe:
         seen = [f"{term.name}_{what}" for term in terms for what in term.kind.observes]
         return list(dict.fromkeys([*when, "learning_rate", "train_loss", *(f"loss_{term.name}" for term in terms), *seen]))
 
+    def versions(self) -> dict[str, int]:
+        """Of its parts, by their names, as far as they are not the first."""
+        terms = [term for phase in self.phases for term in phase.losses]
+        parts: dict[str, type[MERCModel] | type[MERCLoss]] = {self.recipe.model: self.model, **{term.name: term.kind for term in (*self.losses, *terms)}}
+        if self.framework is not None:
+            parts[self.framework.name] = self.framework.kind
+        return {name: part.VERSION for name, part in parts.items() if part.VERSION > 1}
+
     def build(self, dims: Mapping[str, int], classes: int) -> MERCModel:
         """The model with fresh weights, inside its framework if there is one."""
         model = self.model(self.model_config, dims, classes)
@@ -137,8 +145,11 @@ class ResolvedRecipe:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
+        without = {"about", "model_settings", "framework_settings"}
+        if f"recipes.{self.name}.causal" not in self.origins:  # as in all recipes before there was such a key, whose runs stay valid
+            without.add("causal")
         settings = {
-            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude={"about", "model_settings", "framework_settings"})},
+            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": _configs(self.losses),
         }
@@ -205,7 +216,7 @@ class _Resolution:
             name=self.name,
             recipe=recipe,
             model=model,
-            model_config=self._config(f"models.{recipe.model}", model.Config, "model_settings"),
+            model_config=self._model_config(model),
             losses=self._losses(recipe.losses, "losses"),
             framework=self._framework(),
             pretraining=self._pretraining(),
@@ -213,10 +224,31 @@ class _Resolution:
         )
         return replace(found, phases=self._phases(found))
 
-    def _config(self, key: str, config: type[Settings], part: str, without: Collection[str] = ()) -> Any:
-        """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them."""
+    def _model_config(self, model: type[MERCModel]) -> Settings:
+        """The model's settings; those that make it causal lie below the recipe's own, or over them where the recipe requires it."""
+        wanted, part, causal = self.recipe.causal, "model_settings", Laid()
+        if wanted != "as_set":
+            settings = model.causal_settings()
+            if settings is None and wanted == "required":
+                raise BadSettings(f"{self.where}.causal: {self.recipe.model} sees the whole dialogue, and has no setting by which it would not")
+            causal.lay(part, settings or {}, self.laid.origins["causal"])
+        below, above = (causal, Laid()) if wanted == "where_possible" else (Laid(), causal)
+        found: Settings = self._config(f"models.{self.recipe.model}", model.Config, part, below=below, above=above)
+        return found
+
+    def _config(
+        self, key: str, config: type[Settings], part: str, without: Collection[str] = (), *, below: Laid | None = None, above: Laid | None = None
+    ) -> Any:
+        """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them.
+
+        Others may lie just below the recipe's, or over all.
+        """
         laid = self.params.read(key)
+        if below is not None:
+            laid.lay_part(below, part)
         laid.lay_part(self.laid, part, without)
+        if above is not None:
+            laid.lay_part(above, part)
         self.origins |= {f"{key}.{one}": origin for one, origin in laid.origins.items()}
         return self.params.filled(laid, config, key)
 

@@ -44,6 +44,8 @@ class MERCLoss(nn.Module, ABC):
 
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the loss's; every field has a default and a docstring."""
+    VERSION: ClassVar[int] = 1
+    """Raised when the same settings give another loss: runs of an earlier one are not mistaken for this one's."""
     needs_pooled: ClassVar[bool] = False
     """Whether the loss looks at :attr:`MERCOutput.pooled`."""
     observes: ClassVar[tuple[str, ...]] = ()

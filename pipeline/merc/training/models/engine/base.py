@@ -21,6 +21,8 @@ class MERCOutput:
     Attributes:
         logits: [B, T, C]; values at padding mean nothing.
         hidden: [B, T, d], what the classifier sees.
+        bare: [B, T, d], the same before the dropout and the ReLU that it passed last, for losses that compare vectors: after a ReLU no cosine is negative,
+            and dropout moves each by chance. None: ``hidden`` is that itself, see :attr:`compared`.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
         unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes ``logits`` themselves.
         context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
@@ -32,12 +34,18 @@ class MERCOutput:
 
     logits: Tensor
     hidden: Tensor
+    bare: Tensor | None = None
     unimodal: dict[str, Tensor] = field(default_factory=dict)
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
     context: Tensor | None = None
     pooled: dict[str, Tensor] = field(default_factory=dict)
     aligned: dict[str, Tensor] = field(default_factory=dict)
     extras: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> Tensor:
+        """[B, T, d], ``bare`` where the model gives it, else ``hidden``."""
+        return self.hidden if self.bare is None else self.bare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,7 @@ class Gives:
         context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if the model gives none; read by the loss ``context_aware``.
         aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none; read by ``prototype`` and ``soft_hgr``.
         extras: names of what stands in :attr:`MERCOutput.extras`; read by the loss ``disentanglement``.
+        hidden_dropout: rate of the dropout that ``hidden`` passed last, which frameworks give to what they put beside it.
     """
 
     hidden: int
@@ -58,6 +67,7 @@ class Gives:
     context: int | None = None
     aligned: int | None = None
     extras: frozenset[str] = frozenset()
+    hidden_dropout: float = 0.0
 
 
 class MERCModel(nn.Module, ABC):
@@ -73,6 +83,8 @@ class MERCModel(nn.Module, ABC):
 
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and a docstring of its own."""
+    VERSION: ClassVar[int] = 1
+    """Raised when the same settings give other scores or weights: runs and checkpoints of an earlier one are not mistaken for this one's."""
     causal: bool
     """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor where a setting decides."""
     gives: Gives
@@ -88,6 +100,11 @@ class MERCModel(nn.Module, ABC):
         self.dims = dict(dims)
         self.modalities = tuple(dims)
         self.classes = classes
+
+    @classmethod
+    def causal_settings(cls) -> Mapping[str, Any] | None:
+        """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot be."""
+        return {} if getattr(cls, "causal", False) else None
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
         """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for training in phases

@@ -10,6 +10,8 @@ from merc.training.data.batch import DialogueBatch
 
 # MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
 SPEAKER_SLOTS = 9
+# Of the layer norms in the published code of SDT and IDCL; torch's own is ten times as large.
+NORM_EPSILON = 1e-6
 
 
 class Projection(nn.Module):
@@ -19,11 +21,12 @@ class Projection(nn.Module):
         dim: D.
         units: H.
         bias: of the linear map.
+        identity: no map at all; H is D.
     """
 
-    def __init__(self, dim: int, units: int, bias: bool = True) -> None:
+    def __init__(self, dim: int, units: int, bias: bool = True, identity: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, units, bias=bias)
+        self.linear = nn.Identity() if identity else nn.Linear(dim, units, bias=bias)
         self.absent_H = nn.Parameter(torch.zeros(units))
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:

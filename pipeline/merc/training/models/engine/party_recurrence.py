@@ -176,8 +176,9 @@ class Recurrence(torch.autograd.Function):
             present[schedule.rank_of, ..., 0, schedule.step_of] = keys_present
             hidden = (1 - present) * ABSENT
         found = keys.new_zeros(networks, count - first, modalities, units)
-        shares = keys.new_empty(networks, count - first, modalities)
-        contexts = found[:, :, 0] if join is None else keys.new_empty(networks, count - first, units)
+        # Zeros, since the first step, before which there is nothing, has neither shares nor a context: not even the bias of the join.
+        shares = keys.new_zeros(networks, count - first, modalities)
+        contexts = found[:, :, 0] if join is None else keys.new_zeros(networks, count - first, units)
         attention: list[Tensor] = []
         # What the party's state adds to the gates of its own cell and of the global one is a single product.
         from_party = torch.cat([state_party, party_global], dim=-1)
@@ -208,7 +209,7 @@ class Recurrence(torch.autograd.Function):
             if dropout is not None and dropout[1] is not None:
                 key.mul_(dropout[1][rows])
 
-            if join is not None:
+            if join is not None and step:
                 shares[:, rows] = torch.bmm(found[:, rows].flatten(1, 2), gate[..., None]).view(networks, size, modalities).softmax(dim=gate_over)
                 joined = torch.addcmul(found[:, rows], found[:, rows], shares[:, rows, :, None]).flatten(2)
                 contexts[:, rows] = torch.baddbmm(join_bias, joined, join)
@@ -241,7 +242,7 @@ class Recurrence(torch.autograd.Function):
         d_globals, d_parties, d_emotions, d_keys = (torch.zeros_like(value) for value in (globals_, parties, emotions, keys))
         d_emotions[:, first:] = of_emotions
         d_contexts = of_contexts.clone()
-        d_queries, d_scores = torch.zeros_like(queries), torch.empty_like(shares)
+        d_queries, d_scores = torch.zeros_like(queries), torch.zeros_like(shares)
         # The party's gates stand ahead of the global ones, so that what both have of the party's state lies side by side.
         both = found.new_empty(networks, count, 8 * units)
         by_party = both[..., units : 7 * units]
@@ -265,7 +266,7 @@ class Recurrence(torch.autograd.Function):
 
             d_context = d_contexts[:, rows].baddbmm_(by_input[1][:, rows], context_party.mT)
             d_found = d_context[:, :, None]
-            if join is not None:
+            if join is not None and step:
                 d_joined = torch.bmm(d_context, join.mT).view(networks, size, modalities, units)
                 share = shares[:, rows]
                 d_share = (d_joined * found[:, rows]).sum(dim=-1)
@@ -294,8 +295,8 @@ class Recurrence(torch.autograd.Function):
         of_state_party, of_party_global = (party_before.mT @ by_party).chunk(2, dim=-1)
         of_join: tuple[Tensor | None, ...] = (None, None, None)
         if join is not None:
-            joined = torch.addcmul(found, found, shares[..., None]).flatten(2)
-            of_join = ((d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0], joined.mT @ d_contexts, d_contexts.sum(dim=1, keepdim=True))
+            joined, d_joined = torch.addcmul(found, found, shares[..., None]).flatten(2), d_contexts[:, first:]
+            of_join = ((d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0], joined[:, first:].mT @ d_joined, d_joined.sum(dim=1, keepdim=True))
         return (
             *(None, None, None, None, None),
             of_party_global,

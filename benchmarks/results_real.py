@@ -1,0 +1,146 @@
+"""DCLF and the models under it on IEMOCAP's real text and audio, leave one of sessions 1 to 4 out; writes the tables of results_real.md beside this file.
+
+    python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30] [trials | systems]
+
+The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other three are train, in the layout
+that `merc-shards import` reads. They derive from a corpus under a research licence, and neither come with this program nor may be passed on; without them
+nothing is measured. Session 5, the benchmark's test, is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
+
+A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at half its width and epochs so that
+a CPU core does it in a minute; ``systems`` are recipes as they ship.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from _settings import settings_file
+from _tables import put_table, spread
+from merc import files
+from merc.layout import Layout
+from merc.params import Params
+from merc.shards.format import reader
+from merc.training.data.splits import TrainingData, load_data
+from merc.training.loop.trainer import train_seed
+from merc.training.recipes.resolution import resolve
+
+RESULTS = Path(__file__).with_suffix(".md")
+OVER = "mmgcn_text+dclf_iemocap"
+WHOLE = {"additions.dclf_iemocap.causal": "as_set"}
+CONTEXT, MODALITY = "additions.dclf_iemocap.losses.context_aware", "additions.dclf_iemocap.losses.modality_contribution"
+SMALL = {"recipes.mmgcn.model_settings.node_units": 100, "recipes.mmgcn.model_settings.hidden_units": 50}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe with settings over it; ``name`` is what stands in the table."""
+
+    name: str
+    recipe: str
+    settings: Mapping[str, object]
+
+
+def _modality(name: str, settings: Mapping[str, object] = MappingProxyType({})) -> Row:
+    """A row with the modality loss alone."""
+    return Row(f"modality loss alone{name}", OVER, {**SMALL, **WHOLE, CONTEXT: None, **settings})
+
+
+def _projected(units: int) -> dict[str, object]:
+    return {f"losses.{loss}.projection_units": units for loss in ("context_aware", "modality_contribution")}
+
+
+TRIALS = [
+    Row("`mmgcn_text` without DCLF", "mmgcn_text", SMALL),
+    Row("decoder and heads alone", OVER, {**SMALL, **WHOLE, CONTEXT: None, MODALITY: None}),
+    _modality(""),
+    _modality(", projection of 64", {"losses.modality_contribution.projection_units": 64}),
+    _modality(", τ 0.5", {"losses.modality_contribution.temperature": 0.5}),
+    _modality(", weight 0.1", {MODALITY: {"weight": 0.1}}),
+    _modality(", same emotion only", {"losses.modality_contribution.same_emotion_only": True}),
+    _modality(", heads detached", {"frameworks.dclf.detach_unimodal": True}),
+    Row("context loss alone", OVER, {**SMALL, **WHOLE, MODALITY: None}),
+    Row("context loss alone, projection of 64", OVER, {**SMALL, **WHOLE, MODALITY: None, "losses.context_aware.projection_units": 64}),
+    Row("both losses", OVER, {**SMALL, **WHOLE}),
+    Row("both losses, projections of 64", OVER, {**SMALL, **WHOLE, **_projected(64)}),
+    Row("`mmgcn_text+causal` without DCLF", "mmgcn_text+causal", SMALL),
+    Row("both losses, projections of 64, causal", OVER, {**SMALL, **_projected(64)}),
+]
+SYSTEMS = [Row(f"`{base}{more}`", f"{base}{more}", {}) for base in ("baseline", "mmgcn_text", "ddin_text") for more in ("", "+causal", "+dclf_iemocap")]
+TABLES = {"trials": TRIALS, "systems": [row for row in SYSTEMS if row.recipe != "baseline+causal"]}
+
+
+def imported(features: Path, work: Path, fold: str) -> Layout:
+    """The shards of a fold, imported if they are not there."""
+    layout = Layout(raw=work / "raw", out=work / "features", dataset=f"iemocap-without-{fold}")
+    if not layout.shards.exists():
+        command = [str(Path(sys.executable).parent / "merc-shards"), "import", str(features / f"fold-test-{fold}.pkl"), str(layout.shards)]
+        subprocess.run(command, check=True, capture_output=True, cwd=work)
+    return layout
+
+
+def trained(row: Row, layout: Layout, seed: int, epochs: int | None, work: Path, data: dict[str, TrainingData]) -> dict[str, float]:
+    """Dev and test scores of a row, from the folder of work if they are there."""
+    settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
+    params = Params.load(settings_file(work / "params.yaml", settings))
+    resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@text-audio")
+    made_of = {"settings": resolved.settings(), "versions": resolved.versions(), "seed": seed, "shards": layout.dataset}
+    kept = work / "scores" / f"{files.digest(made_of)}.json"
+    if not kept.exists():
+        if layout.dataset not in data:
+            data[layout.dataset] = load_data(resolved, reader.info_of(layout), layout)[0]
+        found = train_seed(resolved, data[layout.dataset], seed, torch.device("cpu"))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(
+            kept, {"dev": found.dev["weighted_f1"], "test": found.test["weighted_f1"], **{k: v for k, v in found.history[-1].items() if "loss" in k}}
+        )
+    scores: dict[str, float] = json.loads(kept.read_text())
+    return scores
+
+
+def table(rows: list[Row], layouts: list[Layout], seeds: list[int], epochs: int | None, work: Path) -> list[str]:
+    """Of folds and seeds: mean and standard deviation; the difference from the first row, its deviation over folds and seeds."""
+    data: dict[str, TrainingData] = {}
+    lines = ["| row | dev WF1 | held-out WF1 | over the first row, held out | folds × seeds |", "| --- | ---: | ---: | ---: | ---: |"]
+    first: list[float] = []
+    for row in rows:
+        found = [trained(row, layout, seed, epochs, work, data) for layout in layouts for seed in seeds]
+        test = [one["test"] for one in found]
+        first = first or test
+        apart = spread([one - other for one, other in zip(test, first, strict=True)])
+        lines.append(f"| {row.name} | {spread([one['dev'] for one in found])} | {spread(test)} | {apart} | {len(layouts)} × {len(seeds)} |")
+        print(lines[-1], round(statistics.fmean(one["train_loss"] for one in found), 2), flush=True)
+    return lines
+
+
+def main() -> None:
+    """Measures one of the tables, or says what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=list(TABLES), nargs="?", default="trials")
+    parser.add_argument("--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"))
+    parser.add_argument("--work", type=Path, default=Path("results_real"))
+    parser.add_argument("--folds", default="1,2")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int, help="in place of the recipes'")
+    given = parser.parse_args()
+    if given.features is None or not (Path(given.features) / "fold-test-1.pkl").exists():
+        print(f"no fold-test-1.pkl in {given.features}: nothing to measure; --features names the folder")
+        return
+    torch.set_num_threads(1)
+    given.work.mkdir(parents=True, exist_ok=True)
+    layouts = [imported(Path(given.features).resolve(), given.work, fold) for fold in given.folds.split(",")]
+    lines = table(TABLES[given.which], layouts, [int(seed) for seed in given.seeds.split(",")], given.epochs, given.work)
+    told = f"`python benchmarks/results_real.py {given.which} --folds {given.folds} --seeds {given.seeds}{f' --epochs {given.epochs}' if given.epochs else ''}`"
+    put_table(RESULTS, given.which, [f"{told}, IEMOCAP text and audio, six classes, per cent.", "", *lines])
+
+
+if __name__ == "__main__":
+    main()
