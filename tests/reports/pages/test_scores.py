@@ -11,7 +11,7 @@ from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import write_report
 
-from ..conftest import make_comparison, over_seeds
+from ..conftest import make_comparison, make_times, over_seeds
 
 LONG = "dialogue_transformer+idcl+demo+pretrained_demo"
 SCORES = {"baseline": 0.5, "mmgcn+dclf": 0.6, LONG: 0.55, "one_seed": 0.4}
@@ -27,6 +27,8 @@ def report(write_shards: WriteShards, write_run: Callable[..., Path], write_eval
     for recipe, score in SCORES.items():
         seeds = [(score, score - 0.1), (score + 0.02, score - 0.12)][: 1 if recipe == "one_seed" else 2]
         write_run(dataset="meld", recipe=recipe, scores=seeds, replace={"parameters": int(1000000 * score)})
+    make_times(tmp_path / "runs", dataset="meld")
+    make_times(tmp_path / "runs", dataset="meld", recipe=LONG, wall_seconds=0.5)
     scores = {kind: {"weighted_f1": 0.5} for kind in ("raw", "eccs", "eics")}
     write_evaluation("context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
     pair = {"first": "baseline", "second": "mmgcn+dclf", "difference": -0.1, "p_holm": 0.01, "low": -0.2, "high": -0.05, "significant": True}
@@ -86,6 +88,10 @@ def test_numbers_sort_as_numbers_and_what_has_none_comes_last(report: Path, open
     button = page.locator("table.scores").first.get_by_role("button", name="eters")
     button.click()
     assert _first_words(_column(page)) == ["mmgcn+dclf", LONG, "baseline", "one_seed"]
+    page.locator("table.scores").first.get_by_role("button", name="Seconds an epoch").click()
+    assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
+    assert _column(page, 10) == ["2", "0.500", "–", "–"]
+    assert "not timed" in page.locator("table.scores").first.locator("tbody.rows tr").last.locator("td").last.get_attribute("title")
     overview = open_page(report / "index.html")
     for _ in range(2):
         overview.get_by_role("button", name="Test WF1").click()
