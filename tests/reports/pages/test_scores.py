@@ -11,30 +11,31 @@ from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import write_report
 
-from ..conftest import make_comparison, make_times, over_seeds
+from ..conftest import make_comparison, make_evaluation, make_times, over_seeds
 
 LONG = "dialogue_transformer+idcl+demo+pretrained_demo"
 SCORES = {"baseline": 0.5, "mmgcn+dclf": 0.6, LONG: 0.55, "one_seed": 0.4}
-WriteShards = Callable[..., Layout]
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture
-def report(write_shards: WriteShards, write_run: Callable[..., Path], write_evaluation: Callable[..., Path], tmp_path: Path) -> Path:
-    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores."""
-    write_shards("meld")
-    write_shards("untrained")
+@pytest.fixture(scope="module")
+def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; not to be changed."""
+    home = tmp_path_factory.mktemp("scores")
+    runs, evaluations = home / "runs", home / "evaluations"
+    for dataset in ("meld", "untrained"):
+        making.shards(Layout(home / "raw", home / "features", dataset))
     for recipe, score in SCORES.items():
         seeds = [(score, score - 0.1), (score + 0.02, score - 0.12)][: 1 if recipe == "one_seed" else 2]
-        write_run(dataset="meld", recipe=recipe, scores=seeds, replace={"parameters": int(1000000 * score)})
-    make_times(tmp_path / "runs", dataset="meld")
-    make_times(tmp_path / "runs", dataset="meld", recipe=LONG, wall_seconds=0.5)
+        making.run(runs, dataset="meld", recipe=recipe, scores=seeds, replace={"parameters": int(1000000 * score)})
+    make_times(runs, dataset="meld")
+    make_times(runs, dataset="meld", recipe=LONG, wall_seconds=0.5)
     scores = {kind: {"weighted_f1": 0.5} for kind in ("raw", "eccs", "eics")}
-    write_evaluation("context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
+    make_evaluation(evaluations, "context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
     pair = {"first": "baseline", "second": "mmgcn+dclf", "difference": -0.1, "p_holm": 0.01, "low": -0.2, "high": -0.05, "significant": True}
-    make_comparison(tmp_path / "evaluations", [pair], dataset="meld")
-    write_report(Config(), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", evaluations=tmp_path / "evaluations")
-    return tmp_path / "reports"
+    make_comparison(evaluations, [pair], dataset="meld")
+    write_report(Config(), home / "features", runs, home / "reports", evaluations=evaluations)
+    return home / "reports"
 
 
 def _dataset(report: Path) -> Path:
