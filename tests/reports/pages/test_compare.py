@@ -149,6 +149,14 @@ def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(three: Callab
     assert page.evaluate("(() => { const box = document.querySelector('.scores').parentElement; return box.scrollWidth <= box.clientWidth; })()")
 
 
+def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Callable[..., Any]) -> None:
+    page = three(java_script_enabled=False)
+    assert not page.locator("#compared").is_visible()
+    assert "scripts are off" in page.locator("main").inner_text()
+    page.locator("noscript a").click()
+    assert page.locator("table.scores td.score").first.is_visible()
+
+
 def test_cells_are_read_easily_on_their_colours(three: Callable[..., Any]) -> None:
     """Contrast of WCAG 2, of the darkest and the lightest cells in both themes."""
     lowest = """() => {

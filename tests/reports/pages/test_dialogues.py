@@ -52,7 +52,7 @@ def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
             home = folder / "evaluations" / "runs" / "tiny" / "unsure" / "any_modality_oracle"
             parts = [making.predictions(folder / name, layout, said=said, splits=["test"], more={"modality": name}) for name in ("text", "audio")]
             parquet.write(home / "unimodal.parquet", parquet.read(parts))
-            files.write_json(home / "record.json", {"fingerprint": "2", "inputs": {"run": "1"}})
+            files.write_json(home / "record.json", {"fingerprint": "2", "settings": {}, "inputs": {"run": "1"}})
             making.media(layout, without=["test/dia0_utt1"], doubtful=["test/dia0_utt2", "train/dia1_utt0"])
             if fresh:
                 return _written(folder, **config)

@@ -67,6 +67,14 @@ def test_every_score_is_seen_whole_at_every_width(report: Path, open_page: OpenP
     assert table.evaluate("one => [...one.querySelectorAll('td.score')].every((cell) => cell.scrollWidth <= cell.clientWidth + 1)")
 
 
+def test_a_table_that_scrolls_on_a_phone_keeps_the_names_of_its_rows_in_sight(report: Path, open_page: OpenPage) -> None:
+    page = open_page(_dataset(report), width=390)
+    box = page.get_by_role("region", name="Confusion on test")
+    box.evaluate("one => { one.scrollLeft = 100; }")
+    assert box.evaluate("one => one.scrollLeft") == 100
+    assert box.locator("tbody th").first.bounding_box()["x"] >= 0
+
+
 def test_columns_sort_by_click_and_by_keyboard(report: Path, open_page: OpenPage) -> None:
     page = open_page(_dataset(report))
     assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
