@@ -55,7 +55,9 @@ ALONE = {
     "ddin_text+dclf+all_below+batch_32": "ddin_text+batch_32",
 }
 """Recipe → the same without the system's losses."""
-RECIPES = tuple(dict.fromkeys([*(name for pair in ALONE.items() for name in reversed(pair)), "df_erc+batch_32", "joint_vector+batch_32", "merc_kdc+at_once"]))
+RECIPES = tuple(
+    dict.fromkeys(["baseline", *(name for pair in ALONE.items() for name in reversed(pair)), "df_erc+batch_32", "joint_vector+batch_32", "merc_kdc+at_once"])
+)
 TABLE = Table("", RECIPES, "@text", "", encoder="minilm")
 PROTOCOLS = ("emotion_shift", "context_substitution", "calibration", "trajectory_alignment", "significance")
 

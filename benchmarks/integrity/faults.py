@@ -32,6 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import CliRunner
 
+from merc import timing
+
 Kind = Literal["write", "rename", "remove", "sync", "allocate"]
 How = Literal["fail", "kill"]
 KINDS: tuple[Kind, ...] = ("write", "rename", "remove", "sync", "allocate")
@@ -209,11 +211,11 @@ class _Faults:
 
 
 def tree(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path)."""
+    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path), nor what epochs took."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(part in without for part in path.relative_to(folder).parts):
+        if path.is_file() and not any(part in (timing.FOLDER, *without) for part in path.relative_to(folder).parts):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

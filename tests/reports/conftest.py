@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from merc import files, parquet
+from merc import files, parquet, timing
 from merc.evaluation.engine import summary
 from merc.job import RECORD, RunOptions
 from merc.layout import Layout
@@ -277,6 +277,13 @@ def make_run(
         writer.writeheader()
         writer.writerows(lines)
     return folder
+
+
+def make_times(runs: Path, *, dataset: str = "tiny", recipe: str = "baseline", seed: int = 0, **more: Any) -> Path:
+    """What the epochs of a seed took, 2 seconds on the clock; ``more`` gives keys other values."""
+    path = timing.path_of(runs, dataset, recipe, seed)
+    files.write_json(path, {"fingerprint": "1", "device": "cpu", "threads": 1, "epochs": 12, "wall_seconds": 2.0, "cpu_seconds": 1.5} | more)
+    return path
 
 
 @pytest.fixture

@@ -48,6 +48,17 @@ def test_points_name_every_recipe_and_the_majority_class(write_run: Callable[...
     assert all(f">{words}</text>" in svg for words in ("first", "second", "majority class", "a seed", "mean"))
 
 
+def test_names_that_are_long_foreign_or_hostile_leave_the_points_their_room(
+    write_run: Callable[..., Path], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    for name in ("mmgcn" + "+weighted" * 12, "名前<b>\x01\u202e"):
+        write_run(recipe=name)
+    svg = figures.scores(read_recipes(tmp_path / "runs", "tiny"))
+    words = [text for element in ElementTree.fromstring(svg).iter() for text in element.itertext()]  # noqa: S314 - made a line above
+    assert {"名前<b>\\x01\\u202e", "mmgcn+weighted+weig…ted+weighted+weighted"} <= set(words)
+    assert [str(one.message) for one in recwarn] == []
+
+
 def test_a_history_of_one_epoch_whose_chosen_one_is_missing_is_drawn() -> None:
     assert ">seed 0</text>" in figures.history([Epoch("0", 1, 1.0, 0.5)], {})
 

@@ -48,6 +48,13 @@ def test_a_folder_with_something_else_is_refused_and_nothing_in_it_is_changed(na
     assert (tmp_path / name).read_text() == "<!doctype html>\n<p>someone else's</p>\n"
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("mine")
+    with pytest.raises(SettingsDiffer, match="reports: a file, where the folder of the report should be"):
+        place.check(tmp_path / "reports")
+    assert (tmp_path / "reports").read_text() == "mine"
+
+
 def test_a_report_of_a_run_that_was_killed_before_the_overview_was_in_place_is_ours(tmp_path: Path) -> None:
     files.write_text(tmp_path / MARKER, MARK)
     files.write_text(tmp_path / "results.md", "")

@@ -1,5 +1,6 @@
 """Results are read as training writes them, checked, and summed up over the seeds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def test_results_that_training_would_not_write_are_refused(changes: dict[str, An
     with pytest.raises(BadTable, match=message) as raised:
         read_recipes(tmp_path / "runs", "tiny")
     assert "results.json" in str(raised.value)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 57.2, -0.1])
+def test_a_score_that_is_no_share_is_refused_naming_file_and_key(write_run: WriteRun, tmp_path: Path, score: float) -> None:
+    path = write_run() / "results.json"
+    results = json.loads(path.read_text())
+    results["seeds"]["1"]["test"]["weighted_f1"] = score
+    path.write_text(json.dumps(results))
+    with pytest.raises(BadTable, match=r"baseline/results.json: not the results of a run: seeds.1.test.weighted_f1: Input should be"):
+        read_recipes(tmp_path / "runs", "tiny")
 
 
 def test_results_that_are_no_json_are_refused(write_run: WriteRun, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from merc.reports import written
 from merc.reports.evaluations import Pair, Significance
+from merc.reports.pace import Pace
 from merc.reports.published import Published, TagGroup
 from merc.reports.results import read_recipes
 from merc.reports.scoreboard import scoreboards
@@ -20,7 +21,7 @@ PUBLISHED = [
 
 def _results(tmp_path: Path, significance: Significance | None = None, published: list[TagGroup] | None = None) -> list[written.Results]:
     recipes = read_recipes(tmp_path / "runs", "tiny")
-    return [written.Results("tiny", scoreboards(recipes, significance), published or [])]
+    return [written.Results("tiny", scoreboards(recipes, significance), published or [], {"baseline": Pace(2.0, "")})]
 
 
 def _differ() -> Significance:
@@ -39,11 +40,11 @@ def test_the_markdown_table_holds_majority_mean_and_spread_and_marks(write_run: 
         "\n"
         "Label set meld7; epochs selected by dev weighted F1; per cent, mean ± standard deviation over the seeds.\n"
         "\n"
-        "| Recipe | Model | Features | Parameters | Causal | Seeds | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n"
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| majority class | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n"
-        "| **baseline** | recurrent | text ngrams, audio acoustic | 1,234,567 | no | 2 | 52.00 ± 2.83 | **43.00 ± 4.24** | 44.00 ± 4.24 | 33.00 ± 4.24 |\n"
-        "| text_only | recurrent | text ngrams | 12 | yes | 1 | 48.00 | 41.00 † | 42.00 | 31.00 |\n"
+        "| Recipe | Model | Features | Parameters | Seconds an epoch | Causal | Seeds | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n"
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| majority class | – | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n"
+        "| **baseline** | recurrent | text ngrams, audio acoustic | 1,234,567 | 2 | no | 2 | 52.00 ± 2.83 | **43.00 ± 4.24** | 44.00 ± 4.24 | 33.00 ± 4.24 |\n"
+        "| text_only | recurrent | text ngrams | 12 | – | yes | 1 | 48.00 | 41.00 † | 42.00 | 31.00 |\n"
         "\n"
         "Bold: the highest mean dev WF1, baseline.\n"
         "\n"
@@ -76,15 +77,15 @@ def test_the_latex_tables_have_the_same_rows_and_marks(write_run: WriteRun, tmp_
     text = written.latex(_results(tmp_path, _differ(), PUBLISHED))
     first, second = text.split("\\end{tabular}\n")[:2]
     assert first.endswith(
-        "\\begin{tabular}{lllrrrrrrr}\n"
+        "\\begin{tabular}{lllrrrrrrrr}\n"
         "\\toprule\n"
-        "Recipe & Model & Features & Parameters & Causal & Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n"
+        "Recipe & Model & Features & Parameters & Seconds an epoch & Causal & Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n"
         "\\midrule\n"
-        "majority class & -- & -- & -- & -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n"
+        "majority class & -- & -- & -- & -- & -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n"
         "\\midrule\n"
-        "\\textbf{baseline} & recurrent & text ngrams, audio acoustic & 1,234,567 & no & 2 & 52.00 $\\pm$ 2.83 & \\textbf{43.00 $\\pm$ 4.24} & "
+        "\\textbf{baseline} & recurrent & text ngrams, audio acoustic & 1,234,567 & 2 & no & 2 & 52.00 $\\pm$ 2.83 & \\textbf{43.00 $\\pm$ 4.24} & "
         "44.00 $\\pm$ 4.24 & 33.00 $\\pm$ 4.24 \\\\\n"
-        "text\\_only & recurrent & text ngrams & 12 & yes & 1 & 48.00 & 41.00$^{\\dagger}$ & 42.00 & 31.00 \\\\\n"
+        "text\\_only & recurrent & text ngrams & 12 & -- & yes & 1 & 48.00 & 41.00$^{\\dagger}$ & 42.00 & 31.00 \\\\\n"
         "\\bottomrule\n"
     )
     assert "A\\_B & glove &  & 58.60 & -- & 2021 & Doe \\& Roe &  \\\\\n\\midrule\nC & sbert & " in second

@@ -6,6 +6,7 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -104,6 +105,14 @@ def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path, un
     again = train(resolve(params, "all"), make_shards(), RunOptions(device="cpu", workers=7), runs=tmp_path / "runs")
     assert again == tmp_path / "runs" / "tiny" / "all"
     assert contents(again) == contents(undisturbed)
+
+
+def test_what_the_epochs_of_each_seed_took_lies_beside_the_run(undisturbed):
+    fingerprint = json.loads((undisturbed / "record.json").read_text())["fingerprint"]
+    for seed in (0, 1):
+        times = json.loads((undisturbed.parents[1] / ".times" / "tiny" / "all" / f"seed-{seed}.json").read_text())
+        assert (times.pop("wall_seconds") > 0, times.pop("cpu_seconds") > 0) == (True, True)
+        assert times == {"fingerprint": fingerprint, "device": "cpu", "threads": torch.get_num_threads(), "epochs": 5}
 
 
 def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, params, tmp_path, monkeypatch, undisturbed):

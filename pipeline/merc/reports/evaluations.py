@@ -49,7 +49,7 @@ class Block:
 class Pair(BaseModel):
     """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None where nothing is claimed."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     first: str
     second: str
@@ -128,7 +128,7 @@ def read_evaluations(evaluations: Path, dataset: str, fingerprints: Mapping[str,
             folder = evaluations / "runs" / dataset / recipe / protocol
             if not (folder / SCORES).is_file():
                 continue
-            if _inputs(folder).get("run") != fingerprint:
+            if not is_of(folder, fingerprint):
                 outdated.append(f"{recipe}/{protocol}")
             else:
                 found.setdefault(protocol, {})[recipe] = folder / SCORES
@@ -136,9 +136,10 @@ def read_evaluations(evaluations: Path, dataset: str, fingerprints: Mapping[str,
     return Evaluations([_block(protocol, of_recipes) for protocol, of_recipes in found.items()], significance, outdated)
 
 
-def _inputs(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = files.read_record(folder / RECORD, Record, "the record of an evaluation")
-    return dict(record["inputs"])
+def is_of(folder: Path, fingerprint: str | None) -> bool:
+    """Whether an evaluation that is there is of the training with a fingerprint, rather than of an earlier one; of none without."""
+    record = files.read_record(folder / RECORD, Record, "the record of an evaluation")
+    return fingerprint is not None and record["inputs"].get("run") == fingerprint
 
 
 def _read_significance(folder: Path, fingerprints: Mapping[str, str], outdated: list[str]) -> Significance | None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from merc.reports.results import Epoch, Recipe
+from merc.shown import visible
 
 # Okabe & Ito's palette, told apart with every kind of colour blindness (Okabe & Ito 2008, "Color Universal Design").
 SPLIT_COLOURS = {"train": "#0072B2", "dev": "#E69F00", "test": "#009E73"}
@@ -103,7 +105,7 @@ def scores(recipes: Sequence[Recipe]) -> str:
             axes.plot([spread.mean], [row], "|", color=_INK, markersize=17, markeredgewidth=2, label="mean" if not row else None)
         majority = recipes[0].majority["test"].weighted_f1
         axes.axvline(majority, color=SPLIT_COLOURS["dev"], linestyle="--", linewidth=1.4, label="majority class")
-        axes.set_yticks(range(len(recipes)), [recipe.recipe for recipe in recipes])
+        axes.set_yticks(range(len(recipes)), [_short(recipe.recipe) for recipe in recipes])
         axes.set_ylim(len(recipes) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -139,6 +141,17 @@ def history(epochs: Sequence[Epoch], chosen: Mapping[str, int]) -> str:
         return _svg(figure)
 
 
+def _short(name: str) -> str:
+    """A name as a figure has room for it.
+
+    >>> _short("mmgcn" + "+weighted" * 6)
+    'mmgcn+weighted+weig…ted+weighted+weighted'
+    """
+    name = visible(name)
+    return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS // 2 - 1]}…{name[-_NAME_LETTERS // 2 - 1 :]}"
+
+
+_NAME_LETTERS = 40
 _WIDTH = 10.0  # inches; the SVG fills the column's width
 
 
@@ -161,7 +174,9 @@ def _svg(figure: Figure) -> str:
     """
     buffer = io.StringIO()
     nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it only measures; the browser draws the letters, in its own fonts
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)

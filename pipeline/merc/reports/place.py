@@ -22,9 +22,11 @@ def check(reports: Path) -> None:
     A file or folder of any other name stays what it is.
 
     Raises:
-        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, or a table is there without them.
-        CannotWrite: if the folder cannot be read, or is a file.
+        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, a table is there without them, or it is a file.
+        CannotWrite: if the folder cannot be read.
     """
+    if reports.exists() and not reports.is_dir():
+        raise SettingsDiffer(f"{reports}: a file, where the folder of the report should be; move it away, or give another folder by --reports")
     with files.writing(reports):
         files.finish_replacing(reports / PAGES)  # of a run that was killed
         index, pages = reports / OVERVIEW, reports / PAGES

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from merc import files
 from merc.encoders.engine.adapted import FROZEN
@@ -26,20 +26,24 @@ class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Scores(_Lenient):
-    """Scores of one split, each 0 to 1."""
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
+"""A score, 0 to 1; sums of floats may be a little above."""
 
-    weighted_f1: float
-    accuracy: float
-    macro_f1: float | None = None
+
+class Scores(_Lenient):
+    """Scores of one split."""
+
+    weighted_f1: Share
+    accuracy: Share
+    macro_f1: Share | None = None
 
 
 class ClassScores(_Lenient):
     """Scores of one class; ``support`` is its number of utterances."""
 
-    precision: float
-    recall: float
-    f1: float
+    precision: Share
+    recall: Share
+    f1: Share
     support: int
 
 
@@ -56,7 +60,7 @@ class BestTestEpoch(_Lenient):
     """The best epoch had the test split been used to choose it; shown as such, never chosen."""
 
     epoch: int
-    weighted_f1: float
+    weighted_f1: Share
 
 
 class Seed(_Lenient):

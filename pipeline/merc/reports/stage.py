@@ -16,6 +16,7 @@ from merc.reports import figures, place, results, tables, written
 from merc.reports.config import Config
 from merc.reports.evaluations import Evaluations, read_evaluations
 from merc.reports.examples import Example, read_examples
+from merc.reports.pace import read_pace
 from merc.reports.pages import compare, dataset, dialogues, overview
 from merc.reports.pages.base import Report
 from merc.reports.pages.dataset import DatasetReport
@@ -76,7 +77,7 @@ def _write_tables(found: list[DatasetReport], folder: Path) -> None:
     """Writes :data:`merc.reports.place.TABLES`."""
     coverage = [row for one in found for row in one.contents.coverage]
     labels = [row for one in found for row in one.contents.labels]
-    scores = [written.Results(one.name, one.boards, one.published) for one in found]
+    scores = [written.Results(one.name, one.boards, one.published, one.paces) for one in found]
     files.write_text(folder / "results.md", written.markdown(scores))
     files.write_text(folder / "results.tex", written.latex(scores))
     files.write_json(folder / "scores.json", tables.score_metrics({one.name: list(one.recipes) for one in found}))
@@ -140,6 +141,7 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, evaluations: Pat
         made_of={key: info[key] for key in ("fingerprint", "schema_version", "versions") if key in info},
         settings=_settings(layout, info),
         records=records,
+        paces={recipe.recipe: read_pace(runs, recipe, records[recipe.recipe]) for recipe in recipes},
     )
 
 

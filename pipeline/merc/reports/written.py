@@ -1,14 +1,15 @@
 """The results of all datasets as a Markdown document and as LaTeX, for papers: the same rows and marks as on the pages."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from merc import shown
+from merc.reports.pace import NOTHING, Pace
 from merc.reports.published import TagGroup
 from merc.reports.results import Recipe
 from merc.reports.scoreboard import Scoreboard, percent, significance_words, spread
 
-HEADS = ("Recipe", "Model", "Features", "Parameters", "Causal", "Seeds", "Dev WF1", "Test WF1", "Test Acc", "Test macro F1")
+HEADS = ("Recipe", "Model", "Features", "Parameters", "Seconds an epoch", "Causal", "Seeds", "Dev WF1", "Test WF1", "Test Acc", "Test macro F1")
 PUBLISHED_HEADS = ("System", "Features", "Modalities", "Test WF1", "Test Acc", "Year", "Source", "Protocol")
 _TEXT_COLUMNS = 3
 _MARKED = HEADS.index("Test WF1")
@@ -17,23 +18,24 @@ _NOT_RANKED = "Printed in papers, per cent; other features, splits and ways to c
 
 @dataclass(frozen=True)
 class Results:
-    """What is written of a dataset."""
+    """What is written of a dataset; ``paces`` by recipe."""
 
     dataset: str
     boards: Sequence[Scoreboard]
     published: Sequence[TagGroup]
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
 
-def result_cells(recipe: Recipe) -> list[str]:
+def result_cells(recipe: Recipe, pace: Pace) -> list[str]:
     """One recipe's row under :data:`HEADS`; scores in per cent, mean ± standard deviation over the seeds."""
-    facts = [recipe.recipe, recipe.model, recipe.features, f"{recipe.parameters:,}", "yes" if recipe.causal else "no", str(len(recipe.seeds))]
+    facts = [recipe.recipe, recipe.model, recipe.features, f"{recipe.parameters:,}", str(pace), "yes" if recipe.causal else "no", str(len(recipe.seeds))]
     return facts + [percent(spread(recipe, score)) for score in HEADS[len(facts) :]]
 
 
 def majority_cells(recipe: Recipe) -> list[str]:
     """The row of always guessing the train split's most frequent class."""
     dev, test = recipe.majority["dev"], recipe.majority["test"]
-    return ["majority class", "–", "–", "–", "–", "–", *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)), "–"]
+    return ["majority class", "–", "–", "–", "–", "–", "–", *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)), "–"]
 
 
 def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
@@ -64,7 +66,7 @@ def markdown(results: Iterable[Results]) -> str:
             lines += ["Nothing has been trained on it yet.", ""]
         for board in one.boards:
             lines += [shown.markdown(about(board)), "", _row(HEADS), _row("---" if at < _TEXT_COLUMNS else "---:" for at in range(len(HEADS)))]
-            lines += [_row(map(shown.markdown, majority_cells(board.recipes[0]))), *(_row(_markdown_cells(recipe, board)) for recipe in board.recipes), ""]
+            lines += [_row(map(shown.markdown, majority_cells(board.recipes[0]))), *(_row(_markdown_cells(recipe, one, board)) for recipe in board.recipes), ""]
             lines += [part for line in _legend(board) for part in (shown.markdown(line), "")]
         if one.published:
             lines += [f"### Published on {shown.markdown(one.dataset)}", "", _NOT_RANKED, "", _row(PUBLISHED_HEADS), _row(["---"] * len(PUBLISHED_HEADS))]
@@ -78,8 +80,8 @@ def _legend(board: Scoreboard) -> list[str]:
     return [line for line in (bold, significance_words(board)) if line]
 
 
-def _markdown_cells(recipe: Recipe, board: Scoreboard) -> list[str]:
-    cells = [shown.markdown(cell) for cell in result_cells(recipe)]
+def _markdown_cells(recipe: Recipe, of: Results, board: Scoreboard) -> list[str]:
+    cells = [shown.markdown(cell) for cell in result_cells(recipe, of.paces.get(recipe.recipe, NOTHING))]
     if recipe is board.best and len(board.recipes) > 1:
         cells[0], cells[_MARKED] = f"**{cells[0]}**", f"**{cells[_MARKED]}**"
     cells[_MARKED] += " †" * (recipe.recipe in board.marked)
@@ -111,7 +113,7 @@ def latex(results: Iterable[Results]) -> str:
     lines = ["% Needs \\usepackage{booktabs}, and textcomp with a LaTeX older than 2020."]
     for one in results:
         for board in one.boards:
-            lines += ["", *_comments(f"{one.dataset}: {about(board)}", *_legend(board)), *_tabular(board)]
+            lines += ["", *_comments(f"{one.dataset}: {about(board)}", *_legend(board)), *_tabular(one, board)]
         if one.published:
             lines += ["", *_comments(f"{one.dataset}, published: {_NOT_RANKED}"), *_published_tabular(one.published)]
     return "\n".join(lines) + "\n"
@@ -121,14 +123,14 @@ def _comments(*texts: str) -> list[str]:
     return [f"% {shown.visible(' '.join(text.split()))}" for text in texts if text]
 
 
-def _tabular(board: Scoreboard) -> list[str]:
-    rows = [_latex_cells(recipe, board) for recipe in board.recipes]
+def _tabular(of: Results, board: Scoreboard) -> list[str]:
+    rows = [_latex_cells(recipe, of, board) for recipe in board.recipes]
     columns = "l" * _TEXT_COLUMNS + "r" * (len(HEADS) - _TEXT_COLUMNS)
     return _booktabs(columns, HEADS, [[list(map(latex_escaped, majority_cells(board.recipes[0])))], rows])
 
 
-def _latex_cells(recipe: Recipe, board: Scoreboard) -> list[str]:
-    cells = [latex_escaped(cell) for cell in result_cells(recipe)]
+def _latex_cells(recipe: Recipe, of: Results, board: Scoreboard) -> list[str]:
+    cells = [latex_escaped(cell) for cell in result_cells(recipe, of.paces.get(recipe.recipe, NOTHING))]
     if recipe is board.best and len(board.recipes) > 1:
         cells[0], cells[_MARKED] = f"\\textbf{{{cells[0]}}}", f"\\textbf{{{cells[_MARKED]}}}"
     cells[_MARKED] += _LATEX["†"] * (recipe.recipe in board.marked)

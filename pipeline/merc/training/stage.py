@@ -65,7 +65,7 @@ def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, r
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
     job.start()
-    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device, follow=run.follow) for seed in resolved.recipe.seeds]
+    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device, job.fingerprint.digest, follow=run.follow) for seed in resolved.recipe.seeds]
     for one in each:
         if results.is_done(job.folder, one.seed):
             logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})

@@ -6,6 +6,7 @@ import pytest
 
 from merc.errors import BadTable
 from merc.reports.comparison.data import compare_data
+from merc.reports.evaluations import read_evaluations
 from merc.reports.results import read_recipes, read_record
 
 from ..compared import write_evaluations, write_predictions, write_significance
@@ -75,7 +76,8 @@ def test_evaluations_and_pairs_are_those_of_the_runs(write_run, data, tmp_path):
         write_run(recipe=recipe)
     write_evaluations(tmp_path / "evaluations", "a")
     write_significance(tmp_path / "evaluations", [{"first": "a", "second": "b"}], {"a": "1", "b": "1"})
-    found = data(points={"b"}, outdated={"a"})
+    significance = read_evaluations(tmp_path / "evaluations", "tiny", {"a": "1", "b": "1"}).significance
+    found = data(points={"b"}, outdated={"a"}, significance=significance)
     assert found["recipes"][0]["evaluated"]["context_substitution"]["raw"] == [0.5, 0.51]
     assert (found["pairs"][0]["first"], found["pairs"][0]["difference"]) == ("a", 0.02)
     assert [(one["point"], one["outdated"]) for one in found["recipes"]] == [(False, True), (True, False)]

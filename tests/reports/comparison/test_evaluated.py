@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from merc import files
 from merc.errors import BadTable
-from merc.reports.comparison.evaluated import EARLIER, of_run, pairs
+from merc.reports.comparison.evaluated import EARLIER, of_run
 
-from ..compared import write_evaluations, write_significance
+from ..compared import write_evaluations
 
 
 @pytest.fixture
@@ -52,17 +51,3 @@ def test_scores_of_another_shape_are_named_with_their_file(evaluations, broken):
     path.write_text(json.dumps(broken))
     with pytest.raises(BadTable, match=r"context_substitution/scores\.json"):
         of_run(evaluations / "runs" / "tiny" / "baseline", "1")
-
-
-def test_pairs_are_none_once_one_of_the_recipes_that_were_compared_was_trained_again_or_is_gone(tmp_path):
-    rows = [{"first": "a", "second": "b"}, {"first": "a", "second": "c"}]
-    write_significance(tmp_path, rows, {"a": "1", "b": "1", "c": "1"})
-    folder = tmp_path / "comparisons" / "tiny" / "significance"
-    there = {"a": "1", "b": "1", "c": "1"}
-    assert pairs(folder, {**there, "new": "7"})["a", "b"]["p_holm"] == 0.02
-    assert pairs(folder, {**there, "c": "2"}) == {}
-    assert pairs(folder, {"a": "1", "b": "1"}) == {}
-    assert pairs(tmp_path / "nowhere", {}) == {}
-    files.write_json(folder / "scores.json", {"tables": [{"pairs": [{"first": "a"}]}]})
-    with pytest.raises(BadTable, match="has no second"):
-        pairs(folder, there)

@@ -83,11 +83,11 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
         for name, index in {"text": 1, "audio": 2}.items()
     ]
     parquet.write(home / "unimodal.parquet", parquet.read(parts))
-    files.write_json(home / "record.json", {"fingerprint": "9", "inputs": {"run": "1"}})
+    files.write_json(home / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"run": "1"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
     assert {name: (said.classes[0], said.percent[0]) for name, said in found.unimodal.items()} == {"text": (1, 90), "audio": (2, 90)}
-    files.write_json(home / "record.json", {"fingerprint": "9", "inputs": {"run": "older"}})
+    files.write_json(home / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"run": "older"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not found.unimodal
     assert left_out[0].endswith("this asks again: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle")

@@ -7,45 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .chromium import Chromium
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 
 @pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no Chromium here; as root: make browser")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Its own sandbox needs rights that root in a container lacks; the pages are this project's own.
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
+        browser = Chromium(playwright, program, tmp_path_factory.mktemp("chromium"))
+        yield browser
+        browser.end()
 
 
 @pytest.fixture
-def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+def open_page(chromium: Chromium) -> "Iterator[Callable[..., Page]]":
     """Opens a file as a user would who clicks on it, and fails at the end of the test if a page reported an error or asked for anything but files.
 
-    ``open_page(path, width=1200, **of_context)``; what comes after ``#`` in the address is ``fragment``.
+    ``open_page(path, width=1200, **of_context)``; what comes after ``#`` in the address is ``fragment``. With ``faulty`` nothing of that fails.
     """
-    faults: list[str] = []
-    contexts = []
+    expected = False
 
-    def opened(path: Path, *, fragment: str = "", width: int = 1200, **of_context: Any) -> "Page":
-        context = browser.new_context(viewport={"width": width, "height": 900}, **of_context)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: faults.append(f"{message.type}: {message.text}") if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-        page.on("request", lambda request: faults.append(f"request: {request.url}") if not request.url.startswith(("file:", "data:")) else None)
-        page.on("requestfailed", lambda request: faults.append(f"not loaded: {request.url}"))
-        page.goto(path.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
-        return page
+    def opened(path: Path, *, fragment: str = "", width: int = 1200, color_scheme: str = "light", faulty: bool = False, **of_context: Any) -> "Page":
+        nonlocal expected
+        expected |= faulty
+        return chromium.open(path.resolve().as_uri() + (f"#{fragment}" if fragment else ""), width, color_scheme, of_context)
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not faults
+    with chromium.test():
+        yield opened
+    assert expected or not chromium.faults

@@ -12,6 +12,7 @@ from merc.reports.config import Config
 from merc.reports.stage import write_report
 
 from ..compared import write_evaluations, write_predictions, write_significance
+from .chromium import until
 
 LABELS = [0, 1, 2, 3, 4, -1]
 PARTS = ("scores", "confusion", "classes", "changed", "shift", "context", "calibration", "robustness", "training", "representations", "settings")
@@ -24,21 +25,34 @@ def opened(write_shards: Callable[..., Layout], open_page: Callable[..., Any], t
 
     def make(*, classes: Any = None, **how: Any) -> Any:
         write_shards(**({} if classes is None else {"classes": classes}))
-        write_report(Config(), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", evaluations=tmp_path / "evaluations")
-        return open_page(tmp_path / "reports" / "pages" / "tiny" / "compare.html", **how)
+        return open_page(_written(tmp_path), **how)
 
     return make
 
 
-@pytest.fixture
-def three(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    """The recipes ``best``, ``next`` and ``last`` with all that can be compared."""
+def _written(folder: Path) -> Path:
+    write_report(Config(), folder / "features", folder / "runs", folder / "reports", evaluations=folder / "evaluations")
+    return folder / "reports" / "pages" / "tiny" / "compare.html"
+
+
+@pytest.fixture(scope="module")
+def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the recipes ``best``, ``next`` and ``last`` with all that can be compared; not to be changed."""
+    home = tmp_path_factory.mktemp("three")
+    making.shards(Layout(home / "raw", home / "features", "tiny"))
     for recipe, dev, said in (("best", 0.6, [0, 1, 2, 0, 0, 0]), ("next", 0.5, [0, 0, 2, 3, 1, 1]), ("last", 0.4, [1, 1, 1, 1, 1, 1])):
-        folder = write_run(recipe=recipe, scores=[(dev, dev - 0.1), (dev + 0.02, dev - 0.1)])
+        folder = making.run(home / "runs", recipe=recipe, scores=[(dev, dev - 0.1), (dev + 0.02, dev - 0.1)])
         write_predictions(folder, [said, said], LABELS)
-        write_evaluations(tmp_path / "evaluations", recipe, base=dev)
+        write_evaluations(home / "evaluations", recipe, base=dev)
     pairs = [{"first": "next", "second": "best", "difference": -0.1, "low": -0.15, "high": -0.05}, {"first": "last", "second": "best", "significant": False}]
-    write_significance(tmp_path / "evaluations", pairs, dict.fromkeys(("best", "next", "last"), "1"))
+    write_significance(home / "evaluations", pairs, dict.fromkeys(("best", "next", "last"), "1"))
+    return _written(home)
+
+
+@pytest.fixture
+def three(report: Path, open_page: Callable[..., Any]) -> Callable[..., Any]:
+    """Opens that page."""
+    return lambda **how: open_page(report, **how)
 
 
 def _part(page: Any, name: str) -> Any:
@@ -50,9 +64,8 @@ def _rows(part: Any) -> dict[str, list[str]]:
     return {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in part.locator("tbody tr").all()}
 
 
-@pytest.mark.usefixtures("three")
-def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_something(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
+    page = three()
     assert [page.locator(f"#{one}").input_value() for one in ("first", "second")] == ["best", "next"]
     for part in PARTS:
         assert _part(page, part).inner_text().strip(), part
@@ -61,18 +74,16 @@ def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_somethi
     assert page.locator(".chart .point").count() == 2 * 20
 
 
-@pytest.mark.usefixtures("three")
-def test_the_difference_is_the_second_less_the_first(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_the_difference_is_the_second_less_the_first(three: Callable[..., Any]) -> None:
+    page = three()
     assert _rows(_part(page, "scores"))["Test weighted F1"] == ["50.00 ± 0.00", "40.00 ± 0.00", "−10.00"]
     page.locator("#swap").click()
     assert _rows(_part(page, "scores"))["Test weighted F1"][2] == "+10.00"
     assert _rows(_part(page, "context"))["by another emotion (EICS)"] == ["", "45.50 ± 0.71", "55.50 ± 0.71", "+10.00"]
 
 
-@pytest.mark.usefixtures("three")
-def test_what_is_claimed_is_what_the_tests_of_significance_say_in_the_direction_of_the_page(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_what_is_claimed_is_what_the_tests_of_significance_say_in_the_direction_of_the_page(three: Callable[..., Any]) -> None:
+    page = three()
     claim = page.locator(".claim")
     assert claim.inner_text().startswith(
         "Significant: −10.00 points of test weighted F1 over 2 seeds (p = 0.020 after Holm's correction; drawing dialogues: −15.00 to −5.00)"
@@ -87,33 +98,30 @@ def test_what_is_claimed_is_what_the_tests_of_significance_say_in_the_direction_
     assert claim.inner_text().endswith("would need about 4 seeds.")
 
 
-@pytest.mark.usefixtures("three")
-def test_picking_another_changes_the_tables_and_the_address_which_opens_the_same_again(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_picking_another_changes_the_tables_and_the_address_which_opens_the_same_again(three: Callable[..., Any]) -> None:
+    page = three()
     before = _part(page, "confusion").inner_text()
     page.locator("#second").select_option("last")
     assert page.url.endswith("#a=best&b=last")
     after = _part(page, "confusion").inner_text()
     assert after != before
-    again = opened(fragment="a=best&b=last")
+    again = three(fragment="a=best&b=last")
     assert _part(again, "confusion").inner_text() == after
     page.go_back()
-    page.wait_for_function("document.getElementById('second').value === 'next'")
+    until(page, "document.getElementById('second').value === 'next'")
     assert _part(page, "confusion").inner_text() == before
 
 
-@pytest.mark.usefixtures("three")
-def test_a_cell_of_a_confusion_matrix_leads_to_its_utterances(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_a_cell_of_a_confusion_matrix_leads_to_its_utterances(three: Callable[..., Any]) -> None:
+    page = three()
     links = _part(page, "confusion").locator("a")
     assert links.count() == 2 * 7 * 7
     assert links.nth(1).get_attribute("href") == "dialogues.html#recipe=best&emotion=neutral&predicted=surprise&split=test"
     assert links.nth(49 + 7).get_attribute("href") == "dialogues.html#recipe=next&emotion=surprise&predicted=neutral&split=test"
 
 
-@pytest.mark.usefixtures("three")
-def test_utterances_that_changed_are_counted_without_unlabelled_ones_and_listed_with_links(opened: Callable[..., Any]) -> None:
-    part = _part(opened(), "changed")
+def test_utterances_that_changed_are_counted_without_unlabelled_ones_and_listed_with_links(three: Callable[..., Any]) -> None:
+    part = _part(three(), "changed")
     counts = {row.locator("th").inner_text(): row.locator("td").inner_text() for row in part.locator(".counts tr").all()}
     assert list(counts.values()) == ["1", "1", "1", "2"]
     part.locator("summary").first.click()
@@ -134,16 +142,22 @@ def test_a_long_list_of_changed_utterances_is_cut_and_says_so(write_run: Callabl
     assert part.locator("details tbody tr").count() == 200
 
 
-@pytest.mark.usefixtures("three")
 @pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1200, "dark")])
-def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(opened: Callable[..., Any], width: int, theme: str) -> None:
-    page = opened(width=width, color_scheme=theme)
+def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(three: Callable[..., Any], width: int, theme: str) -> None:
+    page = three(width=width, color_scheme=theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("(() => { const box = document.querySelector('.scores').parentElement; return box.scrollWidth <= box.clientWidth; })()")
 
 
-@pytest.mark.usefixtures("three")
-def test_cells_are_read_easily_on_their_colours(opened: Callable[..., Any]) -> None:
+def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Callable[..., Any]) -> None:
+    page = three(java_script_enabled=False)
+    assert not page.locator("#compared").is_visible()
+    assert "scripts are off" in page.locator("main").inner_text()
+    page.locator("noscript a").click()
+    assert page.locator("table.scores td.score").first.is_visible()
+
+
+def test_cells_are_read_easily_on_their_colours(three: Callable[..., Any]) -> None:
     """Contrast of WCAG 2, of the darkest and the lightest cells in both themes."""
     lowest = """() => {
       const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -161,12 +175,11 @@ def test_cells_are_read_easily_on_their_colours(opened: Callable[..., Any]) -> N
       }));
     }"""
     for theme in ("light", "dark"):
-        assert opened(color_scheme=theme).evaluate(lowest) >= 4.5, theme
+        assert three(color_scheme=theme).evaluate(lowest) >= 4.5, theme
 
 
-@pytest.mark.usefixtures("three")
-def test_print_has_the_scores_and_the_names(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_print_has_the_scores_and_the_names(three: Callable[..., Any]) -> None:
+    page = three()
     page.emulate_media(media="print")
     for words in ("50.00 ± 0.00", "40.00 ± 0.00", "best", "next"):
         assert page.locator(".scores").get_by_text(words, exact=False).first.is_visible(), words
@@ -174,16 +187,15 @@ def test_print_has_the_scores_and_the_names(opened: Callable[..., Any]) -> None:
     assert page.locator(".confusion td").nth(1).evaluate("one => getComputedStyle(one).printColorAdjust") == "exact"
 
 
-@pytest.mark.usefixtures("three")
-def test_it_is_worked_by_the_keyboard(opened: Callable[..., Any]) -> None:
-    page = opened()
+def test_it_is_worked_by_the_keyboard(three: Callable[..., Any]) -> None:
+    page = three()
     page.locator("#second").focus()
     page.keyboard.press("ArrowUp")
-    page.wait_for_function("location.hash.includes('b=')")
+    until(page, "location.hash.includes('b=')")
     page.locator("#swap").focus()
     first = page.locator("#first").input_value()
     page.keyboard.press("Enter")
-    page.wait_for_function(f"document.getElementById('second').value === '{first}'")
+    until(page, f"document.getElementById('second').value === '{first}'")
     assert page.locator("label[for=first], label[for=second]").count() == 2
     assert page.locator("th:not([scope])").count() == 0
 
@@ -212,9 +224,8 @@ def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(write_
 @pytest.mark.parametrize(
     ("fragment", "words"), [("a=best&b=best", "Both are best"), ("a=nobody", "No recipe is called nobody"), ("a=%E0%A4%A", "No recipe is called")]
 )
-@pytest.mark.usefixtures("three")
-def test_an_address_that_names_no_pair_is_told(opened: Callable[..., Any], fragment: str, words: str) -> None:
-    page = opened(fragment=fragment)
+def test_an_address_that_names_no_pair_is_told(three: Callable[..., Any], fragment: str, words: str) -> None:
+    page = three(fragment=fragment)
     assert words in page.locator("#told").inner_text()
     page.locator("#swap").click()
     page.locator("#first").select_option("last")
@@ -305,9 +316,8 @@ def _settings(folder: Path, name: str, settings: dict[str, Any]) -> None:
     files.write_json(folder / "record.json", {"fingerprint": "1", "settings": {"recipes": {name: {}}, **settings}, "inputs": {"shards": "0"}})
 
 
-def test_it_is_the_same_bytes_for_the_same_inputs(three: None, opened: Callable[..., Any], tmp_path: Path) -> None:
-    opened()
-    folder = tmp_path / "reports" / "pages" / "tiny"
+def test_it_is_the_same_bytes_for_the_same_inputs(report: Path) -> None:
+    folder = report.parent
     before = {name: (folder / name).read_bytes() for name in ("compare.html", "compare-data.js")}
-    opened()
+    _written(report.parents[3])
     assert {name: (folder / name).read_bytes() for name in before} == before

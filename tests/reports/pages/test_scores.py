@@ -11,28 +11,31 @@ from merc.layout import Layout
 from merc.reports.config import Config
 from merc.reports.stage import write_report
 
-from ..conftest import make_comparison, over_seeds
+from ..conftest import make_comparison, make_evaluation, make_times, over_seeds
 
 LONG = "dialogue_transformer+idcl+demo+pretrained_demo"
 SCORES = {"baseline": 0.5, "mmgcn+dclf": 0.6, LONG: 0.55, "one_seed": 0.4}
-WriteShards = Callable[..., Layout]
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture
-def report(write_shards: WriteShards, write_run: Callable[..., Path], write_evaluation: Callable[..., Path], tmp_path: Path) -> Path:
-    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores."""
-    write_shards("meld")
-    write_shards("untrained")
+@pytest.fixture(scope="module")
+def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; not to be changed."""
+    home = tmp_path_factory.mktemp("scores")
+    runs, evaluations = home / "runs", home / "evaluations"
+    for dataset in ("meld", "untrained"):
+        making.shards(Layout(home / "raw", home / "features", dataset))
     for recipe, score in SCORES.items():
         seeds = [(score, score - 0.1), (score + 0.02, score - 0.12)][: 1 if recipe == "one_seed" else 2]
-        write_run(dataset="meld", recipe=recipe, scores=seeds, replace={"parameters": int(1000000 * score)})
+        making.run(runs, dataset="meld", recipe=recipe, scores=seeds, replace={"parameters": int(1000000 * score)})
+    make_times(runs, dataset="meld")
+    make_times(runs, dataset="meld", recipe=LONG, wall_seconds=0.5)
     scores = {kind: {"weighted_f1": 0.5} for kind in ("raw", "eccs", "eics")}
-    write_evaluation("context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
+    make_evaluation(evaluations, "context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
     pair = {"first": "baseline", "second": "mmgcn+dclf", "difference": -0.1, "p_holm": 0.01, "low": -0.2, "high": -0.05, "significant": True}
-    make_comparison(tmp_path / "evaluations", [pair], dataset="meld")
-    write_report(Config(), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", evaluations=tmp_path / "evaluations")
-    return tmp_path / "reports"
+    make_comparison(evaluations, [pair], dataset="meld")
+    write_report(Config(), home / "features", runs, home / "reports", evaluations=evaluations)
+    return home / "reports"
 
 
 def _dataset(report: Path) -> Path:
@@ -64,6 +67,14 @@ def test_every_score_is_seen_whole_at_every_width(report: Path, open_page: OpenP
     assert table.evaluate("one => [...one.querySelectorAll('td.score')].every((cell) => cell.scrollWidth <= cell.clientWidth + 1)")
 
 
+def test_a_table_that_scrolls_on_a_phone_keeps_the_names_of_its_rows_in_sight(report: Path, open_page: OpenPage) -> None:
+    page = open_page(_dataset(report), width=390)
+    box = page.get_by_role("region", name="Confusion on test")
+    box.evaluate("one => { one.scrollLeft = 100; }")
+    assert box.evaluate("one => one.scrollLeft") == 100
+    assert box.locator("tbody th").first.bounding_box()["x"] >= 0
+
+
 def test_columns_sort_by_click_and_by_keyboard(report: Path, open_page: OpenPage) -> None:
     page = open_page(_dataset(report))
     assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
@@ -86,6 +97,10 @@ def test_numbers_sort_as_numbers_and_what_has_none_comes_last(report: Path, open
     button = page.locator("table.scores").first.get_by_role("button", name="eters")
     button.click()
     assert _first_words(_column(page)) == ["mmgcn+dclf", LONG, "baseline", "one_seed"]
+    page.locator("table.scores").first.get_by_role("button", name="Seconds an epoch").click()
+    assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
+    assert _column(page, 10) == ["2", "0.500", "–", "–"]
+    assert "not timed" in page.locator("table.scores").first.locator("tbody.rows tr").last.locator("td").last.get_attribute("title")
     overview = open_page(report / "index.html")
     for _ in range(2):
         overview.get_by_role("button", name="Test WF1").click()

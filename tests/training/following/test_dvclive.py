@@ -5,7 +5,11 @@ import subprocess
 from importlib.util import find_spec
 
 import pytest
+import yaml
+from click.testing import CliRunner
+from scmrepo.exceptions import SCMError
 
+from merc.commands.train import main
 from merc.training.following.dvclive import DVCLive
 from merc.training.following.engine.base import Followed
 
@@ -22,6 +26,23 @@ def test_it_is_told_the_step_each_number_and_the_end(tmp_path, calls):
     begin, *told = calls(tmp_path)
     assert begin == ["begin", "live", "dvc.yaml", False, "mmgcn on meld, seed 3"]
     assert told == [["sync", 1, ROWS[0]], ["sync", 2, ROWS[1]], ["end"]]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_repository_without_a_commit_is_one_sentence_and_nothing_is_trained(make_shards, tree, tmp_path, monkeypatch):
+    """What the real one raises there; an epoch would be told to it, and there is none."""
+    import dvclive
+
+    def refuse(*given, **named):
+        raise SCMError("Empty git repo")
+
+    monkeypatch.setattr(dvclive.Live, "__init__", refuse)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    where = [f"--params={tmp_path / 'params.yaml'}", f"--out={make_shards().out}", f"--runs={tmp_path / 'runs'}", "--device=cpu", "--dataset=tiny"]
+    found = CliRunner().invoke(main, [*where, "--recipe=text", "--follow=dvclive"])
+    assert found.exit_code == 2
+    assert "dvclive needs a Git repository with a commit (Empty git repo): commit something, or leave out --follow dvclive" in found.stderr
+    assert not (tmp_path / "runs" / "tiny" / "text").exists()
 
 
 @pytest.mark.skipif(find_spec("dvclive") is None, reason="DVCLive is not installed: pip install 'merc-pipeline[dvclive]'")

@@ -10,6 +10,7 @@ from merc.reports import figures
 from merc.reports.comparison import evaluated, predicted
 from merc.reports.comparison.evaluated import number
 from merc.reports.comparison.predicted import Said
+from merc.reports.evaluations import Significance
 from merc.reports.results import Epoch, Recipe, read_history
 
 _SAID_AGAIN = re.compile(r"recipe\..*\blosses\.[^.]+\.settings\b")
@@ -23,6 +24,7 @@ def compare_data(
     runs: Path,
     evaluations: Path | None,
     *,
+    significance: Significance | None = None,
     points: Collection[str] = (),
     outdated: Collection[str] = (),
 ) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def compare_data(
         records: recipe → what its training recorded; empty where it did not.
         runs: the folder of all runs.
         evaluations: the folder of all evaluations, which may be missing; None: there are none.
+        significance: which recipes differ, as far as they were compared.
         points: the recipes that are points of a sweep.
         outdated: those that were trained on earlier shards.
 
@@ -54,7 +57,6 @@ def compare_data(
             | {"settings": _settings(name, records.get(name, {})), "said": _said(said[name], lists)}
             | {"evaluated": evaluated.of_run(home, fingerprints[name]) if home else {}}
         )
-    compared = {} if evaluations is None else evaluated.pairs(evaluations / "comparisons" / dataset / "significance", fingerprints)
     return {
         "dataset": dataset,
         "groups": [
@@ -62,7 +64,7 @@ def compare_data(
         ],
         "recipes": of_each,
         "lists": [{"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels} for ids, dialogues, labels in lists],
-        "pairs": [{"first": first, "second": second, **found} for (first, second), found in compared.items()],
+        "pairs": [pair.model_dump() for pair in significance.pairs] if significance else [],
     }
 
 

@@ -1,4 +1,4 @@
-"""What ``merc-evaluate`` found of a run or a pair of runs, as the page of comparisons draws it: values of each seed, and curves.
+"""What ``merc-evaluate`` found of a run, as the page of comparisons draws it: values of each seed, and curves.
 
 Nothing is made of an evaluation that is not there, or is of an earlier training of the run.
 """
@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from merc import files, parquet
 from merc.errors import BadTable
-from merc.job import RECORD
+from merc.reports.evaluations import SCORES, is_of
 
-SCORES = "scores.json"
 EARLIER = "earlier"
 """Stands for an evaluation of an earlier training."""
 _DRAWN_POINTS = 1500
@@ -26,12 +25,6 @@ class _OverSeeds(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     seeds: dict[str, dict[str, Any]]
-
-
-class _Tables(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    tables: list[dict[str, Any]]
 
 
 def of_run(folder: Path, fingerprint: str | None) -> dict[str, Any]:
@@ -47,38 +40,11 @@ def of_run(folder: Path, fingerprint: str | None) -> dict[str, Any]:
     return {name: _one(folder / name, fingerprint, drawn) for name, drawn in _DRAWN.items()}
 
 
-def pairs(folder: Path, fingerprints: Mapping[str, str | None]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the tests of significance say of two recipes: (first, second) → difference in weighted F1, first - second, and more.
-
-    Args:
-        folder: ``evaluations/comparisons/<dataset>/significance``.
-        fingerprints: recipe → of its run. If one that was compared was trained again since, or is gone, there are none: what is corrected for is all of them.
-
-    Raises:
-        BadTable: if a file is not what the comparison writes.
-    """
-    path = folder / SCORES
-    if not path.is_file():
-        return {}
-    compared = _inputs(folder).get("runs", {})
-    if any(fingerprints.get(name) != fingerprint for name, fingerprint in compared.items()):
-        return {}
-    rows = [pair for table in files.read_record(path, _Tables, "scores of significance")["tables"] for pair in _at(path, table, "pairs")]
-    keys = ("seeds", "difference", "p_holm", "low", "high", "significant", "seeds_needed")
-    return {(_at(path, row, "first"), _at(path, row, "second")): {key: _at(path, row, key) for key in keys} for row in rows}
-
-
-def _inputs(folder: Path) -> dict[str, Any]:
-    record = folder / RECORD
-    inputs = files.read_json(record).get("inputs", {}) if record.is_file() else {}
-    return dict(inputs)
-
-
 def _one(folder: Path, fingerprint: str | None, drawn: Callable[[Path, dict[str, Any]], Any]) -> Any:
     path = folder / SCORES
     if not path.is_file():
         return None
-    if _inputs(folder).get("run") != fingerprint:
+    if not is_of(folder, fingerprint):
         return EARLIER
     return drawn(path, files.read_record(path, _OverSeeds, f"scores of {folder.name}"))
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
-from merc import parquet
 from merc.errors import BadTable
+from merc.reports import predictions
 from merc.reports.results import PREDICTIONS
 
 _FIRST = ord("0")  # class 0; an unlabelled utterance has the sign before it
@@ -53,16 +54,10 @@ def read(folder: Path, classes: int) -> Said | None:
     path = folder / PREDICTIONS
     if not path.is_file():
         return None
-    table = parquet.read(path, ["seed", "split", "dialogue_id", "utterance_id", "label", "probabilities"])
-    table = table.filter(np.array(table["split"].to_pylist(), dtype=object) == "test")
-    seeds = table["seed"].to_numpy()
-    first = seeds == (seeds[0] if len(seeds) else -1)
-    ids, dialogues = (np.array(table[name].to_pylist(), dtype=object) for name in ("utterance_id", "dialogue_id"))
-    each = [ids[seeds == seed] for seed in dict.fromkeys(seeds.tolist())]
-    if any(len(one) != len(each[0]) or (one != each[0]).any() for one in each):
+    table, found = predictions.read(path, classes, ["split", "dialogue_id", "label"])
+    test_U = np.array(table["split"].to_pylist(), dtype=object)[found.rows] == "test"
+    rows = table.take(found.rows[test_U])
+    if (found.seeds[test_U] != len(pc.unique(table["seed"]))).any():
         raise BadTable(f"{path}: its seeds do not speak of the same test utterances; train the run again")
-    values = table["probabilities"].combine_chunks().flatten().to_numpy()
-    if len(values) != len(table) * classes:
-        raise BadTable(f"{path}: {len(values)} probabilities for {len(table)} rows, and there are {classes} classes")
-    means_NC = values.reshape(max(len(each), 1), -1, classes).mean(axis=0)
-    return Said(tuple(ids[first]), tuple(dialogues[first]), signs(table["label"].to_numpy()[first].tolist()), signs(means_NC.argmax(axis=1).tolist()))
+    ids, dialogues = (tuple(rows[name].to_pylist()) for name in ("utterance_id", "dialogue_id"))
+    return Said(ids, dialogues, signs(rows["label"].to_pylist()), signs(found.means[test_U].argmax(axis=1).tolist()))

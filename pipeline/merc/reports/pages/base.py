@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def breakable(name: str) -> Markup:
     return Markup(re.sub(r"(?<=[+_./-])(?=\w)", "<wbr>", str(escape(name))))  # noqa: S704 - escaped before
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("merc.reports.pages"),

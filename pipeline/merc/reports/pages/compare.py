@@ -30,7 +30,8 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
     records = {recipe.recipe: read_record(runs, recipe) for recipe in dataset.recipes}
     found = sweeps.read(dataset.recipes, records)
     points = sweeps.points_of(found)
-    content = compare_data(dataset.name, dataset.recipes, records, runs, evaluations, points=points, outdated=dataset.trained_on_others)
+    differing, outdated = dataset.evaluated.significance, dataset.trained_on_others
+    content = compare_data(dataset.name, dataset.recipes, records, runs, evaluations, significance=differing, points=points, outdated=outdated)
     content["picked"] = _picked(dataset, points)
     report.write_data(f"{home}/{_DATA}", "compare", content)
     scripts = [f"{home}/{_DATA}", f"{ASSETS}/charts.js", f"{ASSETS}/compare.js"]

@@ -12,6 +12,7 @@ from merc.layout import Layout
 from merc.reports import figures
 from merc.reports.evaluations import Evaluations
 from merc.reports.examples import Example, abbreviations
+from merc.reports.pace import NOTHING, Pace
 from merc.reports.pages import score_tables
 from merc.reports.pages.base import ASSETS, Link, Report, dialogues_where, folder_of, links_of
 from merc.reports.published import TagGroup
@@ -67,6 +68,7 @@ class DatasetReport:
         made_of: what the shards' record says of them, such as their fingerprint and the versions of libraries.
         settings: what made shards and trajectories, as recorded.
         records: recipe → what its training recorded; empty where it did not.
+        paces: recipe → what an epoch took.
     """
 
     name: str
@@ -93,6 +95,7 @@ class DatasetReport:
     made_of: Mapping[str, Any]
     settings: Mapping[str, Any]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
     @property
     def utterances(self) -> int:
@@ -123,7 +126,7 @@ def _view(report: DatasetReport) -> dict[str, Any]:
     label_grid = _label_grid(contents)
     return {
         "report": report,
-        "boards": [score_tables.board_view(board) for board in report.boards],
+        "boards": [score_tables.board_view(board, report.paces) for board in report.boards],
         "confusion": _confusion(report.best) if report.best else None,
         "per_class": _per_class(report.best) if report.best else None,
         "history_figure": _history_figure(report),
@@ -169,7 +172,7 @@ def _problems(validation: Validation | None) -> list[tuple[str, str, int, list[s
 
 def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
     """What made the scores of a recipe."""
-    record = report.records.get(recipe.recipe, {})
+    record, pace = report.records.get(recipe.recipe, {}), report.paces.get(recipe.recipe, NOTHING)
     facts = {
         "folder": (report.runs / recipe.dataset / recipe.recipe).as_posix(),
         "model": recipe.model,
@@ -179,6 +182,7 @@ def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
         "parameters": f"{recipe.parameters:,}",
         "causal": "yes, it sees no later utterance" if recipe.causal else "no",
         "epoch selected by": recipe.selection,
+        "seconds an epoch": f"{pace}, {pace.words}" if pace.seconds is not None else pace.words,
         "fingerprint": record.get("fingerprint", "not recorded"),
         **{f"input, {key}": _words(value) for key, value in flat(record.get("inputs", {})).items()},
     }

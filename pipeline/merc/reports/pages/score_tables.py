@@ -1,11 +1,12 @@
 """The tables of scores on the pages: cells that can be sorted by, and short tags of features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from merc.reports import figures
 from merc.reports.evaluations import Block, Evaluations, Value
+from merc.reports.pace import NOTHING, Pace
 from merc.reports.pages.base import slug
 from merc.reports.results import Recipe, Spread
 from merc.reports.scoreboard import SCORES, Scoreboard, significance_words, spread
@@ -63,13 +64,14 @@ def cell(value: Spread | Value | None, *, percent: bool = True) -> Cell:
     return Cell(f"{scale * value.mean:.{digits}f}", "" if value.std is None else f"± {scale * value.std:.{digits}f}", value.mean)
 
 
-def board_view(board: Scoreboard) -> dict[str, Any]:
+def board_view(board: Scoreboard, paces: Mapping[str, Pace]) -> dict[str, Any]:
     """A scoreboard as the template draws it."""
     rows = [_row(recipe, board, [cell(spread(recipe, score)) for score in SCORES]) for recipe in board.recipes]
     return {
         "board": board,
         "majority": _majority(board.recipes[0]),
         "rows": rows,
+        "paces": {recipe.recipe: paces.get(recipe.recipe, NOTHING) for recipe in board.recipes},
         "classes": board.recipes[0].classes,
         "per_class": [_row(recipe, board, [cell(_class_f1(recipe, name)) for name in board.recipes[0].classes]) for recipe in board.recipes],
         "figure": figures.scores(board.recipes),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from merc.errors import BadSettings
 from merc.training.following.engine.base import Followed, Follower
 
 
@@ -10,12 +11,19 @@ class DVCLive(Follower):
     """A folder of DVCLive beside a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as it is.
 
     No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at once; ``dvc exp run`` does it for the run.
+
+    Raises:
+        BadSettings: if DVCLive finds a Git repository here that it cannot use, as one without a commit.
     """
 
     def __init__(self, folder: Path, followed: Followed) -> None:
         from dvclive import Live
+        from scmrepo.exceptions import SCMError
 
-        self.live = Live(str(folder / "live"), dvcyaml=str(folder / "dvc.yaml"), save_dvc_exp=False, exp_message=str(followed))
+        try:
+            self.live = Live(str(folder / "live"), dvcyaml=str(folder / "dvc.yaml"), save_dvc_exp=False, exp_message=str(followed))
+        except SCMError as error:
+            raise BadSettings(f"follow: dvclive needs a Git repository with a commit ({error}): commit something, or leave out --follow dvclive") from error
 
     def epoch(self, step: int, values: Mapping[str, float]) -> None:
         """Passes them on as metrics of a step."""

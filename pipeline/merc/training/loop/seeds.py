@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from merc import files, timing
 from merc.compute import pool
 from merc.compute.executors.base import Advance, Executor, Listed, Needs, Opened, Parts, Share, choose
 from merc.interrupts import stoppable
@@ -42,6 +43,7 @@ class OneSeed:
         folder: of the run's unfinished work.
         seed: which one.
         device: where it is trained.
+        fingerprint: of the run.
         line: of its progress bar.
         follow: what it is shown by while it is trained (:mod:`merc.training.following`).
     """
@@ -52,6 +54,7 @@ class OneSeed:
     folder: Path
     seed: int
     device: str
+    fingerprint: str
     line: int = 0
     follow: tuple[str, ...] = ()
 
@@ -153,9 +156,17 @@ def _train(one: OneSeed, data: TrainingData, standardisation: Standardisation) -
     header = checkpoint.header(one.resolved, info, data.dims, one.layout.dataset, one.seed)
     checkpoint.save(results.weights(one.folder, one.seed), trained.model, standardisation, header)
     results.write_seed(one.folder, trained, data, facts)
+    _write_times(one, trained.watch, device)
     last = trained.history[-1].get("phase")  # None if the recipe names no phases
     epochs = sum(row.get("phase") == last for row in trained.history)
     return {"epoch": trained.epoch, "epochs": epochs, "dev_weighted_f1": round(trained.dev["weighted_f1"], 4), **facts}
+
+
+def _write_times(one: OneSeed, watch: timing.Stopwatch, device: torch.device) -> None:
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    times = watch.times(one.fingerprint, name, torch.get_num_threads())
+    if times is not None:
+        files.write_json(timing.path_of(one.runs, one.layout.dataset, one.resolved.name, one.seed), times.model_dump())
 
 
 def _report(found: dict[str, Any], one: OneSeed) -> None:

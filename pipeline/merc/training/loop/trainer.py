@@ -20,6 +20,7 @@ from torch.nn.functional import dropout
 
 from merc.compute.repeatable import repeatable
 from merc.log import progress
+from merc.timing import Stopwatch
 from merc.training.data.batch import DialogueBatch
 from merc.training.data.collate import evaluation_batches, neighbour_batches, shuffled_batches
 from merc.training.data.curriculum import Lessons
@@ -52,6 +53,7 @@ class Trained:
         best_test: epoch and weighted F1 of the best test epoch, of the last phase; for comparison only, it decided nothing.
         history: one row per epoch.
         phases: the selected epoch of each phase; empty if the recipe names none.
+        watch: what the epochs took that were trained now; those of kept phases are not among them.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class Trained:
     best_test: dict[str, float | int]
     history: list[Row] = field(default_factory=list)
     phases: list[Row] = field(default_factory=list)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def train_seed(
@@ -92,12 +95,12 @@ def train_seed(
     """
     with repeatable(seed, device):
         model = _built(resolved, data.train, len(data.classes), device, start)
-        done = Finished.read(kept, model)
+        done, watch = Finished.read(kept, model), Stopwatch()
         for row in done.history:
             tell(row)
         for phase in resolved.phases[len(done.selected) :]:
             with randomness(seed, phase, device):
-                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line, tell)
+                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line, tell, watch)
             done.selected.append(best)
             done.history += history
             if kept is not None and len(resolved.phases) > 1:
@@ -105,7 +108,7 @@ def train_seed(
         model.requires_grad_(True)
         last = [row for row in done.history if row.get("phase", "") == resolved.phases[-1].name]
         selected = done.selected if resolved.recipe.phases is not None else []
-        return replace(_trained(model, data, done.selected[-1], last), history=done.history, phases=selected)
+        return replace(_trained(model, data, done.selected[-1], last), history=done.history, phases=selected, watch=watch)
 
 
 def pretrain_seed(
@@ -247,14 +250,15 @@ class _Selection:
     def __init__(self, training: _Training, data: TrainingData) -> None:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
-    def run(self, line: int, tell: Callable[[Row], None]) -> tuple[Row, list[Row]]:
-        """Trains, showing progress on a line of the terminal and telling each epoch; gives the selected one, whose weights are the model's, and all."""
+    def run(self, line: int, tell: Callable[[Row], None], watch: Stopwatch) -> tuple[Row, list[Row]]:
+        """Trains, showing progress on a line of the terminal, telling and timing each epoch; gives the selected one, whose weights are the model's, and all."""
         history: list[Row] = []
         best: Row = {}
         weights: dict[str, Tensor] = {}
         with progress(self.recipe.epochs, self.training.name, "epoch", line) as bar:
             for epoch in range(1, self.recipe.epochs + 1):
-                row = self._with_scores(self.training.epoch(epoch))
+                with watch.lap():
+                    row = self._with_scores(self.training.epoch(epoch))
                 history.append(row)
                 tell(row)
                 if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:

@@ -266,12 +266,23 @@
     else select.append(el("optgroup", { label: "Recipes" }, others.map(option)), el("optgroup", { label: "Points of sweeps" }, points.map(option)));
   }
 
-  const go = (a, b) => { location.hash = address("", { a, b }); };
+  let followed = null; // the part of the address that is on the page
+  function follow() {
+    if (location.hash === followed) return;
+    followed = location.hash;
+    render();
+  }
+
+  function go(a, b) {
+    location.hash = address("", { a, b });
+    follow(); // at once, and not when the browser comes to tell it
+  }
+
   for (const select of [first, second]) {
     options(select);
     select.addEventListener("change", () => go(first.value, second.value));
   }
   document.getElementById("swap").addEventListener("click", () => go(second.value, first.value));
-  window.addEventListener("hashchange", render);
-  render();
+  window.addEventListener("hashchange", follow);
+  follow();
 })();
