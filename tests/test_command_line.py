@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from merc import lock, log
 from merc.command_line import echo, echo_json, exiting, stage_command
-from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.errors import BadSettings, BadTable, HubRefuses, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.log import logger
@@ -47,6 +47,7 @@ def _end_with(error: BaseException) -> Any:
         (RawDataMissing("m"), 4),
         (SettingsDiffer("m"), 5),
         (ModelUnavailable("m"), 6),
+        (HubRefuses("m"), 6),
         (KeyboardInterrupt(), 130),
     ],
 )

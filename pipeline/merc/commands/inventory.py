@@ -180,7 +180,8 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     config = encoder.config
     checkpoint = _checkpoint(encoder)
     built_in = not hasattr(config, "licence")
-    missing, problem, words = None, "", {}
+    missing, problem = None, ""
+    words: dict[str, Any] = {}
     try:
         missing = encoder.missing()
         # Of an encoder with weights the provenance begins with their hash, so its words are taken from the settings.
