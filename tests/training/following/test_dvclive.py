@@ -24,7 +24,7 @@ def test_it_is_told_the_step_each_number_and_the_end(tmp_path, calls):
     assert told == [["sync", 1, ROWS[0]], ["sync", 2, ROWS[1]], ["end"]]
 
 
-@pytest.mark.skipif(find_spec("dvclive") is None, reason="DVCLive is not installed: pip install 'merc-pipeline[dvclive]'")
+@pytest.mark.skipif(find_spec("dvclive") is None, reason="DVCLive is not installed")
 def test_the_real_one_leaves_metrics_that_dvc_finds_in_a_project_whose_own_file_stays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from merc.job import flat
-from merc.reports import figures
+from merc.reports.colours import emotion_colours
 from merc.reports.comparison import evaluated, predicted
 from merc.reports.comparison.evaluated import number
 from merc.reports.comparison.predicted import Said
@@ -57,9 +57,7 @@ def compare_data(
     compared = {} if evaluations is None else evaluated.pairs(evaluations / "comparisons" / dataset / "significance", fingerprints)
     return {
         "dataset": dataset,
-        "groups": [
-            {"label_set": label_set, "classes": list(classes), "colours": list(figures.emotion_colours(classes).values())} for label_set, classes in groups
-        ],
+        "groups": [{"label_set": label_set, "classes": list(classes), "colours": list(emotion_colours(classes).values())} for label_set, classes in groups],
         "recipes": of_each,
         "lists": [{"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels} for ids, dialogues, labels in lists],
         "pairs": [{"first": first, "second": second, **found} for (first, second), found in compared.items()],
