@@ -11,8 +11,8 @@ FROM python:${PYTHON}-slim-bookworm
 
 # torch from here, all else from the package index. Empty: torch from the package index, too, which is its build with CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# More extras, for example: --build-arg EXTRAS=[ray,adapt]
-ARG EXTRAS=
+# For example: --build-arg EXTRAS=[extract,train]
+ARG EXTRAS=[all]
 
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgl1 libglib2.0-0 git \

@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 # DVC and the stages' commands are found here; bytecode beside the sources would make folder dependencies look changed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-slow test-gpu campaign check docs format setup system browser clean
+.PHONY: run test test-slow test-gpu campaign check docs format setup setup-dev system browser clean
 
 run: setup  ## make the demonstration corpus and everything up to the report
 	dvc repro
@@ -16,35 +17,37 @@ run: setup  ## make the demonstration corpus and everything up to the report
 # More threads than one a process only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
 
-test: setup  ## run the tests that take less than ten seconds each; MERC_REAL_DATA=<folder> adds those on real data
+test: setup-dev  ## run the tests that take less than ten seconds each; MERC_REAL_DATA=<folder> adds those on real data
 	$(PYTEST) -m "not slow"
 
-test-slow: setup  ## run the others: whole runs, killed runs, dvc repro, real annotations and clips
+test-slow: setup-dev  ## run the others: whole runs, killed runs, dvc repro, real annotations and clips
 	$(PYTEST) -m slow $$(grep -rl --include='test_*.py' 'mark\.slow' tests)  # only these files are imported
 
-campaign: setup  ## faults at every operation, 5,000 hostile files, 1,000 kills: some hours
+campaign: setup-dev  ## faults at every operation, 5,000 hostile files, 1,000 kills: some hours
 	$(BIN)/python benchmarks/campaign.py faults
 	$(BIN)/python benchmarks/campaign.py fuzz
 	$(BIN)/python benchmarks/campaign.py kills
 
-test-gpu: setup  ## run the tests that need a GPU; fails without one
+test-gpu: setup-dev  ## run the tests that need a GPU; fails without one
 	FAIL_WITHOUT_CUDA=1 pytest -m needs_cuda
 
-check: setup docs  ## lint, types, import order, documentation
+check: setup-dev docs  ## lint, types, import order, documentation
 	ruff format --check pipeline tests benchmarks docs
 	ruff check pipeline tests benchmarks docs
 	codespell pipeline tests benchmarks docs README.md CONTRIBUTING.md CHANGELOG.md params.yaml dvc.yaml
 	mypy
 	lint-imports
 
-docs: setup  ## build the documentation into site/, strictly; needs no network
+docs: setup-dev  ## build the documentation into site/, strictly; needs no network
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-format: setup  ## let ruff rewrite the sources
+format: setup-dev  ## let ruff rewrite the sources
 	ruff format pipeline tests benchmarks docs
 	ruff check --fix pipeline tests benchmarks docs
 
-setup: $(STAMP)  ## virtual environment with the versions that were tested together
+setup: $(STAMP)  ## virtual environment with every command, in the versions that were tested together
+
+setup-dev: $(DEV_STAMP)  ## the same with what tests, linters and documentation need
 
 # Once a machine: the shared libraries that opencv-python's wheel does not carry, and venv, which Debian packages apart.
 system:
@@ -64,8 +67,12 @@ COMPILE := from merc.encoders.engine import registry; from merc.params import Pa
 
 $(STAMP): pyproject.toml constraints.txt | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	$(BIN)/python -c '$(COMPILE)'
+	touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:  ## remove what `make run` made; raw corpora of your own are kept

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from merc import lock, log
+from merc import extras, lock, log
 from merc.errors import BadSettings, PipelineError, nearest
 from merc.files import without_characters
 from merc.interrupts import stoppable
@@ -135,6 +135,12 @@ def exiting() -> Iterator[None]:
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        explained = extras.missing(error)
+        if explained is None:
+            raise
+        log.logger.error("%s", explained, extra={"error": type(explained).__name__, "exit_code": explained.exit_code})
+        sys.exit(explained.exit_code)
     except MemoryError as error:
         log.logger.error("out of memory (%s); what was finished is kept, run again with fewer --workers or more memory", error, extra={"exit_code": 1})
         sys.exit(1)

@@ -23,6 +23,10 @@ class BadPlugin(BadSettings):
     """A plug-in of an installed distribution cannot be used; the message names both. What is not asked for it does not disturb."""
 
 
+class MissingExtra(BadSettings):
+    """A part of the package is asked for whose extra is not installed (exit code 2); the message holds the command that installs it."""
+
+
 class TooManyFailures(PipelineError):
     """More utterances are broken than ``--max-failed`` allows (exit code 3)."""
 

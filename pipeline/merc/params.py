@@ -268,7 +268,8 @@ class Params:
         _check_form(tree, path)
         for key in tree:
             if key not in BLOCKS:
-                raise BadSettings(f"{path}: unknown key {key!r}; {nearest(str(key), BLOCKS)}")
+                foreign = "" if set(tree) & set(BLOCKS) else "; it has no key of this package: if another program's, name your settings with --params FILE"
+                raise BadSettings(f"{path}: unknown key {key!r}; {nearest(str(key), BLOCKS)}{foreign}")
         return cls(tree, tuple(_parsed(one) for one in overrides), path.name if own else _PACKAGED)
 
     @property

@@ -161,7 +161,7 @@ def test_what_is_closed_early_does_no_more(executor: Executor, squares: Work) ->
 
 def test_without_ray_its_extra_is_named(squares: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadSettings, match=r"pip install 'merc-pipeline\[ray\]'") as raised:
+    with pytest.raises(BadSettings, match=r'pip install "merc-pipeline\[ray\]"') as raised:
         choose(RunOptions(executor="ray", address="local")).map(squares(), Listed(()), int)
     assert raised.value.exit_code == 2
 

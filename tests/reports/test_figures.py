@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from merc.corpora.engine.labels import LABEL_SETS
+from merc.reports import colours as colours_of
 from merc.reports import figures
 from merc.reports.results import Epoch, read_recipes
 
@@ -66,15 +67,15 @@ def test_a_history_of_one_epoch_whose_chosen_one_is_missing_is_drawn() -> None:
 @pytest.mark.parametrize("name", sorted(LABEL_SETS))
 def test_no_two_classes_of_a_label_set_share_a_colour(name: str) -> None:
     classes = LABEL_SETS[name].classes
-    colours = figures.emotion_colours(classes)
+    colours = colours_of.emotion_colours(classes)
     assert list(colours) == list(classes) or set(colours) == set(classes)
     assert len(set(colours.values())) == len(classes)
 
 
 def test_an_emotion_without_a_colour_of_its_own_gets_a_free_one() -> None:
-    colours = figures.emotion_colours(["joy", "boredom", "calm"])
+    colours = colours_of.emotion_colours(["joy", "boredom", "calm"])
     assert len(set(colours.values())) == 3
 
 
 def test_letters_are_black_on_light_and_white_on_dark() -> None:
-    assert [figures.ink_on(colour) for colour in ("#F0E442", "#0072B2", "#000000", "#ffffff")] == ["#000000", "#ffffff", "#ffffff", "#000000"]
+    assert [colours_of.ink_on(colour) for colour in ("#F0E442", "#0072B2", "#000000", "#ffffff")] == ["#000000", "#ffffff", "#ffffff", "#000000"]

@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import nn
 
+from merc import extras
 from merc.adaptation.config import Config
-from merc.errors import BadSettings, PipelineError
+from merc.errors import BadSettings
 
 _POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
 
@@ -18,15 +19,14 @@ class LowRank:
         config: the settings.
 
     Raises:
-        PipelineError: if peft is not installed.
+        MissingExtra: if peft is not installed.
         BadSettings: if the model has no linear layers of the names.
     """
 
     def __init__(self, model: nn.Module, config: Config.Lora) -> None:
-        try:
-            import peft
-        except ImportError as error:
-            raise PipelineError("low-rank updates need the package peft: pip install 'merc-pipeline[adapt]'; or choose a method: full") from error
+        extras.need("adapt", "a fine-tuning by low-rank updates")
+        import peft
+
         modules = config.modules if isinstance(config.modules, str) else list(config.modules)
         wanted = peft.LoraConfig(
             r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, exclude_modules=[_POOLER], bias="none"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merc import __version__, lock, log
+from merc import __version__, extras, lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Command, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import completion
@@ -84,6 +84,7 @@ def main(
     """
     log.set_up(log_format)
     with exiting():
+        extras.need("adapt", "merc-adapt")
         from merc.adaptation.stage import adapt, choose
         from merc.corpora.stage import build_manifest
         from merc.corpora.stage import choose as choose_corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from merc import lock, log
+from merc import extras, lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import completion
@@ -60,6 +60,7 @@ def audit(
     """
     log.set_up(log_format)
     with exiting():
+        extras.need("extract", "merc-extract audit")
         from merc.audit.config import Config
         from merc.audit.stage import make_audit, transcriber_of
         from merc.job import RunOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merc import __version__, log
+from merc import __version__, extras, log
 from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
 from merc.commands import completion
 from merc.layout import Layout
@@ -74,6 +74,7 @@ def main(
     """
     log.set_up(log_format)
     with exiting():
+        extras.need("train", "merc-evaluate")
         from merc.evaluation.choice import choose
         from merc.job import RunOptions
         from merc.params import Params

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merc import __version__, lock, log
+from merc import __version__, extras, lock, log
 from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import completion
@@ -228,6 +228,7 @@ def main(
         raise click.UsageError("--part makes a share, --finish puts the shares together: give one of them.", context)
     log.set_up(log_format)
     with exiting():
+        extras.need("extract", "merc-extract")
         from merc.commands import dry_run, shares
         from merc.job import RunOptions
         from merc.params import Params

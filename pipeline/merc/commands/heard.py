@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from merc import lock, log
+from merc import extras, lock, log
 from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, SET, WAIT, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import completion
@@ -61,6 +61,7 @@ def heard(
     """
     log.set_up(log_format)
     with exiting():
+        extras.need("extract", "merc-extract heard")
         from merc.encoders.engine.registry import choose
         from merc.extraction.config import Config
         from merc.extraction.stage import extract

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from merc import log
+from merc import extras, log
 from merc.command_line import PARAMS, RAW, SET, echo, exiting
 from merc.command_line import workers as workers_option
 from merc.commands import completion
@@ -63,6 +63,7 @@ def inspect(
         raise click.UsageError("--doubtful and --split go with --sample.")
     log.set_up()
     with exiting():
+        extras.need("extract", "merc-extract inspect")
         from merc.commands.inspection.drawing import draw, make_page
         from merc.job import RunOptions
         from merc.media.config import of_dataset as media_of

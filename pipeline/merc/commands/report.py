@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from merc import __version__, lock, log
+from merc import __version__, extras, lock, log
 from merc.command_line import EVALUATIONS, OUT, PARAMS, RUNS, WAIT, Command, echo, exiting
 from merc.commands import completion
 from merc.layout import Layout
@@ -54,6 +54,7 @@ def main(
     log.set_up()
     with exiting():
         if not where:
+            extras.need("report", "merc-report")
             from merc.params import Params
             from merc.reports.config import Config
             from merc.reports.stage import write_report

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from merc import __version__, log
+from merc import __version__, extras, log
 from merc.command_line import (
     ADDRESS,
     DEVICE,
@@ -120,6 +120,7 @@ def main(
     _checked(dataset, recipe, model, shards)
     log.set_up(log_format)
     with exiting():
+        extras.need("train", "merc-train")
         if model is not None and shards is not None:
             from merc.compute import device as devices
             from merc.training.loop.prediction import label
@@ -173,6 +174,7 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
     """
     log.set_up()
     with exiting():
+        extras.need("train", "merc-train show")
         from merc.commands.settings import lines_of
         from merc.params import Params
         from merc.training.recipes.resolution import resolve
@@ -247,6 +249,7 @@ def sweep(
         raise click.UsageError("--dvc goes without --params, since DVC reads params.yaml, and without --table: dvc exp show --csv writes one")
     log.set_up(log_format)
     with exiting():
+        extras.need("train", "merc-train sweep")
         from merc.job import RunOptions
         from merc.params import Params, fill
         from merc.training.recipes.shelves import SWEEPS

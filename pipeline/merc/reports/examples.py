@@ -10,7 +10,7 @@ import numpy as np
 
 from merc import parquet
 from merc.errors import BadSettings, BadTable, nearest
-from merc.reports.figures import ink_on
+from merc.reports.colours import ink_on
 from merc.shards.format.schema import check_trajectories
 
 UNLABELLED_COLOUR = "none"

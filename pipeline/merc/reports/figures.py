@@ -11,27 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from merc.reports.colours import SPARE_COLOURS
 from merc.reports.results import Epoch, Recipe
 from merc.shown import visible
 
 # Okabe & Ito's palette, told apart with every kind of colour blindness (Okabe & Ito 2008, "Color Universal Design").
 SPLIT_COLOURS = {"train": "#0072B2", "dev": "#E69F00", "test": "#009E73"}
 SEED_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-_EMOTION_COLOURS = {
-    "neutral": "#A3A3A3",
-    "joy": "#F0E442",
-    "happy": "#F0E442",
-    "excited": "#E69F00",
-    "surprise": "#56B4E9",
-    "sadness": "#0072B2",
-    "sad": "#0072B2",
-    "anger": "#D55E00",
-    "angry": "#D55E00",
-    "fear": "#CC79A7",
-    "frustrated": "#CC79A7",
-    "disgust": "#009E73",
-}
-_SPARE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0072B2", "#D55E00", "#F0E442", "#A3A3A3")
 # Stand-in for the page's text colour, so that a figure is readable on a light and on a dark page.
 _INK = "#010203"
 _STYLE: dict[Any, Any] = {
@@ -53,22 +39,6 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for each class: the emotion's own, so that it is the same in every corpus; else one that is free."""
-    colours = {name: _EMOTION_COLOURS[name] for name in classes if name in _EMOTION_COLOURS}
-    free = [colour for colour in _SPARE_COLOURS if colour not in colours.values()] or list(_SPARE_COLOURS)
-    others = [name for name in classes if name not in colours]
-    return colours | {name: free[index % len(free)] for index, name in enumerate(others)}
-
-
-def ink_on(colour: str) -> str:
-    """Black or white, whichever is read more easily on the colour (``#RRGGBB``); relative luminance as in WCAG 2, section 1.4.3."""
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
-
-
 def labels(shares: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
     """Bars: which share of each split's utterances has each label, with the number of utterances above.
 
@@ -81,7 +51,7 @@ def labels(shares: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
         width = 0.82 / len(shares)
         for at, (split, of_split) in enumerate(shares.items()):
             offsets = [index + (at - (len(shares) - 1) / 2) * width for index in range(len(names))]
-            bars = axes.bar(offsets, [share for _, share in of_split.values()], width * 0.92, label=split, color=SPLIT_COLOURS.get(split, _SPARE_COLOURS[-1]))
+            bars = axes.bar(offsets, [share for _, share in of_split.values()], width * 0.92, label=split, color=SPLIT_COLOURS.get(split, SPARE_COLOURS[-1]))
             axes.bar_label(bars, [str(count) for count, _ in of_split.values()], fontsize=7.5, padding=2)
         axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", length=0)

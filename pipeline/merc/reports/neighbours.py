@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from merc.reports import figures
+from merc.reports.colours import emotion_colours, ink_on
 from merc.reports.examples import abbreviations
 from merc.shown import visible
 from merc.trajectories.lookup import Seen
@@ -43,23 +43,23 @@ def render(shown: Sequence[Seen], name: str, classes: Sequence[str]) -> str:
         classes: names of the labels.
     """
     environment = Environment(loader=PackageLoader("merc.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    colours, short = figures.emotion_colours(classes), abbreviations(classes)
+    colours, short = emotion_colours(classes), abbreviations(classes)
     stretched = name.removesuffix("_predicted") in _STRETCHED
     longest = max(len(one.labels) for one in shown)
     strips = [(one, _turns(one, len(one.labels) if stretched else longest, classes)) for one in shown]
-    legend = [(one, short[one], colours[one], figures.ink_on(colours[one])) for one in classes]
+    legend = [(one, short[one], colours[one], ink_on(colours[one])) for one in classes]
     template = environment.get_template(_TEMPLATE)
     similarity, predicted = name.removesuffix("_predicted"), name.endswith("_predicted")
     return visible(template.render(strips=strips, similarity=similarity, predicted=predicted, stretched=stretched, legend=legend))
 
 
 def _turns(dialogue: Seen, across: int, classes: Sequence[str]) -> list[_Turn]:
-    colours, short = figures.emotion_colours(classes), abbreviations(classes)
+    colours, short = emotion_colours(classes), abbreviations(classes)
     turns = []
     for position, (label, speaker, text) in enumerate(zip(dialogue.labels, dialogue.speakers, dialogue.texts, strict=True)):
         emotion = classes[label] if label >= 0 else ""
         colour = colours.get(emotion)
         letters = short[emotion] if emotion and len(short[emotion]) <= 60 // across else ""
-        ink = figures.ink_on(colour) if colour else ""
+        ink = ink_on(colour) if colour else ""
         turns.append(_Turn(100 * position / across, 100 / across, letters, emotion or "outside the label set", colour, ink, speaker, text))
     return turns

@@ -12,7 +12,8 @@ from merc.errors import BadSettings, BadTable, RawDataMissing, nearest
 from merc.layout import Layout, with_shards
 from merc.log import logger
 from merc.params import Params
-from merc.reports import figures, place, results, tables, written
+from merc.reports import place, results, tables, written
+from merc.reports.colours import emotion_colours
 from merc.reports.config import Config
 from merc.reports.evaluations import Evaluations, read_evaluations
 from merc.reports.examples import Example, read_examples
@@ -157,7 +158,7 @@ def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Exampl
         layout.shards / "trajectories",
         config.similarity,
         classes=classes,
-        colours=figures.emotion_colours(classes),
+        colours=emotion_colours(classes),
         number=config.example_dialogues,
         neighbours=config.neighbours_drawn,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from merc import parquet
 from merc.errors import BadSettings, BadTable, nearest
@@ -57,18 +58,19 @@ def _read(path: Path) -> pa.Table:
 
 def _labels(rows: pa.Table, predictions: pa.Table, path: Path, split: str, seed: int | None, classes: int) -> list[Labels]:
     """The predicted labels of each dialogue of ``rows``."""
-    frame = predictions.to_pandas()
-    of_split = frame[frame["split"] == split]
-    if of_split.empty:
-        raise BadSettings(f"{path}: no predictions for the split {split!r}; {nearest(split, sorted(set(frame['split'])))}")
-    seeds = sorted(set(of_split["seed"].tolist()))
+    of_split = predictions.filter(pc.equal(predictions["split"], split))
+    if not of_split.num_rows:
+        raise BadSettings(f"{path}: no predictions for the split {split!r}; {nearest(split, sorted(predictions['split'].unique().to_pylist()))}")
+    seeds = sorted(of_split["seed"].unique().to_pylist())
     chosen = seeds[0] if seed is None else seed
     if chosen not in seeds:
         raise BadSettings(f"{path}: no predictions of seed {chosen}; there are {', '.join(map(str, seeds))}")
-    one = of_split[of_split["seed"] == chosen].sort_values(["dialogue_id", "position"], kind="stable")
-    if not one["predicted"].between(0, classes - 1).all():
+    one = of_split.filter(pc.equal(of_split["seed"], chosen)).sort_by([("dialogue_id", "ascending"), ("position", "ascending")])
+    guesses = one["predicted"].to_numpy()
+    if ((guesses < 0) | (guesses >= classes)).any():
         raise BadTable(f"{path}: predicted classes must lie between 0 and {classes - 1}")
-    found = {name: part.to_numpy(np.int16) for name, part in one.groupby("dialogue_id")["predicted"]}
+    names, begins = np.unique(np.array(one["dialogue_id"].to_pylist(), dtype=object), return_index=True)
+    found = dict(zip(names, np.split(guesses.astype(np.int16), begins[1:]), strict=True))
     for name, length in zip(rows["dialogue_id"].to_pylist(), rows["n_utterances"].to_pylist(), strict=True):
         if len(found.get(name, ())) != length:
             raise BadTable(f"{path}: {len(found.get(name, ()))} predictions for the {length} utterances of {name!r}; are they of other shards?")

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import Levenshtein
-from sklearn.metrics.pairwise import manhattan_distances
 
 from merc.trajectories import dtw
 from merc.trajectories.base import Similarity, Sketches, by_columns, dot_bound
@@ -111,12 +108,18 @@ def strings(trajectories: Sequence[Labels], classes: int) -> NDArray[Any]:
 
 def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]:
     """1 - Levenshtein distance / length of the longer one, (Q, M); sees order and length."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import Levenshtein
+
     shared: NDArray[np.float64] = process.cdist(queries.tolist(), candidates.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
     return shared
 
 
 def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
     """:func:`edit` of each string with the one next to it, (P,)."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import Levenshtein
+
     shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
     return shared
 
@@ -206,6 +209,8 @@ def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 
     Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled routine.
     """
+    from sklearn.metrics.pairwise import manhattan_distances
+
     bins = queries[0].sum().round() if len(queries) else 1.0
     shared: NDArray[np.float64] = 1.0 - manhattan_distances(queries, candidates) / (2.0 * bins)
     return np.clip(shared, 0.0, 1.0)

@@ -155,7 +155,7 @@ def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licen
     monkeypatch.setitem(sys.modules, "opensmile", None)
     encoder = _encoder()
     for ask in (encoder.identity, encoder.provenance, lambda: encoder.load("cpu")):
-        with pytest.raises(BadSettings, match=r"pip install 'merc-pipeline\[opensmile\]'.*audEERING Research License .*no commercial products"):
+        with pytest.raises(BadSettings, match=r'pip install "merc-pipeline\[opensmile\]".*audEERING Research License .*no commercial products'):
             ask()
 
 

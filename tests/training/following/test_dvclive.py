@@ -45,7 +45,7 @@ def test_a_repository_without_a_commit_is_one_sentence_and_nothing_is_trained(ma
     assert not (tmp_path / "runs" / "tiny" / "text").exists()
 
 
-@pytest.mark.skipif(find_spec("dvclive") is None, reason="DVCLive is not installed: pip install 'merc-pipeline[dvclive]'")
+@pytest.mark.skipif(find_spec("dvclive") is None, reason="DVCLive is not installed")
 def test_the_real_one_leaves_metrics_that_dvc_finds_in_a_project_whose_own_file_stays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")

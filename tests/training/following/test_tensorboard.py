@@ -39,7 +39,7 @@ def test_every_number_of_an_epoch_is_a_scalar_that_is_written_at_once(tmp_path, 
     ]
 
 
-@pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is not installed: pip install 'merc-pipeline[tensorboard]'")
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is not installed")
 def test_the_real_one_reads_what_was_written(tmp_path):
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 

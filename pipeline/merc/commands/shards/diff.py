@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merc import files, log
+from merc import extras, files, log
 from merc.command_line import echo, echo_json, exiting
 from merc.errors import BadSettings
 
@@ -45,6 +45,7 @@ def command(one: Path, other: Path, tolerance: float, as_json: bool, page: Path 
             raise BadSettings("--json and --html exclude each other")
         found = diff(one, other, tolerance=tolerance)
         if page is not None:
+            extras.need("report", "--html")
             from merc.reports.difference import render
 
             files.write_text(page, render(found, one, other, tolerance))

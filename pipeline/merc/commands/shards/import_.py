@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from merc import log
+from merc import extras, log
 from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 from merc.errors import BadSettings, RawDataMissing
 from merc.layout import MODALITIES, Layout
@@ -76,6 +76,7 @@ def command(
     """
     log.set_up()
     with exiting():
+        extras.need("report", "merc-shards import, which makes trajectories,")
         from merc.corpora.iemocap import Iemocap
         from merc.corpora.stage import choose
         from merc.job import RunOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merc import files, log
+from merc import extras, files, log
 from merc.command_line import echo, exiting
 from merc.commands import completion
 from merc.errors import BadSettings, nearest
@@ -48,6 +48,7 @@ def command(dialogue_id: str, root: Path | None, similarity: str | None, number:
         classes = reader.info(root)["classes"]
         name, shown = _shown(root, dialogue_id, similarity, number, predictions, seed, classes)
         if page is not None:
+            extras.need("report", "--html")
             from merc.reports.neighbours import render
 
             files.write_text(page, render(shown, name, classes))
@@ -67,6 +68,7 @@ def _shown(
     if predictions is None:
         name = lookup.choose(row, similarity)
         return name, lookup.with_neighbours(root, row, name, number)
+    extras.need("report", "--predictions")
     from merc.trajectories.predicted import SUFFIX, predicted_table
 
     config = _settings(root, row["split"], similarity)
@@ -100,8 +102,8 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
         classes: names of the labels.
         columns: width of the terminal in characters.
     """
+    from merc.reports.colours import emotion_colours
     from merc.reports.examples import abbreviations
-    from merc.reports.figures import emotion_colours
 
     # The lines have colours of ours, so foreign names are made visible here.
     name, classes, names = visible(name), [visible(one) for one in classes], [visible(one.dialogue_id) for one in shown]
@@ -122,7 +124,7 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
 
 
 def _cell(emotion: str, short: Mapping[str, str], colours: Mapping[str, str]) -> str:
-    from merc.reports.figures import ink_on
+    from merc.reports.colours import ink_on
 
     return click.style(f"{short[emotion][:_CELL]:<{_CELL}}", fg=_rgb(ink_on(colours[emotion])), bg=_rgb(colours[emotion]))
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merc import files
+from merc import extras, files
 from merc.compute.executors import node
 from merc.compute.executors.base import Advance, Needs, Parts, Share, Work
 from merc.errors import BadCluster, BadSettings, PipelineError
@@ -153,16 +153,15 @@ def connect(address: str, cores: int) -> Any:
     """Ray, connected; once in a process.
 
     Raises:
-        BadSettings: if it is not installed.
+        MissingExtra: if it is not installed.
         BadCluster: if nothing answers at the address.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     with _own_signals():
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise BadSettings("--executor ray needs Ray, which is not installed:  pip install 'merc-pipeline[ray]'") from error
+        extras.need("ray", "--executor ray")
+        import ray
+
         importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
         if not ray.is_initialized():
             given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from merc import extras
 from merc.encoders.engine.base import Encoded, Encoder, EncoderConfig, UtteranceInput
 from merc.encoders.engine.batching import one_by_one
 from merc.encoders.engine.sound import why_absent
-from merc.errors import BadSettings
+from merc.errors import MissingExtra
 from merc.records.media import SAMPLE_RATE_HZ
 
 DIMS = {"eGeMAPSv02": 88, "ComParE_2016": 6373, "emobase": 988}
@@ -49,7 +50,7 @@ class Functionals(Encoder):
         try:
             return version("opensmile")
         except PackageNotFoundError as error:
-            raise BadSettings(_how_to_get()) from error
+            raise MissingExtra(_how_to_get()) from error
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "opensmile": self._version}
@@ -75,13 +76,13 @@ class Functionals(Encoder):
         return self.dim
 
     def missing(self) -> str | None:
-        return None if find_spec("opensmile") else "pip install 'merc-pipeline[opensmile]'"
+        return None if find_spec("opensmile") else extras.command("opensmile")
 
     def load(self, device: str) -> None:
         try:
             import opensmile
         except ImportError as error:
-            raise BadSettings(f"{_how_to_get()} ({error})") from error
+            raise MissingExtra(f"{_how_to_get()} ({error})") from error
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet[self.config.feature_set], feature_level=opensmile.FeatureLevel.Functionals, num_workers=1
         )
@@ -121,6 +122,6 @@ class Functionals(Encoder):
 
 def _how_to_get() -> str:
     return (
-        "encoders of the family functionals need openSMILE, which is not installed: pip install 'merc-pipeline[opensmile]'. Its licence, the "
+        f"encoders of the family functionals need openSMILE, which is not installed: {extras.command('opensmile')}. Its licence, the "
         f"{LICENCE}, is why it is never installed by default; the encoder acoustic needs nothing"
     )

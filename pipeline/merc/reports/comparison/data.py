@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from merc.job import flat
-from merc.reports import figures
+from merc.reports.colours import emotion_colours
 from merc.reports.comparison import evaluated, predicted
 from merc.reports.comparison.evaluated import number
 from merc.reports.comparison.predicted import Said
@@ -59,9 +59,7 @@ def compare_data(
         )
     return {
         "dataset": dataset,
-        "groups": [
-            {"label_set": protocol, "classes": list(classes), "colours": list(figures.emotion_colours(classes).values())} for protocol, classes in groups
-        ],
+        "groups": [{"label_set": protocol, "classes": list(classes), "colours": list(emotion_colours(classes).values())} for protocol, classes in groups],
         "recipes": of_each,
         "lists": [{"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels} for ids, dialogues, labels in lists],
         "pairs": [pair.model_dump() for pair in significance.pairs] if significance else [],

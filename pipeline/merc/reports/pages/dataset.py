@@ -10,6 +10,7 @@ import yaml
 from merc.job import flat
 from merc.layout import Layout
 from merc.reports import figures
+from merc.reports.colours import emotion_colours, ink_on
 from merc.reports.evaluations import Evaluations
 from merc.reports.examples import Example, abbreviations
 from merc.reports.pace import NOTHING, Pace
@@ -121,7 +122,7 @@ def write(report: Report, dataset: DatasetReport) -> None:
 def _view(report: DatasetReport) -> dict[str, Any]:
     """What the template draws, figures made."""
     contents = report.contents
-    colours = figures.emotion_colours(report.classes)
+    colours = emotion_colours(report.classes)
     short = abbreviations(report.classes)
     label_grid = _label_grid(contents)
     return {
@@ -139,7 +140,7 @@ def _view(report: DatasetReport) -> dict[str, Any]:
         "labels_figure": figures.labels(label_grid) if label_grid else None,
         "failures": [(row, dialogues_where(failure=row.reason)) for row in contents.failures],
         "problems": _problems(report.validation),
-        "legend": [(name, short[name], colours[name], figures.ink_on(colours[name])) for name in report.classes],
+        "legend": [(name, short[name], colours[name], ink_on(colours[name])) for name in report.classes],
         "encoder_facts": _encoder_facts(report.encoders),
         "runs": [_run(report, recipe) for recipe in report.recipes],
         "made_of": [(name.replace("_", " "), _words(value)) for name, value in report.made_of.items()],

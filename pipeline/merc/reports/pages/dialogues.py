@@ -17,7 +17,7 @@ from typing import Any
 
 from merc.layout import Layout
 from merc.records.failures import REASONS
-from merc.reports import figures
+from merc.reports.colours import emotion_colours, ink_on
 from merc.reports.config import Config
 from merc.reports.examples import abbreviations
 from merc.reports.explorer import data
@@ -72,8 +72,8 @@ def _labels(classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _classes(names: Sequence[str]) -> list[dict[str, str]]:
-    colours, short = figures.emotion_colours(names), abbreviations(names)
-    return [{"name": name, "letters": short[name], "colour": colours[name], "ink": figures.ink_on(colours[name])} for name in names]
+    colours, short = emotion_colours(names), abbreviations(names)
+    return [{"name": name, "letters": short[name], "colour": colours[name], "ink": ink_on(colours[name])} for name in names]
 
 
 def _view(dataset: DatasetReport, config: Config, corpus: Corpus, predicted: Sequence[Predicted], failed: Failed) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a follower receives of a training, when, and where it writes; the run has the same bytes without it."""
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,12 @@ def test_a_follower_that_is_none_is_named_with_those_there_are():
 
 
 def test_a_follower_that_is_not_installed_is_one_sentence_with_the_command_and_nothing_is_trained(make_shards, tree, tmp_path, monkeypatch):
-    monkeypatch.setattr("merc.training.following.engine.base.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     where = [f"--params={tmp_path / 'params.yaml'}", f"--out={make_shards().out}", f"--runs={tmp_path / 'runs'}", "--device=cpu", "--dataset=tiny"]
     found = CliRunner().invoke(main, [*where, "--recipe=text", "--follow=tensorboard"])
     assert found.exit_code == 2
-    assert "tensorboard is not installed: pip install 'merc-pipeline[tensorboard]'" in found.stderr
+    assert '--follow tensorboard needs tensorboard, which is not installed: pip install "merc-pipeline[tensorboard]"' in found.stderr
     assert not (tmp_path / "runs").exists()
 
 

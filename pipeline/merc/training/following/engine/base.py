@@ -11,11 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from merc import files, plugins
+from merc import extras, files, plugins
 from merc.errors import BadSettings, nearest
 
 FOLLOWERS = "merc.training.following"
@@ -62,13 +61,12 @@ class Follower(ABC):
 
 
 def check(names: Sequence[str]) -> None:
-    """Raises ``BadSettings`` if one of the followers is unknown or not installed; imports none of them."""
+    """Raises ``BadSettings`` if one of the followers is unknown, ``MissingExtra`` if it is not installed; imports none of them."""
     there = plugins.names(FOLLOWERS)
     for name in names:
         if name not in there:
             raise BadSettings(f"follow: no {name!r}; {nearest(name, there)}")
-        if find_spec(name) is None:
-            raise BadSettings(f"follow: {name} is not installed: pip install 'merc-pipeline[{name}]'")
+        extras.need(name, f"--follow {name}")
 
 
 @contextmanager
