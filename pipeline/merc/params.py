@@ -268,7 +268,7 @@ class Params:
         _check_form(tree, path)
         for key in tree:
             if key not in BLOCKS:
-                foreign = "" if set(tree) & set(BLOCKS) else "; it has no key of this package: if another program's, name your settings with --params FILE"
+                foreign = "; if this is another program's file, name your settings with --params FILE"
                 raise BadSettings(f"{path}: unknown key {key!r}; {nearest(str(key), BLOCKS)}{foreign}")
         return cls(tree, tuple(_parsed(one) for one in overrides), path.name if own else _PACKAGED)
 
