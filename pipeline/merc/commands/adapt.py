@@ -77,7 +77,7 @@ def main(
     \b
     Exit codes:
       0  done                                                5  work with other settings is already there
-      1  unexpected, or the output cannot be written         6  a model is not to be had
+      1  unexpected, or the output cannot be written         6  a model is not available
       2  usage or settings                                   7  another process writes to the same output
       3  more broken clips than run.max_failed allows      130  interrupted; run again
       4  raw data missing or of another shape

@@ -55,7 +55,7 @@ def audit(
     \b
     Exit codes:
       0  done                              5  an audit with other settings is already there
-      2  usage or settings                 6  the model is not to be had
+      2  usage or settings                 6  the model is not available
       4  no manifest or no media           7  another process writes to the same output
     """
     log.set_up(log_format)

@@ -41,7 +41,7 @@ class Order:
         corpus: the dataset.
         encoders: one per modality, in the order text, audio, visual.
         splits: of the corpus.
-        limit: only the first so many dialogues of each split; None for all.
+        limit: only the first N dialogues of each split; None for all.
         media, extraction, shards, trajectories: settings of these stages.
     """
 
@@ -71,7 +71,7 @@ class Order:
             dataset: see :func:`merc.corpora.stage.choose`.
             encoders: modality → encoder.
             splits: of the corpus.
-            limit: only the first so many dialogues of each split.
+            limit: only the first N dialogues of each split.
             preset: whose settings of the media lie under the user's; None: the dataset's default preset.
 
         Raises:
@@ -130,7 +130,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     metavar="LIST",
     shell_complete=completion.modalities,
-    help="Divided by commas. text alone needs no media files.",
+    help="Comma-separated. text alone needs no media files.",
 )
 @click.option(
     "--preset",
@@ -152,7 +152,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
 @click.option("--quality", is_flag=True, help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many dialogues of each split, for a trial.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N dialogues of each split, for a trial.")
 @workers_option("Processes for decoding and CPU encoders.")
 @DEVICE
 @EXECUTOR
@@ -201,7 +201,7 @@ def main(
 ) -> None:
     """Turn a raw corpus into shards: one row per dialogue with a text, an audio and a face vector per utterance.
 
-    A killed run goes on where it was when the same command is given again. What could not be used is not dropped: it has a
+    A killed run resumes when the same command is given again. What could not be used is not dropped: it has a
     row in the failure table beside the shards.
 
     \b
@@ -215,9 +215,9 @@ def main(
     \b
     Exit codes:
       0  done; broken clips are in the failure table       5  work with other settings is already there
-      1  unexpected, or the output cannot be written       6  a model is not to be had
+      1  unexpected, or the output cannot be written       6  a model is not available
       2  usage or settings                                 7  another process writes to the same output
-      3  more broken clips than --max-failed allows      130  interrupted; run again to go on
+      3  more broken clips than --max-failed allows      130  interrupted; run again to resume
       4  raw data missing or of another shape
     """
     if behind_a_subcommand(context):
@@ -294,7 +294,7 @@ def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
 
 @contextmanager
 def _naming_the_way_out(order: Order) -> Iterator[None]:
-    """Adds to the message on a model that is not to be had how to fetch all that the run needs, and how to do without."""
+    """Adds to the message on a model that is not available how to fetch all that the run needs, and how to do without."""
     try:
         yield
     except ModelUnavailable as error:
@@ -313,7 +313,7 @@ def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tupl
     Args:
         params: settings; ``default_encoders`` holds the default preset by dataset.
         dataset: its name.
-        modalities: divided by commas.
+        modalities: comma-separated.
         given: ``MODALITY=NAME``, each modality at most once.
         preset: a block under ``presets``; None for the default.
 
@@ -364,7 +364,7 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 
 @click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", metavar="NAME", shell_complete=completion.datasets, help="As of merc-extract. Without it: the settings file of the package.")
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Divided by commas.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Comma-separated.")
 @click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", shell_complete=completion.encoders, help="As of merc-extract; repeatable.")
 @PARAMS

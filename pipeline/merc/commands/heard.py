@@ -56,7 +56,7 @@ def heard(
     \b
     Exit codes:
       0  done                                               5  vectors by other settings are already there
-      2  usage or settings                                  6  the model is not to be had
+      2  usage or settings                                  6  the model is not available
       4  no manifest, no shards, or no ASR transcripts      7  another process writes to the same output
     """
     log.set_up(log_format)

@@ -21,7 +21,7 @@ from merc.records.dialogue import SPLITS
     "--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Its manifest must have been made: merc-extract --dataset NAME."
 )
 @click.option("--utterance", "utterances", multiple=True, metavar="ID", help="Draw a picture of this one, such as train/dia0_utt0; repeatable.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Make a page of so many utterances.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Make a page of N utterances.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones --sample draws.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Draw from this split; repeatable. Default: all.")
 @click.option("--doubtful", is_flag=True, help="With --sample: the most doubtful faces of the finished media, instead of drawing.")

@@ -216,7 +216,7 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
         wanted: modality and name of each.
         offline: never ask the hub.
         networks: of the media stage.
-        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is told and left out.
+        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is logged and left out.
 
     Raises:
         ModelUnavailable: naming each model that could not be had, and the command for it.
@@ -263,7 +263,7 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
         except PipelineError as error:
             failed.append(f"{MEDIA}={network.name}: {error}")
     if failed:
-        raise ModelUnavailable("not everything is to be had:\n" + "\n".join(failed))
+        raise ModelUnavailable("not everything is available:\n" + "\n".join(failed))
 
 
 def _built(params: Params, modality: str, name: str, *, offline: bool) -> Encoder:

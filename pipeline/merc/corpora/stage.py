@@ -100,7 +100,7 @@ def build_manifest(
         run: ``overwrite`` replaces a manifest that was made with other settings.
         modalities: what will be extracted; media files need to be there only for ``audio`` and ``visual``.
         splits: the splits to read; their order does not matter.
-        limit: only the first so many dialogues of each split; None for all.
+        limit: only the first N dialogues of each split; None for all.
 
     Returns:
         The table as written (see :data:`merc.records.manifest.SCHEMA`).
@@ -178,7 +178,7 @@ def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOpti
         raise TooManyFailures(
             f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the first is "
             f"{next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed {run.max_failed} allows. "
-            "Is the archive unpacked as a whole? A higher --max-failed goes on without them."
+            "Is the archive unpacked as a whole? A higher --max-failed continues without them."
         )
 
 
@@ -305,7 +305,7 @@ def _distinct(table: pa.Table, column: str) -> set[tuple[str, str]]:
 
 
 @stage_command
-@click.option("--modalities", help="What will be extracted, divided by commas; default: what params.yaml builds of the dataset, else all.")
+@click.option("--modalities", help="What will be extracted, comma-separated; default: what params.yaml builds of the dataset, else all.")
 def main(params: Params, layout: Layout, run: RunOptions, modalities: str | None) -> None:
     """Writes a corpus's manifest."""
     names = modalities.split(",") if modalities else list(params.block("build").get(layout.dataset) or MODALITIES)

@@ -1,4 +1,4 @@
-"""DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues that move alike.
+"""DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues with similar trajectories.
 
 Neighbours come from labels, so they are found among the train dialogues alone: a dev or test dialogue has none and is nobody's,
 since its labels must reach no model. ``pooled`` compares features instead, and every split has neighbours by it, within the split.
@@ -164,7 +164,7 @@ def _prepare(config: Config, layout: Layout, run: RunOptions) -> Job:
 
 @stage_command
 def main(params: Params, layout: Layout, run: RunOptions) -> None:
-    """Shards → how emotion moves through each dialogue, and which dialogues move alike."""
+    """Shards → how emotion moves through each dialogue, and which dialogues have similar trajectories."""
     build_trajectories(params.fill("trajectories", Config), layout, run)
 
 

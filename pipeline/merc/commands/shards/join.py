@@ -12,7 +12,7 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 @click.argument("one", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
 @click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
-@click.option("--modalities", metavar="LIST", help="Which of OTHER's are taken, divided by commas; they replace those of ONE. Default: what ONE lacks.")
+@click.option("--modalities", metavar="LIST", help="Which of OTHER's are taken, comma-separated; they replace those of ONE. Default: what ONE lacks.")
 @OVERWRITE
 @WAIT
 @PARAMS

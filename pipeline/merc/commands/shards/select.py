@@ -13,7 +13,7 @@ from merc.records.dialogue import SPLITS
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
-@click.option("--modalities", metavar="LIST", help="Only the vectors of these, divided by commas. Default: all.")
+@click.option("--modalities", metavar="LIST", help="Only the vectors of these, comma-separated. Default: all.")
 @click.option("--dialogue", "dialogues", multiple=True, metavar="ID", help="Only this dialogue, such as train/dia0; repeatable. Default: all.")
 @click.option("--no-text", is_flag=True, help="Leave out the transcripts. The text vectors stay.")
 @click.option(

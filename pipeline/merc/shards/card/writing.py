@@ -22,7 +22,7 @@ from merc.shown import code, markdown, visible
 
 _ABOUT = {
     "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
-    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues that move alike",
+    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues with similar trajectories",
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
