@@ -152,7 +152,7 @@ def exiting() -> Iterator[None]:
         )
         sys.exit(PipelineError.exit_code)
     except KeyboardInterrupt:
-        log.logger.error("interrupted; what was finished is kept, run the same command again to go on", extra={"exit_code": INTERRUPTED})
+        log.logger.error("interrupted; what was finished is kept, run the same command again to resume", extra={"exit_code": INTERRUPTED})
         sys.exit(INTERRUPTED)
 
 

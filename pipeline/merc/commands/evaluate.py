@@ -69,7 +69,7 @@ def main(
     Exit codes:
       0  done                                                5  an evaluation with other settings is already there
       1  unexpected, or the output cannot be written         7  another process writes to the same output
-      2  usage or settings                                 130  interrupted; run again to go on
+      2  usage or settings                                 130  interrupted; run again to resume
       4  no finished run, or runs or shards missing, damaged, or of other work
     """
     log.set_up(log_format)

@@ -130,7 +130,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     metavar="LIST",
     shell_complete=completion.modalities,
-    help="Divided by commas. text alone needs no media files.",
+    help="Comma-separated. text alone needs no media files.",
 )
 @click.option(
     "--preset",
@@ -217,7 +217,7 @@ def main(
       0  done; broken clips are in the failure table       5  work with other settings is already there
       1  unexpected, or the output cannot be written       6  a model is not available
       2  usage or settings                                 7  another process writes to the same output
-      3  more broken clips than --max-failed allows      130  interrupted; run again to go on
+      3  more broken clips than --max-failed allows      130  interrupted; run again to resume
       4  raw data missing or of another shape
     """
     if behind_a_subcommand(context):
@@ -365,7 +365,7 @@ def _summary(layout: Layout, order: Order) -> list[str]:
 
 @click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--dataset", metavar="NAME", shell_complete=completion.datasets, help="As of merc-extract. Without it: the settings file of the package.")
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Divided by commas.")
+@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Comma-separated.")
 @click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", shell_complete=completion.encoders, help="As of merc-extract; repeatable.")
 @PARAMS

@@ -98,7 +98,7 @@ def main(
 ) -> None:
     """Train a recipe with all its seeds, choose each seed's epoch on the dev split, score the test split once.
 
-    Writes weights (safetensors), predictions (Parquet) and metrics (JSON). A killed run goes on with the first
+    Writes weights (safetensors), predictions (Parquet) and metrics (JSON). A killed run resumes with the first
     unfinished seed.
 
     With --predict, label dialogues, which need no labels of their own, and write a Parquet file.
@@ -112,7 +112,7 @@ def main(
     Exit codes:
       0  done                                                5  work with other settings is already there
       1  unexpected, or the output cannot be written         7  another process writes to the same output
-      2  usage or settings                                 130  interrupted; run again to go on
+      2  usage or settings                                 130  interrupted; run again to resume
       4  no shards or checkpoint, damaged, or of another shape
     """
     if behind_a_subcommand(context):

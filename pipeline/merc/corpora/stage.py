@@ -178,7 +178,7 @@ def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOpti
         raise TooManyFailures(
             f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the first is "
             f"{next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed {run.max_failed} allows. "
-            "Is the archive unpacked as a whole? A higher --max-failed goes on without them."
+            "Is the archive unpacked as a whole? A higher --max-failed continues without them."
         )
 
 

@@ -23,7 +23,7 @@ _CELL = 3
 
 @click.command()
 @click.argument("dialogue_id")
-@click.option("--shards", "root", type=click.Path(path_type=Path), help="Folder of the shards. Default: features/<dataset>/shards, if there is one alone.")
+@click.option("--shards", "root", type=click.Path(path_type=Path), help="Folder of the shards. Default: features/<dataset>/shards, if there is only one.")
 @click.option(
     "--similarity", shell_complete=completion.similarities, help="By which neighbours are chosen. Default: path, or pooled where there are none by labels."
 )
