@@ -174,7 +174,8 @@ class ContextAware(MERCLoss):
             mapped_NWd: Tensor = self.of_utterance(self.project(self.bank.read(rows_NW)))
             return mapped_NWd
         mapped_Rd = self.of_utterance(self.project(self.bank.rows.clone()))
-        return mapped_Rd.index_select(0, rows_NW.clamp(min=0).flatten()).unflatten(0, rows_NW.shape)
+        spread_NWd: Tensor = mapped_Rd.index_select(0, rows_NW.clamp(min=0).flatten()).unflatten(0, rows_NW.shape)
+        return spread_NWd
 
     def _context(self, output: MERCOutput, hidden_BTd: Tensor, batch: DialogueBatch) -> Tensor | float:
         """The half of g that comes from c_i, [N, 1, d]; 0 without extract."""
