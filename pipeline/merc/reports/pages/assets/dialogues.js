@@ -366,7 +366,7 @@
         made.append(el("a", { href: written({ dialogue: data.ids[other] }) }, el("bdi", {}, data.ids[other])), el("span", { class: "value" }, value.toFixed(3)), trueStrip(other, list.clientWidth - 260, null));
       }
     }
-    return [el("h4", {}, "Dialogues that move alike"), made];
+    return [el("h4", {}, "Dialogues with similar emotion trajectories"), made];
   }
 
   // ---- following the address
