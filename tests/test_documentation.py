@@ -127,7 +127,9 @@ def test_the_readme_is_a_front_page_of_at_most_120_lines_whose_figures_are_those
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
     rows = re.findall(r"^\| .*?\]\(docs/systems/.*? \| `(.+?)` \| (.+?) \| (.+?) \|$", text, flags=re.MULTILINE)
-    assert len(rows) == len(plugins.names("merc.training.models", MERCModel))
+    unmeasured = re.findall(r"\]\(docs/systems/(\w+)\.md\)", "".join(re.findall(r"Not measured yet: .*", text)))
+    assert len(rows) + len(unmeasured) == len(plugins.names("merc.training.models", MERCModel))
+    assert [name for name in unmeasured if any(name in recipe for recipe, *_ in rows)] == []
     for recipe, *figures in rows:
         tables = [HOOKS.results(name) for name in ("frozen", "adapted")]
         assert figures == [dict(zip(head, found[recipe], strict=True))["test weighted F1"] for head, found in tables], recipe
