@@ -18,11 +18,12 @@ there are two versions; the convolutions are those of Schlichtkrull et al., ESWC
 - the weight of an edge is that of the paper's equation and of the code's version for text (``DialogueGCN-mianzhang``). In the other one a learned vector
   for each of 110 positions stands in the place of W_e g_i, and a longer dialogue is an error;
 - an utterance gathers over those that it weighs, as the paper has it. In the code the edge goes the other way: i sends α_ij of its message to j. With
-  that edge turned and the same weights, logits of the code and of this file differ by 1.3e-15 (float64, one dialogue of 23 utterances; torch_geometric's
-  convolutions rebuilt from its documentation, with the weights of edges that its version 1.3 took); as it is sent, by 0.16;
+  that edge turned and the same weights, logits of the code and of this file differ by 1.3e-15 (float64, one dialogue of 23 utterances, the version for
+  text with the nodal attention of the other; the convolutions rebuilt as torch_geometric 1.3, which the code asks for, has them: they sum over edges, and the
+  relational one takes the edges' weights); as it is sent, by 0.16;
 - as in the code, edges are summed and not divided by the number of a relation's edges, and no activation follows a convolution. The paper has both;
 - W_0 is not weighed by α_ii, in the code as here;
-- the LSTM does not see padding, which in the code its backward half reads first;
+- the LSTM does not see padding, as in the code's version for text; in the other one its backward half reads it first;
 - each modality has a linear map of its own before the LSTM, so that its absence is a learned vector. The published runs have text alone;
 - any number of speakers may take part, and ``causal`` leaves out all that comes after an utterance.
 """
