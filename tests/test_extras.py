@@ -46,7 +46,7 @@ def _named(requirements: list[str]) -> set[str]:
 def test_the_extras_of_the_package_are_those_of_pyproject() -> None:
     declared = {name: _named(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in ("all", "dev")}
     assert declared == {name: set(names) for name, names in extras.EXTRAS.items()}
-    assert _named(["merc-pipeline[all]"]) == set().union(*(declared[name] for name in ("adapt", "dvc", "extract", "ray", "report", "train")))
+    assert _named(["merc-pipeline[all]"]) == set().union(*(declared[name] for name in ("adapt", "dvc", "extract", "ray", "report", "train")), {"pandas"})
 
 
 def test_nothing_of_the_core_imports_what_an_extra_brings(tmp_path: Path) -> None:
@@ -61,11 +61,13 @@ def test_nothing_of_the_core_imports_what_an_extra_brings(tmp_path: Path) -> Non
         ("extract", ["audit", "--dataset", "meld"], "extract"),
         ("train", ["--dataset", "meld", "--recipe", "baseline"], "train"),
         ("train", ["show", "baseline"], "train"),
-        ("train", ["recipes"], "train"),
         ("evaluate", ["--dataset", "meld", "--recipe", "baseline"], "train"),
         ("report", [], "report"),
         ("adapt", ["--dataset", "meld", "--encoder", "minilm"], "adapt"),
         ("shards", ["import", "x.pkl", "y"], "report"),
+        ("shards", ["push", "x", "ann/x"], "hub"),
+        ("shards", ["pull", "ann/x", "x"], "hub"),
+        ("train", ["pull", "ann/x", "x"], "train"),
     ],
 )
 def test_a_command_whose_extra_is_missing_ends_with_one_sentence_and_the_command(command: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
@@ -74,6 +76,12 @@ def test_a_command_whose_extra_is_missing_ends_with_one_sentence_and_the_command
     assert done.stderr.strip().endswith(f'not installed: pip install "merc-pipeline[{extra}]"'), done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recipes_are_listed_without_an_extra(tmp_path: Path) -> None:
+    done = _without_extras("from merc.commands.train import main; main(['recipes'])", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  mmgcn " in done.stdout and "  +dclf " in done.stdout
 
 
 def test_an_import_that_fails_deep_inside_is_explained_too(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ FRAMES = 100
 @contextlib.contextmanager
 def ordinary_priority() -> Iterator[None]:
     """SVT-AV1 gives the thread that begins to encode, if it is root's, real-time priority, and all that is started later inherits it: a browser that did
-    let nothing else run."""
+    let nothing else run.
+    """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
     os.sched_setscheduler(0, policy, parameters)

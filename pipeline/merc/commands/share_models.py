@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from merc import log
+from merc import extras, log
 from merc.command_line import OVERWRITE, WAIT, echo, exiting
 from merc.commands.sharing import REPOSITORY, REVISION, confirm, not_fetched, pushed, pushing
 
@@ -26,6 +26,8 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
     """
     log.set_up()
     with exiting():
+        extras.need("train", "merc-train push")
+        extras.need("hub", "merc-train push")
         from merc.exchange import Repository
         from merc.training import sharing
 
@@ -55,6 +57,8 @@ def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait
     """
     log.set_up()
     with exiting():
+        extras.need("train", "merc-train pull")
+        extras.need("hub", "merc-train pull")
         from merc.exchange import Repository
         from merc.training.sharing import pull as pull_models
 

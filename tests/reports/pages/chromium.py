@@ -1,7 +1,8 @@
 """Debian's Chromium without a window, which one process of the tests has for all of its pages; one that hangs is ended, and begun anew once.
 
-It is started here rather than by playwright, so that the process to end is known. In a container under load its zygote, from which it forks the process of
-a page, was once seen to hang for good; without it every new process costs a start, so that pages are used again by the next test.
+It is started here rather than by playwright, so that the process to end is known. Without a zygote, from which it would fork the process of a page, every new
+process costs a start, so that pages are used again by the next test. A browser that inherits real-time priority from the tests stops the machine: see
+``ordinary_priority`` in the tests of decoding.
 """
 
 import os

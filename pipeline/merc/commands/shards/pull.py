@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from merc import log
+from merc import extras, log
 from merc.command_line import OVERWRITE, WAIT, echo, exiting
 from merc.commands.sharing import REPOSITORY, REVISION, not_fetched
 
@@ -35,6 +35,7 @@ def command(repository: str, out: Path, revision: str | None, overwrite: bool, w
     """
     log.set_up()
     with exiting():
+        extras.need("hub", "merc-shards pull")
         from merc.exchange import Repository
         from merc.shards.circulation.sharing import pull
 

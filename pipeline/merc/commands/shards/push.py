@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from merc import log
+from merc import extras, log
 from merc.command_line import PARAMS, echo, exiting
 from merc.commands.sharing import REPOSITORY, confirm, pushed, pushing
 
@@ -39,6 +39,7 @@ def command(folder: Path, repository: str, no_text: bool, private: bool | None, 
     """
     log.set_up()
     with exiting(), ExitStack() as stack:
+        extras.need("hub", "merc-shards push")
         from merc.exchange import Repository
         from merc.params import Params
         from merc.shards.circulation import sharing
