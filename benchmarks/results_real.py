@@ -1,13 +1,13 @@
 """DCLF and the models under it on IEMOCAP's real text and audio, leave one of sessions 1 to 4 out; writes the tables of results_real.md beside this file.
 
-    python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30] [trials | systems]
+    python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30] [fusion | trials | systems]
 
 The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other three are train, in the layout
 that `merc-shards import` reads. They derive from a corpus under a research licence, and neither come with this program nor may be passed on; without them
 nothing is measured. Session 5, the benchmark's test, is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
 
 A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at half its width and epochs so that
-a CPU core does it in a minute; ``systems`` are recipes as they ship.
+a CPU core does it in a minute; ``systems`` are recipes as they ship, and ``fusion`` says what audio adds to text.
 """
 
 import argparse
@@ -47,6 +47,7 @@ class Row:
     name: str
     recipe: str
     settings: Mapping[str, object]
+    modalities: str = "text-audio"
 
 
 def _modality(name: str, settings: Mapping[str, object] = MappingProxyType({})) -> Row:
@@ -75,7 +76,22 @@ TRIALS = [
     Row("both losses, projections of 64, causal", OVER, {**SMALL, **_projected(64)}),
 ]
 SYSTEMS = [Row(f"`{base}{more}`", f"{base}{more}", {}) for base in ("baseline", "mmgcn_text", "ddin_text") for more in ("", "+causal", "+dclf_iemocap")]
-TABLES = {"trials": TRIALS, "systems": [row for row in SYSTEMS if row.recipe != "baseline+causal"]}
+AVERAGED = {"models.context_gru.fusion": "probabilities"}
+FUSION = [
+    Row("`baseline`, text", "baseline", {}, "text"),
+    Row("`baseline`, audio", "baseline", {}, "audio"),
+    Row("`baseline`, both, probabilities averaged", "baseline", AVERAGED),
+    Row("`baseline`, both", "baseline", {}),
+    Row("`baseline_iemocap`, text", "baseline_iemocap", {}, "text"),
+    Row("`baseline_iemocap`, both", "baseline_iemocap", {}),
+    Row("`baseline_iemocap`, both, no values of audio dropped", "baseline_iemocap", {"recipes.baseline_iemocap.feature_dropout": {}}),
+    *(
+        Row(f"`{name}`, {words}", name, {}, given)
+        for name in ("mmgcn_text", "dialogue_transformer_text")
+        for words, given in (("text", "text"), ("both", "text-audio"))
+    ),
+]
+TABLES = {"fusion": FUSION, "trials": TRIALS, "systems": [row for row in SYSTEMS if row.recipe != "baseline+causal"]}
 
 
 def imported(features: Path, work: Path, fold: str) -> Layout:
@@ -91,13 +107,14 @@ def trained(row: Row, layout: Layout, seed: int, epochs: int | None, work: Path,
     """Dev and test scores of a row, from the folder of work if they are there."""
     settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
     params = Params.load(settings_file(work / "params.yaml", settings))
-    resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@text-audio")
+    resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@{row.modalities}")
     made_of = {"settings": resolved.settings(), "versions": resolved.versions(), "seed": seed, "shards": layout.dataset}
     kept = work / "scores" / f"{files.digest(made_of)}.json"
     if not kept.exists():
-        if layout.dataset not in data:
-            data[layout.dataset] = load_data(resolved, reader.info_of(layout), layout)[0]
-        found = train_seed(resolved, data[layout.dataset], seed, torch.device("cpu"))
+        read = f"{layout.dataset} {row.modalities}"
+        if read not in data:
+            data[read] = load_data(resolved, reader.info_of(layout), layout)[0]
+        found = train_seed(resolved, data[read], seed, torch.device("cpu"))
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(
             kept, {"dev": found.dev["weighted_f1"], "test": found.test["weighted_f1"], **{k: v for k, v in found.history[-1].items() if "loss" in k}}

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # They hold no numerics: settings, paths, logs, errors, fingerprints, how long it took.
 EXEMPT = {
-    f"merc.{name}" for name in ("command_line errors files hub interrupts layout lock log machines params parquet job plugins provenance shown timing").split()
+    f"merc.{name}"
+    for name in ("command_line errors files hub interrupts layout lock log machines params parquet job plugins provenance shown timing extras exchange").split()
 }
 EXEMPT |= {"merc.training.following.engine.base"}  # what follows a training changes none of its bytes
 # Settings that decide anything are in the stage's file under features/.settings, which tells what they are from wherever they stand.

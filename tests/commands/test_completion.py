@@ -43,7 +43,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("extract", ["models", "text=minilm", "media="], ["media=yunet", "media=light_asd"]),
         ("extract", ["--preset", ""], ["base", "embedded", "large"]),
         ("extract", ["--modalities", "text,"], ["text,audio", "text,visual"]),
-        ("train", ["--recipe", "baseline"], ["baseline", "baseline_audio", "baseline_text", "baseline_visual"]),
+        ("train", ["--recipe", "baseline"], ["baseline", "baseline_audio", "baseline_iemocap", "baseline_text", "baseline_visual"]),
         ("train", ["--recipe", "mmgcn+f"], ["mmgcn+faster", "mmgcn+focal"]),
         ("train", ["show", "mmgcn+focal@text-"], ["mmgcn+focal@text-audio", "mmgcn+focal@text-visual"]),
         ("train", ["sweep", "mmgcn", "--sweep", "idcl"], ["idcl_neighbours", "idcl_temperature"]),

@@ -58,7 +58,7 @@ def test_where_a_value_comes_from_is_known() -> None:
 def test_an_unknown_preset_and_a_wrong_key_are_named(preset: object) -> None:
     with pytest.raises(BadSettings, match=r"no preset .*base"):
         of_dataset(Params({**TREE, "default_encoders": {"meld": preset}}), "meld")
-    with pytest.raises(BadSettings, match=r"the settings file has no block presets, .* copy it from there"):
+    with pytest.raises(BadSettings, match=r"has no block presets; `merc-extract params` prints one to copy"):
         of_preset(Params({}), "base")
     wrong = {"presets": {"base": {"media": {"detectr": "yunet"}}}}
     with pytest.raises(BadSettings, match=r"unknown key media\.detectr"):
