@@ -81,7 +81,8 @@ def test_a_command_whose_extra_is_missing_ends_with_one_sentence_and_the_command
 def test_recipes_are_listed_without_an_extra(tmp_path: Path) -> None:
     done = _without_extras("from merc.commands.train import main; main(['recipes'])", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "  mmgcn " in done.stdout and "  +dclf " in done.stdout
+    assert "  mmgcn " in done.stdout
+    assert "  +dclf " in done.stdout
 
 
 def test_an_import_that_fails_deep_inside_is_explained_too(tmp_path: Path) -> None:
