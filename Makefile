@@ -59,7 +59,7 @@ system:
 # For the tests of the report's pages alone, which are skipped without it.
 browser:  ## install Debian's Chromium, as root
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  && timeout 60 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 180 apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	  || { echo "There is no Chromium. Once, as root:  apt-get install chromium" >&2; exit 1; }
 
 # numba compiles librosa's inner functions at their first use, which takes a quarter of a minute, and keeps them beside librosa.

@@ -73,7 +73,7 @@ def push(
         content: name in the repository → file, or its content.
         ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others stay.
         message: of the commit.
-        private: what a new repository shall be, and one that is there has to be; None: a new one is private, another stays as it is.
+        private: what a new repository becomes, and what an existing one must be; None: a new one becomes private, an existing one stays as it is.
         never_public: refuse a repository that strangers can see, whatever ``private`` says.
 
     Raises:

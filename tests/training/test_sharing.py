@@ -31,7 +31,7 @@ def trained(made_once: Any, make_shards: Any, params: Any, tmp_path: Path) -> Pa
     return Path(shutil.copytree(made / "tiny" / "all", tmp_path / "run"))
 
 
-def test_pushed_models_come_back_and_label_without_the_run(shared_hub: SharedHub, trained: Path, tmp_path: Path) -> None:
+def test_pushed_models_come_back_and_label_without_the_run(shared_hub: SharedHub, trained: Path, make_shards: Any, tmp_path: Path) -> None:
     pushed = _run("push", trained, NAME)
     assert pushed.exit_code == 0, pushed.output
     repo = shared_hub.repos["model", NAME]
@@ -44,7 +44,7 @@ def test_pushed_models_come_back_and_label_without_the_run(shared_hub: SharedHub
     assert pulled.exit_code == 0, pulled.output
     assert pulled.stdout.splitlines()[0] == str(tmp_path / "here" / MODEL)
     assert (tmp_path / "here" / MODEL).read_bytes() == (trained / MODEL).read_bytes()
-    made = _run("--predict", tmp_path / "here" / MODEL, "--shards", next(tmp_path.rglob("shards")), "--predictions", tmp_path / "labels.parquet")
+    made = _run("--predict", tmp_path / "here" / MODEL, "--shards", make_shards().shards, "--predictions", tmp_path / "labels.parquet")
     assert made.exit_code == 0, made.output
 
 
