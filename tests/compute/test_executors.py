@@ -18,6 +18,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from merc import timing
 from merc.commands.extract import main as extract
 from merc.commands.train import main as train
 from merc.compute.executors.base import Executor, Listed, Parts, choose
@@ -287,7 +288,9 @@ def _settings(folder: Path, demonstration: Path) -> None:
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and ".scratch" not in path.parts}
+    """Of every file that lasts: not of scratch, nor how long epochs took."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not {".scratch", timing.FOLDER} & set(path.parts)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _workers_on(node: str) -> list[int]:
