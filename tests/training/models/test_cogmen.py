@@ -134,8 +134,8 @@ def test_the_shares_of_every_relation_add_up_and_two_speakers_need_eight(make_ba
     graph = build_graph(batch, 2, 1, "pairs", torch.float64)
     assert graph.shares.shape == (8, 4, 4)  # to each of two, from each of two, before or not
     assert set(graph.shares.sum(dim=-1).flatten().tolist()) == {0.0, 1.0}
-    assert graph.within.sum(dim=1).tolist() == [2, 3, 4, 4, 3, 2, 3, 3]
-    assert torch.equal(graph.shares.any(dim=1), graph.within)
+    assert graph.windows.within.sum(dim=1).tolist() == [2, 3, 4, 4, 3, 2, 3, 3]
+    assert torch.equal(graph.shares.any(dim=1), graph.windows.within)
 
 
 def test_names_of_speakers_mean_something_in_pairs_alone(make_batch):

@@ -95,8 +95,8 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 def test_relations_tell_who_is_heard_by_whom_and_whether_later(make_batch):
     batch = replace(make_batch([3]), speakers=torch.tensor([[0, 1, 0]]))
     graph = build_graph(batch, 1, 1, "pairs")
-    assert graph.within.tolist() == [[False, True, True], [True, True, True], [True, True, False]]
-    assert graph.relations[graph.within].tolist() == [0, 2 * 9 + 1, 2 * 1, 2 * 10, 2 * 1 + 1, 2 * 9, 0]
+    assert graph.windows.within.tolist() == [[False, True, True], [True, True, True], [True, True, False]]
+    assert graph.relations[graph.windows.within].tolist() == [0, 2 * 9 + 1, 2 * 1, 2 * 10, 2 * 1 + 1, 2 * 9, 0]
 
 
 def test_names_of_speakers_mean_something_in_pairs_alone(make_batch):

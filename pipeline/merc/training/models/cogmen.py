@@ -41,6 +41,7 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, padded, real_rows
+from merc.training.models.engine.windows import Windows
 
 
 class COGMEN(MERCModel):
@@ -149,30 +150,17 @@ class _EncoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who hears whom in a batch. The utterances of a dialogue are rows in order, so that a window is a run of rows, cut off where the dialogue ends.
+    """Who hears whom in a batch, and how.
 
     Attributes:
-        past: rows before an utterance's own in its window.
-        future: rows after it.
-        within: bool [N, W], whether a place of an utterance's window lies within its dialogue.
+        windows: those of the utterances.
         shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, those that come before first.
         hearer: long [N], the speaker whose relations an utterance has; 0 where speakers are only told from others.
     """
 
-    past: int
-    future: int
-    within: Tensor
+    windows: Windows
     shares: Tensor
     hearer: Tensor
-
-    def windows(self, rows_NH: Tensor) -> Tensor:
-        """The rows of each utterance's window, [N, W, H], without a copy; beyond its dialogue they are other dialogues' or zeros."""
-        return _windows(rows_NH, self.past, self.future).transpose(1, 2)
-
-
-def _windows(rows_NX: Tensor, past: int, future: int) -> Tensor:
-    """[N, X, W] of [N, X]."""
-    return functional.pad(rows_NX, (0, 0, past, future)).unfold(0, past + 1 + future, 1)
 
 
 def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal["pairs", "same"], dtype: torch.dtype) -> Graph:
@@ -185,23 +173,19 @@ def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal[
         speakers: as in the settings. Of pairs, only speakers that the batch has are laid out, which is known on the host.
         dtype: of the shares.
     """
-    steps, positions_N = batch.utterance_mask.shape[1], batch.real_positions
-    step_N1 = (positions_N % steps)[:, None]
-    length_N1 = batch.lengths.index_select(0, positions_N // steps)[:, None]
-    offset_W = torch.arange(-past, future + 1, device=positions_N.device)
-    within_NW = (step_N1 + offset_W >= 0) & (step_N1 + offset_W < length_N1)
+    windows = Windows.of(batch, past, future)
     speaker_N1 = real_rows(batch.speakers, batch)[:, None]
-    heard_NW = _windows(speaker_N1, past, future)[:, 0]
+    heard_NW = windows.rows(speaker_N1).squeeze(-1)
     if speakers == "pairs":
         kinds = min(int(batch.speakers_cpu.max()) + 1, SPEAKER_SLOTS)
         kind_NW, hearer_N = heard_NW % SPEAKER_SLOTS, speaker_N1[:, 0] % SPEAKER_SLOTS
     else:
         kinds = 2
-        kind_NW, hearer_N = (heard_NW != speaker_N1).long(), torch.zeros_like(positions_N)
-    relation_NW = kind_NW + kinds * (offset_W >= 0)
-    among_NGW = within_NW[:, None] & (relation_NW[:, None] == torch.arange(2 * kinds, device=positions_N.device)[:, None])
+        kind_NW, hearer_N = (heard_NW != speaker_N1).long(), torch.zeros_like(speaker_N1[:, 0])
+    relation_NW = kind_NW + kinds * (windows.offsets >= 0)
+    among_NGW = windows.within[:, None] & (relation_NW[:, None] == torch.arange(2 * kinds, device=heard_NW.device)[:, None])
     shares_NGW = among_NGW.to(dtype) / among_NGW.sum(dim=-1, keepdim=True).clamp(min=1)
-    return Graph(past, future, within_NW, shares_NGW, hearer_N)
+    return Graph(windows, shares_NGW, hearer_N)
 
 
 class _RelationalConvolution(nn.Module):
@@ -221,7 +205,7 @@ class _RelationalConvolution(nn.Module):
 
     def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
         """Gives [N, H]. What each speaker would be given is one product; that of the speaker who hears is picked."""
-        means_NGH = graph.shares @ graph.windows(nodes_NH)
+        means_NGH = graph.shares @ graph.windows.rows(nodes_NH)
         kinds = graph.shares.shape[1] // 2
         weights_2KHKH = self.weights_2KHKH[:, :kinds, :, :kinds]
         given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).view(len(nodes_NH), -1, nodes_NH.shape[1])
@@ -243,8 +227,8 @@ class _GraphAttention(nn.Module):
         """Gives [N, h · H]."""
         key_NF, value_NF, own_NF = self.key_value_own(nodes_NH).chunk(3, dim=-1)
         query_Nh1H = self.query(nodes_NH).view(len(nodes_NH), self.heads, 1, -1)
-        key_NhWH, value_NhWH = (graph.windows(rows_NF).view(*graph.within.shape, self.heads, -1).transpose(1, 2) for rows_NF in (key_NF, value_NF))
-        found_Nh1H = functional.scaled_dot_product_attention(query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.within[:, None, None])
+        key_NhWH, value_NhWH = (graph.windows.rows(rows_NF).view(*graph.windows.within.shape, self.heads, -1).transpose(1, 2) for rows_NF in (key_NF, value_NF))
+        found_Nh1H = functional.scaled_dot_product_attention(query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.windows.within[:, None, None])
         output_NF: Tensor = own_NF + found_Nh1H.flatten(1)
         return output_NF
 

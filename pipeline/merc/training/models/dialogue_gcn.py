@@ -35,13 +35,13 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
+from merc.training.models.engine.windows import Windows
 
 
 class DialogueGCN(MERCModel):
@@ -113,10 +113,10 @@ class DialogueGCN(MERCModel):
     def _convolved(self, sequential_NS: Tensor, batch: DialogueBatch) -> Tensor:
         """h', [N, H]."""
         graph = build_graph(batch, self.past, self.future, self.speakers)
-        keys_NWS = graph.windows(self.edge(sequential_NS))
-        scores_NW = (keys_NWS @ sequential_NS[..., None]).squeeze(-1).masked_fill(~graph.within, float("-inf"))
+        keys_NWS = graph.windows.rows(self.edge(sequential_NS))
+        scores_NW = (keys_NWS @ sequential_NS[..., None]).squeeze(-1).masked_fill(~graph.windows.within, float("-inf"))
         related_NH = self.relations(sequential_NS, scores_NW.softmax(dim=-1), graph)
-        heard_NH = (graph.within[:, None].to(related_NH.dtype) @ graph.windows(related_NH)).squeeze(1)
+        heard_NH = (graph.windows.within[:, None].to(related_NH.dtype) @ graph.windows.rows(related_NH)).squeeze(1)
         convolved_NH: Tensor = self.neighbour(heard_NH) + self.own(related_NH)
         return convolved_NH
 
@@ -132,27 +132,15 @@ class DialogueGCN(MERCModel):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who hears whom in a batch. The utterances of a dialogue are rows in order, so that a window is a run of rows, cut off where the dialogue ends.
+    """Who hears whom in a batch, and how.
 
     Attributes:
-        past: rows before an utterance's own in its window.
-        future: rows after it.
-        within: bool [N, W], whether a place of an utterance's window lies within its dialogue.
+        windows: those of the utterances.
         relations: long [N, W], the relation that a place has to the utterance, below R; outside the dialogue it means nothing.
     """
 
-    past: int
-    future: int
-    within: Tensor
+    windows: Windows
     relations: Tensor
-
-    def windows(self, rows_NX: Tensor) -> Tensor:
-        """The rows of each utterance's window, [N, W, X], without a copy; beyond its dialogue they are other dialogues' or zeros."""
-        return _windows(rows_NX, self.past, self.future)
-
-
-def _windows(rows_NX: Tensor, past: int, future: int) -> Tensor:
-    return functional.pad(rows_NX, (0, 0, past, future)).unfold(0, past + 1 + future, 1).transpose(1, 2)
 
 
 def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal["pairs", "same"]) -> Graph:
@@ -164,16 +152,12 @@ def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal[
         future: utterances after it that it hears.
         speakers: as in the settings.
     """
-    steps, positions_N = batch.utterance_mask.shape[1], batch.real_positions
-    step_N1 = (positions_N % steps)[:, None]
-    length_N1 = batch.lengths.index_select(0, positions_N // steps)[:, None]
-    offset_W = torch.arange(-past, future + 1, device=positions_N.device)
-    within_NW = (step_N1 + offset_W >= 0) & (step_N1 + offset_W < length_N1)
+    windows = Windows.of(batch, past, future)
     speaker_N1 = real_rows(batch.speakers, batch)[:, None]
-    heard_NW = _windows(speaker_N1, past, future).squeeze(-1)
+    heard_NW = windows.rows(speaker_N1).squeeze(-1)
     pairs_NW = (heard_NW % SPEAKER_SLOTS) * SPEAKER_SLOTS + speaker_N1 % SPEAKER_SLOTS
     pair_NW = pairs_NW if speakers == "pairs" else (heard_NW != speaker_N1).long()
-    return Graph(past, future, within_NW, 2 * pair_NW + (offset_W > 0))
+    return Graph(windows, 2 * pair_NW + (windows.offsets > 0))
 
 
 class _RelationalConvolution(nn.Module):
@@ -197,6 +181,6 @@ class _RelationalConvolution(nn.Module):
     def forward(self, nodes_NS: Tensor, shares_NW: Tensor, graph: Graph) -> Tensor:
         """Gives [N, H]; ``shares_NW`` is α, 0 beyond the dialogue."""
         weights_NWP = self.mixture_RP[graph.relations] * shares_NW[..., None]
-        heard_NPS = weights_NWP.to(nodes_NS.dtype).mT @ graph.windows(nodes_NS)
+        heard_NPS = weights_NWP.to(nodes_NS.dtype).mT @ graph.windows.rows(nodes_NS)
         given_NH: Tensor = self.own(nodes_NS) + heard_NPS.flatten(1) @ self.bases_PSH.flatten(0, 1)
         return given_NH
