@@ -222,6 +222,7 @@ def test_it_trains_and_what_is_read_back_scores_as_what_was_trained(make_shards,
         seed=0,
         encoders={},
         feature_limit_std=standardisation.limit,
+        version=plan.model.VERSION,
     )
     checkpoint.save(tmp_path / "model.safetensors", trained.model, standardisation, header)
     torch.testing.assert_close(predict(checkpoint.load(tmp_path / "model.safetensors").model, data.test), predict(trained.model, data.test))

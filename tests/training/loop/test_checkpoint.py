@@ -26,6 +26,7 @@ HEADER = checkpoint.Header(
     seed=0,
     encoders={"text": "t", "audio": "a"},
     feature_limit_std=10.0,
+    version=ContextGRU.VERSION,
 )
 
 
@@ -72,7 +73,7 @@ def changed(path, tmp_path, change):
         (lambda tensors, header: header.update(model="../../evil"), BadSettings, "evil"),
         (lambda tensors, header: header.update(model_settings={"hidden_units": 8, "layer": 1}), BadSettings, "layers"),
         (lambda tensors, header: header.update(extra=1), BadTable, "not a trained model"),
-        (lambda tensors, header: header.update(version=2), BadTable, "trained as version 2 of context_gru, which is now 1"),
+        (lambda tensors, header: header.update(version=1), BadTable, "trained as version 1 of context_gru, which is now 2"),
         (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("model.branches.text.absent_H"), BadTable, "absent_H"),

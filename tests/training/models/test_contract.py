@@ -219,6 +219,18 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
 
 
 @every_model
+def test_vectors_that_losses_compare_have_not_passed_a_last_dropout_or_relu(make_batch, name, settings):
+    """After a ReLU no cosine is negative, and what dropout sets to zero is noise. Earlier layers may have set some."""
+    model, batch = build(name, **settings).train(), make_batch([9, 7])
+    with torch.no_grad():
+        output = model(batch)
+    if model.gives.hidden_dropout:
+        assert output.bare is not None
+    else:
+        assert (output.compared[batch.utterance_mask] == 0).float().mean() < 0.02
+
+
+@every_model
 def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, settings):
     model, batch = build(name, **settings).train(), make_batch([6, 4, 5])
     output = model(batch)

@@ -115,7 +115,7 @@ def test_what_a_user_lays_below_a_causal_recipe_is_told_to_have_no_effect():
 
 
 def test_only_versions_above_the_first_are_part_of_what_a_run_is_made_of():
-    assert resolve(PARAMS, "baseline").versions() == {}
+    assert resolve(PARAMS, "mmgcn").versions() == {}
     assert resolve(PARAMS, "ddin+dclf").versions() == {"ddin": 2, "context_aware": 2, "modality_contribution": 2, "dclf": 2}
 
 

@@ -32,6 +32,8 @@ from merc.training.models.engine.common import SPEAKER_SLOTS, present_shares
 class ContextGRU(MERCModel):
     """Late fusion of one bidirectional GRU per modality. ``hidden`` is the output of all GRUs side by side."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of the context model."""
 

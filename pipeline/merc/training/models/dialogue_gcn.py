@@ -82,7 +82,7 @@ class DialogueGCN(MERCModel):
         self.causal, self.speakers = config.causal, config.speakers
         self.past, self.future = config.past, 0 if config.causal else config.future
         units, width = config.hidden_units, config.sequential_units + config.hidden_units
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.sequential_units))
+        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.sequential_units), hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, config.sequential_units) for name, dim in dims.items()})
         self.sequence = RecurrentContext(nn.LSTM, config.sequential_units, config.layers, config.dropout, config.causal)
         self.edge = nn.Linear(config.sequential_units, config.sequential_units, bias=False)
@@ -102,10 +102,12 @@ class DialogueGCN(MERCModel):
         nodes_NF = torch.cat([sequential_NS, self._convolved(sequential_NS, batch)], dim=-1)
         if self.query is not None:
             nodes_NF = real_rows(self._attended(nodes_NF, self.query(nodes_NF), batch), batch)
-        hidden_NH = self.dropout(self.hide(nodes_NF).relu())
+        bare_NH = self.hide(nodes_NF)
+        hidden_NH = self.dropout(bare_NH.relu())
         return MERCOutput(
             logits=padded(self.classifier(hidden_NH), batch),
             hidden=padded(hidden_NH, batch),
+            bare=padded(bare_NH, batch),
             unimodal=unimodal,
             pooled={name: masked_mean(unimodal_BTS, batch.modality_mask[name]) for name, unimodal_BTS in unimodal.items()},
         )

@@ -35,6 +35,8 @@ SHORTEST = 1e-6
 class MercKDC(MERCModel):
     """Branches that can be trained one by one, and a fusion over them. ``unimodal`` are the branches' z, ``unimodal_logits`` what each says by itself."""
 
+    VERSION = 2
+
     class Config(DialogueTransformer.Config):
         """Settings of the model: those of each branch, and of the fusion."""
 
@@ -53,7 +55,7 @@ class MercKDC(MERCModel):
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
-        self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units))
+        self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units), hidden_dropout=config.dropout)
         self.branches = nn.ModuleDict({name: DialogueTransformer(config, {name: dim}, classes) for name, dim in dims.items()})
         self.shifted = "text" if "text" in dims else self.modalities[0]
         self.helping = tuple(name for name in self.modalities if name != self.shifted)
@@ -72,10 +74,12 @@ class MercKDC(MERCModel):
             helping_NSH = torch.stack([real_rows(own[name].hidden, batch) for name in self.helping], dim=1)
             present_NS = torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.helping], dim=1)
             hidden_NH = hidden_NH + self.shift(hidden_NH, helping_NSH, present_NS)
-        hidden_NH = self.dropout(self.norm(hidden_NH))
+        bare_NH = self.norm(hidden_NH)
+        hidden_NH = self.dropout(bare_NH)
         return MERCOutput(
             logits=padded(self.classifier(hidden_NH), batch),
             hidden=padded(hidden_NH, batch),
+            bare=padded(bare_NH, batch),
             unimodal={name: output.hidden for name, output in own.items()},
             unimodal_logits={name: output.logits for name, output in own.items()},
             pooled={name: vector_BH for output in own.values() for name, vector_BH in output.pooled.items()},
