@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from merc import extras, log
-from merc.command_line import OVERWRITE, WAIT, echo, exiting
-from merc.commands.sharing import REPOSITORY, REVISION, confirm, not_fetched, pushed, pushing
+from merc.command_line import echo, exiting
+from merc.commands.sharing import REPOSITORY, confirm, pulled, pulling, pushed, pushing
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -40,11 +40,7 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@REPOSITORY
-@click.argument("out", type=click.Path(path_type=Path))
-@REVISION
-@OVERWRITE
-@WAIT
+@pulling
 def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull models from the model OWNER/NAME on the Hugging Face hub into OUT, to label dialogues with --predict.
 
@@ -63,8 +59,6 @@ def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait
         from merc.training.sharing import pull as pull_models
 
         made, models = pull_models(Repository(repository, "model"), out, revision, overwrite=overwrite, wait=wait)
-        if words := not_fetched(made):
-            log.logger.warning("%s: %s", repository, words)
         for path in models:
             echo(path)
-        echo(f"{repository} at {made.commit}")
+        echo(pulled(repository, made))

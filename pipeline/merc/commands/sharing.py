@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from merc import log
+from merc.command_line import OVERWRITE, WAIT
 from merc.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ VISIBILITY = click.option(
     "--private/--public", "private", default=None, help="Who sees it. Default: a new repository is private, one that is there stays as it is."
 )
 YES = click.option("--yes-i-may", "yes", is_flag=True, help="Confirm what is asked otherwise: that you may pass this on to all who will see it.")
+OUT = click.argument("out", type=click.Path(path_type=Path))
 REVISION = click.option("--revision", metavar="REV", help="A commit, tag or branch. Default: the newest commit; it is printed, so that others can name it.")
 
 
@@ -45,14 +49,24 @@ def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterato
     yield f"{command} --revision {made.commit}"
 
 
-def not_fetched(made: "Exchanged") -> str:
-    """Words for the log on files that are no part of what was pulled; empty if there are none."""
+def pulled(repository: str, made: "Exchanged") -> str:
+    """The line on what was pulled; files of the repository that are no part of it are logged."""
     others = [name for name in made.others if name != ".gitattributes"]
-    return f"{len(others)} files were left there, since they are of another kind: {', '.join(others[:3])}{' …' if len(others) > 3 else ''}" if others else ""
+    if others:
+        shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
+        log.logger.warning("%s: %d files were left there, since they are of another kind: %s", repository, len(others), shown)
+    return f"{repository} at {made.commit}"
 
 
 def pushing(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of whatever pushes."""
     for option in (YES, VISIBILITY):
         command = option(command)
+    return command
+
+
+def pulling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments and options of whatever pulls."""
+    for parameter in (WAIT, OVERWRITE, REVISION, OUT, REPOSITORY):
+        command = parameter(command)
     return command

@@ -5,16 +5,12 @@ from pathlib import Path
 import click
 
 from merc import extras, log
-from merc.command_line import OVERWRITE, WAIT, echo, exiting
-from merc.commands.sharing import REPOSITORY, REVISION, not_fetched
+from merc.command_line import echo, exiting
+from merc.commands.sharing import pulled, pulling
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@REPOSITORY
-@click.argument("out", type=click.Path(path_type=Path))
-@REVISION
-@OVERWRITE
-@WAIT
+@pulling
 def command(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull shards from the dataset OWNER/NAME on the Hugging Face hub into OUT.
 
@@ -40,7 +36,5 @@ def command(repository: str, out: Path, revision: str | None, overwrite: bool, w
         from merc.shards.circulation.sharing import pull
 
         made, report = pull(Repository(repository, "dataset"), out, revision, overwrite=overwrite, wait=wait)
-        if words := not_fetched(made):
-            log.logger.warning("%s: %s", repository, words)
         echo(f"{out}: {report.dialogues} dialogues, {report.utterances} utterances, {len(made.names)} files, nothing wrong")
-        echo(f"{repository} at {made.commit}")
+        echo(pulled(repository, made))
