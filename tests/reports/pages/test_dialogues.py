@@ -362,20 +362,20 @@ def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], op
     assert page.locator(".opened .note").inner_text() == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."
 
 
-def test_only_what_is_near_the_window_is_drawn_of_many_dialogues(write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path) -> None:
-    write_shards(dialogues={"train": [(f"train/dia{k}", [k % 7] * 3) for k in range(300)]})
+def test_only_what_is_near_the_window_is_drawn_of_five_thousand_dialogues(write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path) -> None:
+    write_shards(dialogues={"train": [(f"train/dia{k}", [k % 7] * 3) for k in range(5000)]})
     page = open_page(_written(tmp_path))
     page.locator(".cells").first.wait_for()
-    assert page.locator(".dialogue").count() == 300
+    assert page.locator(".dialogue").count() == 5000
     assert page.locator(".cells").count() < 60
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".cells").count() == 100
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     until(page, "document.querySelectorAll('.cells').length < 60")
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    page.get_by_role("button", name="train/dia299").wait_for()
+    page.get_by_role("button", name="train/dia4999").wait_for()
     until(page, "document.querySelectorAll('.cells').length < 60")
-    page.goto(page.url.partition("#")[0] + "#dialogue=train%2Fdia150")
+    page.goto(page.url.partition("#")[0] + "#dialogue=train%2Fdia2500")
     page.locator(".turn").first.wait_for()
     until(page, "(() => { const top = document.querySelector('.opened').closest('.dialogue').getBoundingClientRect().top; return top >= 0 && top < 200; })()")
 
